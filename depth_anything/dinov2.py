@@ -1,0 +1,180 @@
+"""The encoder: DINOv2's vision transformer with patches of 14 pixels, without registers.
+
+Both papers start from it (V1 section 4.1, V2 section 6). Attribute names are those of the official checkpoints.
+
+Shapes: B batch, H W pixels, h w patches (H / 14, W / 14), N tokens (h * w, or 1 + h * w with the class token), C width.
+All shape arithmetic is symbolic, so that one exported graph serves every size.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .variants import Variant
+
+PATCH = 14
+POSITION_OFFSET = 0.1
+"""DINOv2 resizes its position table by the factor (n + 0.1) / side; the official weights expect that sampling step."""
+
+
+class Attention(nn.Module):
+    """Multi-head self-attention."""
+
+    def __init__(self, width: int, heads: int):
+        super().__init__()
+        self.heads = heads
+        self.qkv = nn.Linear(width, 3 * width)
+        self.proj = nn.Linear(width, width)
+
+    def forward(self, x_BNC: Tensor) -> Tensor:
+        batch, tokens, width = x_BNC.shape
+        qkv = self.qkv(x_BNC).reshape(batch, tokens, 3, self.heads, width // self.heads)
+        q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)
+        x = F.scaled_dot_product_attention(q, k, v)
+        return self.proj(x.transpose(1, 2).reshape(batch, tokens, width))
+
+
+class Mlp(nn.Module):
+    """Two linear layers with an exact GELU between them (S, B, L, nano)."""
+
+    def __init__(self, width: int):
+        super().__init__()
+        self.fc1 = nn.Linear(width, 4 * width)
+        self.fc2 = nn.Linear(4 * width, width)
+
+    def forward(self, x_BNC: Tensor) -> Tensor:
+        return self.fc2(F.gelu(self.fc1(x_BNC)))
+
+
+class SwiGLU(nn.Module):
+    """Gated feed-forward of the giant: two thirds of the MLP's hidden width, rounded up to a multiple of 8."""
+
+    def __init__(self, width: int):
+        super().__init__()
+        hidden = (int(4 * width * 2 / 3) + 7) // 8 * 8
+        self.w12 = nn.Linear(width, 2 * hidden)
+        self.w3 = nn.Linear(hidden, width)
+
+    def forward(self, x_BNC: Tensor) -> Tensor:
+        gate, value = self.w12(x_BNC).chunk(2, dim=-1)
+        return self.w3(F.silu(gate) * value)
+
+
+class LayerScale(nn.Module):
+    """One learned factor per channel on a residual branch."""
+
+    def __init__(self, width: int):
+        super().__init__()
+        self.gamma = nn.Parameter(torch.ones(width))
+
+    def forward(self, x_BNC: Tensor) -> Tensor:
+        return x_BNC * self.gamma
+
+
+class Block(nn.Module):
+    """Pre-norm transformer block."""
+
+    def __init__(self, variant: Variant):
+        super().__init__()
+        width = variant.width
+        self.norm1 = nn.LayerNorm(width, eps=1e-6)
+        self.attn = Attention(width, variant.heads)
+        self.ls1 = LayerScale(width)
+        self.norm2 = nn.LayerNorm(width, eps=1e-6)
+        self.mlp = SwiGLU(width) if variant.swiglu else Mlp(width)
+        self.ls2 = LayerScale(width)
+
+    def forward(self, x_BNC: Tensor) -> Tensor:
+        x = x_BNC + self.ls1(self.attn(self.norm1(x_BNC)))
+        return x + self.ls2(self.mlp(self.norm2(x)))
+
+
+class PatchEmbed(nn.Module):
+    """One token per 14 x 14 pixels."""
+
+    def __init__(self, width: int):
+        super().__init__()
+        self.proj = nn.Conv2d(3, width, kernel_size=PATCH, stride=PATCH)
+
+    def forward(self, image_B3HW: Tensor) -> Tensor:
+        return self.proj(image_B3HW).flatten(2).transpose(1, 2)
+
+
+class DinoVisionTransformer(nn.Module):
+    """DINOv2, as both papers use it: a picture in, patch tokens of chosen blocks out."""
+
+    def __init__(self, variant: Variant):
+        super().__init__()
+        width, side = variant.width, variant.table_side
+        self.table_side = side
+        self.patch_embed = PatchEmbed(width)
+        self.cls_token = nn.Parameter(torch.zeros(1, 1, width))
+        self.pos_embed = nn.Parameter(torch.zeros(1, 1 + side * side, width))
+        self.mask_token = nn.Parameter(torch.zeros(1, width))  # of DINOv2's pre-training; in every file, never read here
+        self.blocks = nn.ModuleList(Block(variant) for _ in range(variant.depth))
+        self.norm = nn.LayerNorm(width, eps=1e-6)
+        self.init_weights()
+
+    def init_weights(self) -> None:
+        """Start from nothing, as DINOv2 does: truncated normal 0.02 for tables and linear layers, zero biases."""
+        nn.init.trunc_normal_(self.pos_embed, std=0.02)
+        nn.init.normal_(self.cls_token, std=1e-6)
+        for module in self.blocks.modules():
+            if isinstance(module, nn.Linear):
+                nn.init.trunc_normal_(module.weight, std=0.02)
+                nn.init.zeros_(module.bias)
+
+    def position_table(self, h: int, w: int) -> Tensor:
+        """The position table (1, 1 + h * w, C) for h x w patches.
+
+        DINOv2 takes the table as it is at its own size; at any other it resamples with the bicubic step side / (n + 0.1).
+        Both are A_h . table . A_w^T here: matrices of plain arithmetic mean the same numbers in torch, ONNX Runtime and
+        OpenVINO, where resize operators differ, and the size stays symbolic.
+        """
+        side = self.table_side
+        cls_11C, table_SSC = self.pos_embed[:, :1], self.pos_embed[0, 1:].reshape(side, side, -1)
+        size_2 = torch.stack([torch.scalar_tensor(n, device=table_SSC.device) for n in (h, w)])
+        offset = POSITION_OFFSET * (size_2 - side).abs().sum().clamp(max=1)
+        rows_hS, columns_wS = cubic_matrix(h, side, offset), cubic_matrix(w, side, offset)
+        table_hwC = torch.einsum("hS,STC,wT->hwC", rows_hS, table_SSC.float(), columns_wS)
+        return torch.cat([cls_11C, table_hwC.reshape(1, h * w, -1).to(cls_11C.dtype)], dim=1)
+
+    def forward(self, image_B3HW: Tensor, taps: tuple[int, ...]) -> list[Tensor]:
+        """Patch tokens (B, N, C) after each block in `taps`, every one through the final norm; the class token is dropped."""
+        h, w = image_B3HW.shape[-2] // PATCH, image_B3HW.shape[-1] // PATCH
+        x_BNC = self.patch_embed(image_B3HW)
+        x_BNC = torch.cat([self.cls_token.expand(x_BNC.shape[0], -1, -1), x_BNC], dim=1)
+        x_BNC = x_BNC + self.position_table(h, w)
+        tapped = []
+        for index, block in enumerate(self.blocks):
+            x_BNC = block(x_BNC)
+            if index in taps:
+                tapped.append(self.norm(x_BNC)[:, 1:])
+            if index == max(taps):
+                break
+        return tapped
+
+
+def cubic_matrix(size: int, side: int, offset: Tensor) -> Tensor:
+    """Weights (size, side), float32: bicubic samples of `side` entries at `size` positions, side / (size + offset) apart.
+
+    Borders are clamped. With size == side and offset 0 this is the identity.
+    """
+    step = side / (size + offset)
+    centre_n1 = ((torch.arange(size, device=offset.device) + 0.5) * step - 0.5)[:, None]
+    base_n1 = centre_n1.floor()
+    fraction_n1 = centre_n1 - base_n1
+    entries_1S = torch.arange(side, device=offset.device)[None]
+    weights_nS = torch.zeros_like(centre_n1 * entries_1S)
+    for neighbour in (-1, 0, 1, 2):
+        index_n1 = (base_n1 + neighbour).clamp(0, side - 1)
+        weights_nS = weights_nS + cubic_weight(fraction_n1 - neighbour) * (index_n1 == entries_1S)
+    return weights_nS
+
+
+def cubic_weight(distance: Tensor, a: float = -0.75) -> Tensor:
+    """Keys' cubic convolution kernel at `distance` in samples (|distance| < 2), with torch's and OpenCV's a."""
+    x = distance.abs()
+    inner = (a + 2) * x**3 - (a + 3) * x**2 + 1
+    outer = a * x**3 - 5 * a * x**2 + 8 * a * x - 4 * a
+    return torch.where(x <= 1, inner, outer)

@@ -1,0 +1,98 @@
+"""The decoder: a dense prediction transformer (DPT) that turns four token maps into one map at full size.
+
+Reassemble (tokens to pyramids at 4, 2, 1 and 1/2 times the patch grid), fuse from coarse to fine, predict. Attribute names
+are those of the official checkpoints. Batch norm and the class-token readout exist in the authors' code but in no release.
+
+Shapes: B batch, N tokens, C width, h w patches, F features. Sizes stay symbolic (`h * 14`, never `int(...)`).
+"""
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .dinov2 import PATCH
+from .variants import Variant
+
+
+class ResidualConvUnit(nn.Module):
+    """Two 3x3 convolutions with ReLU before each, and a skip."""
+
+    def __init__(self, features: int):
+        super().__init__()
+        self.conv1 = nn.Conv2d(features, features, 3, padding=1)
+        self.conv2 = nn.Conv2d(features, features, 3, padding=1)
+
+    def forward(self, x_BFhw: Tensor) -> Tensor:
+        return self.conv2(F.relu(self.conv1(F.relu(x_BFhw)))) + x_BFhw
+
+
+class FeatureFusionBlock(nn.Module):
+    """Add the finer level to the running map, refine, enlarge to `size`, mix channels."""
+
+    def __init__(self, features: int):
+        super().__init__()
+        self.out_conv = nn.Conv2d(features, features, 1)
+        self.resConfUnit1 = ResidualConvUnit(features)  # of the finer level; refinenet4 has none, yet every file holds it
+        self.resConfUnit2 = ResidualConvUnit(features)
+
+    def forward(self, x_BFhw: Tensor, finer_BFhw: Tensor | None, size: tuple[int, int]) -> Tensor:
+        if finer_BFhw is not None:
+            x_BFhw = x_BFhw + self.resConfUnit1(finer_BFhw)
+        x_BFhw = self.resConfUnit2(x_BFhw)
+        # The official order is resize, then 1x1 convolution. Both are linear and bilinear weights sum to one, so the
+        # cheaper order answers the same.
+        return F.interpolate(self.out_conv(x_BFhw), size=size, mode="bilinear", align_corners=True)
+
+
+class Scratch(nn.Module):
+    """The layers that are trained from scratch, under the name that every checkpoint gives them."""
+
+    def __init__(self, variant: Variant):
+        super().__init__()
+        features = variant.features
+        for level, channels in enumerate(variant.out_channels, start=1):
+            setattr(self, f"layer{level}_rn", nn.Conv2d(channels, features, 3, padding=1, bias=False))
+            setattr(self, f"refinenet{level}", FeatureFusionBlock(features))
+        self.output_conv1 = nn.Conv2d(features, features // 2, 3, padding=1)
+        last = {"linear": [nn.ReLU(), nn.Identity()], "sigmoid": [nn.Sigmoid()]}[variant.head]
+        self.output_conv2 = nn.Sequential(
+            nn.Conv2d(features // 2, 32, 3, padding=1), nn.ReLU(), nn.Conv2d(32, 1, 1), *last
+        )
+
+
+class DPTHead(nn.Module):
+    """Four token maps in, one map out: ReLU disparity, or a sigmoid in 0..1 for V2's metric models."""
+
+    def __init__(self, variant: Variant):
+        super().__init__()
+        channels = variant.out_channels
+        self.projects = nn.ModuleList(nn.Conv2d(variant.width, c, 1) for c in channels)
+        self.resize_layers = nn.ModuleList(
+            [
+                nn.ConvTranspose2d(channels[0], channels[0], kernel_size=4, stride=4),
+                nn.ConvTranspose2d(channels[1], channels[1], kernel_size=2, stride=2),
+                nn.Identity(),
+                nn.Conv2d(channels[3], channels[3], kernel_size=3, stride=2, padding=1),
+            ]
+        )
+        self.scratch = Scratch(variant)
+
+    def forward(self, tokens_BNC: list[Tensor], h: int, w: int) -> Tensor:
+        """(B, 1, 14 h, 14 w) from the four tapped token maps of h x w patches."""
+        scratch = self.scratch
+        levels = []
+        for tokens, project, resize in zip(tokens_BNC, self.projects, self.resize_layers, strict=True):
+            x_BChw = tokens.transpose(1, 2).reshape(tokens.shape[0], tokens.shape[2], h, w)
+            levels.append(resize(project(x_BChw)))
+        level1, level2, level3, level4 = (
+            rn(level)
+            for rn, level in zip(
+                (scratch.layer1_rn, scratch.layer2_rn, scratch.layer3_rn, scratch.layer4_rn), levels, strict=True
+            )
+        )
+        path = scratch.refinenet4(level4, None, level3.shape[2:])
+        path = scratch.refinenet3(path, level3, level2.shape[2:])
+        path = scratch.refinenet2(path, level2, level1.shape[2:])
+        path = scratch.refinenet1(path, level1, (level1.shape[2] * 2, level1.shape[3] * 2))
+        x = scratch.output_conv1(path)
+        x = F.interpolate(x, size=(h * PATCH, w * PATCH), mode="bilinear", align_corners=True)
+        return scratch.output_conv2(x)

@@ -1,0 +1,107 @@
+"""Depth Anything: a DINOv2 encoder and a DPT decoder, nothing else (V1 section 4.1, V2 section 6)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from . import preprocess
+from .dinov2 import PATCH, DinoVisionTransformer
+from .dpt import DPTHead
+from .variants import Variant, get_variant
+
+
+class DepthAnything(nn.Module):
+    """The network of both papers. State-dict keys are the official ones (`pretrained.*`, `depth_head.*`).
+
+    Args:
+        variant: a row of `VARIANTS` or its name.
+    """
+
+    def __init__(self, variant: Variant | str):
+        super().__init__()
+        self.variant = get_variant(variant) if isinstance(variant, str) else variant
+        if self.variant.head == "bins":
+            raise ValueError(
+                f"{self.variant.name} has the ZoeDepth head, which this version cannot build: "
+                "use v2-metric-indoor-* or v2-metric-outdoor-* for metres"
+            )
+        self.pretrained = DinoVisionTransformer(self.variant)
+        self.depth_head = DPTHead(self.variant)
+
+    def encode(self, image_B3HW: Tensor) -> list[Tensor]:
+        """The four patch-token maps (B, N, C) that the decoder reads, after the final norm; the last one last."""
+        return self.pretrained(image_B3HW, self.variant.taps)
+
+    def forward(self, image_B3HW: Tensor) -> Tensor:
+        """A map (B, H, W) from a normalised picture whose sides are multiples of 14.
+
+        Returns:
+            Affine-invariant disparity (>= 0, larger is nearer) or metres, as `variant.quantity` says.
+
+        Raises:
+            ValueError: a side is not a multiple of 14.
+        """
+        height, width = image_B3HW.shape[-2:]
+        if height % PATCH or width % PATCH:
+            raise ValueError(f"input of {height}x{width}: expected sides that are multiples of {PATCH}; see preprocess.py")
+        map_BHW = self.depth_head(self.encode(image_B3HW), height // PATCH, width // PATCH)[:, 0]
+        if self.variant.max_depth is not None:
+            map_BHW = map_BHW * self.variant.max_depth
+        return map_BHW
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        id_or_path: str | Path,
+        variant: str | None = None,
+        device: str = "cpu",
+        accept_license: bool = False,
+    ) -> DepthAnything:
+        """A model with weights, in evaluation mode.
+
+        Args:
+            id_or_path: a name of `VARIANTS`, a hub id, a checkpoint file or a transformers folder.
+            variant: needed where a file does not say which model it holds (official .pth files have the same keys in V1
+                and V2).
+            device: "cpu", "cuda", "mps".
+            accept_license: needed once for weights whose owner does not clearly allow commercial use.
+
+        Raises:
+            ValueError: the file is missing, ambiguous, broken or does not fit; the message says what to do.
+        """
+        from .checkpoints import load
+
+        state, row = load(id_or_path, variant=variant, accept_license=accept_license)
+        with torch.device("meta"):
+            model = cls(row)
+        model.load_state_dict(state, assign=True)
+        return model.to(device).eval()
+
+    @torch.inference_mode()
+    def infer_image(self, image_bgr_HW3: np.ndarray, input_size: int | None = None) -> np.ndarray:
+        """The official V2 method: a uint8 BGR picture (as OpenCV reads it) in, a float32 map (H, W) at its size out.
+
+        Runs where the model is. `input_size` is the lower bound of the shorter side, 518 unless the variant says otherwise.
+
+        Raises:
+            ValueError: not a uint8 array of shape (H, W, 3).
+        """
+        if image_bgr_HW3.dtype != np.uint8 or image_bgr_HW3.ndim != 3 or image_bgr_HW3.shape[2] != 3:
+            raise ValueError(
+                f"picture of shape {image_bgr_HW3.shape} and type {image_bgr_HW3.dtype}: expected uint8 (H, W, 3) in BGR"
+            )
+        return self.infer_rgb(image_bgr_HW3[..., ::-1], input_size)
+
+    @torch.inference_mode()
+    def infer_rgb(self, image_HW3: np.ndarray, input_size: int | None = None) -> np.ndarray:
+        """The same for RGB."""
+        height, width = image_HW3.shape[:2]
+        weight = self.depth_head.scratch.output_conv1.weight
+        size = preprocess.network_size(height, width, input_size or self.variant.input_size)
+        image_13HW = preprocess.to_tensor(image_HW3, size, str(weight.device)).to(weight.dtype)
+        map_1HW = preprocess.resize_back(self(image_13HW).float(), (height, width), self.variant.align_corners_back)
+        return map_1HW[0].cpu().numpy()
