@@ -110,7 +110,7 @@ class DinoVisionTransformer(nn.Module):
         self.patch_embed = PatchEmbed(width)
         self.cls_token = nn.Parameter(torch.zeros(1, 1, width))
         self.pos_embed = nn.Parameter(torch.zeros(1, 1 + side * side, width))
-        self.mask_token = nn.Parameter(torch.zeros(1, width))  # of DINOv2's pre-training; in every file, never read here
+        self.mask_token = nn.Parameter(torch.zeros(1, width))  # in every file, for DINOv2's pre-training; not read here
         self.blocks = nn.ModuleList(Block(variant) for _ in range(variant.depth))
         self.norm = nn.LayerNorm(width, eps=1e-6)
         self.init_weights()
@@ -127,7 +127,7 @@ class DinoVisionTransformer(nn.Module):
     def position_table(self, h: int, w: int) -> Tensor:
         """The position table (1, 1 + h * w, C) for h x w patches.
 
-        DINOv2 takes the table as it is at its own size; at any other it resamples with the bicubic step side / (n + 0.1).
+        DINOv2 takes the table as it is at its own size; at any other it resamples bicubically, side / (n + 0.1) apart.
         Both are A_h . table . A_w^T here: matrices of plain arithmetic mean the same numbers in torch, ONNX Runtime and
         OpenVINO, where resize operators differ, and the size stays symbolic.
         """
@@ -140,7 +140,7 @@ class DinoVisionTransformer(nn.Module):
         return torch.cat([cls_11C, table_hwC.reshape(1, h * w, -1).to(cls_11C.dtype)], dim=1)
 
     def forward(self, image_B3HW: Tensor, taps: tuple[int, ...]) -> list[Tensor]:
-        """Patch tokens (B, N, C) after each block in `taps`, every one through the final norm; the class token is dropped."""
+        """Patch tokens (B, N, C) after each block in `taps`, each through the final norm, without the class token."""
         h, w = image_B3HW.shape[-2] // PATCH, image_B3HW.shape[-1] // PATCH
         x_BNC = self.patch_embed(image_B3HW)
         x_BNC = torch.cat([self.cls_token.expand(x_BNC.shape[0], -1, -1), x_BNC], dim=1)
@@ -156,7 +156,7 @@ class DinoVisionTransformer(nn.Module):
 
 
 def cubic_matrix(size: int, side: int, offset: Tensor) -> Tensor:
-    """Weights (size, side), float32: bicubic samples of `side` entries at `size` positions, side / (size + offset) apart.
+    """Weights (size, side), float32, of `size` bicubic samples of `side` entries, side / (size + offset) apart.
 
     Borders are clamped. With size == side and offset 0 this is the identity.
     """

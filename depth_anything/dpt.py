@@ -1,7 +1,8 @@
 """The decoder: a dense prediction transformer (DPT) that turns four token maps into one map at full size.
 
-Reassemble (tokens to pyramids at 4, 2, 1 and 1/2 times the patch grid), fuse from coarse to fine, predict. Attribute names
-are those of the official checkpoints. Batch norm and the class-token readout exist in the authors' code but in no release.
+Reassemble (tokens to maps at 4, 2, 1 and 1/2 times the patch grid), fuse from coarse to fine, predict. Attribute names
+are those of the official checkpoints. Batch norm and the class-token readout exist in the authors' code, but in no
+release.
 
 Shapes: B batch, N tokens, C width, h w patches, F features. Sizes stay symbolic (`h * 14`, never `int(...)`).
 """
@@ -31,7 +32,7 @@ class FeatureFusionBlock(nn.Module):
     def __init__(self, features: int):
         super().__init__()
         self.out_conv = nn.Conv2d(features, features, 1)
-        self.resConfUnit1 = ResidualConvUnit(features)  # of the finer level; refinenet4 has none, yet every file holds it
+        self.resConfUnit1 = ResidualConvUnit(features)  # for the finer level; in every file, unused in refinenet4
         self.resConfUnit2 = ResidualConvUnit(features)
 
     def forward(self, x_BFhw: Tensor, finer_BFhw: Tensor | None, size: tuple[int, int]) -> Tensor:

@@ -47,7 +47,7 @@ class DepthAnything(nn.Module):
         """
         height, width = image_B3HW.shape[-2:]
         if height % PATCH or width % PATCH:
-            raise ValueError(f"input of {height}x{width}: expected sides that are multiples of {PATCH}; see preprocess.py")
+            raise ValueError(f"input of {height}x{width}: expected multiples of {PATCH}; use preprocess.network_size")
         map_BHW = self.depth_head(self.encode(image_B3HW), height // PATCH, width // PATCH)[:, 0]
         if self.variant.max_depth is not None:
             map_BHW = map_BHW * self.variant.max_depth
@@ -85,14 +85,15 @@ class DepthAnything(nn.Module):
     def infer_image(self, image_bgr_HW3: np.ndarray, input_size: int | None = None) -> np.ndarray:
         """The official V2 method: a uint8 BGR picture (as OpenCV reads it) in, a float32 map (H, W) at its size out.
 
-        Runs where the model is. `input_size` is the lower bound of the shorter side, 518 unless the variant says otherwise.
+        Runs where the model is. `input_size` is the lower bound of the shorter side: 518, unless the variant's row says
+        otherwise.
 
         Raises:
             ValueError: not a uint8 array of shape (H, W, 3).
         """
         if image_bgr_HW3.dtype != np.uint8 or image_bgr_HW3.ndim != 3 or image_bgr_HW3.shape[2] != 3:
             raise ValueError(
-                f"picture of shape {image_bgr_HW3.shape} and type {image_bgr_HW3.dtype}: expected uint8 (H, W, 3) in BGR"
+                f"picture of shape {image_bgr_HW3.shape}, type {image_bgr_HW3.dtype}: expected uint8 (H, W, 3) in BGR"
             )
         return self.infer_rgb(image_bgr_HW3[..., ::-1], input_size)
 

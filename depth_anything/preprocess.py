@@ -25,9 +25,9 @@ square; beyond it the lower bound shrinks."""
 def network_size(height: int, width: int, input_size: int, max_tokens: int = MAX_TOKENS) -> tuple[int, int]:
     """Height and width at the network's input for a picture of height x width pixels.
 
-    The shorter side becomes `input_size` as a lower bound, the aspect ratio is kept, each side is rounded to a multiple of
-    14 (half to even, as NumPy rounds), and up where it would fall below the bound. A picture so long that this means more
-    than `max_tokens` patches gets the largest smaller bound that fits.
+    The shorter side becomes `input_size` as a lower bound, the aspect ratio is kept, each side is rounded to a multiple
+    of 14 (half to even, as NumPy rounds), and up where it would fall below the bound. A picture so long that this means
+    more than `max_tokens` patches gets the largest smaller bound that fits.
 
     Raises:
         ValueError: a side is below 1, or `input_size` is below 14.

@@ -1,8 +1,8 @@
 """Every model of the papers, and ours, as one row each. No torch here.
 
-A row says what the network looks like (V1 section 4.1, V2 section 6), what its number means, where its weights live, and
-under which licence their owner gives them. V1 and V2 files have the same keys and shapes, so the row is what tells them
-apart: V1 feeds the last four blocks to the decoder, V2 four spread ones.
+A row says what the network looks like (V1 section 4.1, V2 section 6), what its number means, where its weights live,
+and under which licence their owner gives them. V1 and V2 files have the same keys and shapes, so the row is what tells
+them apart: V1 feeds the last four blocks to the decoder, V2 four spread ones.
 """
 
 from dataclasses import dataclass, replace
@@ -34,7 +34,7 @@ class Variant:
     out_channels: tuple[int, int, int, int]
     """Channels of the four reassembled maps."""
     head: Literal["linear", "sigmoid", "bins"] = "linear"
-    """`linear`: ReLU, disparity. `sigmoid`: times max_depth, metres (V2 metric). `bins`: ZoeDepth head, metres (V1 metric)."""
+    """`linear`: ReLU, disparity. `sigmoid`: 0..1 times max_depth (V2 metric). `bins`: ZoeDepth's (V1 metric)."""
     max_depth: float | None = None
     """Metres at the top of the range; None for a relative model."""
     align_corners_back: bool = True
@@ -65,86 +65,85 @@ class Variant:
         return {384: "vits", 768: "vitb", 1024: "vitl", 1536: "vitg"}.get(self.width, "vitn")
 
 
-# width depth heads, decoder features and channels, V2 taps (recipe of both papers' released code)
-SMALL = dict(width=384, depth=12, heads=6, features=64, out_channels=(48, 96, 192, 384))
-BASE = dict(width=768, depth=12, heads=12, features=128, out_channels=(96, 192, 384, 768))
-LARGE = dict(width=1024, depth=24, heads=16, features=256, out_channels=(256, 512, 1024, 1024))
-GIANT = dict(width=1536, depth=40, heads=24, swiglu=True, features=384, out_channels=(1536, 1536, 1536, 1536))
-V2_TAPS = {"small": (2, 5, 8, 11), "base": (2, 5, 8, 11), "large": (4, 11, 17, 23), "giant": (9, 19, 29, 39)}
-LAST_FOUR = {"small": (8, 9, 10, 11), "base": (8, 9, 10, 11), "large": (20, 21, 22, 23)}
+NANO = Variant(
+    name="nano", version="v2", width=192, depth=6, heads=3, table_side=16, taps=(1, 2, 4, 5),
+    features=48, out_channels=(32, 64, 128, 160), input_size=224, licence="Apache-2.0", commercial=True,
+    note="bundled; trained by this repository on scenes it renders; for trying things",
+)  # fmt: skip
+V2_SMALL = Variant(
+    name="v2-small", version="v2", width=384, depth=12, heads=6, taps=(2, 5, 8, 11),
+    features=64, out_channels=(48, 96, 192, 384), licence="Apache-2.0", commercial=True,
+    hub_repo="depth-anything/Depth-Anything-V2-Small", hub_file="depth_anything_v2_vits.pth",
+    transformers_repo="depth-anything/Depth-Anything-V2-Small-hf",
+)  # fmt: skip
+V2_BASE = Variant(
+    name="v2-base", version="v2", width=768, depth=12, heads=12, taps=(2, 5, 8, 11),
+    features=128, out_channels=(96, 192, 384, 768), licence="CC-BY-NC-4.0", commercial=False,
+    hub_repo="depth-anything/Depth-Anything-V2-Base", hub_file="depth_anything_v2_vitb.pth",
+    transformers_repo="depth-anything/Depth-Anything-V2-Base-hf",
+)  # fmt: skip
+V2_LARGE = Variant(
+    name="v2-large", version="v2", width=1024, depth=24, heads=16, taps=(4, 11, 17, 23),
+    features=256, out_channels=(256, 512, 1024, 1024), licence="CC-BY-NC-4.0", commercial=False,
+    hub_repo="depth-anything/Depth-Anything-V2-Large", hub_file="depth_anything_v2_vitl.pth",
+    transformers_repo="depth-anything/Depth-Anything-V2-Large-hf",
+)  # fmt: skip
+V2_GIANT = Variant(
+    name="v2-giant", version="v2", width=1536, depth=40, heads=24, swiglu=True, taps=(9, 19, 29, 39),
+    features=384, out_channels=(1536, 1536, 1536, 1536), licence="CC-BY-NC-4.0", commercial=False,
+    note="structure only: the authors never released these weights",
+)  # fmt: skip
 
-SIZES = {"small": SMALL, "base": BASE, "large": LARGE}
-LETTER = {"small": "s", "base": "b", "large": "l"}
 
-
-def _variants() -> list[Variant]:
-    rows = [
-        Variant(
-            name="nano", version="v2", width=192, depth=6, heads=3, table_side=16, taps=(1, 2, 4, 5),
-            features=48, out_channels=(32, 64, 128, 160), input_size=224,
-            licence="Apache-2.0", commercial=True,
-            note="bundled; trained by this repository on its own rendered scenes; for trying things",
-        )
-    ]  # fmt: skip
-    for size, numbers in SIZES.items():
-        letter = LETTER[size]
-        rows.append(
-            Variant(
-                name=f"v1-{size}", version="v1", taps=LAST_FOUR[size], align_corners_back=False,
-                hub_repo="LiheYoung/Depth-Anything", hub_type="space",
-                hub_file=f"checkpoints/depth_anything_vit{letter}14.pth",
-                transformers_repo=f"LiheYoung/depth-anything-{size}-hf",
-                licence="Apache-2.0", commercial=True, **numbers,
-            )
-        )  # fmt: skip
-    for size, numbers in SIZES.items():
-        letter, title = LETTER[size], size.capitalize()
-        small = size == "small"
-        rows.append(
-            Variant(
-                name=f"v2-{size}", version="v2", taps=V2_TAPS[size],
-                hub_repo=f"depth-anything/Depth-Anything-V2-{title}", hub_file=f"depth_anything_v2_vit{letter}.pth",
-                transformers_repo=f"depth-anything/Depth-Anything-V2-{title}-hf",
-                licence="Apache-2.0" if small else "CC-BY-NC-4.0", commercial=small, **numbers,
-            )
-        )  # fmt: skip
-    rows.append(
-        Variant(
-            name="v2-giant", version="v2", taps=V2_TAPS["giant"], licence="CC-BY-NC-4.0", commercial=False,
-            note="structure only: the authors never released these weights", **GIANT,
-        )
+def v1(size: str, v2: Variant) -> Variant:
+    """V1's relative model of the same size: the last four blocks feed the decoder, and the way back differs."""
+    return replace(
+        v2, name=f"v1-{size}", version="v1", taps=last_four(v2), align_corners_back=False,
+        hub_repo="LiheYoung/Depth-Anything", hub_type="space",
+        hub_file=f"checkpoints/depth_anything_{v2.encoder_name}14.pth",
+        transformers_repo=f"LiheYoung/depth-anything-{size}-hf", licence="Apache-2.0", commercial=True,
     )  # fmt: skip
-    for place, training_set, file_name, max_depth in (
-        ("indoor", "Hypersim", "hypersim", 20.0),
-        ("outdoor", "VKITTI", "vkitti", 80.0),
-    ):
-        for size, numbers in SIZES.items():
-            title = size.capitalize()
-            rows.append(
-                Variant(
-                    name=f"v2-metric-{place}-{size}", version="v2", taps=V2_TAPS[size],
-                    head="sigmoid", max_depth=max_depth,
-                    hub_repo=f"depth-anything/Depth-Anything-V2-Metric-{training_set}-{title}",
-                    hub_file=f"depth_anything_v2_metric_{file_name}_vit{LETTER[size]}.pth",
-                    transformers_repo=f"depth-anything/Depth-Anything-V2-Metric-{place.capitalize()}-{title}-hf",
-                    licence="none stated", commercial=None, **numbers,
-                )
-            )  # fmt: skip
-    for data, place, max_depth in (("nyu", "indoor", 10.0), ("kitti", "outdoor", 80.0)):
-        rows.append(
-            Variant(
-                name=f"v1-metric-{data}-large", version="v1", taps=LAST_FOUR["large"], head="bins",
-                max_depth=max_depth, align_corners_back=True,
-                hub_repo="LiheYoung/Depth-Anything", hub_type="space",
-                hub_file=f"checkpoints_metric_depth/depth_anything_metric_depth_{place}.pt",
-                licence="Apache-2.0", commercial=True,
-                note="ZoeDepth head: listed, not yet readable by this version", **LARGE,
-            )
-        )  # fmt: skip
-    return rows
 
 
-VARIANTS: dict[str, Variant] = {row.name: row for row in _variants()}
+def v2_metric(place: str, size: str, v2: Variant) -> Variant:
+    """V2's metric model: the same net with a sigmoid times 20 m (Hypersim) or 80 m (Virtual KITTI 2)."""
+    data, max_depth = {"indoor": ("Hypersim", 20.0), "outdoor": ("VKITTI", 80.0)}[place]
+    return replace(
+        v2, name=f"v2-metric-{place}-{size}", head="sigmoid", max_depth=max_depth,
+        hub_repo=f"depth-anything/Depth-Anything-V2-Metric-{data}-{size.capitalize()}",
+        hub_file=f"depth_anything_v2_metric_{data.lower()}_{v2.encoder_name}.pth",
+        transformers_repo=f"depth-anything/Depth-Anything-V2-Metric-{place.capitalize()}-{size.capitalize()}-hf",
+        licence="none stated", commercial=None,
+    )  # fmt: skip
+
+
+def v1_metric(data: str, place: str, max_depth: float) -> Variant:
+    """V1's metric model: a ZoeDepth head on the large encoder (V1 section 4.3)."""
+    return replace(
+        V2_LARGE, name=f"v1-metric-{data}-large", version="v1", taps=last_four(V2_LARGE),
+        head="bins", max_depth=max_depth, hub_repo="LiheYoung/Depth-Anything", hub_type="space",
+        hub_file=f"checkpoints_metric_depth/depth_anything_metric_depth_{place}.pt", transformers_repo=None,
+        licence="Apache-2.0", commercial=True, note="ZoeDepth head: listed, not yet readable by this version",
+    )  # fmt: skip
+
+
+def last_four(variant: Variant) -> tuple[int, int, int, int]:
+    """Indices of a variant's last four blocks."""
+    depth = variant.depth
+    return depth - 4, depth - 3, depth - 2, depth - 1
+
+
+SIZES = {"small": V2_SMALL, "base": V2_BASE, "large": V2_LARGE}
+ROWS = [
+    NANO,
+    *(v1(size, v2) for size, v2 in SIZES.items()),
+    *SIZES.values(),
+    V2_GIANT,
+    *(v2_metric(place, size, v2) for place in ("indoor", "outdoor") for size, v2 in SIZES.items()),
+    v1_metric("nyu", "indoor", 10.0),
+    v1_metric("kitti", "outdoor", 80.0),
+]
+VARIANTS: dict[str, Variant] = {row.name: row for row in ROWS}
 
 
 def get_variant(name: str) -> Variant:
