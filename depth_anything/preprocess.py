@@ -18,16 +18,16 @@ PATCH = 14
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 MAX_TOKENS = 16384
-"""Largest number of patches at the network's input: 518 x 6,200 pixels, an aspect ratio of 12. Attention grows with its
-square; beyond it the lower bound shrinks."""
+"""Largest number of patches at the network's input: 518 x 6,199 pixels, an aspect ratio of 12. Attention grows with its
+square; a longer picture gets a smaller lower bound."""
 
 
 def network_size(height: int, width: int, input_size: int, max_tokens: int = MAX_TOKENS) -> tuple[int, int]:
     """Height and width at the network's input for a picture of height x width pixels.
 
     The shorter side becomes `input_size` as a lower bound, the aspect ratio is kept, each side is rounded to a multiple
-    of 14 (half to even, as NumPy rounds), and up where it would fall below the bound. A picture so long that this means
-    more than `max_tokens` patches gets the largest smaller bound that fits.
+    of 14 (half to even, as NumPy rounds), and up where it would fall below the bound. The steps are those of the official
+    code in float64, because they decide ties.
 
     Raises:
         ValueError: a side is below 1, or `input_size` is below 14.
@@ -36,29 +36,24 @@ def network_size(height: int, width: int, input_size: int, max_tokens: int = MAX
         raise ValueError(f"picture of {width}x{height} pixels: expected at least 1x1")
     if input_size < PATCH:
         raise ValueError(f"input size {input_size}: expected at least {PATCH} pixels")
-    h, w = bounded_size(height, width, input_size)
-    if h * w > max_tokens * PATCH**2:
-        long, short = max(height, width), min(height, width)
-        bound = PATCH * max(1, math.isqrt(max_tokens * short // long))
-        h, w = bounded_size(height, width, bound)
-        # The longest panoramas are more than max_tokens times as long as high: there the long side gives way.
-        limit = PATCH * (max_tokens // (min(h, w) // PATCH))
-        h, w = min(h, limit), min(w, limit)
-    return h, w
-
-
-def bounded_size(height: int, width: int, input_size: int) -> tuple[int, int]:
-    """The official rule alone, in its own float64 steps (they decide ties)."""
-    scale_height, scale_width = input_size / height, input_size / width
-    scale = max(scale_height, scale_width)
+    bound = lower_bound(height, width, input_size, max_tokens)
+    scale = bound / min(height, width)
 
     def side(pixels: int) -> int:
-        rounded = round(scale * pixels / PATCH) * PATCH
-        if rounded < input_size:
-            rounded = math.ceil(scale * pixels / PATCH) * PATCH
-        return rounded
+        patches = scale * pixels / PATCH
+        rounded = round(patches) * PATCH
+        return rounded if rounded >= bound else math.ceil(patches) * PATCH
 
-    return side(height), side(width)
+    h, w = side(height), side(width)
+    # The longest pictures are more than max_tokens times as long as high: there the long side gives way.
+    limit = max_tokens // (min(h, w) // PATCH) * PATCH
+    return min(h, limit), min(w, limit)
+
+
+def lower_bound(height: int, width: int, input_size: int, max_tokens: int = MAX_TOKENS) -> int:
+    """`input_size`, or the largest multiple of 14 at which so long a picture stays within `max_tokens` patches."""
+    short, long = min(height, width), max(height, width)
+    return min(input_size, PATCH * max(1, math.isqrt(max_tokens * short // long)))
 
 
 def to_tensor(image_HW3: np.ndarray, size: tuple[int, int], device: str = "cpu") -> Tensor:

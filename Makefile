@@ -1,0 +1,54 @@
+# What CI runs, and you can. Needs make and Python 3.11 or newer; everything else is installed into .venv/.
+#
+#   make demo     base install (no torch), depth maps of the photographs in examples/
+#   make test     full environment, the fast tests
+#   make slow     the slow tests
+#   make check    formatting, lint, types, dependency check
+#   make system   as root: the Debian packages that rendering needs
+#   make bench    time to the first map, beside `import torch`
+
+PYTHON ?= python3
+BASE := .venv/base
+DEV := .venv/dev
+SOURCES := $(shell find depth_anything -name '*.py')
+
+.PHONY: demo test slow check bench system clean
+.DELETE_ON_ERROR:
+
+demo: $(BASE)/.installed
+	$(BASE)/bin/depth-anything predict examples --out out/demo --save color,png16,npz --overwrite
+
+test: $(DEV)/.installed
+	$(DEV)/bin/python -m pytest -q -m "not slow" --durations=10
+
+slow: $(DEV)/.installed
+	$(DEV)/bin/python -m pytest -q -m slow --durations=10
+
+check: $(DEV)/.installed
+	$(DEV)/bin/ruff format --check .
+	$(DEV)/bin/ruff check .
+	$(DEV)/bin/pyright --pythonpath $(DEV)/bin/python
+	$(DEV)/bin/python -m pip check
+
+bench: $(DEV)/.installed $(BASE)/.installed
+	$(DEV)/bin/python benchmarks/first_map.py --base $(BASE)/bin/python
+
+# torch first and by its exact version: that is the processor build; anything looser fetches gigabytes of CUDA.
+$(DEV)/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(DEV)
+	$(DEV)/bin/python -m pip install -q -c constraints.txt torch==2.13.0
+	$(DEV)/bin/python -m pip install -q -c constraints.txt -e '.[dev]'
+	touch $@
+
+$(BASE)/.installed: pyproject.toml constraints.txt $(SOURCES)
+	$(PYTHON) -m venv $(BASE)
+	$(BASE)/bin/python -m pip install -q -c constraints.txt --force-reinstall --no-deps .
+	$(BASE)/bin/python -m pip install -q -c constraints.txt .
+	touch $@
+
+system:
+	apt-get update
+	apt-get install -y --no-install-recommends libllvm19
+
+clean:
+	rm -rf .venv out build dist *.egg-info

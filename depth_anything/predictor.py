@@ -1,0 +1,98 @@
+"""Pictures in, Predictions out: one or many, of any sizes."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from . import image_io
+from .backends import BackendName, Dtype, load_backend
+from .prediction import Prediction
+from .preprocess import lower_bound, network_size
+
+Picture = str | Path | np.ndarray | Image.Image
+"""A path, a uint8 RGB array (H, W, 3) or a PIL image."""
+
+
+class Predictor:
+    """A model that is ready to answer.
+
+    Args:
+        model: a name of VARIANTS, a hub id, a checkpoint file, a transformers folder or an exported .onnx file.
+        backend: "onnx" or "torch"; None takes ONNX Runtime for nano and .onnx files, torch for the rest.
+        variant: which model a checkpoint holds, where the file does not say.
+        device: "cpu", "cuda", "mps".
+        dtype: "fp32", "bf16", "fp16".
+        input_size: lower bound of the shorter side at the network; None takes the model's own (518, nano 224). Larger
+            gives finer detail and costs more.
+        batch_size: most pictures of one network size that run together.
+        accept_license: needed once for weights whose owner does not clearly allow commercial use.
+        threads: processor threads; None leaves the choice to the backend.
+
+    Raises:
+        ValueError: the model cannot be had; the message says what to do.
+    """
+
+    def __init__(
+        self,
+        model: str | Path = "nano",
+        *,
+        backend: BackendName | None = None,
+        variant: str | None = None,
+        device: str = "cpu",
+        dtype: Dtype = "fp32",
+        input_size: int | None = None,
+        batch_size: int = 8,
+        accept_license: bool = False,
+        threads: int | None = None,
+    ):
+        self.backend = load_backend(model, backend, variant, device, dtype, accept_license, threads)
+        self.variant = self.backend.variant
+        self.input_size = input_size or self.variant.input_size
+        self.batch_size = batch_size
+
+    def __call__(self, picture: Picture) -> Prediction:
+        """The map of one picture, at its size.
+
+        Raises:
+            ValueError: the picture cannot be read.
+        """
+        return self.predict([picture])[0]
+
+    def predict(self, pictures: Iterable[Picture]) -> list[Prediction]:
+        """Maps of many pictures of any sizes, in their order. Those of one network size run together.
+
+        Raises:
+            ValueError: a picture cannot be read.
+        """
+        images = [image_io.read(picture) for picture in pictures]
+        buckets: dict[tuple[int, int], list[int]] = defaultdict(list)
+        for index, image in enumerate(images):
+            buckets[network_size(*image.shape[:2], self.input_size)].append(index)
+        predictions: dict[int, Prediction] = {}
+        for size, bucket in buckets.items():
+            for start in range(0, len(bucket), self.batch_size):
+                indices = bucket[start : start + self.batch_size]
+                maps = self.backend([images[index] for index in indices], self.input_size)
+                for index, map_HW in zip(indices, maps, strict=True):
+                    predictions[index] = self._prediction(images[index], map_HW, size)
+        return [predictions[index] for index in range(len(images))]
+
+    def _prediction(self, image: np.ndarray, map_HW: np.ndarray, size: tuple[int, int]) -> Prediction:
+        height, width = image.shape[:2]
+        bound = lower_bound(height, width, self.input_size)
+        notes = ()
+        if bound < self.input_size:
+            notes = (f"so long a picture that the network's shorter side shrank from {self.input_size} to {bound}",)
+        return Prediction(
+            **{self.variant.quantity: map_HW},
+            model=self.variant.name,
+            licence=self.variant.licence,
+            network_size=size,
+            notes=notes,
+            image=image,
+        )
