@@ -1,0 +1,36 @@
+"""One image of a test set with its measured truth: what every reader in this folder yields."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+Kind = Literal["metric_depth", "relative_depth", "disparity"]
+"""metric_depth: z in metres. relative_depth: z up to a scale. disparity: 1/z up to a scale and a shift."""
+
+
+@dataclass(frozen=True)
+class Truth:
+    """What was measured. Never resized: predictions come to the truth."""
+
+    values_HW: np.ndarray
+    """Float, in the unit of `kind`; anything where not valid."""
+    valid_HW: np.ndarray
+    """Bool."""
+    kind: Kind
+
+
+@dataclass(frozen=True, kw_only=True)
+class Case:
+    """A picture and its truth, both read only when called for."""
+
+    key: str
+    """Unique within the set, usable as a relative path: where results and predictions of this image are kept."""
+    read_image: Callable[[], np.ndarray]
+    """Answers uint8 (H, W, 3), RGB."""
+    read_truth: Callable[[], Truth]
+    group: str
+    """Images of one scene share it; protocols that average by scene use it."""
+    region: str = ""
+    """`indoor`, `outdoor` or empty: parts that are reported apart."""

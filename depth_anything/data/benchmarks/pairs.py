@@ -1,0 +1,106 @@
+"""A manifest of pictures with measured truth: the simplest test set there is, and the one to bring your own data in.
+
+A JSON list; each entry names a picture, a 16-bit PNG of truth, and how to read it:
+
+    {"id": "attic", "rgb": "attic/rgb.jpg", "gt": "attic/gt.png", "gt_scale": 1000.0,
+     "kind": "metric_depth", "scene_group": "house_3", "env": "indoor/attic"}
+
+truth = png / gt_scale, 0 = not measured. `kind` is metric_depth (z in metres), relative_depth (z up to a scale) or
+disparity (1/z up to a scale and a shift). Pictures of one place share a `scene_group`. `env` is `indoor` or
+`outdoor`, with any detail after a slash. Paths are relative to the manifest's folder or to the folder above it.
+Other keys are ignored.
+"""
+
+import json
+from pathlib import Path
+from typing import Any, get_args
+
+import numpy as np
+
+from depth_anything import image_io
+from depth_anything.data.benchmarks.case import Case, Kind, Truth
+from depth_anything.data.benchmarks.files import read_uint16
+
+_KEYS = {"id": str, "rgb": str, "gt": str, "gt_scale": (int, float), "kind": str, "scene_group": str, "env": str}
+
+
+def read(manifest: str | Path) -> list[Case]:
+    """The pairs of a manifest, in its order.
+
+    Raises:
+        ValueError: not a manifest, an entry that cannot be used, an id used twice, or files that are missing: with how
+            many were found and where the first missing one was expected.
+    """
+    manifest = Path(manifest)
+    entries = _entries(manifest)
+    seen: set[str] = set()
+    for number, entry in enumerate(entries):
+        _check(manifest, number, entry)
+        if entry["id"] in seen:
+            raise ValueError(f"{manifest}: id {entry['id']!r} occurs twice; ids must be unique")
+        seen.add(entry["id"])
+    root = _root(manifest, entries)
+    return [
+        Case(
+            key=entry["id"],
+            read_image=lambda path=root / entry["rgb"]: image_io.read(path),
+            read_truth=lambda entry=entry: _read_truth(root / entry["gt"], entry["gt_scale"], entry["kind"]),
+            group=entry["scene_group"],
+            region=entry["env"].split("/")[0],
+        )
+        for entry in entries
+    ]
+
+
+def _entries(manifest: Path) -> list[Any]:
+    if not manifest.is_file():
+        hint = f"; did you mean {manifest / 'manifest.json'}?" if manifest.is_dir() else ""
+        raise ValueError(f"no manifest at {manifest}{hint}")
+    try:
+        entries = json.loads(manifest.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{manifest} is not JSON: {error}") from None
+    if not isinstance(entries, list) or not entries:
+        raise ValueError(f"{manifest}: expected a JSON list of pairs with at least one entry")
+    return entries
+
+
+def _check(manifest: Path, number: int, entry: Any) -> None:
+    where = f"{manifest}, entry {number}"
+    if not isinstance(entry, dict):
+        raise ValueError(f"{where}: expected an object, got {type(entry).__name__}")
+    where += f" ({entry.get('id', 'no id')})"
+    missing = [key for key in _KEYS if key not in entry]
+    if missing:
+        raise ValueError(f"{where}: missing {', '.join(missing)}; every pair needs {', '.join(_KEYS)}")
+    for key, kind in _KEYS.items():
+        if not isinstance(entry[key], kind) or isinstance(entry[key], bool):
+            raise ValueError(
+                f"{where}: {key} is {entry[key]!r}, expected {'a number' if key == 'gt_scale' else 'text'}"
+            )
+    if not 0 < entry["gt_scale"] < float("inf"):
+        raise ValueError(f"{where}: gt_scale is {entry['gt_scale']}, expected a positive number")
+    if entry["kind"] not in get_args(Kind):
+        raise ValueError(f"{where}: kind is {entry['kind']!r}, expected one of {', '.join(get_args(Kind))}")
+    if entry["env"].split("/")[0] not in ("indoor", "outdoor"):
+        raise ValueError(f"{where}: env is {entry['env']!r}, expected indoor or outdoor, then an optional /detail")
+
+
+def _root(manifest: Path, entries: list[dict[str, Any]]) -> Path:
+    """The folder that the manifest's paths start from: its own or the one above, whichever has more of the files."""
+    roots = (manifest.parent, manifest.absolute().parent.parent)
+    files = [Path(entry[key]) for entry in entries for key in ("rgb", "gt")]
+    found = {root: sum((root / file).is_file() for file in files) for root in roots}
+    root = max(roots, key=lambda root: found[root])
+    if found[root] < len(files):
+        missing = next(root / file for file in files if not (root / file).is_file())
+        raise ValueError(
+            f"{manifest}: {found[root]} of {len(files)} files found under {root}; the first missing one is {missing}. "
+            f"Paths start at the manifest's folder or the one above; a mean over fewer pairs would be another number"
+        )
+    return root
+
+
+def _read_truth(path: Path, gt_scale: float, kind: Kind) -> Truth:
+    raw = read_uint16(path)
+    return Truth(raw.astype(np.float64) / gt_scale, raw > 0, kind)

@@ -1,0 +1,200 @@
+"""What can be said about a depth map, each number with its direction and its source. numpy, float64.
+
+Pixel metrics take two flat arrays of the same positive quantity (both depth, or both disparity) at the valid pixels of
+one image. e = log prediction - log truth. The mean over images is the caller's: see `protocol.Protocol.averaging`.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+
+def abs_rel(prediction: np.ndarray, truth: np.ndarray) -> float:
+    """mean |p - g| / g."""
+    return float(np.mean(np.abs(prediction - truth) / truth))
+
+
+def sq_rel(prediction: np.ndarray, truth: np.ndarray) -> float:
+    """mean (p - g)^2 / g."""
+    return float(np.mean((prediction - truth) ** 2 / truth))
+
+
+def rmse(prediction: np.ndarray, truth: np.ndarray) -> float:
+    """sqrt mean (p - g)^2, in the unit of the maps."""
+    return float(np.sqrt(np.mean((prediction - truth) ** 2)))
+
+
+def rmse_log(prediction: np.ndarray, truth: np.ndarray) -> float:
+    """sqrt mean e^2, natural logarithm."""
+    return float(np.sqrt(np.mean((np.log(prediction) - np.log(truth)) ** 2)))
+
+
+def log10(prediction: np.ndarray, truth: np.ndarray) -> float:
+    """mean |log10 p - log10 g|."""
+    return float(np.mean(np.abs(np.log10(prediction) - np.log10(truth))))
+
+
+def silog(prediction: np.ndarray, truth: np.ndarray) -> float:
+    """100 sqrt(mean e^2 - (mean e)^2): blind to a common factor."""
+    return float(100 * np.std(np.log(prediction) - np.log(truth)))
+
+
+def silog_half(prediction: np.ndarray, truth: np.ndarray) -> float:
+    """sqrt(mean e^2 - (mean e)^2 / 2): what the V2 metric code prints as silog. Not the same number as `silog`."""
+    e = np.log(prediction) - np.log(truth)
+    return float(np.sqrt(np.mean(e**2) - 0.5 * np.mean(e) ** 2))
+
+
+def delta(prediction: np.ndarray, truth: np.ndarray, power: int) -> float:
+    """Share of pixels with max(p / g, g / p) < 1.25^power."""
+    return float(np.mean(np.maximum(prediction / truth, truth / prediction) < 1.25**power))
+
+
+def delta1(prediction: np.ndarray, truth: np.ndarray) -> float:
+    """Share of pixels within a factor of 1.25."""
+    return delta(prediction, truth, 1)
+
+
+def delta2(prediction: np.ndarray, truth: np.ndarray) -> float:
+    """Share of pixels within a factor of 1.25^2."""
+    return delta(prediction, truth, 2)
+
+
+def delta3(prediction: np.ndarray, truth: np.ndarray) -> float:
+    """Share of pixels within a factor of 1.25^3."""
+    return delta(prediction, truth, 3)
+
+
+def ordinal(disparity_closer: np.ndarray, disparity_farther: np.ndarray) -> float:
+    """Share of pairs whose closer point has the strictly larger disparity (DA-2K).
+
+    A tie is wrong. In DA-2K's file the first point is always the closer one, so a rule that forgave ties would give a
+    constant map full marks.
+
+    Args:
+        disparity_closer, disparity_farther: (pairs,) predicted disparity (or negated metres) at the point that people
+            call closer, and at the other.
+
+    Raises:
+        ValueError: no pair, or shapes that differ.
+    """
+    closer, farther = np.asarray(disparity_closer), np.asarray(disparity_farther)
+    if closer.shape != farther.shape or closer.size == 0:
+        raise ValueError(f"expected as many closer as farther points, got {closer.shape} and {farther.shape}")
+    return float(np.mean(closer > farther))
+
+
+BOUNDARY_THRESHOLDS = np.linspace(1.05, 1.25, 10)
+"""Depth ratios that count as an edge (Depth Pro, section 3.3: 5 % to 25 %)."""
+
+
+def boundary_f1(depth_HW: np.ndarray, truth_HW: np.ndarray, valid_HW: np.ndarray | None = None) -> float:
+    """F1 of occluding edges between neighbouring pixels (Depth Pro, Bochkovskii et al. 2024, section 3.3).
+
+    A neighbour is behind a pixel where its depth is more than t times as large. For each of the four directions such
+    relations of the prediction are compared with those of the truth: precision and recall are averaged over directions,
+    F1 over thresholds with weights t. As in the authors' code a direction or threshold without edges counts as 0, so
+    the same map on both sides scores 1 only where the truth has edges in all four directions at every threshold.
+    Blind to a common factor; a relative disparity must be aligned and inverted first.
+
+    Args:
+        depth_HW, truth_HW: positive depth, one size. The truth must be dense around edges (synthetic or scanned).
+        valid_HW: bool; a relation counts where both of its pixels are valid.
+
+    Returns:
+        0 to 1.
+
+    Raises:
+        ValueError: shapes differ or are not (H, W).
+    """
+    if depth_HW.shape != truth_HW.shape or depth_HW.ndim != 2:
+        raise ValueError(f"expected two maps of one size, got {depth_HW.shape} and {truth_HW.shape}")
+    valid = np.ones(truth_HW.shape, dtype=bool) if valid_HW is None else np.asarray(valid_HW, dtype=bool)
+    p, g = (np.where(valid, x, 1.0).astype(np.float64) for x in (depth_HW, truth_HW))
+    ratios = []  # (ratio of the prediction, ratio of the truth) to the neighbour in each of the four directions
+    for near, far in ((np.s_[:, :-1], np.s_[:, 1:]), (np.s_[:-1], np.s_[1:])):
+        both = valid[near] & valid[far]
+        forward = (p[far] / p[near])[both], (g[far] / g[near])[both]
+        ratios += [forward, (1 / forward[0], 1 / forward[1])]
+    scores = []
+    for t in BOUNDARY_THRESHOLDS:
+        edges = [(p_ratio > t, g_ratio > t) for p_ratio, g_ratio in ratios]
+        precision = np.mean([(a & b).sum() / max(a.sum(), 1) for a, b in edges])
+        recall = np.mean([(a & b).sum() / max(b.sum(), 1) for a, b in edges])
+        scores.append(2 * precision * recall / (precision + recall) if precision + recall > 0 else 0.0)
+    return float(np.average(scores, weights=BOUNDARY_THRESHOLDS))
+
+
+def flicker(
+    disparity_THW: np.ndarray, truth_THW: np.ndarray | None = None, valid_THW: np.ndarray | None = None
+) -> float:
+    """How much a clip's map changes from frame to frame where the truth does not: lower is steadier.
+
+    mean |(p_t+1 - p_t) - (g_t+1 - g_t)| over pixels valid in both frames, divided by the interquartile range of the
+    whole predicted clip, so that the answer does not depend on the map's unit. Both clips must be in one unit already
+    (one alignment for the clip, never one per frame). Without a truth the camera and the scene must stand still.
+
+    Args:
+        disparity_THW: at least two frames.
+        truth_THW: same shape, aligned; None means a still scene.
+        valid_THW: bool, same shape.
+
+    Raises:
+        ValueError: fewer than two frames, shapes that differ, or no pixel valid in two frames.
+    """
+    p = np.asarray(disparity_THW, dtype=np.float64)
+    if p.ndim != 3 or len(p) < 2:
+        raise ValueError(f"expected at least two frames of shape (frames, height, width), got {p.shape}")
+    g = np.zeros_like(p) if truth_THW is None else np.asarray(truth_THW, dtype=np.float64)
+    valid = np.ones(p.shape, dtype=bool) if valid_THW is None else np.asarray(valid_THW, dtype=bool)
+    if g.shape != p.shape or valid.shape != p.shape:
+        raise ValueError(f"expected clips of one shape, got {p.shape}, truth {g.shape}, valid {valid.shape}")
+    both = valid[1:] & valid[:-1]
+    if not both.any():
+        raise ValueError("no pixel is valid in two neighbouring frames")
+    low, high = np.percentile(p[valid], [25, 75])
+    change = np.abs(np.diff(p, axis=0) - np.diff(g, axis=0))[both].mean()
+    if high == low:
+        return 0.0 if change == 0 else float("inf")
+    return float(change / (high - low))
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A number with its direction. `compute` of a pixel metric takes (prediction, truth), flat, positive."""
+
+    name: str
+    label: str
+    better: Literal["lower", "higher"]
+    of: Literal["pixels", "points", "maps", "clips"]
+    compute: Callable[..., float]
+    source: str
+
+    def is_better(self, a: float, b: float) -> bool:
+        """Whether a is strictly better than b."""
+        return a < b if self.better == "lower" else a > b
+
+
+_EIGEN = "Eigen et al. 2014, section 4.1"
+_ZOE = "ZoeDepth (Bhat et al. 2023), compute_metrics"
+METRICS: dict[str, Metric] = {
+    metric.name: metric
+    for metric in (
+        Metric("abs_rel", "AbsRel", "lower", "pixels", abs_rel, "V1 section 4.1"),
+        Metric("sq_rel", "SqRel", "lower", "pixels", sq_rel, _EIGEN),
+        Metric("rmse", "RMSE", "lower", "pixels", rmse, _EIGEN),
+        Metric("rmse_log", "RMSElog", "lower", "pixels", rmse_log, _EIGEN),
+        Metric("log10", "log10", "lower", "pixels", log10, _ZOE),
+        Metric("silog", "SiLog", "lower", "pixels", silog, _ZOE),
+        Metric("silog_half", "SiLog (V2)", "lower", "pixels", silog_half, "V2 released metric code"),
+        Metric("delta1", "δ1", "higher", "pixels", delta1, "V1 section 4.1"),
+        Metric("delta2", "δ2", "higher", "pixels", delta2, _EIGEN),
+        Metric("delta3", "δ3", "higher", "pixels", delta3, _EIGEN),
+        Metric("ordinal", "accuracy", "higher", "points", ordinal, "V2 section 6, DA-2K"),
+        Metric("boundary_f1", "boundary F1", "higher", "maps", boundary_f1, "Depth Pro section 3.3"),
+        Metric("flicker", "flicker", "lower", "clips", flicker, "this project"),
+    )
+}
+"""Every metric by name."""

@@ -1,0 +1,184 @@
+"""Carrying out a protocol on one image: resize, mask, fit, floor, measure. There is no second copy of these steps."""
+
+from dataclasses import dataclass
+from math import isfinite
+from typing import Literal
+
+import numpy as np
+
+from depth_anything.data.benchmarks.case import Truth
+from depth_anything.evaluate.align import fit_median, fit_scale, fit_scale_shift, resize_bilinear
+from depth_anything.evaluate.metrics import METRICS
+from depth_anything.evaluate.protocol import Crop, Cut, Protocol
+
+Quantity = Literal["disparity", "depth_m"]
+
+
+class TooFewPixels(ValueError):
+    """An image without enough pixels to score."""
+
+
+@dataclass(frozen=True)
+class Aligned:
+    """A prediction brought onto its truth, ready to be measured or looked at."""
+
+    prediction_HW: np.ndarray
+    """float64, in the unit of `truth_HW`, at its size, everywhere (also outside the mask)."""
+    truth_HW: np.ndarray
+    mask_HW: np.ndarray
+    """Pixels that count."""
+    measure: Literal["depth", "disparity"]
+    scale: float
+    shift: float
+    """prediction = scale * map + shift in the fit's space."""
+
+
+def crop_mask(height: int, width: int, crop: Crop) -> np.ndarray:
+    """Bool (H, W): the part of the image that a crop keeps.
+
+    garg, eigen: fractions of the image (Garg et al. 2016; Eigen et al. 2014). eigen_rectangle: rows 45:471, columns
+    41:601 in absolute pixels, made for NYUv2's 480 x 640; the released ZoeDepth code applies it to any size, so on
+    larger images it keeps the upper left. kb: the lower 352 rows, the middle 1216 columns; kb+x crops inside it.
+
+    Raises:
+        ValueError: the image is smaller than the kb crop.
+    """
+    mask = np.zeros((height, width), dtype=bool)
+    top, left, inner = 0, 0, crop
+    if crop.startswith("kb"):
+        if height < 352 or width < 1216:
+            raise ValueError(f"the kb crop is 352 x 1216 (rows x columns), the truth is only {height} x {width}")
+        top, left = height - 352, int((width - 1216) / 2)
+        height, width = 352, 1216
+        inner = crop[3:] or "none"
+    match inner:
+        case "none":
+            rows, columns = slice(0, height), slice(0, width)
+        case "garg":
+            rows = slice(int(0.40810811 * height), int(0.99189189 * height))
+            columns = slice(int(0.03594771 * width), int(0.96405229 * width))
+        case "eigen":
+            rows = slice(int(0.3324324 * height), int(0.91351351 * height))
+            columns = slice(int(0.0359477 * width), int(0.96405229 * width))
+        case "eigen_rectangle":
+            rows, columns = slice(45, 471), slice(41, 601)
+        case _:
+            raise ValueError(f"unknown crop {crop!r}")
+    mask[top : top + height, left : left + width][rows, columns] = True
+    return mask
+
+
+def scored_pixels(truth: Truth, protocol: Protocol, cut: Cut) -> np.ndarray:
+    """Bool (H, W): valid, finite, positive truth inside the cut.
+
+    Raises:
+        ValueError: the cut is in metres and the truth is not.
+        TooFewPixels: fewer than the protocol's `min_valid` pixels are left.
+    """
+    values = truth.values_HW
+    mask = truth.valid_HW & np.isfinite(values)
+    mask &= np.where(mask, values, 0) > 0
+    if truth.kind != "metric_depth" and (cut.nearest_m > 0 or isfinite(cut.farthest_m)):
+        raise ValueError(f"protocol {protocol.name} cuts at metres, this truth is {truth.kind}")
+    safe = np.where(mask, values, 1)
+    if protocol.closed:
+        mask &= (safe >= cut.nearest_m) & (safe <= cut.farthest_m)
+    else:
+        mask &= (safe > cut.nearest_m) & (safe < cut.farthest_m)
+    mask &= crop_mask(values.shape[0], values.shape[1], cut.crop)
+    if isfinite(protocol.far_outlier) and mask.any():
+        mask &= safe <= protocol.far_outlier * np.quantile(values[mask], 0.01)
+    if mask.sum() < protocol.min_valid:
+        raise TooFewPixels(f"only {mask.sum()} pixels to score, protocol {protocol.name} asks for {protocol.min_valid}")
+    return mask
+
+
+def align(map_HW: np.ndarray, quantity: Quantity, truth: Truth, protocol: Protocol, cut: Cut) -> Aligned:
+    """Resize the map to the truth, fit it over the scored pixels, floor it, and invert it where depth is measured.
+
+    Args:
+        map_HW: what the model answers, at any size.
+        quantity: `disparity` or `depth_m`.
+
+    Raises:
+        ValueError: NaN or inf in the map, metres that are not positive, or a protocol that does not fit the quantity.
+        TooFewPixels: see `scored_pixels`.
+    """
+    mask = scored_pixels(truth, protocol, cut)
+    values = np.where(mask, truth.values_HW, 1).astype(np.float64)
+    height, width = values.shape
+    prediction = resize_bilinear(map_HW, height, width, protocol.align_corners)
+    if not np.isfinite(prediction).all():
+        raise ValueError(f"the prediction is NaN or infinite at {np.sum(~np.isfinite(prediction))} pixels")
+    if quantity == "depth_m" and (prediction[mask] <= 0).any():
+        raise ValueError(f"predicted metres are not positive at {np.sum(prediction[mask] <= 0)} scored pixels")
+    if protocol.align == "none" and (quantity != "depth_m" or truth.kind != "metric_depth"):
+        raise ValueError(f"protocol {protocol.name} aligns nothing: it needs a metric model and a metric truth")
+
+    space = {"disparity": "disparity", "depth_m": "depth"}[quantity] if protocol.space == "own" else protocol.space
+    if truth.kind == "disparity":
+        space, measure = "disparity", "disparity"
+        target = values
+    else:
+        measure = protocol.measure
+        target = values if space == "depth" else 1 / values
+    if space == "depth" and quantity == "disparity":
+        raise ValueError(f"protocol {protocol.name} fits depth, this model answers disparity: use a disparity protocol")
+    source = prediction
+    if space == "disparity" and quantity == "depth_m":
+        source = 1 / np.where(prediction > 0, prediction, 1)
+
+    fitted = mask & (prediction > 0) if protocol.fit_positive_only else mask
+    if not fitted.any():
+        fitted = mask  # nothing positive: a constant or reversed map is scored as it is
+    scale, shift = 1.0, 0.0
+    match protocol.align:
+        case "median":
+            scale = fit_median(source, target, fitted)
+        case "scale":
+            scale = fit_scale(source, target, fitted)
+        case "scale_shift":
+            scale, shift = fit_scale_shift(source, target, fitted)
+    aligned = scale * source + shift
+
+    if space == "disparity":
+        aligned = np.maximum(aligned, _floor(protocol, cut, target[mask], measure))
+        if measure == "depth":
+            aligned = 1 / aligned
+    elif measure == "disparity":
+        raise ValueError(f"protocol {protocol.name} fits depth and measures disparity: not defined")
+    if protocol.clip and measure == "depth":
+        aligned = np.clip(aligned, max(cut.nearest_m, 1e-6), cut.farthest_m)
+    true = values if measure == "depth" or truth.kind == "disparity" else 1 / values
+    return Aligned(aligned, true, mask, measure, scale, shift)
+
+
+def score(aligned: Aligned, names: tuple[str, ...]) -> dict[str, float]:
+    """The pixel metrics of one aligned image, by name.
+
+    A prediction that is still zero or negative somewhere (no floor in the protocol) is an error, not an infinite mean.
+
+    Raises:
+        ValueError: such a prediction.
+    """
+    prediction, truth = aligned.prediction_HW[aligned.mask_HW], aligned.truth_HW[aligned.mask_HW]
+    if (prediction <= 0).any():
+        raise ValueError(f"the aligned prediction is not positive at {np.sum(prediction <= 0)} scored pixels")
+    return {name: METRICS[name].compute(prediction, truth) for name in names}
+
+
+def _floor(protocol: Protocol, cut: Cut, disparity: np.ndarray, measure: str) -> float:
+    """Smallest aligned disparity allowed: without a floor a near-zero disparity is a near-infinite depth."""
+    match protocol.floor:
+        case "none":
+            return -np.inf if measure == "disparity" else np.finfo(np.float64).tiny
+        case "cap":
+            if not isfinite(cut.farthest_m):
+                raise ValueError(f"protocol {protocol.name} floors at 1/cap, but this set has no cap")
+            return 1 / cut.farthest_m
+        case "farthest_truth":
+            return float(disparity.min())
+        case "first_percentile":
+            return float(np.percentile(disparity, 1))
+        case number:
+            return float(number)
