@@ -1,0 +1,299 @@
+"""Weights in and out of files: official .pth, the transformers layout, DINOv2 backbones, ours (safetensors).
+
+Inside the package weights carry the official key names, in float32. V1 and V2 files have the same keys and shapes, and
+so have relative and metric ones: which model a file holds is said by the `variant` argument, by our metadata or by a
+transformers config, never by a guess.
+"""
+
+import json
+import re
+from dataclasses import replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Protocol
+
+import torch
+from safetensors.torch import save_file
+
+from . import hub, transformers_layout
+from .dinov2 import DinoVisionTransformer
+from .dpt import DPTHead
+from .files import atomic_path
+from .variants import VARIANTS, Variant, get_variant, with_max_depth
+from .weight_files import Contents, State, read
+
+ENCODER, DECODER = "pretrained.", "depth_head."
+SIZE_NAMES = {192: "nano", 384: "ViT-S", 768: "ViT-B", 1024: "ViT-L", 1536: "ViT-g"}
+OFFICIAL_FILES = {Path(row.hub_file).name: row for row in VARIANTS.values() if row.hub_file}
+
+
+class Model(Protocol):
+    """What can be saved: a network that knows its variant."""
+
+    variant: Variant
+
+    def state_dict(self) -> State: ...
+
+
+def load(
+    id_or_path: str | Path, variant: Variant | str | None = None, accept_license: bool = False
+) -> tuple[State, Variant]:
+    """Weights by name, by hub id or by path.
+
+    Args:
+        id_or_path: a name of `VARIANTS`, a checkpoint file, a transformers folder, or a hub id in that layout.
+        variant: which model the file holds, where the file itself does not say it (official .pth files do not).
+        accept_license: needed once for weights from the hub whose owner does not clearly allow commercial use.
+
+    Returns:
+        The state dict, official keys and float32, and the row that it belongs to.
+
+    Raises:
+        ValueError: unknown, ambiguous, broken or unfitting; one line that says what to do.
+    """
+    name = str(id_or_path)
+    wanted = get_variant(variant) if isinstance(variant, str) else variant
+    row = VARIANTS.get(name)
+    if row is None and hub.is_repository(name) and not Path(name).expanduser().exists():
+        row = hub.variant_of_repository(name)
+        if row is None:
+            state, found = load_state(hub.find_folder(name, accept_license), wanted)
+            return state, replace(found, licence=hub.stated_at(name), commercial=None)
+        if name == row.transformers_repo:
+            return load_state(hub.find_folder(name, accept_license), wanted or row)
+    if row is None:
+        return load_state(id_or_path, wanted)
+    if wanted is not None and wanted != row:
+        raise ValueError(f"{name} is {row.name}, but variant says {wanted.name}: leave variant out")
+    refuse_bins(row)
+    return load_state(hub.find_weights(row, accept_license), row)
+
+
+def load_state(path: str | Path, variant: Variant | str | None = None) -> tuple[State, Variant]:
+    """Weights from a checkpoint file or a transformers folder; arguments, result and errors as in `load`."""
+    path = Path(path).expanduser()
+    wanted = get_variant(variant) if isinstance(variant, str) else variant
+    contents = read(path)
+    state = contents.state
+    if any(key.startswith("core.") for key in state):
+        raise ValueError(
+            f"{path} has V1's ZoeDepth head, which this version cannot read: use a v2-metric model for metres"
+        )
+    if "cls_token" in state or "embeddings.cls_token" in state:
+        raise ValueError(
+            f"{path} is a DINOv2 backbone without a decoder: expected a whole model (training may start here)"
+        )
+    row = decide_variant(path, contents, wanted)
+    refuse_bins(row)
+    refuse_other_size(path, state, row)
+    shapes = official_shapes(row)
+    if "backbone.embeddings.cls_token" in state:
+        state = transformers_layout.from_transformers(state, list(shapes))
+    refuse_other_keys(path, state, shapes, row.name)
+    return {key: state[key].float() for key in shapes}, row
+
+
+def load_backbone(path: str | Path, variant: Variant | str | None = None) -> State:
+    """The encoder's weights for a training that starts from them, keys as in `DinoVisionTransformer.state_dict()`.
+
+    Args:
+        path: an official DINOv2 file (`dinov2_vits14_pretrain.pth`), a transformers Dinov2 folder, or any whole model
+            that `load_state` reads; its decoder is left out (V2's metric fine-tuning starts like that).
+        variant: the model to be trained, whose size is then checked.
+
+    Raises:
+        ValueError: no such file, broken, another size, or keys that are not these models' (registers, say).
+    """
+    path = Path(path).expanduser()
+    state = read(path).state
+    if "cls_token" in state:
+        state = {ENCODER + key: tensor for key, tensor in state.items()}
+    elif "embeddings.cls_token" in state:
+        state = {f"backbone.{key}": tensor for key, tensor in state.items()}
+    state = {key: tensor for key, tensor in state.items() if not key.startswith((DECODER, "neck.", "head."))}
+    if variant is None:
+        fitting = [row for row in VARIANTS.values() if (row.width, row.depth) == size_of(path, state)]
+        row = fitting[0] if fitting else VARIANTS["v2-small"]
+    else:
+        row = get_variant(variant) if isinstance(variant, str) else variant
+    refuse_other_size(path, state, row)
+    shapes = {key: shape for key, shape in official_shapes(row).items() if key.startswith(ENCODER)}
+    if "backbone.embeddings.cls_token" in state:
+        state = transformers_layout.from_transformers(state, list(shapes))
+    refuse_other_keys(path, state, shapes, f"the encoder of {row.name}")
+    return {key.removeprefix(ENCODER): state[key].float() for key in shapes}
+
+
+def save(model: Model, path: str | Path, dtype: torch.dtype = torch.float32) -> None:
+    """Write our format: safetensors, official keys, and metadata that says which model it is.
+
+    Args:
+        dtype: of the numbers in the file; float16 halves it. Loading answers float32 whatever the file stores.
+
+    Raises:
+        ValueError: the name does not end in .safetensors.
+    """
+    path = Path(path)
+    if path.suffix != ".safetensors":
+        raise ValueError(f"{path}: expected a name that ends in .safetensors")
+    state = {key: tensor.detach().to("cpu", dtype).contiguous() for key, tensor in model.state_dict().items()}
+    with atomic_path(path) as temporary:
+        save_file(state, temporary, metadata_of(model.variant))
+
+
+def save_transformers(model: Model, folder: str | Path) -> None:
+    """Write the transformers layout: model.safetensors, preprocessor_config.json, and config.json last.
+
+    `transformers.AutoModelForDepthEstimation.from_pretrained(folder)` and `pipeline("depth-estimation", folder)` read
+    it, and so does `load`. docs/checkpoints.md says where their answers differ from ours.
+
+    Raises:
+        ValueError: a metric range that is not a whole number of metres, which transformers' config cannot hold.
+    """
+    folder, variant = Path(folder), model.variant
+    if variant.max_depth is not None and not float(variant.max_depth).is_integer():
+        raise ValueError(
+            f"range of {variant.max_depth:g} m: transformers holds whole metres only; use checkpoints.save"
+        )
+    official = {key: tensor.detach().to("cpu", torch.float32) for key, tensor in model.state_dict().items()}
+    state = {key: tensor.contiguous() for key, tensor in transformers_layout.to_transformers(official).items()}
+    with atomic_path(folder / "model.safetensors") as temporary:
+        save_file(state, temporary, {"format": "pt", **metadata_of(variant)})
+    for name, values in (
+        ("preprocessor_config.json", transformers_layout.preprocessor_config(variant)),
+        ("config.json", transformers_layout.transformers_config(variant)),
+    ):
+        with atomic_path(folder / name) as temporary:
+            temporary.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
+
+
+def metadata_of(variant: Variant) -> dict[str, str]:
+    """The metadata of our files. Values are text; a relative model's range is empty."""
+    return {
+        "variant": variant.name,
+        "version": variant.version,
+        "quantity": variant.quantity,
+        "max_depth": "" if variant.max_depth is None else repr(float(variant.max_depth)),
+        "licence": variant.licence,
+    }
+
+
+def variant_of_metadata(path: Path, metadata: dict[str, str], wanted: Variant | None) -> Variant:
+    """The row that our metadata names, with the file's own range and licence.
+
+    Raises:
+        ValueError: a name that is not in `VARIANTS` (and no `wanted` to take its sizes from), or values that disagree.
+    """
+    row = VARIANTS.get(metadata["variant"], wanted)
+    if row is None:
+        raise ValueError(f"{path} says it is {metadata['variant']!r}, which is unknown here: pass variant=, or update")
+    if metadata.get("max_depth") and float(metadata["max_depth"]) != row.max_depth:
+        row = with_max_depth(row, float(metadata["max_depth"]))
+    if (metadata.get("version"), metadata.get("quantity")) != (row.version, row.quantity):
+        raise ValueError(
+            f"{path}: its metadata says {metadata.get('version')} and {metadata.get('quantity')} beside {row.name}, "
+            f"which is {row.version} and {row.quantity}: save it again, or take another file"
+        )
+    licence = metadata.get("licence", row.licence)
+    return row if licence == row.licence else replace(row, licence=licence, commercial=None)
+
+
+def decide_variant(path: Path, contents: Contents, wanted: Variant | None) -> Variant:
+    """The one variant on which the metadata, config.json and the argument agree.
+
+    An official file name is not enough to choose, but it is enough to object.
+
+    Raises:
+        ValueError: nobody says it, or two disagree.
+    """
+    claims: dict[str, Variant] = {}
+    if "variant" in contents.metadata:
+        claims["its metadata says"] = variant_of_metadata(path, contents.metadata, wanted)
+    if contents.config is not None:
+        claims["its config.json says"] = transformers_layout.variant_of_config(contents.config, path, wanted)
+    declared = next(iter(claims.values()), None)
+    if wanted is not None:
+        claims["variant says"] = wanted
+    named = OFFICIAL_FILES.get(path.name)
+    if not claims:
+        width, _ = size_of(path, contents.state)
+        names = ", ".join(row.name for row in VARIANTS.values() if row.width == width and row.head != "bins")
+        raise ValueError(
+            f"{path} does not say which model it holds (V1, V2 and metric files have the same keys): "
+            f"pass variant=, one of {names or ', '.join(VARIANTS)}"
+            + (f"; its name is that of {named.name}" if named else "")
+        )
+    if named is not None:
+        claims["its name says"] = named
+    (first, row), *others = claims.items()
+    for other, claimed in others:
+        if (claimed.version, claimed.max_depth) != (row.version, row.max_depth):
+            raise ValueError(
+                f"{path}: {first} {label(row)}, but {other} {label(claimed)}: "
+                "take the file of the model you mean, or correct (or rename) this one if you are sure"
+            )
+    if wanted is None:
+        return row
+    # The argument's sizes (it may be a row of the caller's own), the file's licence.
+    return replace(wanted, licence=row.licence, commercial=row.commercial) if declared else wanted
+
+
+def label(row: Variant) -> str:
+    """A variant's name, and its range where that is not its row's own."""
+    usual = VARIANTS.get(row.name)
+    if row.max_depth is None or (usual is not None and usual.max_depth == row.max_depth):
+        return row.name
+    return f"{row.name} in metres up to {row.max_depth:g}"
+
+
+def refuse_bins(row: Variant) -> None:
+    """Raise ValueError for the two models with a ZoeDepth head."""
+    if row.head == "bins":
+        raise ValueError(
+            f"{row.name} has V1's ZoeDepth head, which this version cannot read: use v2-metric-indoor-* or "
+            "v2-metric-outdoor-* for metres"
+        )
+
+
+def size_of(path: Path, state: State) -> tuple[int, int]:
+    """Width and number of blocks of the encoder in a state dict, official or transformers keys."""
+    token = next((state[key] for key in (ENCODER + "cls_token", "backbone.embeddings.cls_token") if key in state), None)
+    if token is None:
+        first = next(iter(state), "none")
+        raise ValueError(
+            f"{path} holds no Depth Anything weights (first key: {first}): expected an official checkpoint"
+        )
+    blocks = [re.match(r"(?:pretrained\.blocks|backbone\.encoder\.layer)\.(\d+)\.", key) for key in state]
+    return token.shape[-1], 1 + max((int(match[1]) for match in blocks if match), default=-1)
+
+
+def refuse_other_size(path: Path, state: State, row: Variant) -> None:
+    """Raise ValueError, naming both sizes, where a file is not of the size that `row` expects."""
+    (width, depth), sizes = size_of(path, state), (row.width, row.depth)
+    if (width, depth) != sizes:
+        found, expected = (f"{SIZE_NAMES.get(w, 'a ViT')} (width {w}, {d} blocks)" for w, d in ((width, depth), sizes))
+        raise ValueError(f"{path} holds {found}, but {row.name} is {expected}: pass the file or the variant that fits")
+
+
+def refuse_other_keys(path: Path, state: State, shapes: dict[str, torch.Size], what: str) -> None:
+    """Raise ValueError where keys are missing or unexpected or have another shape."""
+    missing = [key for key in shapes if key not in state]
+    unexpected = [key for key in state if key not in shapes]
+    reshaped = [key for key, shape in shapes.items() if key in state and state[key].shape != shape]
+    faults = []
+    for keys, fault in ((missing, "missing"), (unexpected, "unexpected"), (reshaped, "of another shape")):
+        if keys:
+            faults.append(f"{len(keys)} {fault} (first: {keys[0]})")
+    if faults:
+        raise ValueError(
+            f"{path} does not fit {what}: keys {', '.join(faults)}; expected the {len(shapes)} official ones"
+        )
+
+
+@lru_cache(maxsize=4)
+def official_shapes(variant: Variant) -> dict[str, torch.Size]:
+    """Key -> shape of a variant's official state dict, without memory for it."""
+    with torch.device("meta"):
+        encoder, decoder = DinoVisionTransformer(variant).state_dict(), DPTHead(variant).state_dict()
+    shapes = {ENCODER + key: tensor.shape for key, tensor in encoder.items()}
+    return {**shapes, **{DECODER + key: tensor.shape for key, tensor in decoder.items()}}
