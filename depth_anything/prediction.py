@@ -1,0 +1,473 @@
+"""What a model answered, and what may be made of it.
+
+A `Prediction` holds either `disparity` (affine-invariant: larger is nearer, scale and shift unknown) or `depth_m`
+(metres along the optical axis, 0 where unknown), never both. Metres come out of a disparity only through two known
+distances: `to_depth(near=, far=)` or `align_to(points)`.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from . import camera, colormap, map_files, point_cloud
+from .evaluate.align import fit_scale_shift
+
+FORMATS = ("color", "side", "png16", "pfm", "npz", "exr", "normals", "sky", "control", "ply", "glb")
+"""What `Prediction.save` writes."""
+
+SkyPolicy = Literal["keep", "zero", "cap"]
+
+
+def _version() -> str:
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version("depth-anything")
+    except PackageNotFoundError:
+        return "source tree"
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Prediction:
+    """One map at the size of its upright picture. Arrays are not copied; treat them as read-only."""
+
+    disparity: np.ndarray | None = None
+    """float32 (H, W), finite: larger is nearer, no unit, affine-invariant. None where the model answers metres."""
+    depth_m: np.ndarray | None = None
+    """float32 (H, W), finite, metres along the optical axis; 0 where unknown. None for a model of disparity."""
+    model: str = "unknown"
+    """Name of the variant, or the path of its checkpoint."""
+    licence: str = "unknown"
+    """Of the weights, as their owner states it."""
+    version: str = field(default_factory=_version)
+    """Of this program."""
+    network_size: tuple[int, int] | None = None
+    """(height, width) at which the network saw the picture."""
+    metres_from: str = "model"
+    """Where metres come from: the model, or known distances that somebody gave."""
+    notes: tuple[str, ...] = ()
+    """What a user should know about this map, in sentences."""
+    image: np.ndarray | None = None
+    """uint8 (H, W, 3), the upright picture; for side-by-side views and textures."""
+    K: np.ndarray | None = None
+    """(3, 3) pinhole camera in pixels of the map (see camera.py); None where nothing is known about it."""
+    sky: np.ndarray | None = None
+    """bool (H, W), True in the sky; None where nobody looked for it."""
+
+    def __post_init__(self) -> None:
+        if (self.disparity is None) == (self.depth_m is None):
+            raise ValueError("a Prediction holds either disparity or depth_m: give exactly one of them")
+        values = np.asarray(self.values)
+        if values.ndim != 2 or values.size == 0 or values.dtype.kind != "f":
+            raise ValueError(f"{self.quantity}: got {values.dtype} {values.shape}; expected float32 (height, width)")
+        if not np.isfinite(values).all():
+            raise ValueError(f"{self.quantity}: {np.count_nonzero(~np.isfinite(values))} values are NaN or infinite")
+        if self.depth_m is not None and values.min() < 0:
+            raise ValueError(f"depth_m: expected metres above 0, or 0 where unknown; the smallest is {values.min():g}")
+        object.__setattr__(self, self.quantity, values.astype(np.float32, copy=False))
+        for name, array, shape in (("image", self.image, (*values.shape, 3)), ("sky", self.sky, values.shape)):
+            if array is not None and array.shape != shape:
+                raise ValueError(f"{name}: got shape {array.shape}; expected {shape}, as the map")
+        if self.K is not None:
+            camera.check(self.K)
+
+    # -- what it is --------------------------------------------------------------------------------------------------
+
+    @property
+    def quantity(self) -> Literal["disparity", "depth_m"]:
+        """Which of the two it holds."""
+        return "disparity" if self.depth_m is None else "depth_m"
+
+    @property
+    def values(self) -> np.ndarray:
+        """The map that it holds, float32 (H, W); ask `quantity` what the numbers mean."""
+        return self.disparity if self.depth_m is None else self.depth_m  # type: ignore[return-value]
+
+    @property
+    def valid(self) -> np.ndarray:
+        """bool (H, W): where a value is known. Everywhere for disparity, above 0 for metres."""
+        return np.ones(self.values.shape, bool) if self.depth_m is None else self.depth_m > 0
+
+    @property
+    def height(self) -> int:
+        return self.values.shape[0]
+
+    @property
+    def width(self) -> int:
+        return self.values.shape[1]
+
+    def describe(self) -> str:
+        """What the numbers mean, in words for people."""
+        if self.depth_m is None:
+            return "disparity: larger is nearer, no unit, scale and shift unknown (affine-invariant)"
+        source = "from the model" if self.metres_from == "model" else self.metres_from
+        return f"depth_m: metres along the optical axis, {source}; 0 where unknown"
+
+    def text(self) -> dict[str, str]:
+        """What is stamped into every file that can carry text."""
+        text = {
+            "quantity": self.quantity,
+            "meaning": self.describe(),
+            "model": self.model,
+            "licence": self.licence,
+            "software": "depth-anything",
+            "version": self.version,
+            "picture_size": f"{self.width} x {self.height}",
+        }
+        if self.network_size is not None:
+            text["network_size"] = f"{self.network_size[1]} x {self.network_size[0]}"
+        if self.depth_m is not None:
+            text["metres_from"] = self.metres_from
+        if self.notes:
+            text["notes"] = " ".join(self.notes)
+        return text
+
+    # -- what may be made of it --------------------------------------------------------------------------------------
+
+    def to_depth(self, near: float | None = None, far: float | None = None) -> "Prediction":
+        """Metres. A metric prediction is returned as it is.
+
+        A disparity needs two known distances: its largest value becomes `near`, its smallest `far`, and 1/metres is
+        linear in between (V1 section 3.1: disparity is 1/depth up to scale and shift).
+
+        Args:
+            near, far: metres, 0 < near < far; to be left out for a metric prediction.
+
+        Raises:
+            ValueError: distances are missing, impossible, or given for a metric prediction; or the map is constant.
+        """
+        if self.disparity is None:
+            if near is not None or far is not None:
+                raise ValueError(f"{self.model} answers metres already: near and far belong to a relative disparity")
+            return self
+        if near is None or far is None:
+            raise ValueError(
+                "a relative disparity has no metres: give the nearest and the farthest distance (--near --far), two or "
+                "more known distances (depth-anything calibrate), or use a metric model"
+            )
+        if not (0 < near < far < np.inf):
+            raise ValueError(f"near {near:g} and far {far:g}: expected metres with 0 < near < far")
+        nearness_HW = _minmax(self.disparity)
+        if nearness_HW is None:
+            raise ValueError("the disparity is the same everywhere: near and far cannot be placed on it")
+        depth_m_HW = 1 / (1 / far + nearness_HW.astype(np.float64) * (1 / near - 1 / far))
+        return replace(
+            self,
+            disparity=None,
+            depth_m=depth_m_HW.astype(np.float32),
+            metres_from=f"from the given near {near:g} m and far {far:g} m, not measured",
+        )
+
+    def align_to(self, points: Iterable[Sequence[float]], max_depth_m: float = 1000.0) -> "Prediction":
+        """Metres from known distances: 1/metres is fitted to the map at these points by scale and shift, least squares.
+
+        The fit is `evaluate.align.fit_scale_shift`, the same as everywhere. A metric prediction is corrected likewise.
+
+        Args:
+            points: two or more (x, y, metres): x to the right and y down, in pixels of the upright picture, from its
+                upper left pixel (0, 0).
+            max_depth_m: what the fit puts farther away than this, or behind infinity, is unknown: 0.
+
+        Raises:
+            ValueError: fewer than two points, a point outside the picture or without a distance, or distances that
+                contradict the map (all on one value, or nearer where the map says farther).
+        """
+        points_P3 = np.array([tuple(point) for point in points], dtype=np.float64)
+        if points_P3.ndim != 2 or points_P3.shape[1] != 3 or len(points_P3) < 2:
+            raise ValueError("known distances: expected two or more of (x, y, metres)")
+        column, row = np.round(points_P3[:, 0]), np.round(points_P3[:, 1])
+        for x, y, metres in points_P3:
+            if not (-0.5 <= x < self.width - 0.5 and -0.5 <= y < self.height - 0.5):
+                raise ValueError(
+                    f"known distance at ({x:g}, {y:g}): outside the picture of {self.width} x {self.height}"
+                )
+            if not 0 < metres < np.inf:
+                raise ValueError(f"known distance at ({x:g}, {y:g}): got {metres:g}; expected metres above 0")
+        disparity_HW = self._nearness_order()
+        disparity_P = disparity_HW[row.astype(int), column.astype(int)]
+        if self.depth_m is not None and (disparity_P == 0).any():
+            raise ValueError("a known distance lies where the map is unknown (0): give another point")
+        if np.ptp(disparity_P) == 0:
+            raise ValueError("the known distances lie on one value of the map: give points at different distances")
+        scale, shift = fit_scale_shift(disparity_P, 1 / points_P3[:, 2])
+        if scale <= 0:
+            raise ValueError(
+                "the known distances contradict the map: it says nearer where they say farther; check the points (x to "
+                "the right, y down, metres)"
+            )
+        inverse_HW = scale * disparity_HW.astype(np.float64) + shift
+        known_HW = self.valid & (inverse_HW >= 1 / max_depth_m)
+        depth_m_HW = np.where(known_HW, 1 / np.where(known_HW, inverse_HW, 1), 0)
+        notes = self.notes
+        lost = 1 - np.count_nonzero(known_HW) / known_HW.size
+        if lost > 0:
+            notes += (f"{lost:.1%} of the picture is farther than {max_depth_m:g} m by these distances: unknown (0).",)
+        return replace(
+            self,
+            disparity=None,
+            depth_m=depth_m_HW.astype(np.float32),
+            metres_from=f"fitted to {len(points_P3)} known distances",
+            notes=notes,
+        )
+
+    def with_sky(self, sky_HW: np.ndarray, policy: SkyPolicy = "keep", cap_m: float | None = None) -> "Prediction":
+        """The same with a sky mask, and the sky's values as the policy says.
+
+        Args:
+            sky_HW: bool (H, W).
+            policy: `keep`: values as they are. `zero`: disparity 0, infinitely far as in training (V1 section 3.1);
+                metres 0, unknown. `cap`: as far as the farthest thing that is not sky.
+            cap_m: metres for `cap` on a metric map, instead of the farthest thing.
+
+        Raises:
+            ValueError: an unknown policy, or a mask of another shape.
+        """
+        sky_HW = np.asarray(sky_HW, dtype=bool)
+        if sky_HW.shape != self.values.shape:
+            raise ValueError(f"sky: got shape {sky_HW.shape}; expected {self.values.shape}, as the map")
+        if policy not in ("keep", "zero", "cap"):
+            raise ValueError(f"sky policy {policy!r}: expected keep, zero or cap")
+        if cap_m is not None and (policy != "cap" or self.depth_m is None):
+            raise ValueError("cap_m belongs to the policy cap on a map of metres")
+        ground_HW = ~sky_HW & self.valid
+        values_HW = self.values
+        if policy == "zero":
+            farthest = 0.0 if self.depth_m is not None else min(0.0, float(values_HW.min()))
+            values_HW = np.where(sky_HW, np.float32(farthest), values_HW)
+        elif policy == "cap" and (ground_HW.any() or cap_m is not None):
+            if self.depth_m is None:
+                farthest = values_HW[ground_HW].min()
+            else:
+                farthest = cap_m if cap_m is not None else values_HW[ground_HW].max()
+            values_HW = np.where(sky_HW, np.float32(farthest), values_HW)
+        return replace(self, sky=sky_HW, **{self.quantity: values_HW})
+
+    def to_points(self, K: np.ndarray | None = None) -> np.ndarray:
+        """Points in camera axes (x right, y down, z forward), float32 (H, W, 3) in metres; NaN where unknown.
+
+        Raises:
+            ValueError: the map is a relative disparity, or nothing is known about the camera.
+        """
+        K = self.K if K is None else K
+        if self.depth_m is None:
+            self.to_depth()  # says what to do
+        if K is None:
+            raise ValueError(
+                "points need the camera: give --fov, --focal-mm or --intrinsics; this picture's EXIF does not say"
+            )
+        return camera.unproject(self.depth_m, K)  # type: ignore[arg-type]
+
+    def normals(self, K: np.ndarray | None = None) -> np.ndarray:
+        """Surface normals that face the camera, in camera axes, float32 (H, W, 3); 0 where unknown. As `to_points`."""
+        return camera.normals(self.to_points(K))
+
+    def nearness(self, percentile: tuple[float, float] | None = None) -> np.ndarray:
+        """float32 (H, W): 1 nearest, 0 farthest or unknown; linear in what the map holds. All 0 for a constant map.
+
+        Args:
+            percentile: (low, high) of the known values that become the ends, instead of the minimum and the maximum.
+        """
+        valid_HW = self.valid
+        known = self.values[valid_HW]
+        nearness_HW = np.zeros(self.values.shape, np.float32)
+        scaled = _minmax(known, percentile)
+        if scaled is not None:
+            nearness_HW[valid_HW] = scaled if self.depth_m is None else 1 - scaled
+        return nearness_HW
+
+    def colored(self, name: str = "Spectral_r") -> np.ndarray:
+        """uint8 (H, W, 3): near is red in Spectral_r and turbo, bright in inferno and gray; unknown is black."""
+        colored_HW3 = colormap.colored(self.nearness(), name)
+        colored_HW3[~self.valid] = 0
+        return colored_HW3
+
+    def control_image(self, percentile: tuple[float, float] | None = None) -> np.ndarray:
+        """The picture that a depth ControlNet is fed: uint8 (H, W, 3), grey, near is white.
+
+        Min-max per picture as the released ControlNet was fed, in disparity (of metres: in 1/metres). A constant map
+        is black.
+
+        Args:
+            percentile: see `nearness`; (2, 98) keeps one near speck from darkening the rest.
+        """
+        values_HW = self._nearness_order()
+        valid_HW = self.valid
+        grey_HW = np.zeros(values_HW.shape, np.uint8)
+        scaled = _minmax(values_HW[valid_HW], percentile)
+        if scaled is not None:
+            grey_HW[valid_HW] = np.round(scaled * 255)
+        return np.repeat(grey_HW[:, :, None], 3, axis=2)
+
+    def _nearness_order(self) -> np.ndarray:
+        """Disparity, or 1/metres (0 where unknown): larger is nearer."""
+        if self.depth_m is None:
+            return self.values
+        return np.where(self.depth_m > 0, 1 / np.where(self.depth_m > 0, self.depth_m, 1), 0).astype(np.float32)
+
+    # -- files -------------------------------------------------------------------------------------------------------
+
+    def save(
+        self,
+        stem: str | Path,
+        formats: Sequence[str] = ("color", "png16"),
+        *,
+        colors: str = "Spectral_r",
+        near: float | None = None,
+        far: float | None = None,
+        exr_channel: str = "Z",
+        percentile: tuple[float, float] | None = None,
+        directx_normals: bool = False,
+        overwrite: bool = False,
+    ) -> list[Path]:
+        """Write files `<stem>_<kind>.<ext>`; all of them are checked before the first is written.
+
+        Args:
+            stem: path without suffix; folders are made.
+            formats: of FORMATS. normals, ply and glb need metres and the camera; sky needs a mask; side and glb need
+                the picture.
+            colors: for color and side, of colormap.COLORMAPS.
+            near, far: metres for the geometry of a relative disparity (normals, ply, glb); the other files stay
+                disparity.
+            exr_channel: Z or R.
+            percentile: for control.
+            directx_normals: green points down, as DirectX wants it; otherwise up, as OpenGL.
+            overwrite: replace files that exist.
+
+        Returns:
+            The paths, in the order of `formats`.
+
+        Raises:
+            ValueError: an unknown format, one that this map cannot be made into, or a file that exists already.
+        """
+        paths = {name: self._path(stem, name) for name in dict.fromkeys(formats)}
+        for path in paths.values():
+            map_files.refuse_existing(path, overwrite)
+        geometry = self
+        if {"normals", "ply", "glb"} & set(paths):
+            geometry = self.to_depth(near, far) if self.depth_m is None else self.to_depth()
+            geometry.to_points()
+        if "sky" in paths and self.sky is None:
+            raise ValueError("sky: nobody looked for it; choose how with --sky segformer or --sky threshold")
+        for name in {"side", "glb"} & set(paths):
+            if self.image is None:
+                raise ValueError(f"{name}: the picture is needed beside the map; give image= to the Prediction")
+        colormap.table(colors)
+        text = self.text()
+        for name, path in paths.items():
+            match name:
+                case "color":
+                    map_files.write_picture(path, self.colored(colors), text, overwrite)
+                case "side":
+                    side_by_side = np.concatenate([self.image, self.colored(colors)], axis=1)  # type: ignore[list-item]
+                    map_files.write_picture(path, side_by_side, text, overwrite)
+                case "png16" if self.depth_m is None:
+                    map_files.write_png16_disparity(path, self.values, text, overwrite)
+                case "png16":
+                    map_files.write_png16_depth(path, self.values, text, overwrite)
+                case "pfm":
+                    map_files.write_pfm(path, self.values, overwrite)
+                case "npz":
+                    arrays = {self.quantity: self.values, "K": self.K, "sky": self.sky}
+                    arrays = {key: array for key, array in arrays.items() if array is not None}
+                    map_files.write_npz(path, arrays, text, overwrite)
+                case "exr":
+                    map_files.write_exr(path, self.values, text, exr_channel, overwrite)
+                case "normals":
+                    picture = point_cloud.normals_picture(geometry.normals(), directx_normals)
+                    map_files.write_picture(path, picture, geometry.text(), overwrite)
+                case "sky":
+                    map_files.write_picture(path, self.sky.astype(np.uint8) * 255, text, overwrite)  # type: ignore[union-attr]
+                case "control":
+                    map_files.write_picture(path, self.control_image(percentile), text, overwrite)
+                case "ply":
+                    point_cloud.write_ply(path, geometry.to_points(), self.image, geometry.text(), overwrite)
+                case "glb":
+                    point_cloud.write_glb(path, geometry.to_points(), self.image, geometry.text(), overwrite)  # type: ignore[arg-type]
+        return list(paths.values())
+
+    def _path(self, stem: str | Path, name: str) -> Path:
+        endings = {
+            **{kind: f"{kind}.png" for kind in ("color", "side", "normals", "sky", "control")},
+            "png16": f"{self.quantity}.png",
+            **{kind: f"{self.quantity}.{kind}" for kind in ("pfm", "npz", "exr")},
+            "ply": "points.ply",
+            "glb": "mesh.glb",
+        }
+        if name not in endings:
+            raise ValueError(f"unknown output {name!r}: expected a list of {', '.join(FORMATS)}")
+        stem = Path(stem)
+        return stem.with_name(f"{stem.name}_{endings[name]}")
+
+
+def _minmax(values: np.ndarray, percentile: tuple[float, float] | None = None) -> np.ndarray | None:
+    """Values from 0 at their minimum to 1 at their maximum (or at percentiles, clipped), float32; None if constant."""
+    if values.size == 0:
+        return None
+    if percentile is None:
+        low, high = float(values.min()), float(values.max())
+    else:
+        if not 0 <= percentile[0] < percentile[1] <= 100:
+            raise ValueError(f"percentiles {percentile}: expected 0 <= low < high <= 100")
+        low, high = (float(end) for end in np.percentile(values, percentile))
+    if not high > low:
+        return None
+    return np.clip((values.astype(np.float64) - low) / (high - low), 0, 1).astype(np.float32)
+
+
+def load(path: str | Path, quantity: Literal["disparity", "depth_m"] | None = None) -> Prediction:
+    """A Prediction from a file that `save` wrote: png16, npz, exr or pfm.
+
+    Args:
+        path: `<stem>_disparity.png`, `..._depth_m.npz`, ...
+        quantity: what the numbers are, where the file cannot say: a PFM under another name.
+
+    Raises:
+        ValueError: another kind of file, a damaged one, or a map whose quantity is not known.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise ValueError(f"{path}: no such file; check the path")
+    arrays: dict[str, np.ndarray] = {}
+    match path.suffix.lower():
+        case ".png":
+            values_HW, text = map_files.read_png16(path)
+        case ".pfm":
+            values_HW, text = map_files.read_pfm(path), {}
+        case ".exr":
+            values_HW, text = map_files.read_exr(path)
+        case ".npz":
+            arrays, text = map_files.read_npz(path)
+            held = [name for name in ("disparity", "depth_m") if name in arrays]
+            if len(held) != 1:
+                raise ValueError(
+                    f"{path}: expected an array named disparity or depth_m, it has {', '.join(arrays) or 'none'}"
+                )
+            values_HW, text = arrays[held[0]], {**text, "quantity": held[0]}
+        case suffix:
+            raise ValueError(
+                f"{path}: cannot load a map from {suffix or 'a file without suffix'}; expected .png .npz .exr .pfm"
+            )
+    from_name = next((name for name in ("disparity", "depth_m") if path.stem.endswith(f"_{name}")), None)
+    known = quantity or text.get("quantity") or from_name
+    if known not in ("disparity", "depth_m"):
+        raise ValueError(f"{path}: the file does not say what its numbers are; give quantity='disparity' or 'depth_m'")
+    fields = {key: text[key] for key in ("model", "licence", "version", "metres_from") if key in text}
+    return Prediction(
+        **{known: np.asarray(values_HW)},  # type: ignore[arg-type]
+        **fields,
+        notes=(text["notes"],) if "notes" in text else (),
+        network_size=_size(text.get("network_size")),
+        K=arrays.get("K"),
+        sky=arrays.get("sky"),
+    )
+
+
+def _size(text: str | None) -> tuple[int, int] | None:
+    """(height, width) from "width x height"."""
+    if text is None:
+        return None
+    width, _, height = text.partition(" x ")
+    return int(height), int(width)
