@@ -117,8 +117,8 @@ def load_backend(
 ) -> Backend:
     """The backend for a model: a name of VARIANTS, a hub id, a checkpoint, a transformers folder, or an .onnx file.
 
-    Without `backend`, nano and .onnx files run in ONNX Runtime and everything else in torch; asking nano for a device or a
-    dtype other than the processor's fp32 means torch.
+    Without `backend`, nano and .onnx files run in ONNX Runtime and everything else in torch; asking nano for a device or
+    a dtype other than the processor's fp32 means torch.
 
     Raises:
         ValueError: what was asked for cannot run; the message says what to install or to bring.
@@ -134,7 +134,7 @@ def load_backend(
             return OnnxBackend(NANO_ONNX, threads)
         if is_onnx_file:
             return OnnxBackend(model, threads)
-        raise ValueError(f"backend onnx needs an .onnx file, not {model}: write one with `depth-anything export {model}`")
+        raise ValueError(f"backend onnx needs an .onnx file: write one with `depth-anything export {model}`")
     if is_onnx_file:
         raise ValueError(f"{model} is an ONNX file: use --backend onnx")
     try:

@@ -10,9 +10,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .preprocess import PATCH, cubic_weight
 from .variants import Variant
 
-PATCH = 14
 POSITION_OFFSET = 0.1
 """DINOv2 resizes its position table by the factor (n + 0.1) / side; the official weights expect that sampling step."""
 
@@ -170,11 +170,3 @@ def cubic_matrix(size: int, side: int, offset: Tensor) -> Tensor:
         index_n1 = (base_n1 + neighbour).clamp(0, side - 1)
         weights_nS = weights_nS + cubic_weight(fraction_n1 - neighbour) * (index_n1 == entries_1S)
     return weights_nS
-
-
-def cubic_weight(distance: Tensor, a: float = -0.75) -> Tensor:
-    """Keys' cubic convolution kernel at `distance` in samples (|distance| < 2), with torch's and OpenCV's a."""
-    x = distance.abs()
-    inner = (a + 2) * x**3 - (a + 3) * x**2 + 1
-    outer = a * x**3 - 5 * a * x**2 + 8 * a * x - 4 * a
-    return torch.where(x <= 1, inner, outer)

@@ -10,7 +10,7 @@ Shapes: B batch, N tokens, C width, h w patches, F features. Sizes stay symbolic
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .dinov2 import PATCH
+from .preprocess import PATCH
 from .variants import Variant
 
 

@@ -1,8 +1,8 @@
 """Export to ONNX with the whole road inside: a uint8 picture of any size in, its map at that size out.
 
-torch exports the bare network with dynamic sides. The two stretches before and after it (preprocess.py) are written here
-in ONNX's own text form, because the size rule needs float64 arithmetic on a picture's shape, which torch.export cannot
-carry. tests/test_export.py holds both against the torch functions.
+torch exports the bare network with dynamic sides. The two stretches before and after it (preprocess.py) are written
+here in ONNX's own text form, because the size rule needs float64 arithmetic on a picture's shape, which torch.export
+cannot carry. tests/test_export.py holds both against the torch functions.
 """
 
 from __future__ import annotations
@@ -25,13 +25,54 @@ if TYPE_CHECKING:
 OPSET = 18
 DOUBLE, FLOAT, INT64 = 11, 1, 7
 
-TO_NETWORK = f"""
+CUBIC_TAPS = """
+    {axis}_index = Constant <value_int = {index}> ()
+    {axis}_side_0 = Gather (shape, {axis}_index)
+    {axis}_side = Cast <to = {DOUBLE}> ({axis}_side_0)
+    {axis}_size_0 = Gather (network_size, {axis}_index)
+    {axis}_size = Cast <to = {DOUBLE}> ({axis}_size_0)
+    {axis}_step = Div ({axis}_side, {axis}_size)
+    {axis}_results = Range (nought, {axis}_size, unit)
+    {axis}_middle = Add ({axis}_results, half)
+    {axis}_scaled = Mul ({axis}_middle, {axis}_step)
+    {axis}_centre_n = Sub ({axis}_scaled, half)
+    {axis}_centre_n1 = Unsqueeze ({axis}_centre_n, last)
+    {axis}_base_n1 = Floor ({axis}_centre_n1)
+    {axis}_tap_n4 = Add ({axis}_base_n1, four)
+    {axis}_farthest = Sub ({axis}_side, unit)
+    {axis}_low = Max ({axis}_tap_n4, nought)
+    {axis}_clamped = Min ({axis}_low, {axis}_farthest)
+    {axis}_tap_index_n4 = Cast <to = {INT64}> ({axis}_clamped)
+
+    {axis}_distance = Sub ({axis}_centre_n1, {axis}_tap_n4)
+    {axis}_x = Abs ({axis}_distance)
+    {axis}_x2 = Mul ({axis}_x, {axis}_x)
+    {axis}_x3 = Mul ({axis}_x2, {axis}_x)
+    {axis}_inner3 = Mul ({axis}_x3, inner3)
+    {axis}_inner2 = Mul ({axis}_x2, inner2)
+    {axis}_inner32 = Add ({axis}_inner3, {axis}_inner2)
+    {axis}_inner = Add ({axis}_inner32, unit)
+    {axis}_outer3 = Mul ({axis}_x3, outer3)
+    {axis}_outer2 = Mul ({axis}_x2, outer2)
+    {axis}_outer1 = Mul ({axis}_x, outer1)
+    {axis}_outer32 = Add ({axis}_outer3, {axis}_outer2)
+    {axis}_outer321 = Add ({axis}_outer32, {axis}_outer1)
+    {axis}_outer = Add ({axis}_outer321, outer0)
+    {axis}_is_inner = LessOrEqual ({axis}_x, unit)
+    {axis}_weight_f64 = Where ({axis}_is_inner, {axis}_inner, {axis}_outer)
+    {axis}_weight_n4 = Cast <to = {FLOAT}> ({axis}_weight_f64)
+"""
+"""`preprocess.cubic_taps` for one side of the picture."""
+
+TO_NETWORK = """
 <ir_version: 9, opset_import: ["": {OPSET}]>
 to_network (uint8[H, W, 3] image, int64[1] input_size) => (float[1, 3, h, w] network_input)
 <double[1] patch = {{{PATCH}.0}}, double[1] one = {{1.0}}, double[1] max_tokens = {{{MAX_TOKENS}.0}},
- int64[2] batch_channels = {{1, 3}}, int64[1] zero = {{0}}, float[1] white = {{255.0}},
- float[1, 3, 1, 1] mean = {{{", ".join(map(str, IMAGENET_MEAN))}}},
- float[1, 3, 1, 1] std = {{{", ".join(map(str, IMAGENET_STD))}}}>
+ int64[1] zero = {{0}}, int64[1] last = {{-1}}, int64[2] last_two = {{-2, -1}}, int64[1] tap_axis = {{-2}},
+ double nought = {{0.0}}, double half = {{0.5}}, double unit = {{1.0}}, double[4] four = {{-1.0, 0.0, 1.0, 2.0}},
+ double inner3 = {{1.25}}, double inner2 = {{-2.25}},
+ double outer3 = {{-0.75}}, double outer2 = {{3.75}}, double outer1 = {{-6.0}}, double outer0 = {{3.0}},
+ float[1] white = {{255.0}}, float[3] mean = {{{MEAN}}}, float[3] std = {{{STD}}}>
 {{
     shape = Shape <start = 0, end = 2> (image)
     sides = Cast <to = {DOUBLE}> (shape)
@@ -62,18 +103,25 @@ to_network (uint8[H, W, 3] image, int64[1] input_size) => (float[1, 3, h, w] net
     limit = Mul (long_patches, patch)
     network_sides = Min (unlimited, limit)
     network_size = Cast <to = {INT64}> (network_sides)
-    sizes = Concat <axis = 0> (batch_channels, network_size)
-
-    pixels_HW3 = Cast <to = {FLOAT}> (image)
-    unit_HW3 = Div (pixels_HW3, white)
-    unit_3HW = Transpose <perm = [2, 0, 1]> (unit_HW3)
-    unit_13HW = Unsqueeze (unit_3HW, zero)
-    resized_13hw = Resize <mode = "cubic", cubic_coeff_a = -0.75, coordinate_transformation_mode = "half_pixel">
-        (unit_13HW, , , sizes)
-    centred_13hw = Sub (resized_13hw, mean)
-    network_input = Div (centred_13hw, std)
+{ROWS}{COLUMNS}
+    rows_n4W3_u8 = Gather <axis = 0> (image, row_tap_index_n4)
+    rows_n4W3 = Cast <to = {FLOAT}> (rows_n4W3_u8)
+    row_weight_n411 = Unsqueeze (row_weight_n4, last_two)
+    rows_weighted = Mul (rows_n4W3, row_weight_n411)
+    one_axis = Constant <value_ints = [1]> ()
+    rows_hW3 = ReduceSum <keepdims = 0> (rows_weighted, one_axis)
+    columns_hn43 = Gather <axis = 1> (rows_hW3, column_tap_index_n4)
+    column_weight_n41 = Unsqueeze (column_weight_n4, last)
+    columns_weighted = Mul (columns_hn43, column_weight_n41)
+    resized_hw3 = ReduceSum <keepdims = 0> (columns_weighted, tap_axis)
+    unit_hw3 = Div (resized_hw3, white)
+    centred_hw3 = Sub (unit_hw3, mean)
+    normalised_hw3 = Div (centred_hw3, std)
+    normalised_3hw = Transpose <perm = [2, 0, 1]> (normalised_hw3)
+    network_input = Unsqueeze (normalised_3hw, zero)
 }}
 """
+"""`preprocess.network_size`, `resize` and `normalise`."""
 
 FROM_NETWORK = """
 <ir_version: 9, opset_import: ["": {opset}]>
@@ -87,6 +135,7 @@ from_network (uint8[H, W, 3] image, float[1, h, w] network_map) => (float[H, W] 
     {quantity} = Squeeze (map_11HW, zero_one)
 }}
 """
+"""`preprocess.resize_back`."""
 
 
 def export_onnx(model: DepthAnything, path: str | Path, half: bool = False) -> None:
@@ -140,9 +189,24 @@ def with_road(network: onnx.ModelProto, variant: Variant) -> onnx.ModelProto:
     """Put the road from the picture and back to it around a bare network."""
     import onnx
 
+    numbers = {
+        "OPSET": OPSET,
+        "DOUBLE": DOUBLE,
+        "FLOAT": FLOAT,
+        "INT64": INT64,
+        "PATCH": PATCH,
+        "MAX_TOKENS": MAX_TOKENS,
+    }
+    before = TO_NETWORK.format(
+        ROWS=CUBIC_TAPS.format(axis="row", index=0, **numbers),
+        COLUMNS=CUBIC_TAPS.format(axis="column", index=1, **numbers),
+        MEAN=", ".join(map(str, IMAGENET_MEAN)),
+        STD=", ".join(map(str, IMAGENET_STD)),
+        **numbers,
+    )
     corners = "align_corners" if variant.align_corners_back else "half_pixel"
     after = FROM_NETWORK.format(opset=OPSET, quantity=variant.quantity, corners=corners)
-    parts = {"before": onnx.parser.parse_model(TO_NETWORK), "network": network, "after": onnx.parser.parse_model(after)}
+    parts = {"before": onnx.parser.parse_model(before), "network": network, "after": onnx.parser.parse_model(after)}
     graph = onnx.GraphProto(name=variant.name)
     for name, part in parts.items():
         renamed = onnx.compose.add_prefix(part, f"{name}/", rename_inputs=False, rename_outputs=False)

@@ -9,8 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from . import preprocess
-from .dinov2 import PATCH, DinoVisionTransformer
+from .dinov2 import DinoVisionTransformer
 from .dpt import DPTHead
+from .preprocess import PATCH
 from .variants import Variant, get_variant
 
 

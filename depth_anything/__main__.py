@@ -1,0 +1,5 @@
+"""`python -m depth_anything` is the command `depth-anything`."""
+
+from .cli import main
+
+main()
