@@ -1,4 +1,4 @@
-"""Protocol `pairs` on a manifest made here, in all three kinds, and on the shared photographs, whose floors are known."""
+"""Protocol `pairs`: a manifest made here in all three kinds, and the shared photographs, whose floors are known."""
 
 import json
 
@@ -174,7 +174,7 @@ def test_broken_files_are_named_and_nothing_is_averaged_without_them(manifest):
     with pytest.raises(ValueError, match=r"pair c: .*gt\.png: cannot be read as a PNG"):
         evaluate_pairs(manifest, red, "any")
     Image.fromarray(np.zeros((HEIGHT, WIDTH), np.uint8)).save(gt)
-    with pytest.raises(ValueError, match=r"pair c: .*expected a 16-bit PNG with one channel, got mode L"):
+    with pytest.raises(ValueError, match=r"pair c: .*one channel \(16 bits\), got pixels L"):
         evaluate_pairs(manifest, red, "any")
     Image.fromarray(np.zeros((HEIGHT, WIDTH), np.uint16)).save(gt)
     with pytest.raises(ValueError, match="pair c: only 0 pixels to score"):

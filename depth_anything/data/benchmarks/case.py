@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -32,5 +33,7 @@ class Case:
     read_truth: Callable[[], Truth]
     group: str
     """Images of one scene share it; protocols that average by scene use it."""
+    files: tuple[Path, ...]
+    """Every file that the two functions read: how a missing one is found before an hour of evaluation."""
     region: str = ""
     """`indoor`, `outdoor` or empty: parts that are reported apart."""

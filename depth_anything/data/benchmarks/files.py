@@ -1,40 +1,71 @@
-"""Files of test sets: all there or none, and read without losing a bit."""
+"""Files of test sets: found under any of their usual names, and read without losing a bit."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 
-def require(paths: Sequence[Path], set_name: str, expected: str, advice: str) -> None:
-    """All of these files, or one line that says how many are missing and where they were expected.
-
-    A mean over the images that happen to be there is another number than the published one, so a test set is read
-    whole or not at all.
-
-    Raises:
-        ValueError: a path is missing.
-    """
-    missing = [path for path in paths if not path.is_file()]
-    if missing:
-        raise ValueError(
-            f"{set_name}: {len(paths) - len(missing)} of {len(paths)} files found ({expected}); "
-            f"the first missing one is {missing[0]}. {advice}"
-        )
+def first_existing(candidates: Iterable[Path]) -> Path:
+    """The first path that exists; where none does, the first one, so that the message names the preferred place."""
+    paths = list(candidates)
+    return next((path for path in paths if path.exists()), paths[0])
 
 
 def read_uint16(path: Path) -> np.ndarray:
-    """A single-channel 16-bit PNG as uint16 (H, W), exactly as stored.
+    """A 16-bit PNG with one channel as uint16 (H, W), exactly as stored.
 
     Raises:
-        ValueError: missing, damaged, or not 16 bits of one channel (8-bit truth has lost its depth).
+        ValueError: missing, damaged, or other pixels: 8-bit depth has lost what is to be measured.
     """
+    return _read_png(path, ("I;16", "I;16B", "I;16L", "I"), "16 bits").astype(np.uint16)
+
+
+def read_mask(path: Path) -> np.ndarray:
+    """A PNG with one channel as bool (H, W): where it is not 0. Errors as in `read_uint16`."""
+    return _read_png(path, ("1", "L", "P", "I;16", "I"), "mask") != 0
+
+
+def _read_png(path: Path, modes: tuple[str, ...], what: str) -> np.ndarray:
     try:
         with Image.open(path) as image:
-            if image.mode not in ("I;16", "I;16B", "I;16L", "I"):
-                raise ValueError(f"{path}: expected a 16-bit PNG with one channel, got mode {image.mode}")
-            values = np.asarray(image)
-    except (OSError, SyntaxError, UnidentifiedImageError) as error:
+            if image.mode not in modes:
+                raise ValueError(f"{path}: expected a PNG with one channel ({what}), got pixels {image.mode}")
+            return np.asarray(image)
+    except (OSError, SyntaxError) as error:
         raise ValueError(f"{path}: cannot be read as a PNG ({error})") from None
-    return values.astype(np.uint16)
+
+
+def read_npy(path: Path) -> np.ndarray:
+    """A .npy of truth as float64 (H, W); a last axis of length 1 is dropped.
+
+    Raises:
+        ValueError: missing, damaged, or not one number per pixel.
+    """
+    try:
+        values = np.load(path, allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise ValueError(f"{path}: cannot be read as a .npy file ({error})") from None
+    if values.ndim == 3 and values.shape[2] == 1:
+        values = values[:, :, 0]
+    if values.ndim != 2:
+        raise ValueError(f"{path}: expected one number per pixel, got shape {values.shape}")
+    return values.astype(np.float64)
+
+
+def hdf5(path: Path) -> Any:
+    """An open HDF5 file.
+
+    Raises:
+        ValueError: h5py is missing, or the file is.
+    """
+    try:
+        import h5py
+    except ImportError:
+        raise ValueError(f'{path.name} needs h5py: pip install "depth-anything[evaluate]"') from None
+    try:
+        return h5py.File(path, "r")
+    except OSError as error:
+        raise ValueError(f"{path}: cannot be read as HDF5 ({error})") from None

@@ -45,6 +45,7 @@ def read(manifest: str | Path) -> list[Case]:
             key=entry["id"],
             read_image=lambda path=root / entry["rgb"]: image_io.read(path),
             read_truth=lambda entry=entry: _read_truth(root / entry["gt"], entry["gt_scale"], entry["kind"]),
+            files=(root / entry["rgb"], root / entry["gt"]),
             group=entry["scene_group"],
             region=entry["env"].split("/")[0],
         )

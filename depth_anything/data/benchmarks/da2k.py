@@ -1,0 +1,78 @@
+"""DA-2K (V2 section 6): which of two pixels is closer, about 2,000 pairs on 1,029 pictures of eight scenarios.
+
+    ROOT/da2k/annotations.json        {"images/indoor/x.jpg": [{"point1": [row, column], "point2": ..., ...}], ...}
+    ROOT/da2k/images/<scenario>/*.jpg
+
+Points are (row, column) in the original picture, and `point1` is always the closer one in the published file; the
+field `closer_point` is what decides here.
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+
+SCENARIOS = (
+    "indoor",
+    "outdoor",
+    "non_real",
+    "transparent_reflective",
+    "adverse_style",
+    "aerial",
+    "underwater",
+    "object",
+)
+
+
+@dataclass(frozen=True)
+class Annotated:
+    """One picture and its pairs of pixels."""
+
+    key: str
+    """The path in annotations.json."""
+    path: Path
+    scenario: str
+    closer_P2: np.ndarray
+    """(pairs, 2) int, (row, column) of the point that people call closer."""
+    farther_P2: np.ndarray
+
+
+def read(root: Path) -> list[Annotated]:
+    """All pictures of annotations.json, in its order.
+
+    Raises:
+        ValueError: no or a broken annotations.json, or pictures that are missing: how many, and the first of them.
+    """
+    file = root / "annotations.json"
+    try:
+        annotations = json.loads(file.read_text(encoding="utf-8"))
+    except OSError:
+        raise ValueError(f"no {file}; get DA-2K from huggingface.co/datasets/depth-anything/DA-2K") from None
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{file} is not JSON: {error}") from None
+    if not isinstance(annotations, dict) or not annotations:
+        raise ValueError(f"{file}: expected an object with one entry per picture")
+    pictures = [_picture(root, file, name, pairs) for name, pairs in annotations.items()]
+    missing = [picture.path for picture in pictures if not picture.path.is_file()]
+    if missing:
+        found = len(pictures) - len(missing)
+        raise ValueError(f"DA-2K: {found} of {len(pictures)} pictures found; the first missing one is {missing[0]}")
+    return pictures
+
+
+def _picture(root: Path, file: Path, name: str, pairs: Any) -> Annotated:
+    closer, farther = [], []
+    try:
+        for pair in pairs:
+            which = {"point1": ("point1", "point2"), "point2": ("point2", "point1")}[pair["closer_point"]]
+            closer.append(pair[which[0]])
+            farther.append(pair[which[1]])
+        closer_P2, farther_P2 = (np.array(points, dtype=np.int64).reshape(-1, 2) for points in (closer, farther))
+    except (TypeError, KeyError, ValueError) as error:
+        raise ValueError(f"{file}: the pairs of {name} cannot be read ({error!r})") from None
+    if not closer:
+        raise ValueError(f"{file}: {name} has no pair")
+    scenario = next((part for part in PurePosixPath(name).parts if part in SCENARIOS), "other")
+    return Annotated(name, root / name, scenario, closer_P2, farther_P2)

@@ -1,0 +1,91 @@
+"""DDAD, the 3,950 front-camera images of the validation split, in the official DGP layout.
+
+    ROOT/ddad/ddad.json                                     scene lists per split; "1" is validation
+    ROOT/ddad/000150/scene_<hash>.json                      samples, poses, file names
+    ROOT/ddad/000150/{rgb/CAMERA_01/*.png, point_cloud/LIDAR/*.npz, calibration/<hash>.json}
+
+The truth is the lidar sweep of the same sample, carried to the camera and rounded down to a pixel, the later point
+winning where two meet, as the data set's own library projects it. Up to 250 m.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from depth_anything import image_io
+from depth_anything.data.benchmarks.case import Case, Truth
+
+CAMERA, LIDAR, VALIDATION = "CAMERA_01", "LIDAR", "1"
+
+
+def read(root: Path) -> list[Case]:
+    """The validation images, by scene and sample; none where ddad.json is missing."""
+    if not (root / "ddad.json").is_file():
+        return []
+    splits = _json(root / "ddad.json")["scene_splits"]
+    cases = []
+    for name in sorted(splits[VALIDATION]["filenames"]):
+        cases += _scene(root / name)
+    return cases
+
+
+def _scene(path: Path) -> list[Case]:
+    scene = _json(path)
+    data = {datum["key"]: datum for datum in scene["data"]}
+    cases = []
+    for index, sample in enumerate(scene["samples"]):
+        sensors = {data[key]["id"]["name"]: data[key]["datum"] for key in sample["datum_keys"]}
+        camera, lidar = sensors[CAMERA]["image"], sensors[LIDAR]["point_cloud"]
+        calibration = path.parent / "calibration" / f"{sample['calibration_key']}.json"
+        image, points = path.parent / camera["filename"], path.parent / lidar["filename"]
+        cases.append(
+            Case(
+                key=f"{path.parent.name}/{index:03d}",
+                read_image=lambda image=image: image_io.read(image),
+                read_truth=lambda *, of=(camera, lidar, calibration, points): _truth(*of),
+                files=(image, points, calibration),
+                group=path.parent.name,
+                region="outdoor",
+            )
+        )
+    return cases
+
+
+def _truth(camera: dict[str, Any], lidar: dict[str, Any], calibration: Path, points: Path) -> Truth:
+    cameras = _json(calibration)
+    k = cameras["intrinsics"][cameras["names"].index(CAMERA)]
+    with np.load(points) as file:
+        lidar_N3 = file["data"][:, :3].astype(np.float64)
+    to_camera = np.linalg.inv(pose_matrix(camera["pose"])) @ pose_matrix(lidar["pose"])
+    x, y, z = to_camera[:3, :3] @ lidar_N3.T + to_camera[:3, 3:]
+    depth_m = np.zeros((camera["height"], camera["width"]))
+    front = z > 0
+    x, y, z = x[front], y[front], z[front]
+    u = np.trunc(k["fx"] * x / z + k.get("skew", 0.0) * y / z + k["cx"])
+    v = np.trunc(k["fy"] * y / z + k["cy"])
+    inside = (u >= 0) & (u < camera["width"]) & (v >= 0) & (v < camera["height"])
+    depth_m[v[inside].astype(int), u[inside].astype(int)] = z[inside]
+    return Truth(depth_m, depth_m > 0, "metric_depth")
+
+
+def pose_matrix(pose: dict[str, Any]) -> np.ndarray:
+    """DGP pose (unit quaternion, translation) of a sensor in the world, as 4 x 4. Fields that are 0 may be absent."""
+    r, t = pose["rotation"], pose["translation"]
+    w, x, y, z = (float(r.get(name, 0.0)) for name in ("qw", "qx", "qy", "qz"))
+    matrix = np.eye(4)
+    matrix[:3, :3] = [
+        [1 - 2 * (y * y + z * z), 2 * (x * y - z * w), 2 * (x * z + y * w)],
+        [2 * (x * y + z * w), 1 - 2 * (x * x + z * z), 2 * (y * z - x * w)],
+        [2 * (x * z - y * w), 2 * (y * z + x * w), 1 - 2 * (x * x + y * y)],
+    ]
+    matrix[:3, 3] = [float(t.get(name, 0.0)) for name in ("x", "y", "z")]
+    return matrix
+
+
+def _json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, json.JSONDecodeError) as error:
+        raise ValueError(f"{path}: cannot be read as JSON ({error})") from None

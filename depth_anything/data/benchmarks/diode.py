@@ -1,0 +1,47 @@
+"""DIODE, the validation set: 325 indoor and 446 outdoor laser scans.
+
+    ROOT/diode/val/{indoors,outdoor}/scene_00019/scan_00183/00019_00183_indoors_000_010.png
+    ROOT/diode/val/.../00019_00183_indoors_000_010_depth.npy           metres, (768, 1024, 1)
+    ROOT/diode/val/.../00019_00183_indoors_000_010_depth_mask.npy      1 = valid
+
+The folders are called `indoors` and `outdoor`. The mask matters: near edges the scanner leaves small false depths.
+"""
+
+from pathlib import Path
+
+from depth_anything import image_io
+from depth_anything.data.benchmarks.case import Case, Truth
+from depth_anything.data.benchmarks.files import first_existing, read_npy
+
+
+def read(root: Path) -> list[Case]:
+    """All 771 images."""
+    return read_indoor(root) + read_outdoor(root)
+
+
+def read_indoor(root: Path) -> list[Case]:
+    """The 325 indoor images."""
+    return _read(root, "indoors", "indoor")
+
+
+def read_outdoor(root: Path) -> list[Case]:
+    """The 446 outdoor images."""
+    return _read(root, "outdoor", "outdoor")
+
+
+def _read(root: Path, folder: str, region: str) -> list[Case]:
+    folder_path = first_existing([root / "val" / folder, root / folder])
+    cases = []
+    for image in sorted(folder_path.glob("scene_*/scan_*/*.png")):
+        depth, mask = (image.with_name(f"{image.stem}_{kind}.npy") for kind in ("depth", "depth_mask"))
+        cases.append(
+            Case(
+                key=f"{folder}/{image.parent.parent.name}/{image.parent.name}/{image.stem}",
+                read_image=lambda image=image: image_io.read(image),
+                read_truth=lambda depth=depth, mask=mask: Truth(read_npy(depth), read_npy(mask) == 1, "metric_depth"),
+                files=(image, depth, mask),
+                group=image.parent.parent.name,
+                region=region,
+            )
+        )
+    return cases

@@ -1,0 +1,45 @@
+"""KITTI, the 652 Eigen test frames with improved ground truth.
+
+    ROOT/kitti/raw_data/2011_09_26/2011_09_26_drive_0002_sync/image_02/data/0000000069.png
+    ROOT/kitti/data_depth_annotated/{train,val}/2011_09_26_drive_0002_sync/proj_depth/groundtruth/image_02/0000000069.png
+
+Truth is uint16 / 256 metres, 0 = not measured (about a fifth of the pixels are). Also found: `raw` for `raw_data`,
+`gts` for `data_depth_annotated`, and truth without the train/val folder, as other repositories lay it out.
+"""
+
+from pathlib import Path
+
+from depth_anything import image_io
+from depth_anything.data.benchmarks.case import Case, Truth
+from depth_anything.data.benchmarks.files import first_existing, read_uint16
+from depth_anything.data.benchmarks.kitti_split import EIGEN_652
+
+
+def read(root: Path) -> list[Case]:
+    """The 652 frames, by drive and frame."""
+    raw = first_existing(root / name for name in ("raw_data", "raw"))
+    annotated = first_existing(root / name for name in ("data_depth_annotated", "gts"))
+    cases = []
+    for drive, frames in EIGEN_652.items():
+        truths = first_existing(
+            annotated / part / drive / "proj_depth" / "groundtruth" / "image_02" for part in ("val", "train", "")
+        )
+        for frame in frames:
+            image = raw / drive[:10] / drive / "image_02" / "data" / f"{frame:010d}.png"
+            truth = truths / f"{frame:010d}.png"
+            cases.append(
+                Case(
+                    key=f"{drive}/{frame:010d}",
+                    read_image=lambda image=image: image_io.read(image),
+                    read_truth=lambda truth=truth: _truth(truth),
+                    files=(image, truth),
+                    group=drive,
+                    region="outdoor",
+                )
+            )
+    return cases
+
+
+def _truth(path: Path) -> Truth:
+    raw = read_uint16(path)
+    return Truth(raw / 256.0, raw > 0, "metric_depth")

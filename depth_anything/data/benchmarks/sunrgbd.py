@@ -1,0 +1,46 @@
+"""SUN RGB-D, the 5,050 test images, in the official folders.
+
+    ROOT/sunrgbd/SUNRGBD/kv1/NYUdata/NYU0001/image/*.jpg
+    ROOT/sunrgbd/SUNRGBD/kv1/NYUdata/NYU0001/depth_bfx/*.png
+    ROOT/sunrgbd/test.txt                one image folder a line, e.g. SUNRGBD/kv1/NYUdata/NYU0001
+
+test.txt is the list `alltest` of the toolbox's allsplit.mat, without its /n/fs/sun3d/data/ in front; docs/evaluate.md
+has the line of Python that writes it. Depth is uint16 millimetres whose three lowest bits were moved to the top.
+"""
+
+from pathlib import Path
+
+import numpy as np
+
+from depth_anything import image_io
+from depth_anything.data.benchmarks.case import Case, Truth
+from depth_anything.data.benchmarks.files import read_uint16
+
+
+def read(root: Path) -> list[Case]:
+    """The images of test.txt, in its order; none where the list is missing."""
+    lines = (root / "test.txt").read_text().splitlines() if (root / "test.txt").is_file() else []
+    cases = []
+    for line in filter(None, (line.strip().strip("/") for line in lines)):
+        image, truth = _only(root / line / "image", "*.jpg"), _only(root / line / "depth_bfx", "*.png")
+        cases.append(
+            Case(
+                key=line,
+                read_image=lambda image=image: image_io.read(image),
+                read_truth=lambda truth=truth: _truth(truth),
+                files=(image, truth),
+                group=line,
+                region="indoor",
+            )
+        )
+    return cases
+
+
+def _only(folder: Path, pattern: str) -> Path:
+    return next(iter(sorted(folder.glob(pattern))), folder / pattern)
+
+
+def _truth(path: Path) -> Truth:
+    raw = read_uint16(path)
+    depth_m = ((raw >> 3) | (raw << 13)).astype(np.float64) / 1000
+    return Truth(depth_m, depth_m > 0, "metric_depth")

@@ -1,0 +1,47 @@
+"""Virtual KITTI 2, left camera.
+
+    ROOT/vkitti2/Scene01/clone/frames/rgb/Camera_0/rgb_00000.jpg
+    ROOT/vkitti2/Scene01/clone/frames/depth/Camera_0/depth_00000.png
+    ROOT/vkitti2/test.txt       optional: pictures to use, one a line, relative to ROOT/vkitti2
+
+Depth is uint16 centimetres; sky and everything far is 65535. Also found: the two archives unpacked side by side as
+`rgb/Scene01/...` and `depth/Scene01/...`. ZoeDepth tests on a random 8 % that it draws once, unseeded, and writes to
+its own test.txt: no two people have the same one, so without a list all 21,260 frames are used.
+"""
+
+from pathlib import Path
+
+from depth_anything import image_io
+from depth_anything.data.benchmarks.case import Case, Truth
+from depth_anything.data.benchmarks.files import read_uint16
+
+
+def read(root: Path) -> list[Case]:
+    """The frames of test.txt, or all of them, by scene, variant and frame."""
+    if (root / "test.txt").is_file():
+        images = [root / line.split()[0] for line in (root / "test.txt").read_text().splitlines() if line.strip()]
+    else:
+        images = sorted(root.glob("Scene*/*/frames/rgb/Camera_0/rgb_*.jpg")) or sorted(
+            root.glob("rgb/Scene*/*/frames/rgb/Camera_0/rgb_*.jpg")
+        )
+    cases = []
+    for image in images:
+        scene, variant = image.parents[4].name, image.parents[3].name
+        folder = image.parents[5].with_name("depth") if image.parents[5].name == "rgb" else image.parents[5]
+        truth = folder / scene / variant / "frames" / "depth" / "Camera_0" / f"depth_{image.stem[4:]}.png"
+        cases.append(
+            Case(
+                key=f"{scene}/{variant}/{image.stem[4:]}",
+                read_image=lambda image=image: image_io.read(image),
+                read_truth=lambda truth=truth: _truth(truth),
+                files=(image, truth),
+                group=scene,
+                region="outdoor",
+            )
+        )
+    return cases
+
+
+def _truth(path: Path) -> Truth:
+    raw = read_uint16(path)
+    return Truth(raw / 100.0, (raw > 0) & (raw < 65535), "metric_depth")
