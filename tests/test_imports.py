@@ -30,6 +30,7 @@ EXTRAS = {
     "map_files": {"OpenEXR": "inside"},
     "point_cloud": {"trimesh": "inside"},
     "data.sky": {"transformers": "inside", "torch": "inside"},
+    "data.benchmarks.files": {"h5py": "inside"},
     "evaluate.models": {"transformers": "inside", "torch": "inside"},
 }
 
