@@ -106,7 +106,7 @@ def fov_degrees(K: np.ndarray, width: int) -> float:
 
 
 def unproject(depth_m_HW: np.ndarray, K: np.ndarray) -> np.ndarray:
-    """Points in camera axes: x = (u - cx) z / fx, y = (v - cy) z / fy. The depth is along the optical axis, not the ray.
+    """Points in camera axes: x = (u - cx) z / fx, y = (v - cy) z / fy. Depth is along the optical axis, not the ray.
 
     Args:
         depth_m_HW: metres, (H, W); 0 where unknown.

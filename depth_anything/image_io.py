@@ -160,8 +160,7 @@ def _opened(source: PictureSource) -> Iterator[Image.Image]:
                 if image.format not in _FORMATS:
                     raise PictureError(f"{name}: {image.format} is not a picture format that is read here; {_EXPECTED}")
                 _check_size(*image.size)
-                if image.format == "TIFF":
-                    _check_tiff_complete(image, stream)
+                _check_complete(image, stream)
                 yield image
     except PictureError as error:
         # Raised below without the name.
@@ -247,20 +246,23 @@ def _check_size(width: int, height: int) -> None:
         raise PictureError(f"the picture is {width} x {height}: it has no pixels")
 
 
-def _check_tiff_complete(image: Image.Image, stream: BinaryIO) -> None:
-    """Every strip and tile must lie inside the file. libtiff decodes what it finds and fills the rest with anything."""
-    tags = image.tag_v2  # type: ignore[attr-defined]
-    size = stream.seek(0, io.SEEK_END)
-    stream.seek(0)
-    for offset_tag, count_tag in ((273, 279), (324, 325)):
-        offsets, counts = tags.get(offset_tag), tags.get(count_tag)
-        if offsets is None or counts is None:
-            continue
-        offsets, counts = np.atleast_1d(offsets), np.atleast_1d(counts)
-        if len(offsets) != len(counts) or any(
-            int(o) + int(c) > size or int(c) == 0 for o, c in zip(offsets, counts, strict=True)
-        ):
-            raise PictureError("the TIFF's pixels lie outside the file: damaged or cut short; fetch it again")
+def _check_complete(image: Image.Image, stream: BinaryIO) -> None:
+    """For the two formats whose decoders fill up what is cut off."""
+    position = stream.tell()
+    if image.format == "TIFF":
+        size = stream.seek(0, io.SEEK_END)
+        tags = image.tag_v2  # type: ignore[attr-defined]
+        for offset_tag, count_tag in ((273, 279), (324, 325)):  # of strips, of tiles
+            if offset_tag in tags and count_tag in tags:
+                offsets, counts = (np.atleast_1d(tags[tag]).tolist() for tag in (offset_tag, count_tag))
+                blocks = zip(offsets, counts, strict=False)
+                if len(offsets) != len(counts) or any(count == 0 or start + count > size for start, count in blocks):
+                    raise PictureError("the TIFF's pixels lie outside the file: damaged or cut short; fetch it again")
+    if image.format == "JPEG2000":
+        stream.seek(0)
+        if b"\xff\xd9" not in stream.read():  # the end mark: no other bytes can look like it (ISO 15444-1, annex A)
+            raise PictureError("the JPEG 2000 is cut short; fetch it again")
+    stream.seek(position)
 
 
 # -- EXIF ------------------------------------------------------------------------------------------------------------
@@ -412,7 +414,8 @@ def _grey_converter(image: Image.Image) -> Callable[[Image.Image], np.ndarray]:
 
     def to_rgb(strip: Image.Image) -> np.ndarray:
         values_HW = np.asarray(strip)
-        grey_HW = np.nan_to_num((values_HW.astype(np.float64) - black) * scale, nan=0, posinf=255, neginf=0)
+        with np.errstate(invalid="ignore"):  # NaN
+            grey_HW = np.nan_to_num((values_HW.astype(np.float64) - black) * scale, nan=0, posinf=255, neginf=0)
         grey_HW = np.round(np.clip(grey_HW, 0, 255)).astype(np.uint8)
         if isinstance(transparent, int):
             grey_HW[values_HW == transparent] = 255

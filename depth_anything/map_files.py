@@ -5,7 +5,6 @@ EXR. PFM carries no text.
 """
 
 import os
-import secrets
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping
@@ -15,28 +14,19 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, PngImagePlugin
 
+from .files import atomic_path
+
 MILLIMETRES = 1000.0
 PNG16_MAX = 65535
 """Largest value of 16-bit PNG: 65.535 m in millimetres; what is farther is stored as that."""
 
 
 @contextmanager
-def replacing(path: str | os.PathLike, overwrite: bool = False) -> Iterator[Path]:
-    """A name in the same folder to write to; on success it becomes `path`, on failure it is deleted.
-
-    Raises:
-        ValueError: `path` exists and `overwrite` is False.
-    """
-    path = Path(path)
-    refuse_existing(path, overwrite)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{secrets.token_hex(6)}.part{path.suffix}")
-    try:
+def new_file(path: str | os.PathLike, overwrite: bool = False) -> Iterator[Path]:
+    """A temporary name to write to, which becomes `path` when the block ends well; errors as `refuse_existing`."""
+    refuse_existing(Path(path), overwrite)
+    with atomic_path(Path(path)) as part:
         yield part
-        os.replace(part, path)
-    except BaseException:
-        part.unlink(missing_ok=True)
-        raise
 
 
 def refuse_existing(path: Path, overwrite: bool) -> None:
@@ -59,7 +49,7 @@ def _write_png(path: str | os.PathLike, image: Image.Image, text: Mapping[str, s
     chunks = PngImagePlugin.PngInfo()
     for key, value in text.items():
         chunks.add_text(key, value)
-    with replacing(path, overwrite) as part:
+    with new_file(path, overwrite) as part:
         image.save(part, format="PNG", pnginfo=chunks)
 
 
@@ -121,7 +111,7 @@ def read_png16(path: str | os.PathLike) -> tuple[np.ndarray, dict[str, str]]:
 def write_pfm(path: str | os.PathLike, map_HW: np.ndarray, overwrite: bool = False) -> None:
     """float32 (H, W) as greyscale PFM (Debevec): little-endian, rows from the bottom up. It carries no text."""
     height, width = map_HW.shape
-    with replacing(path, overwrite) as part, part.open("xb") as file:
+    with new_file(path, overwrite) as part, part.open("wb") as file:
         file.write(f"Pf\n{width} {height}\n-1.0\n".encode())
         file.write(np.ascontiguousarray(map_HW[::-1], dtype="<f4").data)
 
@@ -149,7 +139,7 @@ def write_npz(
     path: str | os.PathLike, arrays: Mapping[str, np.ndarray], text: Mapping[str, str], overwrite: bool = False
 ) -> None:
     """Named arrays, compressed, and the text as arrays of one string."""
-    with replacing(path, overwrite) as part, part.open("xb") as file:
+    with new_file(path, overwrite) as part, part.open("wb") as file:
         np.savez_compressed(file, **arrays, **{key: np.array(value) for key, value in text.items()})  # type: ignore[arg-type]
 
 
@@ -186,7 +176,7 @@ def write_exr(
     openexr = _openexr()
     header = {"compression": openexr.ZIP_COMPRESSION, "type": openexr.scanlineimage, **text}
     pixels_HW = np.ascontiguousarray(map_HW, dtype=np.float32)
-    with replacing(path, overwrite) as part:
+    with new_file(path, overwrite) as part:
         openexr.File(header, {channel: pixels_HW}).write(str(part))
 
 

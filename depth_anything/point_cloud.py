@@ -12,7 +12,7 @@ from collections.abc import Mapping
 import numpy as np
 from PIL import Image
 
-from .map_files import replacing
+from .map_files import new_file
 
 EDGE = 0.05
 """Relative change of depth from one pixel to the next above which a surface is cut."""
@@ -57,7 +57,7 @@ def write_ply(
     header += [f"element vertex {count}"]
     header += [f"property {'float' if kind == '<f4' else 'uchar'} {name}" for name, kind in fields]
     header += ["end_header", ""]
-    with replacing(path, overwrite) as part, part.open("xb") as file:
+    with new_file(path, overwrite) as part, part.open("wb") as file:
         file.write("\n".join(header).encode("ascii", errors="replace"))
         file.write(vertices.data)
 
@@ -142,7 +142,7 @@ def write_glb(
             entry["extensions"] = {"KHR_materials_unlit": {}}
 
     data = trimesh.Scene(mesh).export(file_type="glb", tree_postprocessor=stamp)
-    with replacing(path, overwrite) as part:
+    with new_file(path, overwrite) as part:
         part.write_bytes(data)  # type: ignore[arg-type]
 
 

@@ -127,6 +127,12 @@ class Prediction:
 
     # -- what may be made of it --------------------------------------------------------------------------------------
 
+    def as_disparity(self) -> np.ndarray:
+        """float32 (H, W), larger is nearer: the disparity as it is, or 1/metres with 0 where unknown."""
+        if self.depth_m is None:
+            return self.values
+        return np.where(self.depth_m > 0, 1 / np.where(self.depth_m > 0, self.depth_m, 1), 0).astype(np.float32)
+
     def to_depth(self, near: float | None = None, far: float | None = None) -> "Prediction":
         """Metres. A metric prediction is returned as it is.
 
@@ -186,7 +192,7 @@ class Prediction:
                 )
             if not 0 < metres < np.inf:
                 raise ValueError(f"known distance at ({x:g}, {y:g}): got {metres:g}; expected metres above 0")
-        disparity_HW = self._nearness_order()
+        disparity_HW = self.as_disparity()
         disparity_P = disparity_HW[row.astype(int), column.astype(int)]
         if self.depth_m is not None and (disparity_P == 0).any():
             raise ValueError("a known distance lies where the map is unknown (0): give another point")
@@ -213,7 +219,9 @@ class Prediction:
             notes=notes,
         )
 
-    def with_sky(self, sky_HW: np.ndarray, policy: SkyPolicy = "keep", cap_m: float | None = None) -> "Prediction":
+    def with_sky(
+        self, sky_HW: np.ndarray, policy: SkyPolicy = "keep", cap_m: float | None = None, found_by: str = ""
+    ) -> "Prediction":
         """The same with a sky mask, and the sky's values as the policy says.
 
         Args:
@@ -221,6 +229,7 @@ class Prediction:
             policy: `keep`: values as they are. `zero`: disparity 0, infinitely far as in training (V1 section 3.1);
                 metres 0, unknown. `cap`: as far as the farthest thing that is not sky.
             cap_m: metres for `cap` on a metric map, instead of the farthest thing.
+            found_by: how the sky was found, for the notes.
 
         Raises:
             ValueError: an unknown policy, or a mask of another shape.
@@ -243,7 +252,9 @@ class Prediction:
             else:
                 farthest = cap_m if cap_m is not None else values_HW[ground_HW].max()
             values_HW = np.where(sky_HW, np.float32(farthest), values_HW)
-        return replace(self, sky=sky_HW, **{self.quantity: values_HW})
+        how = f", found by {found_by}" if found_by else ""
+        note = f"Sky: {sky_HW.mean():.0%} of the picture{how}; its values: {policy}."
+        return replace(self, sky=sky_HW, notes=(*self.notes, note), **{self.quantity: values_HW})
 
     def to_points(self, K: np.ndarray | None = None) -> np.ndarray:
         """Points in camera axes (x right, y down, z forward), float32 (H, W, 3) in metres; NaN where unknown.
@@ -293,19 +304,13 @@ class Prediction:
         Args:
             percentile: see `nearness`; (2, 98) keeps one near speck from darkening the rest.
         """
-        values_HW = self._nearness_order()
+        values_HW = self.as_disparity()
         valid_HW = self.valid
         grey_HW = np.zeros(values_HW.shape, np.uint8)
         scaled = _minmax(values_HW[valid_HW], percentile)
         if scaled is not None:
             grey_HW[valid_HW] = np.round(scaled * 255)
         return np.repeat(grey_HW[:, :, None], 3, axis=2)
-
-    def _nearness_order(self) -> np.ndarray:
-        """Disparity, or 1/metres (0 where unknown): larger is nearer."""
-        if self.depth_m is None:
-            return self.values
-        return np.where(self.depth_m > 0, 1 / np.where(self.depth_m > 0, self.depth_m, 1), 0).astype(np.float32)
 
     # -- files -------------------------------------------------------------------------------------------------------
 

@@ -1,0 +1,126 @@
+"""Where the sky is. V1 section 3.1 finds it with a pre-trained SegFormer and sets its disparity to 0 (farthest).
+
+The released SegFormer weights are for non-commercial use (NVIDIA Source Code License), so they ask to be accepted like
+other such weights. `threshold` needs no model; it looks only at the map.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from PIL import Image
+
+from ..hub import find_folder
+from ..preprocess import IMAGENET_MEAN, IMAGENET_STD
+
+if TYPE_CHECKING:
+    from ..prediction import Prediction
+
+ADE20K_SKY = 2
+"""Index of `sky` among the 150 classes of ADE20K, counted from 0."""
+SEGFORMER = "nvidia/segformer-b5-finetuned-ade-640-640"
+
+
+class SkySegmenter:
+    """SegFormer (Xie et al. 2021) trained on ADE20K, asked for one class. Extra `transfer`.
+
+    Args:
+        model: a hub id or a folder in the transformers layout; its classes must be ADE20K's.
+        side: pixels of the shorter side at the network, rounded to multiples of 32; the released models saw 512 or 640.
+        device: "cpu", "cuda", "mps".
+        accept_license: needed once for NVIDIA's weights, which are not for commercial use.
+
+    Raises:
+        ValueError: transformers is not installed, the licence is not accepted, or the weights cannot be had.
+    """
+
+    def __init__(
+        self, model: str | Path = SEGFORMER, *, side: int = 640, device: str = "cpu", accept_license: bool = False
+    ):
+        try:
+            from transformers import SegformerForSemanticSegmentation
+        except ImportError:
+            raise ValueError(
+                'sky by SegFormer needs more packages: pip install "depth-anything[transfer]"; or use --sky threshold'
+            ) from None
+        folder = Path(model) if Path(model).is_dir() else find_folder(str(model), accept_license)
+        network = SegformerForSemanticSegmentation.from_pretrained(folder)
+        classes = network.config.num_labels or 0
+        if classes <= ADE20K_SKY:
+            raise ValueError(f"{model}: has {classes} classes; expected a SegFormer for ADE20K's 150")
+        network.to(device)  # type: ignore[arg-type]
+        self.network = network.eval()
+        self.side = side
+        self.device = device
+
+    def __call__(self, image: np.ndarray) -> np.ndarray:
+        """Sky mask of one picture: uint8 (H, W, 3) -> bool (H, W)."""
+        return self.masks([image])[0]
+
+    def masks(self, images: Sequence[np.ndarray], batch_size: int = 8) -> list[np.ndarray]:
+        """Sky masks of pictures of any sizes, in their order; those of one network size run together.
+
+        The logits (a quarter of the network's size) are resized to the picture before the largest is taken.
+        """
+        import torch
+
+        masks: dict[int, np.ndarray] = {}
+        buckets: dict[tuple[int, int], list[int]] = {}
+        for index, image in enumerate(images):
+            buckets.setdefault(self._network_size(*image.shape[:2]), []).append(index)
+        for size, bucket in buckets.items():
+            for start in range(0, len(bucket), batch_size):
+                indices = bucket[start : start + batch_size]
+                batch_B3HW = torch.from_numpy(np.stack([_normalised(images[index], size) for index in indices]))
+                with torch.inference_mode():
+                    logits_BCHW = self.network(batch_B3HW.to(self.device)).logits
+                for index, logits_CHW in zip(indices, logits_BCHW, strict=True):
+                    masks[index] = _is_sky(logits_CHW, *images[index].shape[:2])
+        return [masks[index] for index in range(len(images))]
+
+    def _network_size(self, height: int, width: int) -> tuple[int, int]:
+        """(height, width): the shorter side at `side`, the longer one in proportion but at most four times as long."""
+        scale = self.side / min(height, width)
+        height, width = (round(min(length * scale, 4 * self.side) / 32) * 32 for length in (height, width))
+        return max(height, 32), max(width, 32)
+
+
+def threshold(prediction: Prediction, share: float = 0.02) -> np.ndarray:
+    """Sky by the map alone: bool (H, W). A guess that knows nothing of blue or clouds.
+
+    Sky is what lies within `share` of the map's range of disparity from its farthest value and has nothing nearer above
+    it up to the picture's upper edge. A far wall that reaches this edge is taken for sky, and sky behind branches or
+    below a roof is missed: `SkySegmenter` looks at the picture.
+    """
+    disparity_HW = prediction.as_disparity()
+    low, high = float(disparity_HW.min()), float(disparity_HW.max())
+    if high <= low:
+        return np.zeros(disparity_HW.shape, bool)
+    far_HW = disparity_HW <= low + share * (high - low)
+    return np.logical_and.accumulate(far_HW, axis=0)
+
+
+def _normalised(image_HW3: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """float32 (3, h, w), resized and normalised as SegFormer was trained."""
+    resized = Image.fromarray(image_HW3).resize((size[1], size[0]), Image.Resampling.BILINEAR)
+    normalised_HW3 = (np.asarray(resized, np.float32) / 255 - IMAGENET_MEAN) / IMAGENET_STD
+    return np.ascontiguousarray(normalised_HW3.transpose(2, 0, 1), dtype=np.float32)
+
+
+def _is_sky(logits_CHW, height: int, width: int) -> np.ndarray:
+    """Where sky has the largest logit at the picture's size; class by class, not 150 full maps at once."""
+    import torch
+    import torch.nn.functional as F
+
+    def resized(index: int):
+        return F.interpolate(logits_CHW[None, index : index + 1], (height, width), mode="bilinear")[0, 0]
+
+    sky_HW = resized(ADE20K_SKY)
+    is_sky_HW = torch.ones_like(sky_HW, dtype=torch.bool)
+    for index in range(len(logits_CHW)):
+        if index != ADE20K_SKY:
+            is_sky_HW &= sky_HW > resized(index)
+    return is_sky_HW.cpu().numpy()
