@@ -1,0 +1,261 @@
+"""Outdoor scenes: streets, nature, and a subject in front of a background."""
+
+import numpy as np
+
+from . import objects, outdoors
+from .cameras import Camera, hand_held
+from .layout import Floor, Light, daylight
+from .materials import Material, Wardrobe
+from .objects import Part, Thing
+from .shapes import Mesh, blob, box, grid, ground_height, ground_net, joined, quad
+
+FAR = 2500.0  # metres: where the ground ends
+
+
+def plane(parts: list[Part], material: Material, label: str, z: float = 0.0, repeat: float = 2.5) -> None:
+    """Level ground to the horizon."""
+    corners = np.array([[-FAR, -FAR, z], [FAR, -FAR, z], [FAR, FAR, z], [-FAR, FAR, z]])
+    parts.append(Part(quad(corners, (2 * FAR / repeat, 2 * FAR / repeat)), material, label))
+
+
+def strip(parts: list[Part], material: Material, label: str, x: tuple[float, float], y: tuple[float, float], z: float, repeat: float = 2.0) -> None:
+    """A level rectangle."""
+    corners = np.array([[x[0], y[0], z], [x[1], y[0], z], [x[1], y[1], z], [x[0], y[1], z]])
+    parts.append(Part(quad(corners, ((x[1] - x[0]) / repeat, (y[1] - y[0]) / repeat)), material, label))
+
+
+def hills(rng, wardrobe: Wardrobe, parts: list[Part]) -> None:
+    """One to three ridges between 150 m and 2 km away, all round."""
+    for distance in sorted(rng.uniform(150, 1800, int(rng.integers(1, 4)))):
+        n = 90
+        angle = np.linspace(0, 2 * np.pi, n)
+        rough = sum(rng.normal(0, 1.0 / k) * np.sin(k * angle + rng.uniform(0, 6)) for k in (1, 2, 3, 5, 8, 13, 21, 34))
+        top = distance * np.clip(0.07 + 0.05 * rough, 0.0, 0.3)
+        faces, uv = grid(n, 3)
+        out = np.array([0.85, 1.0, 1.15])[:, None] * distance
+        z = np.stack([np.full(n, -2.0), top, top * 0.2])
+        vertices = np.stack([out * np.cos(angle), out * np.sin(angle), z], -1).reshape(-1, 3)
+        parts.append(Part(Mesh(vertices, faces, uv * [60, 2]), wardrobe.small("leaf" if distance < 600 else "ground", "small"), "ground"))
+
+
+def building(rng, wardrobe: Wardrobe, front: Material, wide: float, deep: float, height: float) -> Thing:
+    """A house whose front faces -y: ground floor with doors and shop windows, sills, cornice, sometimes a pitched roof."""
+    thing = Thing(radius=wide / 2, height=height)
+    storey = rng.uniform(2.8, 3.6)
+    thing.add(box(wide, deep, height, repeat=storey * rng.integers(1, 4)), front, "building")
+    trim = wardrobe.small("plain", "small")
+    ledges = [box(wide + 0.3, 0.3, 0.25).moved(y=-deep / 2, z=height - 0.25)]
+    if rng.random() < 0.6:
+        ledges.append(box(wide + 0.1, 0.2, 0.2).moved(y=-deep / 2, z=storey))
+    if rng.random() < 0.5:
+        for x in np.arange(-wide / 2 + 1.2, wide / 2 - 1.0, rng.uniform(1.8, 3.5)):
+            for z in np.arange(storey, height - 1.5, storey):
+                ledges.append(box(1.0, 0.25, 0.1).moved(x, -deep / 2 - 0.05, z + 0.8))
+    thing.add(joined(ledges), trim, "building")
+    panes, doors = [], []
+    for x in np.arange(-wide / 2 + 1.3, wide / 2 - 1.0, rng.uniform(2.2, 4.0)):
+        if rng.random() < 0.3:
+            doors.append(box(1.0, 0.12, 2.1).moved(x, -deep / 2))
+        else:
+            panes.append(box(rng.uniform(1.0, 2.0), 0.08, rng.uniform(1.0, 1.8)).moved(x, -deep / 2, 0.8))
+    if doors:
+        thing.add(joined(doors), wardrobe.small("wood"), "building")
+    if panes:
+        thing.add(joined(panes), wardrobe.small("road", "shiny"), "glass")
+    if rng.random() < 0.5 and height < 13:
+        rise, over = deep * rng.uniform(0.2, 0.5), 0.4
+        x, y = wide / 2 + over, deep / 2 + over
+        vertices = np.array([[-x, -y, 0], [x, -y, 0], [x, 0, rise], [-x, 0, rise], [x, y, 0], [-x, y, 0]]) + [0, 0, height - 0.1]
+        faces = np.array([[0, 1, 2], [0, 2, 3], [3, 2, 4], [3, 4, 5], [0, 3, 5], [1, 4, 2]])
+        thing.add(Mesh(vertices, faces, vertices[:, [0, 2]] / 1.5), wardrobe.small("stone" if rng.random() < 0.5 else "bark", "small"), "building")
+    if rng.random() < 0.3:
+        balcony = [box(rng.uniform(1.5, 3), 1.0, 1.0).moved(rng.uniform(-0.3, 0.3) * wide, -deep / 2 - 0.5, storey * k) for k in range(1, int(height / storey))]
+        if balcony:
+            thing.add(joined(balcony), trim, "building")
+    return thing
+
+
+def street(rng: np.random.Generator, wardrobe: Wardrobe) -> tuple[list[Part], Camera, Light]:
+    """A road with pavements, houses, cars, people, trees and poles, seen from a car, the pavement or across."""
+    floor = Floor(rng)
+    parts = floor.parts
+    half = rng.uniform(2.8, 7.5)
+    walk = rng.uniform(1.2, 4.0)
+    plane(parts, wardrobe.large("ground"), "ground", -0.02)
+    strip(parts, wardrobe.large("road"), "road", (-half, half), (-60, 700), 0.0, rng.uniform(1.5, 5.0))
+    pave = wardrobe.large("pavement")
+    for side in (-1, 1):
+        if rng.random() < 0.85:
+            slab = box(walk, 760, 0.14, repeat=rng.uniform(0.8, 2.5)).moved(side * (half + walk / 2), 320)
+            parts.append(Part(slab, pave, "road"))
+    paint = wardrobe.small("plain", "small")
+    if rng.random() < 0.75:
+        dashes = [box(0.14, 3.0, 0.004).moved(0.0, y) for y in np.arange(-20, 150, rng.choice([6.0, 9.0]))]
+        dashes += [box(0.12, 300, 0.004).moved(s * (half - 0.4), 130) for s in (-1, 1) if rng.random() < 0.6]
+        parts.append(Part(joined(dashes), paint, "road"))
+    if rng.random() < 0.3:
+        at = rng.uniform(5, 20)
+        parts.append(Part(joined([box(0.5, 3.0, 0.005).moved(x, at) for x in np.arange(-half + 0.5, half, 1.0)]), paint, "road"))
+    fronts = [wardrobe.large("facade") for _ in range(2)]
+    urban = rng.random()
+    for side in (-1, 1):
+        y, gap = rng.uniform(-14, 6), rng.choice([0.0, 2.0, 8.0, 25.0])
+        back = half + walk + rng.choice([0.0, 0.5, 4.0, 10.0])
+        while y < 170:
+            wide, deep = rng.uniform(6, 22), rng.uniform(6, 12)
+            height = rng.uniform(3.0, 8.0) if urban < 0.5 else rng.uniform(7.0, 24.0)
+            if rng.random() < (0.85 if urban > 0.25 else 0.35):
+                house = building(rng, wardrobe, fronts[int(rng.integers(2))], wide, deep, height)
+                parts += house.moved(side * (back + deep / 2 + rng.uniform(0, 1)), y + wide / 2, 0, -side * np.pi / 2).parts
+            elif rng.random() < 0.6:
+                for _ in range(3):
+                    kind = outdoors.tree if rng.random() < 0.7 else outdoors.bush
+                    parts += kind(rng, wardrobe).moved(side * (back + rng.uniform(2, 10)), y + rng.uniform(0, wide), 0, rng.uniform(0, 6)).parts
+            y += wide + gap * rng.uniform(0.5, 1.5)
+    if rng.random() < 0.6:
+        end = rng.uniform(70, 260)
+        for x in np.arange(-50, 51, 22):
+            parts += building(rng, wardrobe, fronts[0], 21, 10, rng.uniform(5, 25)).moved(x, end).parts
+    if rng.random() < 0.5:
+        hills(rng, wardrobe, parts)
+    mode = rng.random()
+    if mode < 0.5:
+        eye = np.array([rng.uniform(-0.5, 0.5) * half, 0.0, rng.uniform(1.2, 1.9)])
+    else:
+        eye = np.array([rng.choice([-1, 1]) * (half + rng.uniform(0.2, 0.9) * walk), 0.0, rng.uniform(1.2, 1.85)])
+    floor.taken.append((eye[0], 0.0, 1.0))
+    for lane in (-half + 1.2, half - 1.2):
+        y = rng.uniform(3, 14)
+        while y < 110 and rng.random() < 0.88:
+            if rng.random() < 0.65:
+                floor.put(outdoors.car(rng, wardrobe), lane + rng.normal(0, 0.15), y, 0.0, rng.choice([0.0, np.pi]) + rng.normal(0, 0.03))
+            y += rng.uniform(5.5, 16)
+    for _ in range(int(rng.integers(0, 4))):
+        floor.put(outdoors.car(rng, wardrobe), rng.uniform(-0.5, 0.5) * half, rng.uniform(7, 60), 0.0, rng.choice([0.0, np.pi]) + rng.normal(0, 0.05))
+    for _ in range(int(rng.integers(0, 9))):
+        y = float(np.exp(rng.uniform(np.log(3.0), np.log(45.0))))
+        x = rng.choice([-1, 1]) * (half + rng.uniform(0.1, 1.0) * walk) if rng.random() < 0.8 else rng.uniform(-half, half)
+        floor.put(outdoors.person(rng, wardrobe), x, y, 0.14)
+    for side in (-1, 1):
+        y, step = rng.uniform(2, 12), rng.uniform(8, 28)
+        planted = rng.random() < 0.5
+        while y < 120:
+            thing = outdoors.tree(rng, wardrobe, rng.uniform(4, 10)) if planted and rng.random() < 0.8 else outdoors.lamp_post(rng, wardrobe)
+            floor.put(thing, side * (half + 0.5), y + rng.normal(0, 1), 0.1, np.pi if side > 0 else 0.0)
+            y += step
+        if rng.random() < 0.2:
+            for k in range(6):
+                parts += outdoors.fence(rng, wardrobe, 8.0).moved(side * (half + walk), 4 + 8 * k, 0.1, np.pi / 2).parts
+    if rng.random() < 0.3:
+        parts += outdoors.wires(rng, wardrobe, np.array([-half - 1, 0, 7.0]), np.array([-half - 1, 60.0, 7.0]), 3).parts
+    if mode < 0.8:
+        target = eye + [rng.normal(0, 4.0), 20.0, rng.normal(-1.2, 1.4)]
+    else:
+        target = np.array([-np.sign(eye[0]) * (half + walk), rng.uniform(2, 14), rng.uniform(0.3, 2.0)])
+    light = daylight(rng)
+    if rng.random() < 0.15:
+        light.fog = 1.0 / rng.uniform(40, 300)
+    return parts, hand_held(rng, eye, target, (45.0, 88.0)), light
+
+
+def nature(rng: np.random.Generator, wardrobe: Wardrobe) -> tuple[list[Part], Camera, Light]:
+    """Uneven ground with trees, bushes, rocks, paths, hills, sometimes water or fog; forest, meadow, park or field."""
+    floor = Floor(rng)
+    state = rng.bit_generator.state
+    relief = rng.uniform(0.3, 2.5)
+    state = np.random.default_rng(int(rng.integers(1 << 62)))
+    seed = int(state.integers(1 << 62))
+    ground = ground_net(np.random.default_rng(seed), FAR * 0.4, relief, 0.5)
+    floor.parts.append(Part(ground, wardrobe.large("ground"), "ground"))
+    plane(floor.parts, wardrobe.large("ground"), "ground", -25.0, 6.0)
+
+    def height(x: float, y: float) -> float:
+        return float(ground_height(np.random.default_rng(seed), np.array(x), np.array(y), relief, 0.5))
+
+    eye = np.array([0.0, 0.0, rng.uniform(0.8, 1.8)])
+    floor.taken.append((0.0, 0.0, 1.2))
+    density = rng.choice([4, 14, 30, 60])
+    makers = [outdoors.tree, outdoors.tree, outdoors.bush, outdoors.rock]
+    species = [makers[int(rng.integers(4))](rng, wardrobe) for _ in range(6)] + [outdoors.tree(rng, wardrobe) for _ in range(3)]
+    for _ in range(int(density)):
+        y = float(np.exp(rng.uniform(np.log(2.5), np.log(140.0))))
+        x = rng.uniform(-1.0, 1.0) * y
+        thing = species[int(rng.integers(len(species)))].moved(0, 0, 0, 0, rng.uniform(0.6, 1.4))
+        floor.put(thing, x, y, height(x, y) - 0.05)
+    small = [outdoors.grass_tuft(rng, wardrobe, rng.uniform(0.15, 0.6)) for _ in range(3)]
+    small += [outdoors.rock(rng, wardrobe, rng.uniform(0.08, 0.35)), outdoors.bush(rng, wardrobe, 0.4)]
+    for _ in range(int(rng.choice([0, 25, 70]))):
+        y = float(np.exp(rng.uniform(np.log(1.2), np.log(18.0))))
+        x = rng.uniform(-0.9, 0.9) * y
+        floor.put(small[int(rng.integers(len(small)))], x, y, height(x, y) - 0.01)
+    if rng.random() < 0.5:
+        hills(rng, wardrobe, floor.parts)
+    if rng.random() < 0.18:
+        plane(floor.parts, wardrobe.large("paint", gloss=True), "water", -rng.uniform(0.1, 0.8))
+    for _ in range(int(rng.integers(0, 4))):
+        y = float(np.exp(rng.uniform(np.log(2.5), np.log(40.0))))
+        x = rng.uniform(-0.6, 0.6) * y
+        kind = outdoors.person if rng.random() < 0.55 else outdoors.animal
+        floor.put(kind(rng, wardrobe), x, y, height(x, y) - 0.02)
+    if rng.random() < 0.25:
+        y = rng.uniform(4, 30)
+        floor.parts += outdoors.fence(rng, wardrobe, y * 1.5).moved(rng.uniform(-3, 3), y, height(0.0, y) - 0.1, rng.normal(0, 0.3)).parts
+    if rng.random() < 0.2:
+        y = rng.uniform(18, 90)
+        house = building(rng, wardrobe, wardrobe.large("facade"), rng.uniform(7, 18), 8.0, rng.uniform(3, 8))
+        floor.put(house, rng.uniform(-0.4, 0.4) * y, y, height(0.0, y) - 0.3, rng.normal(0, 0.6))
+    target = np.array([0.0, 10.0, eye[2] + rng.normal(-1.0, 1.3)])
+    light = daylight(rng)
+    if rng.random() < 0.25:
+        light.fog = 1.0 / rng.uniform(30, 400)
+    return floor.parts, hand_held(rng, eye, target, (45.0, 85.0)), light
+
+
+def subject(rng: np.random.Generator, wardrobe: Wardrobe) -> tuple[list[Part], Camera, Light]:
+    """One to three people, animals, statues, plants or cars, 1 to 10 m away, with a background at its own distance."""
+    floor = Floor(rng)
+    plane(floor.parts, wardrobe.large(str(rng.choice(["ground", "pavement", "road", "floor"]))), "ground", 0.0, rng.uniform(0.8, 4.0))
+    makers = [outdoors.person, outdoors.person, outdoors.animal, outdoors.animal, outdoors.statue, outdoors.car, outdoors.bush,
+              outdoors.rock, objects.chair, objects.potted_plant]  # fmt: skip
+    distance = float(np.exp(rng.uniform(np.log(1.3), np.log(9.0))))
+    first = makers[int(rng.integers(len(makers)))](rng, wardrobe)
+    distance = max(distance, first.radius + 0.8, first.height * 0.75)
+    floor.taken.append((0.0, 0.0, 0.5))
+    floor.put(first, rng.uniform(-0.2, 0.2) * distance, distance)
+    for _ in range(int(rng.integers(0, 4))):
+        other = makers[int(rng.integers(len(makers)))](rng, wardrobe)
+        y = distance * rng.uniform(0.8, 3.5) + other.radius
+        floor.put(other, rng.uniform(-0.6, 0.6) * y, y)
+    behind = distance + float(np.exp(rng.uniform(np.log(1.0), np.log(40.0))))
+    kind = rng.random()
+    if kind < 0.4:
+        face = wardrobe.large("facade" if rng.random() < 0.5 else "wall")
+        tall = rng.uniform(2.0, 9.0)
+        house = Thing(radius=4.0)
+        house.add(box(rng.uniform(6, 40), 0.4, tall, repeat=rng.uniform(1.5, 4.0)), face, "building")
+        floor.parts += house.moved(rng.uniform(-3, 3), behind + 1, 0, rng.normal(0, 0.25)).parts
+    elif kind < 0.75:
+        for _ in range(int(rng.integers(3, 14))):
+            thing = outdoors.tree(rng, wardrobe) if rng.random() < 0.6 else outdoors.bush(rng, wardrobe)
+            y = behind * rng.uniform(1.0, 2.5)
+            floor.put(thing, rng.uniform(-0.9, 0.9) * y, y)
+    if rng.random() < 0.5:
+        hills(rng, wardrobe, floor.parts)
+    for _ in range(int(rng.integers(0, 5))):
+        y = behind * rng.uniform(0.7, 2.0)
+        thing = outdoors.lamp_post(rng, wardrobe) if rng.random() < 0.4 else outdoors.person(rng, wardrobe)
+        floor.put(thing, rng.uniform(-0.7, 0.7) * y, y)
+    if rng.random() < 0.2:
+        floor.parts += outdoors.fence(rng, wardrobe, 14.0).moved(0.0, behind, 0.0, rng.normal(0, 0.1)).parts
+    tall = first.height
+    eye = np.array([0.0, 0.0, np.clip(rng.normal(1.35, 0.35), 0.3, 1.9)])
+    target = np.array([rng.uniform(-0.1, 0.1) * distance, distance, tall * rng.uniform(0.35, 0.75)])
+    view = np.degrees(2 * np.arctan(max(first.radius * 1.2, tall * 0.75) / distance)) * rng.uniform(1.0, 1.9)
+    view = float(np.clip(view, 35.0, 85.0))
+    light = daylight(rng)
+    if rng.random() < 0.15:
+        light.fog = 1.0 / rng.uniform(15, 200)
+    return floor.parts, hand_held(rng, eye, target, (view * 0.95, min(90.0, view * 1.05))), light
+
+
+__all__ = ["blob", "nature", "street", "subject"]
