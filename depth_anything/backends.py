@@ -117,7 +117,7 @@ def load_backend(
 ) -> Backend:
     """The backend for a model: a name of VARIANTS, a hub id, a checkpoint, a transformers folder, or an .onnx file.
 
-    Without `backend`, nano and .onnx files run in ONNX Runtime and everything else in torch; asking nano for a device or
+    Without `backend`, nano and .onnx files run in ONNX Runtime, everything else in torch; asking nano for a device or
     a dtype other than the processor's fp32 means torch.
 
     Raises:

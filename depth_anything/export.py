@@ -187,28 +187,32 @@ def export_network(model: DepthAnything) -> onnx.ModelProto:
         return onnx.load(path)
 
 
-def with_road(network: onnx.ModelProto, variant: Variant) -> onnx.ModelProto:
-    """Put the road from the picture and back to it around a bare network."""
-    import onnx
-
-    numbers = {
-        "OPSET": OPSET,
-        "DOUBLE": DOUBLE,
-        "FLOAT": FLOAT,
-        "INT64": INT64,
-        "PATCH": PATCH,
-        "MAX_TOKENS": MAX_TOKENS,
-    }
-    before = TO_NETWORK.format(
+def before_network() -> str:
+    """The stretch from the picture to the network, as ONNX text."""
+    numbers = {"OPSET": OPSET, "DOUBLE": DOUBLE, "FLOAT": FLOAT, "INT64": INT64, "PATCH": PATCH}
+    numbers["MAX_TOKENS"] = MAX_TOKENS
+    return TO_NETWORK.format(
         ROWS=CUBIC_TAPS.format(axis="row", index=0, **numbers),
         COLUMNS=CUBIC_TAPS.format(axis="column", index=1, **numbers),
         MEAN=", ".join(map(str, IMAGENET_MEAN)),
         STD=", ".join(map(str, IMAGENET_STD)),
         **numbers,
     )
+
+
+def after_network(variant: Variant) -> str:
+    """The stretch from the network's map to the picture's size, as ONNX text."""
     corners = "align_corners" if variant.align_corners_back else "half_pixel"
-    after = FROM_NETWORK.format(opset=OPSET, quantity=variant.quantity, corners=corners)
-    parts = {"before": onnx.parser.parse_model(before), "network": network, "after": onnx.parser.parse_model(after)}
+    return FROM_NETWORK.format(opset=OPSET, quantity=variant.quantity, corners=corners)
+
+
+def with_road(network: onnx.ModelProto, variant: Variant) -> onnx.ModelProto:
+    """Put the road from the picture and back to it around a bare network."""
+    import onnx
+
+    before = onnx.parser.parse_model(before_network())
+    after = onnx.parser.parse_model(after_network(variant))
+    parts = {"before": before, "network": network, "after": after}
     graph = onnx.GraphProto(name=variant.name)
     for name, part in parts.items():
         renamed = onnx.compose.add_prefix(part, f"{name}/", rename_inputs=False, rename_outputs=False)
@@ -216,8 +220,8 @@ def with_road(network: onnx.ModelProto, variant: Variant) -> onnx.ModelProto:
         graph.initializer.extend(renamed.graph.initializer)
     default = np.array([variant.input_size], np.int64)
     graph.initializer.append(onnx.numpy_helper.from_array(default, "input_size"))
-    graph.input.extend(parts["before"].graph.input)
-    graph.output.extend(parts["after"].graph.output)
+    graph.input.extend(before.graph.input)
+    graph.output.extend(after.graph.output)
     return onnx.helper.make_model(
         graph,
         opset_imports=[onnx.helper.make_opsetid("", OPSET)],

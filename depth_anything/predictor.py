@@ -7,15 +7,12 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from . import image_io
 from .backends import BackendName, Dtype, load_backend
+from .image_io import PictureSource
 from .prediction import Prediction
 from .preprocess import lower_bound, network_size
-
-Picture = str | Path | np.ndarray | Image.Image
-"""A path, a uint8 RGB array (H, W, 3) or a PIL image."""
 
 
 class Predictor:
@@ -55,15 +52,15 @@ class Predictor:
         self.input_size = input_size or self.variant.input_size
         self.batch_size = batch_size
 
-    def __call__(self, picture: Picture) -> Prediction:
-        """The map of one picture, at its size.
+    def __call__(self, picture: PictureSource) -> Prediction:
+        """The map of one picture, at its size: a path, a uint8 RGB array (H, W, 3), a PIL image, bytes.
 
         Raises:
             ValueError: the picture cannot be read.
         """
         return self.predict([picture])[0]
 
-    def predict(self, pictures: Iterable[Picture]) -> list[Prediction]:
+    def predict(self, pictures: Iterable[PictureSource]) -> list[Prediction]:
         """Maps of many pictures of any sizes, in their order. Those of one network size run together.
 
         Raises:
@@ -87,7 +84,7 @@ class Predictor:
         bound = lower_bound(height, width, self.input_size)
         notes = ()
         if bound < self.input_size:
-            notes = (f"so long a picture that the network's shorter side shrank from {self.input_size} to {bound}",)
+            notes = (f"So long a picture: its shorter side had {bound} pixels at the network, not {self.input_size}.",)
         return Prediction(
             **{self.variant.quantity: map_HW},
             model=self.variant.name,
