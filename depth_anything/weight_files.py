@@ -4,6 +4,9 @@ Pickles are read as tensors only (`weights_only=True`): code in them never runs.
 """
 
 import json
+import pickle
+import re
+import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -89,12 +92,17 @@ def unpickle(path: Path) -> object:
         ValueError: it wants to run code, or it is damaged.
     """
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # a broken or hostile pickle may fail in any way
-        if "Weights only load failed" in str(error) and "Unsupported" in str(error):
-            raise ValueError(
-                f"{path} is a pickle with code in it, which is not run: expected tensors only; ask for .safetensors"
-            ) from None
+        with warnings.catch_warnings(action="ignore"):
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        wish = re.search(r"unsupported global:? (?:global )?([\w.]+)", str(error), re.IGNORECASE)
+        if wish is None and "Unsupported" not in str(error):
+            raise damaged(path, error) from None
+        code = f"code in it ({wish[1]})" if wish else "more in it than tensors, or damage"
+        raise ValueError(
+            f"{path} is a pickle with {code}; nothing of it was run: bring tensors only, .safetensors best"
+        ) from None
+    except Exception as error:  # what is broken inside a file may surface as any error
         raise damaged(path, error) from None
 
 

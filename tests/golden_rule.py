@@ -1,16 +1,18 @@
 """The written rule behind tests/golden: weights and pictures from integer arithmetic alone (splitmix64).
 
-tests/golden/README.md states it. The official models were filled by it where the golden outputs were made; here it fills
-ours, so that no file of weights has to travel.
+tests/golden/README.md states it. The official models were filled by it where the golden outputs were made; here it
+fills ours, so that no file of weights has to travel.
 """
 
 import math
 import zlib
+from typing import TypeVar
 
 import numpy as np
 import torch
 from torch import nn
 
+Module = TypeVar("Module", bound=nn.Module)
 CHUNK = 1 << 16  # elements at a time: the passes below stay in the processor's cache
 
 
@@ -48,7 +50,7 @@ def centre_and_spread(key: str, shape: tuple[int, ...]) -> tuple[float, float]:
     return 0.0, 0.1
 
 
-def fill(model: nn.Module) -> nn.Module:
+def fill(model: Module) -> Module:
     """Set every tensor of a model with official keys by the rule, in place."""
     for key, tensor in model.state_dict().items():
         flat = tensor.view(-1).numpy()
