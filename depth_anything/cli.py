@@ -16,6 +16,10 @@ from tyro.conf import Positional
 from . import __version__
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import numpy as np
+
     from .image_io import Source
     from .prediction import Prediction
 
@@ -87,7 +91,7 @@ def predict(
     from .inputs import find_images
     from .predictor import Predictor
 
-    formats = [name.strip() for name in save.split(",") if name.strip()]
+    formats = split_list(save)
     sources = find_images(inputs, exclude=out)
     find_sky = sky_finder(sky)
     predictor = Predictor(
@@ -134,6 +138,11 @@ def predict(
         print(said)
     if failed:
         raise Failed(2 if failed == len(sources) else 1)
+
+
+def split_list(text: str) -> list[str]:
+    """The items of a list that is written with commas."""
+    return [item.strip() for item in text.split(",") if item.strip()]
 
 
 def sky_finder(method: str) -> Callable[[Prediction], np.ndarray] | None:
@@ -188,6 +197,42 @@ def models() -> None:
         "\nWeights that are not clearly free for commercial use need --accept-license once. "
         "Official files come from the Hugging Face hub, or from a path that you give with --variant."
     )
+
+
+@app.command
+def calibrate(
+    map: Positional[Path],
+    points: Positional[tuple[str, ...]],
+    out: Annotated[Path, tyro.conf.arg(aliases=["-o"])] = Path("out"),
+    save: str = "npz,png16",
+    max_depth: float = 1000.0,
+    overwrite: bool = False,
+) -> None:
+    """Metres from a relative disparity and two or more known distances.
+
+    1/metres is fitted to the map by scale and shift, least squares, as everywhere in this package.
+
+    Args:
+        map: a disparity that predict wrote: png16, npz, exr or pfm. A map of metres is corrected likewise.
+        points: two or more x,y,metres: pixels of the upright picture from its upper left, and the distance there.
+        out: folder for the results.
+        save: what to write, separated by commas: npz, png16, color, pfm, exr.
+        max_depth: metres beyond which the fit is not believed: unknown, 0.
+        overwrite: replace results that exist.
+    """
+    from .prediction import load
+
+    try:
+        known = [tuple(float(number) for number in point.split(",")) for point in points]
+    except ValueError:
+        raise ValueError(f"points {' '.join(points)}: expected x,y,metres of numbers, for each") from None
+    relative = load(map)
+    metric = relative.align_to(known, max_depth_m=max_depth)
+    stem = map.stem.removesuffix(f"_{relative.quantity}")
+    for path in metric.save(out / stem, split_list(save), overwrite=overwrite):
+        print(path)
+    for line in (metric.describe(), *metric.notes):
+        print(line)
 
 
 @app.command

@@ -60,8 +60,8 @@ def to_tensor(image_HW3: np.ndarray, size: tuple[int, int], device: str = "cpu")
     """A uint8 RGB picture as the network's input, (1, 3, h, w) float32, normalised, at `size`."""
     import torch
 
-    image_HW3_u8 = torch.from_numpy(np.ascontiguousarray(image_HW3)).to(device)
-    return normalise(resize(image_HW3_u8, size).permute(2, 0, 1)[None])
+    pixels_HW3 = torch.from_numpy(np.require(image_HW3, requirements=["C", "W"])).to(device)
+    return normalise(resize(pixels_HW3, size).permute(2, 0, 1)[None])
 
 
 def resize(image_HW3: Tensor, size: tuple[int, int]) -> Tensor:

@@ -1,0 +1,136 @@
+"""The command: exit codes, one line per error, nothing overwritten, nothing lost."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from depth_anything import cli
+
+
+def run(*arguments: object) -> int:
+    """Exit code of `depth-anything ARGUMENTS`, in this process."""
+    try:
+        cli.main([str(argument) for argument in arguments])
+    except SystemExit as stop:
+        return int(stop.code or 0)
+    return 0
+
+
+@pytest.fixture
+def photo(tmp_path) -> Path:
+    rng = np.random.default_rng(0)
+    path = tmp_path / "photo.jpg"
+    Image.fromarray(rng.integers(0, 256, (40, 60, 3), dtype=np.uint8)).save(path)
+    return path
+
+
+def test_predict_writes_what_it_names(photo, tmp_path, capsys):
+    assert run("predict", photo, "-o", tmp_path / "out", "--save", "color,png16,npz") == 0
+    said = capsys.readouterr().out
+    for name in ("photo_color.png", "photo_disparity.png", "photo_disparity.npz"):
+        assert (tmp_path / "out" / name).is_file()
+        assert name in said
+    assert "larger is nearer" in said
+    disparity = np.load(tmp_path / "out" / "photo_disparity.npz")["disparity"]
+    with Image.open(tmp_path / "out" / "photo_disparity.png") as png:
+        low, high = float(png.text["disparity_min"]), float(png.text["disparity_max"])
+        decoded = low + np.asarray(png, np.float64) / 65535 * (high - low)
+        assert png.text["licence"] == "Apache-2.0" and png.text["model"] == "nano"
+    assert np.abs(decoded - disparity).max() <= (high - low) / 65535 / 2 * 1.01
+
+
+def test_one_broken_among_many(photo, tmp_path, capsys):
+    broken = tmp_path / "broken.jpg"
+    broken.write_bytes(photo.read_bytes()[:300])
+    assert run("predict", broken, photo, "-o", tmp_path / "out") == 1
+    captured = capsys.readouterr()
+    assert captured.err.count("error:") == 1 and "broken.jpg" in captured.err
+    assert (tmp_path / "out" / "photo_color.png").is_file()
+
+
+def test_everything_failed(tmp_path, capsys):
+    assert run("predict", tmp_path / "absent.jpg", "-o", tmp_path / "out") == 2
+    assert "absent.jpg" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_nothing_is_overwritten_unasked(photo, tmp_path, capsys):
+    assert run("predict", photo, "-o", tmp_path / "out") == 0
+    before = (tmp_path / "out" / "photo_color.png").stat().st_mtime_ns
+    assert run("predict", photo, "-o", tmp_path / "out") == 2
+    assert "--overwrite" in capsys.readouterr().err
+    assert (tmp_path / "out" / "photo_color.png").stat().st_mtime_ns == before
+    assert run("predict", photo, "-o", tmp_path / "out", "--overwrite") == 0
+
+
+def test_folders_are_mirrored_and_names_never_collide(photo, tmp_path):
+    for name in ("in/a/x.png", "in/b/x.png", "in/b/x.bmp"):
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.open(photo).save(path)
+    assert run("predict", tmp_path / "in", "-o", tmp_path / "out", "--save", "color") == 0
+    written = sorted(path.relative_to(tmp_path / "out").as_posix() for path in (tmp_path / "out").rglob("*.png"))
+    assert written == ["a/x_color.png", "b/x.bmp_color.png", "b/x.png_color.png"]
+
+
+def test_standard_input(photo, tmp_path):
+    command = [sys.executable, "-m", "depth_anything", "predict", "-", "-o", str(tmp_path / "out")]
+    result = subprocess.run(command, input=photo.read_bytes(), capture_output=True)
+    assert result.returncode == 0, result.stderr
+    assert (tmp_path / "out" / "stdin_color.png").is_file()
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--save", "gif"], "gif"),
+        (["--save", "ply"], "--near --far"),
+        (["--model", "v9"], "v9"),
+        (["--device", "tpu"], "tpu"),
+        (["--intrinsics", "1,2"], "fx,fy,cx,cy"),
+        (["--colors", "jet"], "jet"),
+    ],
+)
+def test_bad_options_are_one_line(photo, tmp_path, capsys, options, said):
+    assert run("predict", photo, "-o", tmp_path / "out", *options) == 2
+    error = capsys.readouterr().err.strip()
+    assert error.startswith("error:") and said in error and "\n" not in error
+    assert not list(tmp_path.glob("out/*"))
+
+
+def test_geometry_needs_two_distances_and_a_camera(photo, tmp_path):
+    options = ["--near", "1", "--far", "10", "--fov", "60", "--save", "ply,normals"]
+    assert run("predict", photo, "-o", tmp_path / "out", *options) == 0
+    assert (tmp_path / "out" / "photo_points.ply").read_bytes().startswith(b"ply")
+
+
+def test_models_lists_licences(capsys):
+    assert run("models") == 0
+    lines = {line.split()[0]: line for line in capsys.readouterr().out.splitlines() if line.strip()}
+    assert "CC-BY-NC-4.0" in lines["v2-large"] and "Apache-2.0" in lines["v2-small"]
+    assert "none stated" in lines["v2-metric-indoor-small"]
+
+
+def test_calibrate_turns_disparity_into_metres(photo, tmp_path, capsys):
+    assert run("predict", photo, "-o", tmp_path, "--save", "npz") == 0
+    disparity = np.load(tmp_path / "photo_disparity.npz")["disparity"]
+    near = np.unravel_index(disparity.argmax(), disparity.shape)
+    far = np.unravel_index(disparity.argmin(), disparity.shape)
+    points = [f"{near[1]},{near[0]},1.0", f"{far[1]},{far[0]},4.0"]
+    assert run("calibrate", tmp_path / "photo_disparity.npz", *points, "-o", tmp_path / "metres") == 0
+    depth_m = np.load(tmp_path / "metres" / "photo_depth_m.npz")["depth_m"]
+    assert depth_m[near] == pytest.approx(1.0, rel=1e-4) and depth_m[far] == pytest.approx(4.0, rel=1e-4)
+
+
+def test_evaluate_row_floor_as_json(shared, capsys):
+    assert run("evaluate", "pairs", "--data", shared / "data/pairs/manifest.json", "--model", "row", "--json") == 0
+    result = json.loads(capsys.readouterr().out)
+    assert result["protocol"] == "pairs" and result["model"] == "row"
+    for region, floor in {"all": (0.295, 0.591), "indoor": (0.223, 0.626), "outdoor": (0.448, 0.514)}.items():
+        assert result[region]["row_abs_rel"] == pytest.approx(floor[0], abs=5e-4)
+        assert result[region]["row_delta1"] == pytest.approx(floor[1], abs=5e-4)
