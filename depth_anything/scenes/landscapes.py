@@ -79,7 +79,7 @@ def street(rng: np.random.Generator, wardrobe: Wardrobe) -> tuple[list[Part], Ca
     """A road with pavements, houses, cars, people, trees and poles, seen from a car, the pavement or across."""
     floor = Floor(rng)
     parts = floor.parts
-    half = rng.uniform(2.8, 7.5)
+    half = rng.uniform(3.0, 9.0)
     walk = rng.uniform(1.2, 4.0)
     plane(parts, wardrobe.large("ground"), "ground", -0.02)
     strip(parts, wardrobe.large("road"), "road", (-half, half), (-60, 700), 0.0, rng.uniform(1.5, 5.0))
@@ -100,7 +100,7 @@ def street(rng: np.random.Generator, wardrobe: Wardrobe) -> tuple[list[Part], Ca
     urban = rng.random()
     for side in (-1, 1):
         y, gap = rng.uniform(-14, 6), rng.choice([0.0, 2.0, 8.0, 25.0])
-        back = half + walk + rng.choice([0.0, 0.5, 4.0, 10.0])
+        back = half + walk + rng.choice([0.0, 0.5, 3.0, 6.0, 12.0])
         while y < 170:
             wide, deep = rng.uniform(6, 22), rng.uniform(6, 12)
             height = rng.uniform(3.0, 8.0) if urban < 0.5 else rng.uniform(7.0, 24.0)
@@ -119,11 +119,11 @@ def street(rng: np.random.Generator, wardrobe: Wardrobe) -> tuple[list[Part], Ca
     if rng.random() < 0.5:
         hills(rng, wardrobe, parts)
     mode = rng.random()
-    if mode < 0.5:
+    if mode < 0.62:
         eye = np.array([rng.uniform(-0.5, 0.5) * half, 0.0, rng.uniform(1.2, 1.9)])
     else:
         eye = np.array([rng.choice([-1, 1]) * (half + rng.uniform(0.2, 0.9) * walk), 0.0, rng.uniform(1.2, 1.85)])
-    floor.taken.append((eye[0], 0.0, 1.0))
+    floor.taken.append((eye[0], 0.0, 2.5))
     for lane in (-half + 1.2, half - 1.2):
         y = rng.uniform(3, 14)
         while y < 110 and rng.random() < 0.88:
@@ -161,10 +161,8 @@ def street(rng: np.random.Generator, wardrobe: Wardrobe) -> tuple[list[Part], Ca
 def nature(rng: np.random.Generator, wardrobe: Wardrobe) -> tuple[list[Part], Camera, Light]:
     """Uneven ground with trees, bushes, rocks, paths, hills, sometimes water or fog; forest, meadow, park or field."""
     floor = Floor(rng)
-    state = rng.bit_generator.state
     relief = rng.uniform(0.3, 2.5)
-    state = np.random.default_rng(int(rng.integers(1 << 62)))
-    seed = int(state.integers(1 << 62))
+    seed = int(rng.integers(1 << 62))
     ground = ground_net(np.random.default_rng(seed), FAR * 0.4, relief, 0.5)
     floor.parts.append(Part(ground, wardrobe.large("ground"), "ground"))
     plane(floor.parts, wardrobe.large("ground"), "ground", -25.0, 6.0)
@@ -206,8 +204,8 @@ def nature(rng: np.random.Generator, wardrobe: Wardrobe) -> tuple[list[Part], Ca
         floor.put(house, rng.uniform(-0.4, 0.4) * y, y, height(0.0, y) - 0.3, rng.normal(0, 0.6))
     target = np.array([0.0, 10.0, eye[2] + rng.normal(-1.0, 1.3)])
     light = daylight(rng)
-    if rng.random() < 0.25:
-        light.fog = 1.0 / rng.uniform(30, 400)
+    if rng.random() < 0.2:
+        light.fog = 1.0 / rng.uniform(40, 500)
     return floor.parts, hand_held(rng, eye, target, (45.0, 85.0)), light
 
 

@@ -128,7 +128,8 @@ class Stage:
         linear = self._shade(scene, rng, z, classes)
         if scene.light.fog:
             clear = np.exp(-scene.light.fog * np.where(sky, 2000.0, z))[..., None]
-            linear = clear * linear + (1 - clear) * (scene.light.sky_low + 0.15 * scene.light.sun_colour.mean())
+            haze = 0.5 * (scene.light.sky_low + scene.light.sky_low.mean()) + 0.05 * scene.light.sun_colour.mean()
+            linear = clear * linear + (1 - clear) * haze
         image = develop(rng, linear, sky)
         camera = scene.camera
         return Rendered(image, disparity, sky, classes, camera.intrinsics(width, height), camera.pose(), scene.seed, scene.kind)
@@ -186,10 +187,7 @@ class Stage:
         shift, step = rng.random((4, pixels, 1), np.float32), np.arange(spp, dtype=np.float32)
         # R2 sequences: each pixel's samples are spread evenly, with another start for each pixel.
         u = ((shift + step * np.array(R2 * 2, np.float32)[:, None, None]) % 1.0).reshape(4, -1)
-        directions = np.repeat(scene.camera.rays(width, height).astype(np.float32), spp, axis=0)
         axes, k = scene.camera.axes(), scene.camera.intrinsics(width, height)
-        directions += (u[:1].T - 0.5) * (axes[0] / k[0, 0]).astype(np.float32) + (u[1:2].T - 0.5) * (axes[1] / k[1, 1]).astype(np.float32)
-        directions /= np.linalg.norm(directions, axis=1, keepdims=True)
 
         def colour(value: np.ndarray) -> Any:
             return mi.Color3f(*[dr.opaque(mi.Float, float(v)) for v in value])
@@ -203,7 +201,11 @@ class Stage:
         ambient = colour(ambient_light(light))
         sky = self.scene.environment()
 
-        ray = mi.Ray3f(point(scene.camera.position), mi.Vector3f(np.ascontiguousarray(directions.T)))
+        pixel = dr.arange(mi.UInt32, pixels * spp) // spp
+        across = (mi.Float(pixel % width) + mi.Float(u[0]) - k[0, 2]) * dr.opaque(mi.Float, 1 / k[0, 0])
+        down = (mi.Float(pixel // width) + mi.Float(u[1]) - k[1, 2]) * dr.opaque(mi.Float, 1 / k[1, 1])
+        direction = dr.normalize(across * point(axes[0]) + down * point(axes[1]) + point(axes[2]))
+        ray = mi.Ray3f(point(scene.camera.position), mi.Vector3f(direction))
         hit = self.scene.ray_intersect(ray, mi.RayFlags.All, True)
         seen = hit.is_valid()
         bsdf = hit.bsdf()
@@ -239,7 +241,8 @@ class Stage:
         dr.eval(own, weight, light_2, normal)
 
         def pixel_means(value: Any) -> np.ndarray:
-            return value.numpy().T.reshape(height, width, spp, 3).mean(axis=2)
+            sums = [dr.block_sum(value[c], spp).numpy() for c in range(3)]
+            return np.stack(sums, axis=-1).reshape(height, width, 3) / spp
 
         points = (scene.camera.rays(width, height).reshape(height, width, 3) * z[..., None]).astype(np.float32)
         matt = np.isfinite(z) & (classes != CLASSES.index("mirror")) & (classes != CLASSES.index("glass"))

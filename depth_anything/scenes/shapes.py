@@ -118,14 +118,20 @@ def blob(rng: np.random.Generator, radius: float, roughness: float = 0.25, sides
     return Mesh(mesh.vertices * (radius * np.exp(roughness * swell))[:, None], mesh.faces, mesh.uv * [3, 1])
 
 
+def _cross(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Cross products of rows; np.cross spends ten times as long on a handful of them."""
+    return a[:, [1, 2, 0]] * b[:, [2, 0, 1]] - a[:, [2, 0, 1]] * b[:, [1, 2, 0]]
+
+
 def tube(path: np.ndarray, radius: float | np.ndarray, sides: int = 7) -> Mesh:
     """A round tube along the points of path (P,3), with one radius or one for each point."""
     path = np.asarray(path, float)
-    along = np.gradient(path, axis=0)
+    along = np.empty_like(path)
+    along[1:-1], along[0], along[-1] = path[2:] - path[:-2], path[1] - path[0], path[-1] - path[-2]
     along /= np.maximum(np.linalg.norm(along, axis=1, keepdims=True), 1e-9)
-    side = np.cross(along, [0.31, 0.17, 0.94] if abs(along[:, 2]).mean() < 0.8 else [0.94, 0.31, 0.17])
+    side = _cross(along, np.array([[0.31, 0.17, 0.94] if abs(along[:, 2]).mean() < 0.8 else [0.94, 0.31, 0.17]]))
     side /= np.maximum(np.linalg.norm(side, axis=1, keepdims=True), 1e-9)
-    other = np.cross(along, side)
+    other = _cross(along, side)
     angle = np.linspace(0, 2 * np.pi, sides + 1)[None, :, None]
     ring = np.cos(angle) * side[:, None] + np.sin(angle) * other[:, None]
     width = np.broadcast_to(np.asarray(radius, float), len(path))[:, None, None]
@@ -151,7 +157,7 @@ def leaves(rng: np.random.Generator, centres: np.ndarray, spread: float, size: f
     middle = centres[rng.integers(0, len(centres), count)] + rng.normal(0, spread, (count, 3))
     a = rng.normal(0, 1, (count, 3))
     a /= np.linalg.norm(a, axis=1, keepdims=True)
-    b = np.cross(a, rng.normal(0, 1, (count, 3)))
+    b = _cross(a, rng.normal(0, 1, (count, 3)))
     b /= np.linalg.norm(b, axis=1, keepdims=True)
     length = size * rng.uniform(0.6, 1.4, (count, 1))
     corners = np.stack([middle - a * length, middle - b * length * 0.5, middle + a * length, middle + b * length * 0.5], 1)
