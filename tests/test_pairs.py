@@ -1,6 +1,7 @@
 """Protocol `pairs`: a manifest made here in all three kinds, and the shared photographs, whose floors are known."""
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -137,6 +138,15 @@ def test_text_shows_the_floors_beside_the_model(manifest):
     text = run_pairs(manifest, "constant")
     assert "protocol pairs, model constant" in text
     assert [line.split()[0] for line in text.splitlines()[2:5]] == ["all", "indoor", "outdoor"]
+
+
+def test_page_of_pictures(manifest, tmp_path):
+    assert run_pairs(manifest, "constant", out=tmp_path / "page", pictures=2) == run_pairs(manifest, "constant")
+    page = (tmp_path / "page" / "index.html").read_text()
+    assert "protocol pairs, model constant" in page
+    sources = re.findall(r'src="([^"]+)"', page)
+    assert len(sources) == 2 * 6  # picture, truth, and map and error of the model and of the row
+    assert all((tmp_path / "page" / source).is_file() for source in sources)
 
 
 def test_a_region_without_pairs_is_left_out(manifest):

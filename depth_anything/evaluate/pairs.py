@@ -8,6 +8,7 @@ that the camera's usual pose does not already say.
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,9 @@ import numpy as np
 from depth_anything.data.benchmarks import pairs as manifest_of_pairs
 from depth_anything.data.benchmarks.case import Case
 from depth_anything.evaluate.models import CONSTANT, ROW, Candidate, load_candidate
+from depth_anything.evaluate.page import save_pictures, write_page
 from depth_anything.evaluate.protocol import PAIRS
-from depth_anything.evaluate.score import Quantity, align, score
+from depth_anything.evaluate.score import Quantity, align, check_same_way_up, score
 
 RESAMPLES = 10_000
 """Draws of the bootstrap over scene groups."""
@@ -123,39 +125,63 @@ def evaluate_pairs(
     return _evaluate(manifest, Candidate(model_name, quantity, lambda image_HW3, key: predict(image_HW3)))
 
 
-def run_pairs(data: str | Path, model: str, as_json: bool = False, **options: Any) -> str:
+def run_pairs(
+    data: str | Path,
+    model: str,
+    as_json: bool = False,
+    out: str | Path | None = None,
+    pictures: int = 12,
+    **options: Any,
+) -> str:
     """The command `evaluate pairs`: what it prints.
 
     Args:
         data: the manifest.
         model: any name that `models.load_candidate` knows, among them `row` and `constant`.
         as_json: one JSON object instead of a table.
+        out: folder for a page of pictures, index.html; None: no page.
+        pictures: how many pairs, spread evenly over the manifest, it shows.
         options: for the model, as `models.load_candidate` takes them.
 
     Raises:
         ValueError: see `evaluate_pairs` and `models.load_candidate`.
     """
-    result = _evaluate(data, load_candidate(model, **options))
+    candidate = load_candidate(model, **options)
+    if out is None:
+        result = _evaluate(data, candidate)
+    else:
+        out = Path(out)
+        result = _evaluate(data, candidate, out / "pictures" / "pairs", pictures)
+        folders = sorted(path.parent for path in (out / "pictures" / "pairs").rglob("models.txt"))
+        write_page(out / "index.html", f"pairs: {candidate.name}", f"<pre>{escape(result.text())}</pre>", folders)
     return json.dumps(result.as_dict(), indent=1) if as_json else result.text()
 
 
-def _evaluate(manifest: str | Path, candidate: Candidate) -> PairsResult:
+def _evaluate(manifest: str | Path, candidate: Candidate, folder: Path | None = None, pictures: int = 0) -> PairsResult:
     from tqdm import tqdm
 
     cases = manifest_of_pairs.read(manifest)
-    bar = tqdm(cases, desc="pairs", unit="pair", disable=None)
-    return PairsResult(candidate.name, tuple(_evaluate_case(case, candidate) for case in bar))
+    shown = set(np.linspace(0, len(cases) - 1, min(pictures, len(cases))).round().astype(int))
+    scores = []
+    for number, case in enumerate(tqdm(cases, desc="pairs", unit="pair", disable=None)):
+        picture = folder / case.key if folder is not None and number in shown else None
+        scores.append(_evaluate_case(case, candidate, picture))
+    return PairsResult(candidate.name, tuple(scores))
 
 
-def _evaluate_case(case: Case, candidate: Candidate) -> PairScore:
+def _evaluate_case(case: Case, candidate: Candidate, picture: Path | None) -> PairScore:
     try:
         image_HW3, truth = case.read_image(), case.read_truth()
-        scores = []
-        for one in (candidate, ROW, CONSTANT):
-            aligned = align(one.predict(image_HW3, case.key), one.quantity, truth, PAIRS, PAIRS.cut("pairs"))
-            scores.append(Scores(**score(aligned, PAIRS.metrics), scale=aligned.scale))
+        check_same_way_up(image_HW3, truth)
+        aligned = [
+            align(one.predict(image_HW3, case.key), one.quantity, truth, PAIRS, PAIRS.cut("pairs"))
+            for one in (candidate, ROW, CONSTANT)
+        ]
+        scores = [Scores(**score(one, PAIRS.metrics), scale=one.scale) for one in aligned]
     except ValueError as error:
         raise ValueError(f"pair {case.key}: {error}") from None
+    if picture is not None:
+        save_pictures(picture, image_HW3, {candidate.name: aligned[0], ROW.name: aligned[1]})
     return PairScore(case.key, case.group, case.region, *scores)
 
 

@@ -48,6 +48,8 @@ class Protocol:
     """Fit only where the prediction is above 0."""
     align_corners: bool = False
     """Rule of the bilinear resize to the truth's size."""
+    flip_average: bool = False
+    """Average the prediction with that of the mirrored picture."""
     min_valid: int = 10
     """An image with fewer pixels to score is an error, or is left out and named where `few_valid` says so."""
     few_valid: Literal["error", "skip"] = "error"
@@ -142,6 +144,7 @@ ZOEDEPTH_METRIC = Protocol(
     space="depth",
     clip=True,
     align_corners=True,
+    flip_average=True,
     metrics=_METRIC,
     cuts={
         "nyuv2": Cut(nearest_m=1e-3, farthest_m=10, crop="eigen_rectangle"),

@@ -93,6 +93,17 @@ def scored_pixels(truth: Truth, protocol: Protocol, cut: Cut) -> np.ndarray:
     return mask
 
 
+def check_same_way_up(image_HW3: np.ndarray, truth: Truth) -> None:
+    """Refuse a picture that lies on its side against its truth: the resize would hide it.
+
+    Raises:
+        ValueError: one is upright and the other is wide.
+    """
+    (height, width), (true_height, true_width) = image_HW3.shape[:2], truth.values_HW.shape
+    if (height - width) * (true_height - true_width) < 0:
+        raise ValueError(f"the picture is {width} x {height} and its truth {true_width} x {true_height}: one is turned")
+
+
 def align(map_HW: np.ndarray, quantity: Quantity, truth: Truth, protocol: Protocol, cut: Cut) -> Aligned:
     """Resize the map to the truth, fit it over the scored pixels, floor it, and invert it where depth is measured.
 
@@ -110,8 +121,6 @@ def align(map_HW: np.ndarray, quantity: Quantity, truth: Truth, protocol: Protoc
     prediction = resize_bilinear(map_HW, height, width, protocol.align_corners)
     if not np.isfinite(prediction).all():
         raise ValueError(f"the prediction is NaN or infinite at {np.sum(~np.isfinite(prediction))} pixels")
-    if quantity == "depth_m" and (prediction[mask] <= 0).any():
-        raise ValueError(f"predicted metres are not positive at {np.sum(prediction[mask] <= 0)} scored pixels")
     if protocol.align == "none" and (quantity != "depth_m" or truth.kind != "metric_depth"):
         raise ValueError(f"protocol {protocol.name} aligns nothing: it needs a metric model and a metric truth")
 
@@ -126,6 +135,8 @@ def align(map_HW: np.ndarray, quantity: Quantity, truth: Truth, protocol: Protoc
         raise ValueError(f"protocol {protocol.name} fits depth, this model answers disparity: use a disparity protocol")
     source = prediction
     if space == "disparity" and quantity == "depth_m":
+        if (prediction[mask] <= 0).any():
+            raise ValueError(f"predicted metres are not positive at {np.sum(prediction[mask] <= 0)} scored pixels")
         source = 1 / np.where(prediction > 0, prediction, 1)
 
     fitted = mask & (prediction > 0) if protocol.fit_positive_only else mask

@@ -14,6 +14,8 @@ from typing import Any
 
 import numpy as np
 
+PICTURES = 1029
+"""Counted by others in the published copy; the paper says 1K."""
 SCENARIOS = (
     "indoor",
     "outdoor",

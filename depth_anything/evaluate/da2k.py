@@ -1,0 +1,95 @@
+"""Scoring DA-2K (V2 section 6, Table 3): is the point that people call closer also closer in the map?"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from depth_anything import image_io
+from depth_anything.data.benchmarks.da2k import Annotated
+from depth_anything.data.benchmarks.da2k import read as read_annotations
+from depth_anything.evaluate.align import resize_bilinear
+from depth_anything.evaluate.journal import Journal, file_name
+from depth_anything.evaluate.metrics import ordinal
+from depth_anything.evaluate.models import Candidate
+
+
+@dataclass(frozen=True)
+class Da2kScores:
+    """One model on DA-2K. Accuracies are shares of all pairs, not means over pictures."""
+
+    model: str
+    accuracy: float
+    scenarios: dict[str, float]
+    """Accuracy by scenario."""
+    pairs: dict[str, int]
+    """Pairs by scenario."""
+    ties: float
+    """Share of pairs whose two points have the very same value; they count as wrong."""
+    pictures: int
+
+
+def evaluate_da2k(root: Path, candidates: list[Candidate], out: Path) -> list[Da2kScores]:
+    """Score models on DA-2K.
+
+    The map is resized bilinearly to the picture and read at the annotated pixels; metres are negated first. No
+    alignment: only the order counts.
+
+    Args:
+        root: the folder of annotations.json.
+        candidates: the models; every picture is read once for all of them.
+        out: folder for the scores, one line a picture; a stopped run goes on where it was.
+
+    Raises:
+        ValueError: annotations or pictures that are missing or broken, a point outside its picture, NaN in a map.
+    """
+    from tqdm import tqdm
+
+    pictures = read_annotations(root)
+    journals = [
+        Journal(out / "da2k" / f"{file_name(c.name)}.jsonl", {"model": c.name, "set": "da2k"}) for c in candidates
+    ]
+    for picture in tqdm(pictures, desc="da2k", unit="image", disable=None):
+        todo = [(c, j) for c, j in zip(candidates, journals, strict=True) if picture.key not in j.entries]
+        if not todo:
+            continue
+        try:
+            image_HW3 = image_io.read(picture.path)
+            for candidate, journal in todo:
+                closer, farther = _values(candidate, image_HW3, picture)
+                journal.add(picture.key, closer=closer.tolist(), farther=farther.tolist())
+        except ValueError as error:
+            raise ValueError(f"DA-2K, {picture.key}: {error}") from None
+    return [_score(c, j, pictures) for c, j in zip(candidates, journals, strict=True)]
+
+
+def _values(candidate: Candidate, image_HW3: np.ndarray, picture: Annotated) -> tuple[np.ndarray, np.ndarray]:
+    """Disparity, or negated metres, at the closer and at the farther points."""
+    height, width = image_HW3.shape[:2]
+    points = np.concatenate([picture.closer_P2, picture.farther_P2])
+    if (points < 0).any() or (points >= [height, width]).any():
+        raise ValueError(f"a point lies outside the picture of {height} rows and {width} columns")
+    map_HW = resize_bilinear(candidate.predict(image_HW3, picture.key), height, width)
+    values = map_HW[points[:, 0], points[:, 1]]
+    if not np.isfinite(values).all():
+        raise ValueError("the map is NaN or infinite at an annotated point")
+    closer, farther = np.split(-values if candidate.quantity == "depth_m" else values, 2)
+    return closer, farther
+
+
+def _score(candidate: Candidate, journal: Journal, pictures: list[Annotated]) -> Da2kScores:
+    def gather(chosen: list[Annotated], side: str) -> np.ndarray:
+        return np.concatenate([journal.entries[picture.key][side] for picture in chosen])
+
+    by_scenario: dict[str, list[Annotated]] = {}
+    for picture in pictures:
+        by_scenario.setdefault(picture.scenario, []).append(picture)
+    closer, farther = gather(pictures, "closer"), gather(pictures, "farther")
+    return Da2kScores(
+        model=candidate.name,
+        accuracy=ordinal(closer, farther),
+        scenarios={name: ordinal(gather(p, "closer"), gather(p, "farther")) for name, p in by_scenario.items()},
+        pairs={name: sum(len(picture.closer_P2) for picture in p) for name, p in by_scenario.items()},
+        ties=float(np.mean(closer == farther)),
+        pictures=len(pictures),
+    )

@@ -1,0 +1,166 @@
+"""Models over a test set: every image is read once for all models, and every score is kept as soon as it is known.
+
+Scores go to OUT/<protocol>/<set>/<model>.jsonl, one line an image. A run that was stopped goes on where it was; a line
+that was cut short is done again. Nothing is averaged over fewer images without saying so: what a protocol skips is
+kept as a line with its reason.
+"""
+
+import json
+from dataclasses import asdict, dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from depth_anything.data.benchmarks.case import Case
+from depth_anything.data.benchmarks.sets import Contents
+from depth_anything.evaluate.journal import Journal, file_name
+from depth_anything.evaluate.models import Candidate
+from depth_anything.evaluate.page import pictured, save_pictures
+from depth_anything.evaluate.protocol import Protocol
+from depth_anything.evaluate.score import Aligned, TooFewPixels, align, check_same_way_up, score
+
+
+@dataclass(frozen=True)
+class SetScores:
+    """One model on one test set under one protocol."""
+
+    model: str
+    set_name: str
+    protocol: Protocol
+    expected: int
+    """How many images the set has."""
+    scores: dict[str, dict[str, float]]
+    """By image key: metrics, and the fit's scale and shift."""
+    groups: dict[str, str]
+    """By image key: its scene."""
+    skipped: dict[str, str]
+    """By image key: why the protocol leaves it out."""
+
+    def mean(self, metric: str) -> float:
+        """Over images, or within a scene and then over scenes, as the protocol says.
+
+        Raises:
+            ValueError: no image was scored.
+        """
+        if not self.scores:
+            raise ValueError(f"{self.set_name}: no image could be scored; {len(self.skipped)} were left out")
+        if self.protocol.averaging == "image":
+            return float(np.mean([s[metric] for s in self.scores.values()]))
+        by_scene: dict[str, list[float]] = {}
+        for key, s in self.scores.items():
+            by_scene.setdefault(self.groups[key], []).append(s[metric])
+        return float(np.mean([np.mean(values) for values in by_scene.values()]))
+
+    @property
+    def partial(self) -> bool:
+        """Whether images of the set are missing, beyond those that the protocol skips."""
+        return len(self.scores) + len(self.skipped) != self.expected
+
+
+def evaluate_set(
+    contents: Contents, candidates: list[Candidate], protocol: Protocol, out: Path, pictures: int = 0
+) -> list[SetScores]:
+    """Score models on a test set.
+
+    Args:
+        contents: the set's images, from `sets.read_benchmark`.
+        candidates: the models; each image is read once for all of them.
+        protocol: what is done and measured.
+        out: folder for scores and pictures.
+        pictures: how many images, spread evenly over the set, go to the page of pictures.
+
+    Returns:
+        One result per candidate, in their order.
+
+    Raises:
+        ValueError: a file, map or truth that cannot be used (the line names the image), or scores in `out` that were
+            made under another definition of the protocol.
+    """
+    from tqdm import tqdm
+
+    name = contents.benchmark.name
+    journals = [Journal(*_place(out, name, candidate, protocol)) for candidate in candidates]
+    shown = picture_folders(contents, protocol, out, pictures)
+    names = [candidate.name for candidate in candidates]
+    for case in tqdm(contents.cases, desc=name, unit="image", disable=None):
+        picture = shown.get(case.key)
+        show = picture is not None and pictured(picture) != names
+        todo = [
+            (candidate, journal)
+            for candidate, journal in zip(candidates, journals, strict=True)
+            if show or case.key not in journal.entries
+        ]
+        if todo:
+            _evaluate_case(case, todo, protocol, name, picture if show else None)
+    keys = {case.key for case in contents.cases}
+    return [
+        _scores(candidate, contents, protocol, [entry for key, entry in journal.entries.items() if key in keys])
+        for candidate, journal in zip(candidates, journals, strict=True)
+    ]
+
+
+def picture_folders(contents: Contents, protocol: Protocol, out: Path, pictures: int) -> dict[str, Path]:
+    """Where the pictures of the chosen images lie, by image key: `pictures` images spread evenly over the set."""
+    count = len(contents.cases)
+    spread = np.linspace(0, count - 1, min(pictures, count)).round().astype(int)
+    folder = out / "pictures" / protocol.name / contents.benchmark.name
+    return {contents.cases[i].key: folder / contents.cases[i].key for i in spread}
+
+
+def predict(candidate: Candidate, image_HW3: np.ndarray, key: str, flip_average: bool) -> np.ndarray:
+    """The model's map; with `flip_average` its mean with the mirrored picture's map, if it can see one."""
+    map_HW = candidate.predict(image_HW3, key)
+    if not flip_average or candidate.finished:
+        return map_HW
+    return (map_HW + candidate.predict(np.ascontiguousarray(image_HW3[:, ::-1]), key)[:, ::-1]) / 2
+
+
+def _evaluate_case(
+    case: Case, todo: list[tuple[Candidate, Journal]], protocol: Protocol, set_name: str, picture: Path | None
+) -> None:
+    shown: dict[str, Aligned] = {}
+    try:
+        image_HW3, truth = case.read_image(), case.read_truth()
+        check_same_way_up(image_HW3, truth)
+        for candidate, journal in todo:
+            map_HW = predict(candidate, image_HW3, case.key, protocol.flip_average)
+            try:
+                aligned = align(map_HW, candidate.quantity, truth, protocol, protocol.cut(set_name))
+            except TooFewPixels as error:
+                if protocol.few_valid == "error":
+                    raise
+                journal.add(case.key, group=case.group, skipped=str(error))
+                continue
+            shown[candidate.name] = aligned
+            scores = score(aligned, protocol.metrics) | {"scale": aligned.scale, "shift": aligned.shift}
+            journal.add(case.key, group=case.group, scores=scores)
+    except ValueError as error:
+        raise ValueError(f"{set_name}, image {case.key}: {error}") from None
+    if picture is not None and shown:
+        save_pictures(picture, image_HW3, shown)
+
+
+def _scores(candidate: Candidate, contents: Contents, protocol: Protocol, entries: list[dict[str, Any]]) -> SetScores:
+    return SetScores(
+        model=candidate.name,
+        set_name=contents.benchmark.name,
+        protocol=protocol,
+        expected=contents.benchmark.images,
+        scores={entry["key"]: entry["scores"] for entry in entries if "scores" in entry},
+        groups={entry["key"]: entry["group"] for entry in entries},
+        skipped={entry["key"]: entry["skipped"] for entry in entries if "skipped" in entry},
+    )
+
+
+def _place(out: Path, set_name: str, candidate: Candidate, protocol: Protocol) -> tuple[Path, dict[str, str]]:
+    """Where a model's scores are kept, and what they depend on."""
+    path = out / protocol.name / set_name / f"{file_name(candidate.name)}.jsonl"
+    names = {"model": candidate.name, "set": set_name, "protocol": protocol.name}
+    return path, names | {"definition": _fingerprint(protocol)}
+
+
+def _fingerprint(protocol: Protocol) -> str:
+    """Changes whenever the protocol's definition does."""
+    return sha256(json.dumps(asdict(protocol), sort_keys=True, default=str).encode()).hexdigest()[:16]

@@ -1,0 +1,193 @@
+"""The papers' tables, and the run that prints our numbers beside them."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from depth_anything.data.benchmarks import da2k
+from depth_anything.data.benchmarks.sets import Contents, read_benchmark
+from depth_anything.evaluate import report
+from depth_anything.evaluate.da2k import evaluate_da2k
+from depth_anything.evaluate.models import Candidate, load_candidate
+from depth_anything.evaluate.page import write_page
+from depth_anything.evaluate.pairs import run_pairs
+from depth_anything.evaluate.protocol import Protocol, get_protocol
+from depth_anything.evaluate.report import Line
+from depth_anything.evaluate.run import SetScores, evaluate_set, picture_folders
+from depth_anything.evaluate.table import Table
+from depth_anything.evaluate.tables_v1 import TABLES_V1
+from depth_anything.evaluate.tables_v2 import TABLES_V2
+from depth_anything.files import atomic_path
+
+TABLES: dict[str, Table] = {table.name: table for table in (*TABLES_V1, *TABLES_V2)}
+"""Every published table by name."""
+
+
+def get_table(name: str) -> Table:
+    """A table by name.
+
+    Raises:
+        ValueError: no such table; the line names those that exist.
+    """
+    if name not in TABLES:
+        raise ValueError(f"no table {name!r}; choose pairs, or one of: {', '.join(TABLES)}")
+    return TABLES[name]
+
+
+def run(
+    table: str,
+    data: str | Path,
+    models: Sequence[str] = (),
+    *,
+    form: str = "text",
+    out: str | Path | None = None,
+    sets: Sequence[str] = (),
+    protocol: str | None = None,
+    partial: bool = False,
+    pictures: int = 4,
+    **options: Any,
+) -> str:
+    """The command `evaluate`: measure, keep what is worth keeping under `out`, answer the report.
+
+    Args:
+        table: `pairs`, or a name in TABLES.
+        data: the manifest for `pairs`; else ROOT, the folder with one folder per test set.
+        models: names for `models.load_candidate`; none: the table's own models that can be had.
+        form: one of report.FORMS.
+        out: folder for scores (a stopped run goes on there), report.{txt,json,csv,md} and index.html with pictures;
+            None: `evaluation` for a table, nothing for pairs.
+        sets: only these columns of the table.
+        protocol: another protocol than the table's; the published numbers are then not shown.
+        partial: take incomplete test sets; the report says so.
+        pictures: images per set on the page.
+        options: for our models, see `load_candidate`.
+
+    Raises:
+        ValueError: anything unknown, missing or broken, in one line.
+    """
+    if table == "pairs":
+        if len(models) != 1:
+            raise ValueError(f"pairs measures one model at a time, got {len(models)}")
+        if form not in ("text", "json"):
+            raise ValueError(f"pairs reports as text or json, not {form}")
+        return run_pairs(data, models[0], form == "json", out, pictures, **options)
+    published = get_table(table)
+    if published.protocol is None:
+        raise ValueError(f"{table} is about segmentation: its published values are listed, it is not measured here")
+    if form not in report.FORMS:
+        raise ValueError(f"no report form {form!r}; choose one of: {', '.join(report.FORMS)}")
+    names = list(models) or [row.model for row in published.rows if row.model]
+    if not names:
+        raise ValueError(f"{table} has no released model; say which to measure")
+    root, out = Path(data), Path(out or "evaluation")
+    folders: list[Path] = []
+    if published.protocol == "da2k":
+        lines, notes = _da2k(published, root, [load_candidate(name, **options) for name in names], out)
+    else:
+        chosen = get_protocol(protocol or published.protocol)
+        lacking = [metric for metric in published.metrics if metric not in chosen.metrics]
+        if lacking:
+            raise ValueError(f"protocol {chosen.name} does not measure {', '.join(lacking)}, which {table} prints")
+        contents = _contents(published, root, sets, chosen, partial)
+        candidates = [load_candidate(name, **options) for name in names]
+        results = [r for c in contents for r in evaluate_set(c, candidates, chosen, out, pictures)]
+        lines = _lines(published, results, compare=chosen.name == published.protocol)
+        notes = [f"protocol {chosen.name}: {chosen.source}", *([published.note] if published.note else [])]
+        notes += _means(published, results)
+        folders = [f for c in contents for f in picture_folders(c, chosen, out, pictures).values()]
+    _write(out, published.title, lines, notes, folders)
+    return report.render(published.title, lines, notes, form)
+
+
+def _contents(table: Table, root: Path, sets: Sequence[str], protocol: Protocol, partial: bool) -> list[Contents]:
+    """The table's test sets; every one that is missing is named before the first hour of work."""
+    unknown = [name for name in sets if name not in table.sets]
+    if unknown:
+        raise ValueError(f"{table.name} has no column {', '.join(unknown)}; it has: {', '.join(table.sets)}")
+    found, problems = [], []
+    for name in sets or table.sets:
+        try:
+            protocol.cut(name)
+            found.append(read_benchmark(name, root, partial))
+        except ValueError as error:
+            problems.append(str(error))
+    if problems:
+        raise ValueError(
+            "; ".join(problems) + (f". --sets {' '.join(c.benchmark.name for c in found)}" if found else "")
+        )
+    return found
+
+
+def _lines(table: Table, results: list[SetScores], compare: bool) -> list[Line]:
+    lines = []
+    for result in results:
+        published = table.published_for(result.model) if compare else {}
+        mark, reason = table.mark(result.set_name) if compare else ("unknown", "")
+        lines += [
+            Line(
+                table=table.name,
+                protocol=result.protocol.name,
+                set=result.set_name,
+                model=result.model,
+                metric=metric,
+                ours=result.mean(metric),
+                published=published.get((result.set_name, metric)),
+                mark=mark,
+                reason=reason,
+                images=len(result.scores),
+                expected=result.expected,
+                skipped=len(result.skipped),
+            )
+            for metric in table.metrics
+        ]
+    return lines
+
+
+def _means(table: Table, results: list[SetScores]) -> list[str]:
+    """Per model the mean over the sets, where there are several and all of the table's."""
+    if len(table.sets) < 2:
+        return []
+    notes = []
+    for model in dict.fromkeys(result.model for result in results):
+        own = [result for result in results if result.model == model]
+        if len(own) == len(table.sets):
+            means = ", ".join(f"{metric} {np.mean([r.mean(metric) for r in own]):.3f}" for metric in table.metrics)
+            notes.append(f"mean over the {len(own)} sets, {model}: {means}")
+    return notes
+
+
+def _da2k(table: Table, root: Path, candidates: list[Candidate], out: Path) -> tuple[list[Line], list[str]]:
+    folder = root / "da2k" if (root / "da2k").is_dir() else root
+    lines, notes = [], []
+    mark, reason = table.mark("da2k")
+    for result in evaluate_da2k(folder, candidates, out):
+        lines.append(
+            Line(
+                table=table.name,
+                protocol="da2k",
+                set="da2k",
+                model=result.model,
+                metric="ordinal",
+                ours=100 * result.accuracy,
+                published=table.published_for(result.model).get(("da2k", "ordinal")),
+                mark=mark,
+                reason=reason,
+                images=result.pictures,
+                expected=da2k.PICTURES,
+                skipped=0,
+            )
+        )
+        scenarios = ", ".join(f"{name} {100 * share:.1f}" for name, share in result.scenarios.items())
+        notes.append(
+            f"{result.model}: {scenarios}; ties {100 * result.ties:.1f}, of {sum(result.pairs.values())} pairs"
+        )
+    return lines, notes
+
+
+def _write(out: Path, title: str, lines: list[Line], notes: list[str], folders: list[Path]) -> None:
+    for form, suffix in zip(report.FORMS, ("txt", "json", "csv", "md"), strict=True):
+        with atomic_path(out / f"report.{suffix}") as temporary:
+            temporary.write_text(report.render(title, lines, notes, form) + "\n", encoding="utf-8")
+    write_page(out / "index.html", title, report.as_html(lines, notes), folders)
