@@ -264,25 +264,94 @@ def render(
 
 
 @app.command
+def train(
+    recipe: Positional[str],
+    out: Positional[Path],
+    scenes: Path | None = None,
+    seed: int | None = None,
+    processes: int | None = None,
+) -> None:
+    """Carry out a recipe; run again after any interruption, it goes on where it was.
+
+    Args:
+        recipe: a function of train/recipes.py, written with dashes: nano-teacher.
+        out: folder for recipe.json, curve.jsonl, state.pt and at the end final.safetensors.
+        scenes: folder with rendered scenes (training/, held_out/); by default OUT/scenes. What is missing is rendered.
+        seed: of weights, order, crops and colours, instead of the recipe's.
+        processes: workers for rendering; by default one per core.
+    """
+    import logging
+    from dataclasses import replace
+
+    from .train.recipes import get_recipe
+    from .train.scenes import load_scenes
+
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    resolved = get_recipe(recipe)
+    if seed is not None:
+        resolved = replace(resolved, seed=seed)
+    training, held_out = load_scenes(resolved, scenes or out / "scenes", processes)
+
+    from .train.loop import train as run
+
+    run(resolved, out, training, held_out)
+    print(f"{out / 'final.safetensors'}: try it with depth-anything predict PHOTO --model {out / 'final.safetensors'}")
+
+
+@app.command
 def evaluate(
     table: Positional[str],
     data: Path,
-    model: str = "nano",
+    model: tuple[str, ...] = (),
+    sets: tuple[str, ...] = (),
+    protocol: str | None = None,
+    out: Annotated[Path | None, tyro.conf.arg(aliases=["-o"])] = None,
+    form: Literal["text", "json", "csv", "markdown"] = "text",
     json: bool = False,
+    partial: bool = False,
+    pictures: int = 4,
+    device: str = "cpu",
+    dtype: Literal["fp32", "bf16", "fp16"] = "fp32",
+    input_size: int | None = None,
+    accept_license: bool = False,
 ) -> None:
-    """Score a model under a named protocol.
+    """Score models under a named protocol, beside the published numbers.
 
     Args:
-        table: pairs.
-        data: the manifest of pairs.
-        model: a model of ours, or `row` and `constant` for the floors.
-        json: print one JSON object.
+        table: pairs, da2k, v1-table2, ...; an unknown name lists them all.
+        data: the manifest for pairs; for the other tables the folder that has one folder per test set.
+        model: one or more of ours, hf:ID for a transformers model, predictions:QUANTITY:FOLDER for finished maps, or
+            the floors row and constant; by default nano for pairs, and the table's own models.
+        sets: only these columns of the table.
+        protocol: another protocol than the table's; the published numbers are then left out.
+        out: folder for scores, from which a stopped run goes on, the report and the page of pictures.
+        form: of what is printed.
+        json: short for --form json.
+        partial: take incomplete test sets; the report says so.
+        pictures: images per set on the page.
+        device: cpu, cuda, mps.
+        dtype: fp32, bf16, fp16.
+        input_size: lower bound of the shorter side at the network; by default the model's own.
+        accept_license: as for predict.
     """
-    from .evaluate.pairs import run_pairs
+    from .evaluate.tables import run
 
-    if table != "pairs":
-        raise ValueError(f"table {table!r}: expected pairs")
-    print(run_pairs(data, model, json))
+    report = run(
+        table,
+        data,
+        model or (("nano",) if table == "pairs" else ()),
+        form="json" if json else form,
+        out=out,
+        sets=sets,
+        protocol=protocol,
+        partial=partial,
+        pictures=pictures,
+        device=device,
+        dtype=dtype,
+        input_size=input_size,
+        accept_license=accept_license,
+    )
+    print(report)
 
 
 @app.command
