@@ -9,8 +9,8 @@ import numpy as np
 class Camera:
     """A pinhole camera with square pixels and the principal point in the middle.
 
-    position (3,) in metres, z up; yaw 0 looks along +y, positive yaw turns left; positive pitch looks up; roll in radians;
-    hfov is the horizontal field of view in radians.
+    position (3,) in metres, z up. Angles in radians: yaw 0 looks along +y and positive yaw turns left; positive pitch
+    looks up; hfov is the horizontal field of view.
     """
 
     position: np.ndarray
@@ -40,17 +40,25 @@ class Camera:
         return np.array([[focal, 0.0, width / 2], [0.0, focal, height / 2], [0.0, 0.0, 1.0]])
 
     def rays(self, width: int, height: int) -> np.ndarray:
-        """Directions (height*width, 3) through the pixel centres, scaled so that their part along the camera axis is 1."""
+        """Directions (height*width, 3) through the pixel centres; their part along the camera axis is 1."""
         k = self.intrinsics(width, height)
         v, u = np.mgrid[0:height, 0:width] + 0.5
         local = np.stack([(u - k[0, 2]) / k[0, 0], (v - k[1, 2]) / k[1, 1], np.ones_like(u)], axis=-1)
         return local.reshape(-1, 3) @ self.axes()
 
 
-def hand_held(rng: np.random.Generator, position: np.ndarray, target: np.ndarray, hfov_degrees: tuple[float, float]) -> Camera:
+def hand_held(
+    rng: np.random.Generator, position: np.ndarray, target: np.ndarray, hfov_degrees: tuple[float, float]
+) -> Camera:
     """A camera at position that looks roughly at target, a little askew."""
     away = np.asarray(target, float) - position
     yaw = np.arctan2(-away[0], away[1]) + rng.normal(0, 0.06)
     pitch = np.arctan2(away[2], np.hypot(away[0], away[1])) + rng.normal(0, 0.04)
     roll = rng.normal(0, 0.02) if rng.random() < 0.85 else rng.normal(0, 0.1)
-    return Camera(np.asarray(position, float), float(yaw), float(pitch), float(roll), float(np.radians(rng.uniform(*hfov_degrees))))
+    return Camera(
+        np.asarray(position, float),
+        float(yaw),
+        float(pitch),
+        float(roll),
+        float(np.radians(rng.uniform(*hfov_degrees))),
+    )

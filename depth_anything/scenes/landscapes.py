@@ -2,12 +2,12 @@
 
 import numpy as np
 
-from . import objects, outdoors
+from . import built, furniture, living, objects
 from .cameras import Camera, hand_held
-from .layout import Floor, Light, daylight
+from .light import Light, daylight
 from .materials import Material, Wardrobe
-from .objects import Part, Thing
-from .shapes import Mesh, blob, box, grid, ground_height, ground_net, joined, quad
+from .objects import Floor, Part, Thing
+from .shapes import Mesh, box, grid, ground_height, ground_net, joined, quad
 
 FAR = 2500.0  # metres: where the ground ends
 
@@ -18,7 +18,15 @@ def plane(parts: list[Part], material: Material, label: str, z: float = 0.0, rep
     parts.append(Part(quad(corners, (2 * FAR / repeat, 2 * FAR / repeat)), material, label))
 
 
-def strip(parts: list[Part], material: Material, label: str, x: tuple[float, float], y: tuple[float, float], z: float, repeat: float = 2.0) -> None:
+def strip(
+    parts: list[Part],
+    material: Material,
+    label: str,
+    x: tuple[float, float],
+    y: tuple[float, float],
+    z: float,
+    repeat: float = 2.0,
+) -> None:
     """A level rectangle."""
     corners = np.array([[x[0], y[0], z], [x[1], y[0], z], [x[1], y[1], z], [x[0], y[1], z]])
     parts.append(Part(quad(corners, ((x[1] - x[0]) / repeat, (y[1] - y[0]) / repeat)), material, label))
@@ -35,44 +43,13 @@ def hills(rng, wardrobe: Wardrobe, parts: list[Part]) -> None:
         out = np.array([0.85, 1.0, 1.15])[:, None] * distance
         z = np.stack([np.full(n, -2.0), top, top * 0.2])
         vertices = np.stack([out * np.cos(angle), out * np.sin(angle), z], -1).reshape(-1, 3)
-        parts.append(Part(Mesh(vertices, faces, uv * [60, 2]), wardrobe.small("leaf" if distance < 600 else "ground", "small"), "ground"))
-
-
-def building(rng, wardrobe: Wardrobe, front: Material, wide: float, deep: float, height: float) -> Thing:
-    """A house whose front faces -y: ground floor with doors and shop windows, sills, cornice, sometimes a pitched roof."""
-    thing = Thing(radius=wide / 2, height=height)
-    storey = rng.uniform(2.8, 3.6)
-    thing.add(box(wide, deep, height, repeat=storey * rng.integers(1, 4)), front, "building")
-    trim = wardrobe.small("plain", "small")
-    ledges = [box(wide + 0.3, 0.3, 0.25).moved(y=-deep / 2, z=height - 0.25)]
-    if rng.random() < 0.6:
-        ledges.append(box(wide + 0.1, 0.2, 0.2).moved(y=-deep / 2, z=storey))
-    if rng.random() < 0.5:
-        for x in np.arange(-wide / 2 + 1.2, wide / 2 - 1.0, rng.uniform(1.8, 3.5)):
-            for z in np.arange(storey, height - 1.5, storey):
-                ledges.append(box(1.0, 0.25, 0.1).moved(x, -deep / 2 - 0.05, z + 0.8))
-    thing.add(joined(ledges), trim, "building")
-    panes, doors = [], []
-    for x in np.arange(-wide / 2 + 1.3, wide / 2 - 1.0, rng.uniform(2.2, 4.0)):
-        if rng.random() < 0.3:
-            doors.append(box(1.0, 0.12, 2.1).moved(x, -deep / 2))
-        else:
-            panes.append(box(rng.uniform(1.0, 2.0), 0.08, rng.uniform(1.0, 1.8)).moved(x, -deep / 2, 0.8))
-    if doors:
-        thing.add(joined(doors), wardrobe.small("wood"), "building")
-    if panes:
-        thing.add(joined(panes), wardrobe.small("road", "shiny"), "glass")
-    if rng.random() < 0.5 and height < 13:
-        rise, over = deep * rng.uniform(0.2, 0.5), 0.4
-        x, y = wide / 2 + over, deep / 2 + over
-        vertices = np.array([[-x, -y, 0], [x, -y, 0], [x, 0, rise], [-x, 0, rise], [x, y, 0], [-x, y, 0]]) + [0, 0, height - 0.1]
-        faces = np.array([[0, 1, 2], [0, 2, 3], [3, 2, 4], [3, 4, 5], [0, 3, 5], [1, 4, 2]])
-        thing.add(Mesh(vertices, faces, vertices[:, [0, 2]] / 1.5), wardrobe.small("stone" if rng.random() < 0.5 else "bark", "small"), "building")
-    if rng.random() < 0.3:
-        balcony = [box(rng.uniform(1.5, 3), 1.0, 1.0).moved(rng.uniform(-0.3, 0.3) * wide, -deep / 2 - 0.5, storey * k) for k in range(1, int(height / storey))]
-        if balcony:
-            thing.add(joined(balcony), trim, "building")
-    return thing
+        parts.append(
+            Part(
+                Mesh(vertices, faces, uv * [60, 2]),
+                wardrobe.small("leaf" if distance < 600 else "ground", "small"),
+                "ground",
+            )
+        )
 
 
 def street(rng: np.random.Generator, wardrobe: Wardrobe) -> tuple[list[Part], Camera, Light]:
@@ -95,7 +72,9 @@ def street(rng: np.random.Generator, wardrobe: Wardrobe) -> tuple[list[Part], Ca
         parts.append(Part(joined(dashes), paint, "road"))
     if rng.random() < 0.3:
         at = rng.uniform(5, 20)
-        parts.append(Part(joined([box(0.5, 3.0, 0.005).moved(x, at) for x in np.arange(-half + 0.5, half, 1.0)]), paint, "road"))
+        parts.append(
+            Part(joined([box(0.5, 3.0, 0.005).moved(x, at) for x in np.arange(-half + 0.5, half, 1.0)]), paint, "road")
+        )
     fronts = [wardrobe.large("facade") for _ in range(2)]
     urban = rng.random()
     for side in (-1, 1):
@@ -105,17 +84,23 @@ def street(rng: np.random.Generator, wardrobe: Wardrobe) -> tuple[list[Part], Ca
             wide, deep = rng.uniform(6, 22), rng.uniform(6, 12)
             height = rng.uniform(3.0, 8.0) if urban < 0.5 else rng.uniform(7.0, 24.0)
             if rng.random() < (0.85 if urban > 0.25 else 0.35):
-                house = building(rng, wardrobe, fronts[int(rng.integers(2))], wide, deep, height)
-                parts += house.moved(side * (back + deep / 2 + rng.uniform(0, 1)), y + wide / 2, 0, -side * np.pi / 2).parts
+                house = built.building(rng, wardrobe, fronts[int(rng.integers(2))], wide, deep, height)
+                parts += house.moved(
+                    side * (back + deep / 2 + rng.uniform(0, 1)), y + wide / 2, 0, -side * np.pi / 2
+                ).parts
             elif rng.random() < 0.6:
                 for _ in range(3):
-                    kind = outdoors.tree if rng.random() < 0.7 else outdoors.bush
-                    parts += kind(rng, wardrobe).moved(side * (back + rng.uniform(2, 10)), y + rng.uniform(0, wide), 0, rng.uniform(0, 6)).parts
+                    kind = living.tree if rng.random() < 0.7 else living.bush
+                    parts += (
+                        kind(rng, wardrobe)
+                        .moved(side * (back + rng.uniform(2, 10)), y + rng.uniform(0, wide), 0, rng.uniform(0, 6))
+                        .parts
+                    )
             y += wide + gap * rng.uniform(0.5, 1.5)
     if rng.random() < 0.6:
         end = rng.uniform(70, 260)
-        for x in np.arange(-50, 51, 22):
-            parts += building(rng, wardrobe, fronts[0], 21, 10, rng.uniform(5, 25)).moved(x, end).parts
+        for x in np.arange(-50.0, 51.0, 22.0):
+            parts += built.building(rng, wardrobe, fronts[0], 21, 10, rng.uniform(5, 25)).moved(x, end).parts
     if rng.random() < 0.5:
         hills(rng, wardrobe, parts)
     mode = rng.random()
@@ -128,26 +113,46 @@ def street(rng: np.random.Generator, wardrobe: Wardrobe) -> tuple[list[Part], Ca
         y = rng.uniform(3, 14)
         while y < 110 and rng.random() < 0.88:
             if rng.random() < 0.65:
-                floor.put(outdoors.car(rng, wardrobe), lane + rng.normal(0, 0.15), y, 0.0, rng.choice([0.0, np.pi]) + rng.normal(0, 0.03))
+                floor.put(
+                    built.car(rng, wardrobe),
+                    lane + rng.normal(0, 0.15),
+                    y,
+                    0.0,
+                    rng.choice([0.0, np.pi]) + rng.normal(0, 0.03),
+                )
             y += rng.uniform(5.5, 16)
     for _ in range(int(rng.integers(0, 4))):
-        floor.put(outdoors.car(rng, wardrobe), rng.uniform(-0.5, 0.5) * half, rng.uniform(7, 60), 0.0, rng.choice([0.0, np.pi]) + rng.normal(0, 0.05))
+        floor.put(
+            built.car(rng, wardrobe),
+            rng.uniform(-0.5, 0.5) * half,
+            rng.uniform(7, 60),
+            0.0,
+            rng.choice([0.0, np.pi]) + rng.normal(0, 0.05),
+        )
     for _ in range(int(rng.integers(0, 9))):
         y = float(np.exp(rng.uniform(np.log(3.0), np.log(45.0))))
-        x = rng.choice([-1, 1]) * (half + rng.uniform(0.1, 1.0) * walk) if rng.random() < 0.8 else rng.uniform(-half, half)
-        floor.put(outdoors.person(rng, wardrobe), x, y, 0.14)
+        x = (
+            rng.choice([-1, 1]) * (half + rng.uniform(0.1, 1.0) * walk)
+            if rng.random() < 0.8
+            else rng.uniform(-half, half)
+        )
+        floor.put(living.person(rng, wardrobe), x, y, 0.14)
     for side in (-1, 1):
         y, step = rng.uniform(2, 12), rng.uniform(8, 28)
         planted = rng.random() < 0.5
         while y < 120:
-            thing = outdoors.tree(rng, wardrobe, rng.uniform(4, 10)) if planted and rng.random() < 0.8 else outdoors.lamp_post(rng, wardrobe)
+            thing = (
+                living.tree(rng, wardrobe, rng.uniform(4, 10))
+                if planted and rng.random() < 0.8
+                else built.lamp_post(rng, wardrobe)
+            )
             floor.put(thing, side * (half + 0.5), y + rng.normal(0, 1), 0.1, np.pi if side > 0 else 0.0)
             y += step
         if rng.random() < 0.2:
             for k in range(6):
-                parts += outdoors.fence(rng, wardrobe, 8.0).moved(side * (half + walk), 4 + 8 * k, 0.1, np.pi / 2).parts
+                parts += built.fence(rng, wardrobe, 8.0).moved(side * (half + walk), 4 + 8 * k, 0.1, np.pi / 2).parts
     if rng.random() < 0.3:
-        parts += outdoors.wires(rng, wardrobe, np.array([-half - 1, 0, 7.0]), np.array([-half - 1, 60.0, 7.0]), 3).parts
+        parts += built.wires(rng, wardrobe, np.array([-half - 1, 0, 7.0]), np.array([-half - 1, 60.0, 7.0]), 3).parts
     if mode < 0.8:
         target = eye + [rng.normal(0, 4.0), 20.0, rng.normal(-1.2, 1.4)]
     else:
@@ -173,15 +178,17 @@ def nature(rng: np.random.Generator, wardrobe: Wardrobe) -> tuple[list[Part], Ca
     eye = np.array([0.0, 0.0, rng.uniform(0.8, 1.8)])
     floor.taken.append((0.0, 0.0, 1.2))
     density = rng.choice([4, 14, 30, 60])
-    makers = [outdoors.tree, outdoors.tree, outdoors.bush, outdoors.rock]
-    species = [makers[int(rng.integers(4))](rng, wardrobe) for _ in range(6)] + [outdoors.tree(rng, wardrobe) for _ in range(3)]
+    makers = [living.tree, living.tree, living.bush, living.rock]
+    species = [makers[int(rng.integers(4))](rng, wardrobe) for _ in range(6)] + [
+        living.tree(rng, wardrobe) for _ in range(3)
+    ]
     for _ in range(int(density)):
         y = float(np.exp(rng.uniform(np.log(2.5), np.log(140.0))))
         x = rng.uniform(-1.0, 1.0) * y
         thing = species[int(rng.integers(len(species)))].moved(0, 0, 0, 0, rng.uniform(0.6, 1.4))
         floor.put(thing, x, y, height(x, y) - 0.05)
-    small = [outdoors.grass_tuft(rng, wardrobe, rng.uniform(0.15, 0.6)) for _ in range(3)]
-    small += [outdoors.rock(rng, wardrobe, rng.uniform(0.08, 0.35)), outdoors.bush(rng, wardrobe, 0.4)]
+    small = [living.grass_tuft(rng, wardrobe, rng.uniform(0.15, 0.6)) for _ in range(3)]
+    small += [living.rock(rng, wardrobe, rng.uniform(0.08, 0.35)), living.bush(rng, wardrobe, 0.4)]
     for _ in range(int(rng.choice([0, 25, 70]))):
         y = float(np.exp(rng.uniform(np.log(1.2), np.log(18.0))))
         x = rng.uniform(-0.9, 0.9) * y
@@ -193,14 +200,18 @@ def nature(rng: np.random.Generator, wardrobe: Wardrobe) -> tuple[list[Part], Ca
     for _ in range(int(rng.integers(0, 4))):
         y = float(np.exp(rng.uniform(np.log(2.5), np.log(40.0))))
         x = rng.uniform(-0.6, 0.6) * y
-        kind = outdoors.person if rng.random() < 0.55 else outdoors.animal
+        kind = living.person if rng.random() < 0.55 else living.animal
         floor.put(kind(rng, wardrobe), x, y, height(x, y) - 0.02)
     if rng.random() < 0.25:
         y = rng.uniform(4, 30)
-        floor.parts += outdoors.fence(rng, wardrobe, y * 1.5).moved(rng.uniform(-3, 3), y, height(0.0, y) - 0.1, rng.normal(0, 0.3)).parts
+        floor.parts += (
+            built.fence(rng, wardrobe, y * 1.5)
+            .moved(rng.uniform(-3, 3), y, height(0.0, y) - 0.1, rng.normal(0, 0.3))
+            .parts
+        )
     if rng.random() < 0.2:
         y = rng.uniform(18, 90)
-        house = building(rng, wardrobe, wardrobe.large("facade"), rng.uniform(7, 18), 8.0, rng.uniform(3, 8))
+        house = built.building(rng, wardrobe, wardrobe.large("facade"), rng.uniform(7, 18), 8.0, rng.uniform(3, 8))
         floor.put(house, rng.uniform(-0.4, 0.4) * y, y, height(0.0, y) - 0.3, rng.normal(0, 0.6))
     target = np.array([0.0, 10.0, eye[2] + rng.normal(-1.0, 1.3)])
     light = daylight(rng)
@@ -212,9 +223,25 @@ def nature(rng: np.random.Generator, wardrobe: Wardrobe) -> tuple[list[Part], Ca
 def subject(rng: np.random.Generator, wardrobe: Wardrobe) -> tuple[list[Part], Camera, Light]:
     """One to three people, animals, statues, plants or cars, 1 to 10 m away, with a background at its own distance."""
     floor = Floor(rng)
-    plane(floor.parts, wardrobe.large(str(rng.choice(["ground", "pavement", "road", "floor"]))), "ground", 0.0, rng.uniform(0.8, 4.0))
-    makers = [outdoors.person, outdoors.person, outdoors.animal, outdoors.animal, outdoors.statue, outdoors.car, outdoors.bush,
-              outdoors.rock, objects.chair, objects.potted_plant]  # fmt: skip
+    plane(
+        floor.parts,
+        wardrobe.large(str(rng.choice(["ground", "pavement", "road", "floor"]))),
+        "ground",
+        0.0,
+        rng.uniform(0.8, 4.0),
+    )
+    makers = [
+        living.person,
+        living.person,
+        living.animal,
+        living.animal,
+        living.statue,
+        built.car,
+        living.bush,
+        living.rock,
+        furniture.chair,
+        objects.potted_plant,
+    ]
     distance = float(np.exp(rng.uniform(np.log(1.3), np.log(9.0))))
     first = makers[int(rng.integers(len(makers)))](rng, wardrobe)
     distance = max(distance, first.radius + 0.8, first.height * 0.75)
@@ -234,17 +261,17 @@ def subject(rng: np.random.Generator, wardrobe: Wardrobe) -> tuple[list[Part], C
         floor.parts += house.moved(rng.uniform(-3, 3), behind + 1, 0, rng.normal(0, 0.25)).parts
     elif kind < 0.75:
         for _ in range(int(rng.integers(3, 14))):
-            thing = outdoors.tree(rng, wardrobe) if rng.random() < 0.6 else outdoors.bush(rng, wardrobe)
+            thing = living.tree(rng, wardrobe) if rng.random() < 0.6 else living.bush(rng, wardrobe)
             y = behind * rng.uniform(1.0, 2.5)
             floor.put(thing, rng.uniform(-0.9, 0.9) * y, y)
     if rng.random() < 0.5:
         hills(rng, wardrobe, floor.parts)
     for _ in range(int(rng.integers(0, 5))):
         y = behind * rng.uniform(0.7, 2.0)
-        thing = outdoors.lamp_post(rng, wardrobe) if rng.random() < 0.4 else outdoors.person(rng, wardrobe)
+        thing = built.lamp_post(rng, wardrobe) if rng.random() < 0.4 else living.person(rng, wardrobe)
         floor.put(thing, rng.uniform(-0.7, 0.7) * y, y)
     if rng.random() < 0.2:
-        floor.parts += outdoors.fence(rng, wardrobe, 14.0).moved(0.0, behind, 0.0, rng.normal(0, 0.1)).parts
+        floor.parts += built.fence(rng, wardrobe, 14.0).moved(0.0, behind, 0.0, rng.normal(0, 0.1)).parts
     tall = first.height
     eye = np.array([0.0, 0.0, np.clip(rng.normal(1.35, 0.35), 0.3, 1.9)])
     target = np.array([rng.uniform(-0.1, 0.1) * distance, distance, tall * rng.uniform(0.35, 0.75)])
@@ -254,6 +281,3 @@ def subject(rng: np.random.Generator, wardrobe: Wardrobe) -> tuple[list[Part], C
     if rng.random() < 0.15:
         light.fog = 1.0 / rng.uniform(15, 200)
     return floor.parts, hand_held(rng, eye, target, (view * 0.95, min(90.0, view * 1.05))), light
-
-
-__all__ = ["blob", "nature", "street", "subject"]

@@ -66,7 +66,7 @@ def _cube() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 def box(x: float, y: float, z: float, repeat: float | None = None) -> Mesh:
-    """A box standing on z = 0, centred in x and y. The texture covers each face once, or repeats every `repeat` metres."""
+    """A box standing on z = 0, centred in x and y. The texture covers a face once, or repeats every `repeat` metres."""
     cube, faces, axes = _cube()
     size = np.array([x, y, z], float)
     unit = np.take_along_axis(cube, axes, axis=1) + 0.5
@@ -98,7 +98,7 @@ def lathe(profile: list[tuple[float, float]], sides: int = 14, squash: float = 1
 
 
 def cylinder(radius: float, height: float, sides: int = 14, top: float | None = None) -> Mesh:
-    """A closed cylinder, or a cone when the top radius is another, standing on z = 0. Rims are doubled to stay sharp."""
+    """A closed cylinder, or a cone when `top` is another radius, standing on z = 0. Rims are doubled to stay sharp."""
     top = radius if top is None else top
     parts = [lathe([(radius, 0.0), (top, height)], sides), lathe([(top, height), (0.0, height)], sides)]
     return joined(parts)
@@ -160,7 +160,9 @@ def leaves(rng: np.random.Generator, centres: np.ndarray, spread: float, size: f
     b = _cross(a, rng.normal(0, 1, (count, 3)))
     b /= np.linalg.norm(b, axis=1, keepdims=True)
     length = size * rng.uniform(0.6, 1.4, (count, 1))
-    corners = np.stack([middle - a * length, middle - b * length * 0.5, middle + a * length, middle + b * length * 0.5], 1)
+    corners = np.stack(
+        [middle - a * length, middle - b * length * 0.5, middle + a * length, middle + b * length * 0.5], 1
+    )
     faces = (np.arange(count)[:, None, None] * 4 + np.array([[0, 1, 2], [0, 2, 3]])).reshape(-1, 3)
     uv = np.tile(np.array([[0, 0], [1, 0], [1, 1], [0, 1.0]]), (count, 1))
     return Mesh(corners.reshape(-1, 3), faces, uv)
@@ -180,7 +182,9 @@ def ground_net(rng: np.random.Generator, reach: float, relief: float, near: floa
     return Mesh(np.stack([x, y, z], -1).reshape(-1, 3), faces, np.stack([x.ravel(), y.ravel()], -1) / 3.0)
 
 
-def ground_height(rng: np.random.Generator, x: np.ndarray, y: np.ndarray, relief: float, near: float = 0.0) -> np.ndarray:
+def ground_height(
+    rng: np.random.Generator, x: np.ndarray, y: np.ndarray, relief: float, near: float = 0.0
+) -> np.ndarray:
     """The height that `ground_net` has at x, y when it is called with a generator in the same state."""
     waves = rng.normal(0, 1, (10, 2))
     length = np.array([2.5, 4, 6, 9, 14, 20, 35, 60, 110, 200.0])

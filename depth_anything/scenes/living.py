@@ -1,10 +1,10 @@
-"""People, animals, plants, cars and street furniture; the same conventions as objects.py."""
+"""People, animals, plants and stones; the same conventions as objects.py."""
 
 import numpy as np
 
 from .materials import Wardrobe
 from .objects import Thing
-from .shapes import Mesh, ball, blob, box, cylinder, joined, lathe, leaves, sections, tube
+from .shapes import Mesh, ball, blob, box, cylinder, joined, lathe, leaves, tube
 
 
 def person(rng, wardrobe: Wardrobe, height: float | None = None, sitting: bool = False) -> Thing:
@@ -16,23 +16,43 @@ def person(rng, wardrobe: Wardrobe, height: float | None = None, sitting: bool =
     hip, shoulder, head = 0.52 * h, 0.81 * h, 0.13 * h
     drop = hip - 0.3 * h if sitting else 0.0
     wide = rng.uniform(0.11, 0.15) * h
-    torso = lathe([(0.0, hip - 0.03), (wide * 0.75, hip), (wide * 0.65, hip + 0.1 * h), (wide, shoulder - 0.06 * h),
-                   (wide * 0.8, shoulder), (0.03 * h, shoulder + 0.02 * h)], 12, 0.62)  # fmt: skip
+    torso = lathe(
+        [
+            (0.0, hip - 0.03),
+            (wide * 0.75, hip),
+            (wide * 0.65, hip + 0.1 * h),
+            (wide, shoulder - 0.06 * h),
+            (wide * 0.8, shoulder),
+            (0.03 * h, shoulder + 0.02 * h),
+        ],
+        12,
+        0.62,
+    )
     thing.add(torso.moved(z=-drop), top, "person")
     skull = ball(head * 0.5, 12).stretched(0.78, 0.92, 1.1).moved(z=h - head * 0.55 - drop)
     neck = cylinder(0.03 * h, 0.07 * h, 8).moved(z=shoulder - drop)
     thing.add(joined([skull, neck]), skin, "person")
-    thing.add(ball(head * 0.53, 12).stretched(0.82, 0.95, 0.9).moved(y=0.02 * h, z=h - head * 0.42 - drop), hair, "person")
+    thing.add(
+        ball(head * 0.53, 12).stretched(0.82, 0.95, 0.9).moved(y=0.02 * h, z=h - head * 0.42 - drop), hair, "person"
+    )
     if rng.random() < 0.25:
         thing.add(blob(rng, 0.09 * h, 0.2, 12).moved(y=0.04 * h, z=h - head * 0.7 - drop), hair, "person")
     stride, legs, shoes = (rng.uniform(0, 0.35) if rng.random() < 0.6 else 0.03), [], []
     for side in (-1, 1):
         foot = np.array([side * 0.06 * h, side * stride * 0.3 * h, 0.03 * h])
         if sitting:
-            points = np.array([[side * 0.05 * h, 0, 0.3 * h], [side * 0.07 * h, -0.25 * h, 0.3 * h], [side * 0.07 * h, -0.25 * h, 0.03 * h]])
+            points = np.array(
+                [
+                    [side * 0.05 * h, 0, 0.3 * h],
+                    [side * 0.07 * h, -0.25 * h, 0.3 * h],
+                    [side * 0.07 * h, -0.25 * h, 0.03 * h],
+                ]
+            )
             foot = points[-1]
         else:
-            points = np.array([[side * 0.05 * h, 0, hip], (foot + [side * 0.05 * h, 0, hip]) / 2 + [0, -0.04 * h * stride, 0], foot])
+            points = np.array(
+                [[side * 0.05 * h, 0, hip], (foot + [side * 0.05 * h, 0, hip]) / 2 + [0, -0.04 * h * stride, 0], foot]
+            )
         legs.append(tube(points, np.array([0.055, 0.042, 0.03]) * h, 8))
         shoes.append(box(0.05 * h, 0.14 * h, 0.045 * h).moved(foot[0], foot[1] - 0.03 * h))
     thing.add(joined(legs), trousers, "person")
@@ -58,7 +78,10 @@ def animal(rng, wardrobe: Wardrobe, size: float | None = None) -> Thing:
     coat = wardrobe.small(("skin", "bark", "stone")[int(rng.integers(3))], "small")
     if rng.random() < 0.15:
         s *= 0.5
-        parts = [blob(rng, 0.3 * s, 0.05, 14).stretched(1.4, 0.9, 1).moved(z=0.6 * s), ball(0.15 * s, 10).moved(0.35 * s, 0, 0.95 * s)]
+        parts = [
+            blob(rng, 0.3 * s, 0.05, 14).stretched(1.4, 0.9, 1).moved(z=0.6 * s),
+            ball(0.15 * s, 10).moved(0.35 * s, 0, 0.95 * s),
+        ]
         parts += [cylinder(0.02 * s, 0.4 * s, 6).moved(0.05 * s, sy * 0.1 * s) for sy in (-1, 1)]
         parts.append(cylinder(0.05 * s, 0.2 * s, 6, 0.0).turned(1, 1.57).moved(0.45 * s, 0, 0.93 * s))
         thing.add(joined(parts), coat, "animal")
@@ -69,13 +92,29 @@ def animal(rng, wardrobe: Wardrobe, size: float | None = None) -> Thing:
     neck = tube(np.stack([[long * 0.45, 0, leg + fat * 0.8], nose]), np.array([fat * 0.75, fat * 0.45]), 9)
     head = ball(fat * 0.75, 12).stretched(1.2, 0.85, 0.9).moved(*nose)
     snout = tube(np.stack([nose, nose + [fat * 1.4, 0, -fat * 0.4]]), np.array([fat * 0.5, fat * 0.28]), 8)
-    ears = [cylinder(fat * 0.25, fat * rng.uniform(0.4, 1.0), 7, 0.0).moved(nose[0] - fat * 0.2, sy * fat * 0.45, nose[2] + fat * 0.4) for sy in (-1, 1)]
+    ears = [
+        cylinder(fat * 0.25, fat * rng.uniform(0.4, 1.0), 7, 0.0).moved(
+            nose[0] - fat * 0.2, sy * fat * 0.45, nose[2] + fat * 0.4
+        )
+        for sy in (-1, 1)
+    ]
     legs = [
-        tube(np.array([[sx * long * 0.42, sy * fat * 0.55, leg + fat * 0.4], [sx * long * 0.42 + rng.normal(0, 0.05) * s, sy * fat * 0.55, 0.0]]),
-             np.array([fat * 0.4, fat * 0.22]), 7)
-        for sx in (-1, 1) for sy in (-1, 1)
-    ]  # fmt: skip
-    tail = tube(np.array([[-long * 0.55, 0, leg + fat], [-long * 0.8, 0.05 * s, leg + fat * rng.uniform(-1, 3)]]), fat * 0.15, 6)
+        tube(
+            np.array(
+                [
+                    [sx * long * 0.42, sy * fat * 0.55, leg + fat * 0.4],
+                    [sx * long * 0.42 + rng.normal(0, 0.05) * s, sy * fat * 0.55, 0.0],
+                ]
+            ),
+            np.array([fat * 0.4, fat * 0.22]),
+            7,
+        )
+        for sx in (-1, 1)
+        for sy in (-1, 1)
+    ]
+    tail = tube(
+        np.array([[-long * 0.55, 0, leg + fat], [-long * 0.8, 0.05 * s, leg + fat * rng.uniform(-1, 3)]]), fat * 0.15, 6
+    )
     thing.add(joined([body, neck, head, snout, *ears, *legs, tail]), coat, "animal")
     return thing
 
@@ -105,7 +144,9 @@ def tree(rng, wardrobe: Wardrobe, height: float | None = None, bare: float = 0.1
         start = stem[int(rng.integers(2, 6))]
         angle, reach = rng.uniform(0, 6.28), h * rng.uniform(0.12, 0.32)
         tip = start + [np.cos(angle) * reach, np.sin(angle) * reach, reach * rng.uniform(0.3, 1.1)]
-        wood.append(tube(np.stack([start, (start + tip) / 2 + [0, 0, -0.05 * reach], tip]), np.array([0.5, 0.35, 0.12]) * r, 5))
+        wood.append(
+            tube(np.stack([start, (start + tip) / 2 + [0, 0, -0.05 * reach], tip]), np.array([0.5, 0.35, 0.12]) * r, 5)
+        )
         tips.append(tip)
     thing.add(joined(wood), bark, "tree")
     if rng.random() < bare:
@@ -117,7 +158,9 @@ def tree(rng, wardrobe: Wardrobe, height: float | None = None, bare: float = 0.1
     if rng.random() < 0.75:
         crowns = [blob(rng, spread * rng.uniform(0.9, 1.8), 0.3, 12).moved(*c) for c in clumps]
         thing.add(joined(crowns), leaf, "tree")
-    thing.add(leaves(rng, clumps, spread * 1.2, h * rng.uniform(0.015, 0.035), int(rng.integers(150, 420))), leaf, "tree")
+    thing.add(
+        leaves(rng, clumps, spread * 1.2, h * rng.uniform(0.015, 0.035), int(rng.integers(150, 420))), leaf, "tree"
+    )
     return thing
 
 
@@ -137,7 +180,11 @@ def grass_tuft(rng, wardrobe: Wardrobe, size: float = 0.3) -> Thing:
     thing = Thing(radius=size * 0.4, height=size)
     count = int(rng.integers(12, 40))
     foot = rng.normal(0, 0.12 * size, (count, 3)) * [1, 1, 0]
-    tip = foot + rng.normal(0, 0.3 * size, (count, 3)) * [1, 1, 0] + [0, 0, 1.0] * rng.uniform(0.5, 1.0, (count, 1)) * size
+    tip = (
+        foot
+        + rng.normal(0, 0.3 * size, (count, 3)) * [1, 1, 0]
+        + [0, 0, 1.0] * rng.uniform(0.5, 1.0, (count, 1)) * size
+    )
     side = rng.normal(0, 0.03 * size, (count, 3)) * [1, 1, 0]
     vertices = np.stack([foot - side, foot + side, tip], 1).reshape(-1, 3)
     uv = np.tile(np.array([[0, 0], [1, 0], [0.5, 1.0]]), (count, 1))
@@ -149,83 +196,10 @@ def rock(rng, wardrobe: Wardrobe, size: float | None = None) -> Thing:
     """A stone, half sunk."""
     s = size or float(np.exp(rng.normal(np.log(0.35), 0.7)))
     thing = Thing(radius=s, height=s)
-    mesh = blob(rng, s, 0.3, 16).stretched(*rng.uniform(0.7, 1.3, 2), rng.uniform(0.4, 1.0))
+    mesh = blob(rng, s, 0.3, 16)
+    wide, deep = rng.uniform(0.7, 1.3, 2)
+    mesh = mesh.stretched(wide, deep, rng.uniform(0.4, 1.0))
     thing.add(mesh.moved(z=0.25 * s), wardrobe.small("stone", "small"), "object")
-    return thing
-
-
-def car(rng, wardrobe: Wardrobe) -> Thing:
-    """A car, van, bus or lorry; it drives along +y."""
-    kind = rng.random()
-    if kind < 0.72:
-        long, wide, tall, bonnet, roof = rng.uniform(3.6, 4.9), rng.uniform(1.65, 1.9), rng.uniform(1.38, 1.75), 0.27, 0.5
-    elif kind < 0.9:
-        long, wide, tall, bonnet, roof = rng.uniform(4.5, 6.0), 2.0, rng.uniform(1.9, 2.6), 0.14, 0.84
-    else:
-        long, wide, tall, bonnet, roof = rng.uniform(7.0, 12.0), 2.5, rng.uniform(2.8, 3.4), 0.03, 0.96
-    thing = Thing(radius=long / 2, height=tall)
-    paint, dark = wardrobe.small("paint", "shiny"), wardrobe.small("paint", "shiny")
-    belt, low, tail = tall * 0.58, 0.22 + 0.05 * tall, max(0.02, 1 - bonnet - roof)
-    if kind >= 0.72:
-        belt = tall * 0.5
-    front, back = long / 2, -long / 2
-    a, b = front - bonnet * long, back + tail * long * 0.7
-
-    def ring(y: float, z0: float, z1: float, half: float, top: float) -> np.ndarray:
-        return np.array([[-half, y, z0], [half, y, z0], [half, y, (z0 + z1) / 2], [top, y, z1], [-top, y, z1], [-half, y, (z0 + z1) / 2]])
-
-    half = wide / 2
-    body = sections([
-        ring(back, low + 0.1, belt * 0.92, half * 0.9, half * 0.85), ring(back + 0.15, low, belt, half, half * 0.94),
-        ring(a, low, belt, half, half * 0.94), ring(front - 0.2, low, belt * 0.86, half, half * 0.9),
-        ring(front, low + 0.1, belt * 0.72, half * 0.88, half * 0.8),
-    ])  # fmt: skip
-    slope = 0.16 * long * (0.4 if kind >= 0.72 else 1.0)
-    cabin = sections([
-        ring(b, belt - 0.05, belt, half * 0.9, half * 0.88), ring(b + slope * 0.6, belt - 0.05, tall, half * 0.92, half * 0.76),
-        ring(a - slope, belt - 0.05, tall, half * 0.92, half * 0.76), ring(a + 0.05, belt - 0.05, belt, half * 0.9, half * 0.88),
-    ])  # fmt: skip
-    roof_plate = box(half * 1.54, max(0.3, a - slope - b - slope * 0.6), 0.05).moved(y=(a - slope + b + slope * 0.6) / 2, z=tall - 0.02)
-    pillars = [box(0.07, 0.08, tall - belt).moved(sx * half * 0.86, y, belt) for sx in (-1, 1) for y in ((a + b) / 2,)]
-    thing.add(joined([body, roof_plate, *pillars]), paint, "vehicle")
-    thing.add(cabin, dark, "vehicle")
-    tyre = cylinder(0.31 if kind < 0.9 else 0.48, 0.2, 16).turned(1, np.pi / 2)
-    wheels = [tyre.moved(sx * (half - 0.1) - 0.1, y, 0.31 if kind < 0.9 else 0.48) for sx in (-1, 1) for y in (back + 0.19 * long, front - 0.18 * long)]
-    thing.add(joined(wheels), wardrobe.small("road", "small"), "vehicle")
-    lights = [box(0.3, 0.05, 0.13).moved(sx * half * 0.68, y, belt * 0.7) for sx in (-1, 1) for y in (front - 0.04, back + 0.02)]
-    thing.add(joined(lights), wardrobe.small("plain", "shiny"), "vehicle")
-    return thing
-
-
-def lamp_post(rng, wardrobe: Wardrobe) -> Thing:
-    """A street lamp, a traffic light or a sign on its pole."""
-    h = rng.uniform(2.2, 7.0)
-    thing = Thing(radius=0.15, height=h)
-    metal = wardrobe.small("plain", "metal" if rng.random() < 0.4 else "small")
-    parts = [cylinder(rng.uniform(0.03, 0.09), h, 8)]
-    kind = rng.random()
-    if kind < 0.4:
-        reach = rng.uniform(0.5, 2.0)
-        parts.append(tube(np.array([[0, 0, h - 0.1], [reach * 0.5, 0, h + 0.2], [reach, 0, h + 0.2]]), 0.04, 6))
-        parts.append(box(0.5, 0.2, 0.1).moved(x=reach, z=h + 0.12))
-    elif kind < 0.6:
-        thing.add(box(0.28, 0.22, 0.85).moved(y=-0.1, z=h * 0.72), wardrobe.small("paint", "small"), "object")
-    else:
-        sign = cylinder(0.33, 0.02, 20).turned(0, np.pi / 2) if rng.random() < 0.5 else box(rng.uniform(0.4, 1.5), 0.02, rng.uniform(0.3, 0.9))
-        thing.add(sign.moved(y=-0.06, z=h * 0.85), wardrobe.small("print", "small"), "object")
-    thing.add(joined(parts), metal, "thin")
-    return thing
-
-
-def fence(rng, wardrobe: Wardrobe, length: float) -> Thing:
-    """A fence or railing along x."""
-    h, gap = rng.uniform(0.7, 1.8), rng.uniform(0.1, 0.35)
-    thing = Thing(radius=length / 2, height=h)
-    posts = np.arange(-length / 2, length / 2, max(gap, length / 60))
-    slat = box(gap * rng.uniform(0.15, 0.7), 0.025, h)
-    rails = [box(length, 0.04, 0.06).moved(z=h * f) for f in (0.2, 0.85)]
-    wood = wardrobe.small("wood" if rng.random() < 0.6 else "plain", "small")
-    thing.add(joined([*[slat.moved(x=float(x)) for x in posts], *rails]), wood, "thin")
     return thing
 
 
@@ -237,18 +211,4 @@ def statue(rng, wardrobe: Wardrobe) -> Thing:
     thing = Thing(radius=0.5, height=plinth + figure.height)
     thing.add(joined([part.mesh for part in figure.parts]), stone, "object")
     thing.add(box(0.8, 0.8, plinth), stone, "object")
-    return thing
-
-
-def wires(rng, wardrobe: Wardrobe, start: np.ndarray, end: np.ndarray, count: int) -> Thing:
-    """Sagging cables between two points."""
-    thing = Thing(radius=0.1, height=0.1)
-    t = np.linspace(0, 1, 12)[:, None]
-    meshes = []
-    for _ in range(count):
-        a, b = start + rng.normal(0, 0.25, 3), end + rng.normal(0, 0.25, 3)
-        path = a + (b - a) * t
-        path[:, 2] -= 4 * rng.uniform(0.2, 0.9) * (t * (1 - t))[:, 0]
-        meshes.append(tube(path, 0.012, 4))
-    thing.add(joined(meshes), wardrobe.small("road", "small"), "thin")
     return thing
