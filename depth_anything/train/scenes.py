@@ -19,7 +19,7 @@ def load_scenes(recipe: Recipe, folder: str | Path, processes: int | None = None
 
     if recipe.data != ("scenes",):
         sets = ", ".join(recipe.data)
-        raise ValueError(f"{recipe.name} needs {sets}, which this version cannot read yet: it trains on rendered scenes")
+        raise ValueError(f"{recipe.name} needs {sets}: this version reads rendered scenes only")
     training, held_out = Path(folder) / "training", Path(folder) / "held_out"
     render_shards(training, recipe.scenes, 0, processes=processes)
     render_shards(held_out, recipe.validation_scenes, FIRST_HELD_OUT_SEED, processes=processes)
