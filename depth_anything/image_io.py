@@ -12,20 +12,23 @@ One rule for every input, so that the network sees what a person sees:
 """
 
 import io
-import math
+import logging
 import os
 import re
 import tempfile
 import threading
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
-from PIL import Image, ImageCms, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
+
+from . import exif
+from .to_rgb import converter, on_white, strips
 
 MAX_PIXELS = 200_000_000
 # fmt: off
@@ -39,14 +42,12 @@ _FORMATS = frozenset((
     "TGA", "TIFF", "WEBP",
 ))
 # fmt: on
+_TOO_LARGE = f"its header promises more than {MAX_PIXELS // 1_000_000} megapixels; make it smaller first"
 _EXPECTED = "expected JPEG, PNG, TIFF, WebP, AVIF, GIF, BMP, PPM, JPEG 2000, TGA or ICO"
-_STRIP_PIXELS = 4_000_000
-_ORIENTATION, _EXIF_IFD = 0x0112, 0x8769
 # Pillow's pixel limit, Python's warning filters and standard error belong to the whole process: one change at a time.
 _PROCESS_LOCK = threading.Lock()
-_LIBTIFF_LINE = re.compile(
-    r"_?(TIFF|Fax|LZW|ZIP|Zip|Deflate|JPEG|OJPEG|PackBits|PixarLog|LogLuv|SGILog|Thunder|LERC|ZSTD)\w*: "
-)
+_LIBTIFF_LINE = re.compile(r"((?=\w*[a-z])(?=\w*[A-Z])\w+|tempfile\.tif): |  ")  # a function's or our stream's name
+_SILENT = logging.NullHandler()
 
 
 class PictureError(ValueError):
@@ -105,13 +106,13 @@ def read(source: PictureSource) -> np.ndarray:
     with _opened(source) as image:
         _decode(image)
         # After decoding: a PNG's EXIF may follow its pixels, and the TIFF decoder has turned the picture already.
-        orientation = _orientation(_exif(image))
+        turn = exif.orientation(_read_exif(image))
         width, height = image.size
-        upright_size = (width, height) if orientation >= 5 else (height, width)
+        upright_size = (width, height) if turn >= 5 else (height, width)
         upright_HW3 = np.empty((*upright_size, 3), np.uint8)
-        stored_HW3 = _as_stored(upright_HW3, orientation)
-        to_rgb = _converter(image)
-        for top, strip in _strips(image):
+        stored_HW3 = exif.as_stored(upright_HW3, turn)
+        to_rgb = converter(image)
+        for top, strip in strips(image):
             stored_HW3[top : top + strip.height] = to_rgb(strip)
     return upright_HW3
 
@@ -128,11 +129,11 @@ def info(source: PictureSource) -> PictureInfo:
         if image.format == "PNG":
             _decode(image)
         width, height = image.size
-        exif = _exif(image)
+        tags = _read_exif(image)
         # Pillow's TIFF reader already answers the upright size.
-        if _orientation(exif) >= 5 and image.format != "TIFF":
+        if exif.orientation(tags) >= 5 and image.format != "TIFF":
             width, height = height, width
-        return PictureInfo(width, height, image.format, image.mode, _focal_35mm(exif))
+        return PictureInfo(width, height, image.format, image.mode, exif.focal_35mm(tags))
 
 
 # -- opening ---------------------------------------------------------------------------------------------------------
@@ -149,9 +150,10 @@ def _opened(source: PictureSource) -> Iterator[Image.Image]:
             return
         with _stream(source, name) as stream:
             with _PROCESS_LOCK, warnings.catch_warnings():
-                # The limit is ours (MAX_PIXELS). Warnings about odd EXIF blocks help nobody who wants a depth map.
-                warnings.simplefilter("ignore")
-                pillow_limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+                # Pillow refuses what has more than twice its limit; some of its readers make room before we can ask.
+                pillow_limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, MAX_PIXELS // 2
+                warnings.simplefilter("ignore")  # about odd metadata: no help to anybody who wants a depth map
+                logging.getLogger("PIL").addHandler(_SILENT)  # a logger without any prints to standard error
                 try:
                     image = Image.open(stream)
                 finally:
@@ -171,6 +173,8 @@ def _opened(source: PictureSource) -> Iterator[Image.Image]:
         raise PictureError(f"{name}: no permission to read it") from None
     except UnidentifiedImageError:
         raise PictureError(f"{name}: not a picture, or its header is damaged; {_EXPECTED}") from None
+    except Image.DecompressionBombError:
+        raise PictureError(f"{name}: {_TOO_LARGE}") from None
     except MemoryError:
         raise PictureError(f"{name}: not enough memory to decode it; make the picture smaller") from None
     except Exception as error:  # Pillow's decoders answer damaged files with nearly every type of exception
@@ -238,10 +242,7 @@ def _register_heif() -> None:
 
 def _check_size(width: int, height: int) -> None:
     if width * height > MAX_PIXELS:
-        raise PictureError(
-            f"{width} x {height} is {width * height / 1e6:.0f} megapixels; "
-            f"expected at most {MAX_PIXELS // 1_000_000}: make it smaller first"
-        )
+        raise PictureError(_TOO_LARGE)
     if width < 1 or height < 1:
         raise PictureError(f"the picture is {width} x {height}: it has no pixels")
 
@@ -265,66 +266,19 @@ def _check_complete(image: Image.Image, stream: BinaryIO) -> None:
     stream.seek(position)
 
 
-# -- EXIF ------------------------------------------------------------------------------------------------------------
+# -- decoding ------------------------------------------------------------------------------------------------------
 
 
-def _exif(image: Image.Image) -> Image.Exif:
+def _read_exif(image: Image.Image) -> Image.Exif:
     """The picture's EXIF; empty where it is damaged, since the pixels may be well."""
     with _PROCESS_LOCK, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            exif = image.getexif()
-            exif.get_ifd(_EXIF_IFD)
+            tags = image.getexif()
+            tags.get_ifd(exif.IFD)
         except Exception:  # Pillow's EXIF parser answers damaged blocks with nearly every type of exception
             return Image.Exif()
-    return exif
-
-
-def _orientation(exif: Image.Exif) -> int:
-    """EXIF orientation 1 to 8; 1 where it is absent or nonsense."""
-    value = exif.get(_ORIENTATION, 1)
-    return value if value in range(1, 9) else 1
-
-
-def _as_stored(upright_HW3: np.ndarray, orientation: int) -> np.ndarray:
-    """The same memory, indexed as the file stores its rows (EXIF 2.32, tag Orientation)."""
-    transposed = upright_HW3.transpose(1, 0, 2)
-    return {
-        1: upright_HW3,
-        2: upright_HW3[:, ::-1],
-        3: upright_HW3[::-1, ::-1],
-        4: upright_HW3[::-1],
-        5: transposed,
-        6: transposed[::-1],
-        7: transposed[::-1, ::-1],
-        8: transposed[:, ::-1],
-    }[orientation]
-
-
-def _focal_35mm(exif: Image.Exif) -> float | None:
-    """The 35 mm equivalent that EXIF states, or the one that focal length and sensor size give."""
-    tags = exif.get_ifd(_EXIF_IFD)
-
-    def number(tag: int) -> float | None:
-        try:
-            value = float(tags[tag])
-        except (KeyError, TypeError, ValueError, ZeroDivisionError):
-            return None
-        return value if 0 < value < 1e6 else None
-
-    stated = number(0xA405)  # FocalLengthIn35mmFilm
-    if stated is not None:
-        return stated
-    focal_mm, pixels_per_unit = number(0x920A), number(0xA20E)  # FocalLength, FocalPlaneXResolution
-    width, height = number(0xA002), number(0xA003)  # of the picture as it was taken, not as it may have been resized
-    if focal_mm is None or pixels_per_unit is None or width is None or height is None:
-        return None
-    unit_mm = {3: 10.0, 4: 1.0}.get(int(number(0xA210) or 2), 25.4)  # FocalPlaneResolutionUnit
-    sensor_diagonal_mm = math.hypot(width, height) / pixels_per_unit * unit_mm
-    return focal_mm * math.hypot(36, 24) / sensor_diagonal_mm
-
-
-# -- decoding ------------------------------------------------------------------------------------------------------
+    return tags
 
 
 def _decode(image: Image.Image) -> None:
@@ -363,67 +317,6 @@ def _libtiff_lines() -> Iterator[list[str]]:
                     os.write(2, line.encode())
 
 
-def _strips(image: Image.Image) -> Iterator[tuple[int, Image.Image]]:
-    """The picture in bands of whole rows, so that conversions need little memory beside it."""
-    rows = max(1, _STRIP_PIXELS // image.width)
-    for top in range(0, image.height, rows):
-        yield top, image.crop((0, top, image.width, min(top + rows, image.height)))
-
-
-def _converter(image: Image.Image) -> Callable[[Image.Image], np.ndarray]:
-    """The function that turns a strip of `image` into uint8 (rows, W, 3)."""
-    if image.mode.startswith("I") or image.mode == "F":
-        return _grey_converter(image)
-    if image.mode == "LAB":
-        lab_to_srgb = ImageCms.buildTransform(
-            ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB"), "LAB", "RGB"
-        )
-        return lambda strip: np.asarray(ImageCms.applyTransform(strip, lab_to_srgb))
-    if image.has_transparency_data or image.mode in ("La", "RGBa"):
-        return _on_white
-    return lambda strip: np.asarray(strip.convert("RGB"))
-
-
-def _on_white(strip: Image.Image) -> np.ndarray:
-    rgba = strip.convert("LA").convert("RGBA") if strip.mode == "La" else strip.convert("RGBA")
-    result = Image.new("RGB", strip.size, "white")
-    result.paste(rgba, mask=rgba.getchannel("A"))
-    return np.asarray(result)
-
-
-def _grey_converter(image: Image.Image) -> Callable[[Image.Image], np.ndarray]:
-    """16-bit, 32-bit and float grey to 8 bits by the rule at the top of this file."""
-    low, high = np.inf, -np.inf
-    for _, strip in _strips(image):
-        values = np.asarray(strip)
-        values = values[np.isfinite(values)] if image.mode == "F" else values
-        if values.size:
-            low, high = min(low, float(values.min())), max(high, float(values.max()))
-    if low > high:  # nothing finite
-        low, high = 0.0, 1.0
-    if image.mode == "F":
-        black, white = (0.0, 1.0) if low >= 0 and high <= 1 else (low, high)
-    elif low >= 0 and high <= 65535:
-        declared_12bit = image.format == "TIFF" and image.tag_v2.get(258) == (12,)  # type: ignore[attr-defined]
-        bits = max(8, int(high).bit_length())
-        black, white = 0.0, 4095.0 if declared_12bit else float(2**bits - 1) if bits <= 12 else 65535.0
-    else:
-        black, white = low, high
-    scale = 255.0 / (white - black) if white > black else 0.0
-    transparent = image.info.get("transparency")
-
-    def to_rgb(strip: Image.Image) -> np.ndarray:
-        values_HW = np.asarray(strip)
-        with np.errstate(invalid="ignore"):  # NaN
-            grey_HW = np.nan_to_num((values_HW.astype(np.float64) - black) * scale, nan=0, posinf=255, neginf=0)
-        grey_HW = np.round(np.clip(grey_HW, 0, 255)).astype(np.uint8)
-        if isinstance(transparent, int):
-            grey_HW[values_HW == transparent] = 255
-        return np.repeat(grey_HW[:, :, None], 3, axis=2)
-
-    return to_rgb
-
-
 def _from_array(array: np.ndarray) -> np.ndarray:
     """A numpy picture as RGB uint8 (H, W, 3); the same memory where it already is."""
     grey = array.ndim == 2 or (array.ndim == 3 and array.shape[2] == 1)
@@ -435,4 +328,4 @@ def _from_array(array: np.ndarray) -> np.ndarray:
     _check_size(array.shape[1], array.shape[0])
     if grey:
         return np.repeat(array.reshape(array.shape[0], array.shape[1], 1), 3, axis=2)
-    return _on_white(Image.fromarray(array)) if array.shape[2] == 4 else array
+    return on_white(Image.fromarray(array)) if array.shape[2] == 4 else array

@@ -1,4 +1,6 @@
-"""Maps to files and back: 16-bit PNG, PFM, NPZ, EXR, and 8-bit pictures. Each written whole or not at all.
+"""Maps to files and back: 16-bit PNG, PFM, NPZ, EXR, and 8-bit pictures.
+
+The writers write where they are told; `new_file` gives a temporary name, so that a file appears whole or not at all.
 
 `text` is a dict of str to str (model, licence, quantity, ...): tEXt in PNG, arrays of one string in NPZ, attributes in
 EXR. PFM carries no text.
@@ -40,48 +42,43 @@ def refuse_existing(path: Path, overwrite: bool) -> None:
 # -- pictures --------------------------------------------------------------------------------------------------------
 
 
-def write_picture(path: str | os.PathLike, image: np.ndarray, text: Mapping[str, str], overwrite: bool = False) -> None:
-    """uint8 (H, W, 3) or (H, W) as PNG with `text`."""
-    _write_png(path, Image.fromarray(image), text, overwrite)
-
-
-def _write_png(path: str | os.PathLike, image: Image.Image, text: Mapping[str, str], overwrite: bool) -> None:
+def write_picture(path: str | os.PathLike, image: np.ndarray, text: Mapping[str, str]) -> None:
+    """uint8 (H, W, 3) or (H, W), or uint16 (H, W), as PNG with `text`."""
     chunks = PngImagePlugin.PngInfo()
     for key, value in text.items():
         chunks.add_text(key, value)
-    with new_file(path, overwrite) as part:
-        image.save(part, format="PNG", pnginfo=chunks)
+    Image.fromarray(image).save(path, format="PNG", pnginfo=chunks)
 
 
 # -- 16-bit PNG ------------------------------------------------------------------------------------------------------
 
 
-def write_png16_depth(
-    path: str | os.PathLike, depth_m_HW: np.ndarray, text: Mapping[str, str], overwrite: bool = False
-) -> None:
+def write_png16_depth(path: str | os.PathLike, depth_m_HW: np.ndarray, text: Mapping[str, str]) -> None:
     """Metres as millimetres in 16 bits: 0 where unknown, at least 1 elsewhere, 65535 for 65.535 m and more.
 
     The number of pixels that were cut to 65.535 m is stored as `saturated_pixels`.
     """
-    millimetres_HW = np.round(depth_m_HW.astype(np.float64) * MILLIMETRES)
-    stored_HW = np.where(depth_m_HW > 0, np.clip(millimetres_HW, 1, PNG16_MAX), 0).astype(np.uint16)
-    saturated = int(np.count_nonzero(millimetres_HW > PNG16_MAX))
+    stored_HW = np.empty(depth_m_HW.shape, np.uint16)
+    saturated = 0
+    for row, depth_m_W in enumerate(depth_m_HW):
+        millimetres_W = np.round(depth_m_W.astype(np.float64) * MILLIMETRES)
+        stored_HW[row] = np.where(depth_m_W > 0, np.clip(millimetres_W, 1, PNG16_MAX), 0)
+        saturated += int(np.count_nonzero(millimetres_W > PNG16_MAX))
     text = {**text, "unit": "millimetre, 0 = unknown", "saturated_pixels": str(saturated)}
-    _write_png(path, Image.fromarray(stored_HW), text, overwrite)
+    write_picture(path, stored_HW, text)
 
 
-def write_png16_disparity(
-    path: str | os.PathLike, disparity_HW: np.ndarray, text: Mapping[str, str], overwrite: bool = False
-) -> None:
+def write_png16_disparity(path: str | os.PathLike, disparity_HW: np.ndarray, text: Mapping[str, str]) -> None:
     """Disparity from its minimum (0) to its maximum (65535), which are stored as disparity_min and disparity_max.
 
     Reading it back is off by half a step at most: (max - min) / 131070. A constant map is stored as zeros.
     """
     low, high = float(disparity_HW.min()), float(disparity_HW.max())
     scale = PNG16_MAX / (high - low) if high > low else 0.0
-    stored_HW = np.round((disparity_HW.astype(np.float64) - low) * scale).astype(np.uint16)
-    text = {**text, "disparity_min": repr(low), "disparity_max": repr(high)}
-    _write_png(path, Image.fromarray(stored_HW), text, overwrite)
+    stored_HW = np.empty(disparity_HW.shape, np.uint16)
+    for row, disparity_W in enumerate(disparity_HW):
+        stored_HW[row] = np.round((disparity_W.astype(np.float64) - low) * scale)
+    write_picture(path, stored_HW, {**text, "disparity_min": repr(low), "disparity_max": repr(high)})
 
 
 def read_png16(path: str | os.PathLike) -> tuple[np.ndarray, dict[str, str]]:
@@ -108,10 +105,10 @@ def read_png16(path: str | os.PathLike) -> tuple[np.ndarray, dict[str, str]]:
 # -- float formats ---------------------------------------------------------------------------------------------------
 
 
-def write_pfm(path: str | os.PathLike, map_HW: np.ndarray, overwrite: bool = False) -> None:
+def write_pfm(path: str | os.PathLike, map_HW: np.ndarray) -> None:
     """float32 (H, W) as greyscale PFM (Debevec): little-endian, rows from the bottom up. It carries no text."""
     height, width = map_HW.shape
-    with new_file(path, overwrite) as part, part.open("wb") as file:
+    with open(path, "wb") as file:
         file.write(f"Pf\n{width} {height}\n-1.0\n".encode())
         file.write(np.ascontiguousarray(map_HW[::-1], dtype="<f4").data)
 
@@ -135,11 +132,9 @@ def read_pfm(path: str | os.PathLike) -> np.ndarray:
     return np.frombuffer(data, order).reshape(height, width)[::-1].astype(np.float32)
 
 
-def write_npz(
-    path: str | os.PathLike, arrays: Mapping[str, np.ndarray], text: Mapping[str, str], overwrite: bool = False
-) -> None:
+def write_npz(path: str | os.PathLike, arrays: Mapping[str, np.ndarray], text: Mapping[str, str]) -> None:
     """Named arrays, compressed, and the text as arrays of one string."""
-    with new_file(path, overwrite) as part, part.open("wb") as file:
+    with open(path, "wb") as file:
         np.savez_compressed(file, **arrays, **{key: np.array(value) for key, value in text.items()})  # type: ignore[arg-type]
 
 
@@ -160,9 +155,7 @@ def read_npz(path: str | os.PathLike) -> tuple[dict[str, np.ndarray], dict[str, 
     return {key: value for key, value in content.items() if key not in text}, text
 
 
-def write_exr(
-    path: str | os.PathLike, map_HW: np.ndarray, text: Mapping[str, str], channel: str = "Z", overwrite: bool = False
-) -> None:
+def write_exr(path: str | os.PathLike, map_HW: np.ndarray, text: Mapping[str, str], channel: str = "Z") -> None:
     """float32 (H, W) as OpenEXR, 32 bits, lossless, with `text` as attributes.
 
     Args:
@@ -176,8 +169,7 @@ def write_exr(
     openexr = _openexr()
     header = {"compression": openexr.ZIP_COMPRESSION, "type": openexr.scanlineimage, **text}
     pixels_HW = np.ascontiguousarray(map_HW, dtype=np.float32)
-    with new_file(path, overwrite) as part:
-        openexr.File(header, {channel: pixels_HW}).write(str(part))
+    openexr.File(header, {channel: pixels_HW}).write(str(path))
 
 
 def read_exr(path: str | os.PathLike) -> tuple[np.ndarray, dict[str, str]]:

@@ -8,16 +8,15 @@ behind them.
 import io
 import os
 from collections.abc import Mapping
+from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-from .map_files import new_file
-
 EDGE = 0.05
 """Relative change of depth from one pixel to the next above which a surface is cut."""
 MAX_VERTICES = 1_000_000
-"""A mesh takes every n-th pixel so that it has at most this many vertices; its texture keeps all pixels."""
+"""A mesh takes every n-th pixel so that it has hardly more vertices than this; its texture keeps all pixels."""
 _MAX_TEXTURE_SIDE = 8192  # what graphics hardware takes everywhere
 
 
@@ -26,7 +25,6 @@ def write_ply(
     points_HW3: np.ndarray,
     image_HW3: np.ndarray | None,
     text: Mapping[str, str],
-    overwrite: bool = False,
 ) -> None:
     """Every known point, coloured by the picture, as little-endian binary PLY with `text` as comments.
 
@@ -57,7 +55,7 @@ def write_ply(
     header += [f"element vertex {count}"]
     header += [f"property {'float' if kind == '<f4' else 'uchar'} {name}" for name, kind in fields]
     header += ["end_header", ""]
-    with new_file(path, overwrite) as part, part.open("wb") as file:
+    with open(path, "wb") as file:
         file.write("\n".join(header).encode("ascii", errors="replace"))
         file.write(vertices.data)
 
@@ -93,7 +91,6 @@ def write_glb(
     points_HW3: np.ndarray,
     image_HW3: np.ndarray,
     text: Mapping[str, str],
-    overwrite: bool = False,
 ) -> None:
     """The surface that the camera sees as GLB: a mesh with the picture as its unlit texture, cut at edges, in metres.
 
@@ -113,15 +110,17 @@ def write_glb(
         raise ValueError('GLB needs one more package: pip install "depth-anything[3d]"') from None
     height, width = points_HW3.shape[:2]
     step = max(1, int(np.ceil(np.sqrt(height * width / MAX_VERTICES))))
-    grid_HW3 = points_HW3[::step, ::step]
+    # every step-th row and column, and the last, so that a thinned mesh ends where the picture ends
+    grid_rows, grid_columns = (np.unique([*range(0, side, step), side - 1]) for side in (height, width))
+    grid_HW3 = points_HW3[np.ix_(grid_rows, grid_columns)]
     faces_F3 = triangles(grid_HW3, (1 + EDGE) ** step - 1)
     if len(faces_F3) == 0:
         raise ValueError("no surface is left: the map is unknown, one pixel wide, or an edge everywhere")
     used, faces_F3 = np.unique(faces_F3, return_inverse=True)
-    rows, columns = np.divmod(used, grid_HW3.shape[1])
+    rows, columns = grid_rows[used // len(grid_columns)], grid_columns[used % len(grid_columns)]
     # glTF turns y and z round; trimesh counts v from the bottom
     vertices_V3 = grid_HW3.reshape(-1, 3)[used] * np.array([1, -1, -1], np.float32)
-    uv_V2 = np.stack([(columns * step + 0.5) / width, 1 - (rows * step + 0.5) / height], axis=1)
+    uv_V2 = np.stack([(columns + 0.5) / width, 1 - (rows + 0.5) / height], axis=1)
     material = PBRMaterial(
         baseColorTexture=_texture(image_HW3), metallicFactor=0.0, roughnessFactor=1.0, doubleSided=True
     )
@@ -142,8 +141,7 @@ def write_glb(
             entry["extensions"] = {"KHR_materials_unlit": {}}
 
     data = trimesh.Scene(mesh).export(file_type="glb", tree_postprocessor=stamp)
-    with new_file(path, overwrite) as part:
-        part.write_bytes(data)  # type: ignore[arg-type]
+    Path(path).write_bytes(data)  # type: ignore[arg-type]
 
 
 def normals_picture(normals_HW3: np.ndarray, directx: bool = False) -> np.ndarray:

@@ -12,11 +12,8 @@ from typing import Literal
 
 import numpy as np
 
-from . import camera, colormap, map_files, point_cloud
+from . import camera, colormap, map_files, outputs
 from .evaluate.align import fit_scale_shift
-
-FORMATS = ("color", "side", "png16", "pfm", "npz", "exr", "normals", "sky", "control", "ply", "glb")
-"""What `Prediction.save` writes."""
 
 SkyPolicy = Literal["keep", "zero", "cap"]
 
@@ -156,7 +153,7 @@ class Prediction:
             )
         if not (0 < near < far < np.inf):
             raise ValueError(f"near {near:g} and far {far:g}: expected metres with 0 < near < far")
-        nearness_HW = _minmax(self.disparity)
+        nearness_HW = _minmax(self.disparity, self.valid)
         if nearness_HW is None:
             raise ValueError("the disparity is the same everywhere: near and far cannot be placed on it")
         depth_m_HW = 1 / (1 / far + nearness_HW.astype(np.float64) * (1 / near - 1 / far))
@@ -207,7 +204,9 @@ class Prediction:
         inverse_HW = scale * disparity_HW.astype(np.float64) + shift
         known_HW = self.valid & (inverse_HW >= 1 / max_depth_m)
         depth_m_HW = np.where(known_HW, 1 / np.where(known_HW, inverse_HW, 1), 0)
-        notes = self.notes
+        fitted_P = scale * disparity_P.astype(np.float64) + shift
+        off = np.abs(1 / np.maximum(fitted_P, 1 / max_depth_m) / points_P3[:, 2] - 1).max()
+        notes = (*self.notes, f"At the known distances these metres are off by {off:.1%} at most.")
         lost = 1 - np.count_nonzero(known_HW) / known_HW.size
         if lost > 0:
             notes += (f"{lost:.1%} of the picture is farther than {max_depth_m:g} m by these distances: unknown (0).",)
@@ -281,12 +280,11 @@ class Prediction:
         Args:
             percentile: (low, high) of the known values that become the ends, instead of the minimum and the maximum.
         """
-        valid_HW = self.valid
-        known = self.values[valid_HW]
-        nearness_HW = np.zeros(self.values.shape, np.float32)
-        scaled = _minmax(known, percentile)
-        if scaled is not None:
-            nearness_HW[valid_HW] = scaled if self.depth_m is None else 1 - scaled
+        nearness_HW = _minmax(self.values, self.valid, percentile)
+        if nearness_HW is None:
+            return np.zeros(self.values.shape, np.float32)
+        if self.depth_m is not None:
+            np.subtract(1, nearness_HW, out=nearness_HW, where=self.valid)
         return nearness_HW
 
     def colored(self, name: str = "Spectral_r") -> np.ndarray:
@@ -304,15 +302,8 @@ class Prediction:
         Args:
             percentile: see `nearness`; (2, 98) keeps one near speck from darkening the rest.
         """
-        values_HW = self.as_disparity()
-        valid_HW = self.valid
-        grey_HW = np.zeros(values_HW.shape, np.uint8)
-        scaled = _minmax(values_HW[valid_HW], percentile)
-        if scaled is not None:
-            grey_HW[valid_HW] = np.round(scaled * 255)
-        return np.repeat(grey_HW[:, :, None], 3, axis=2)
-
-    # -- files -------------------------------------------------------------------------------------------------------
+        nearness_HW = _minmax(self.as_disparity(), self.valid, percentile)
+        return colormap.colored(np.zeros(self.values.shape) if nearness_HW is None else nearness_HW, "gray")
 
     def save(
         self,
@@ -327,12 +318,12 @@ class Prediction:
         directx_normals: bool = False,
         overwrite: bool = False,
     ) -> list[Path]:
-        """Write files `<stem>_<kind>.<ext>`; all of them are checked before the first is written.
+        """Write files `<stem>_<kind>.<ext>`: all of them, or none.
 
         Args:
             stem: path without suffix; folders are made.
-            formats: of FORMATS. normals, ply and glb need metres and the camera; sky needs a mask; side and glb need
-                the picture.
+            formats: of `outputs.FORMATS`. normals, ply and glb need metres and the camera; sky needs a mask; side and
+                glb need the picture.
             colors: for color and side, of colormap.COLORMAPS.
             near, far: metres for the geometry of a relative disparity (normals, ply, glb); the other files stay
                 disparity.
@@ -347,79 +338,40 @@ class Prediction:
         Raises:
             ValueError: an unknown format, one that this map cannot be made into, or a file that exists already.
         """
-        paths = {name: self._path(stem, name) for name in dict.fromkeys(formats)}
-        for path in paths.values():
-            map_files.refuse_existing(path, overwrite)
-        geometry = self
-        if {"normals", "ply", "glb"} & set(paths):
-            geometry = self.to_depth(near, far) if self.depth_m is None else self.to_depth()
-            geometry.to_points()
-        if "sky" in paths and self.sky is None:
-            raise ValueError("sky: nobody looked for it; choose how with --sky segformer or --sky threshold")
-        for name in {"side", "glb"} & set(paths):
-            if self.image is None:
-                raise ValueError(f"{name}: the picture is needed beside the map; give image= to the Prediction")
-        colormap.table(colors)
-        text = self.text()
-        for name, path in paths.items():
-            match name:
-                case "color":
-                    map_files.write_picture(path, self.colored(colors), text, overwrite)
-                case "side":
-                    side_by_side = np.concatenate([self.image, self.colored(colors)], axis=1)  # type: ignore[list-item]
-                    map_files.write_picture(path, side_by_side, text, overwrite)
-                case "png16" if self.depth_m is None:
-                    map_files.write_png16_disparity(path, self.values, text, overwrite)
-                case "png16":
-                    map_files.write_png16_depth(path, self.values, text, overwrite)
-                case "pfm":
-                    map_files.write_pfm(path, self.values, overwrite)
-                case "npz":
-                    arrays = {self.quantity: self.values, "K": self.K, "sky": self.sky}
-                    arrays = {key: array for key, array in arrays.items() if array is not None}
-                    map_files.write_npz(path, arrays, text, overwrite)
-                case "exr":
-                    map_files.write_exr(path, self.values, text, exr_channel, overwrite)
-                case "normals":
-                    picture = point_cloud.normals_picture(geometry.normals(), directx_normals)
-                    map_files.write_picture(path, picture, geometry.text(), overwrite)
-                case "sky":
-                    map_files.write_picture(path, self.sky.astype(np.uint8) * 255, text, overwrite)  # type: ignore[union-attr]
-                case "control":
-                    map_files.write_picture(path, self.control_image(percentile), text, overwrite)
-                case "ply":
-                    point_cloud.write_ply(path, geometry.to_points(), self.image, geometry.text(), overwrite)
-                case "glb":
-                    point_cloud.write_glb(path, geometry.to_points(), self.image, geometry.text(), overwrite)  # type: ignore[arg-type]
-        return list(paths.values())
-
-    def _path(self, stem: str | Path, name: str) -> Path:
-        endings = {
-            **{kind: f"{kind}.png" for kind in ("color", "side", "normals", "sky", "control")},
-            "png16": f"{self.quantity}.png",
-            **{kind: f"{self.quantity}.{kind}" for kind in ("pfm", "npz", "exr")},
-            "ply": "points.ply",
-            "glb": "mesh.glb",
-        }
-        if name not in endings:
-            raise ValueError(f"unknown output {name!r}: expected a list of {', '.join(FORMATS)}")
-        stem = Path(stem)
-        return stem.with_name(f"{stem.name}_{endings[name]}")
+        return outputs.save(
+            self,
+            Path(stem),
+            formats,
+            colors=colors,
+            near=near,
+            far=far,
+            exr_channel=exr_channel,
+            percentile=percentile,
+            directx_normals=directx_normals,
+            overwrite=overwrite,
+        )
 
 
-def _minmax(values: np.ndarray, percentile: tuple[float, float] | None = None) -> np.ndarray | None:
-    """Values from 0 at their minimum to 1 at their maximum (or at percentiles, clipped), float32; None if constant."""
-    if values.size == 0:
+def _minmax(
+    values_HW: np.ndarray, valid_HW: np.ndarray, percentile: tuple[float, float] | None = None
+) -> np.ndarray | None:
+    """Valid values from 0 at their minimum (or a percentile) to 1 at their maximum; None if they are constant.
+
+    Returns:
+        float32 (H, W), 0 where not valid.
+    """
+    if percentile is not None and not 0 <= percentile[0] < percentile[1] <= 100:
+        raise ValueError(f"percentiles {percentile}: expected 0 <= low < high <= 100")
+    known = values_HW if valid_HW.all() else values_HW[valid_HW]
+    if known.size == 0:
         return None
-    if percentile is None:
-        low, high = float(values.min()), float(values.max())
-    else:
-        if not 0 <= percentile[0] < percentile[1] <= 100:
-            raise ValueError(f"percentiles {percentile}: expected 0 <= low < high <= 100")
-        low, high = (float(end) for end in np.percentile(values, percentile))
+    low, high = (known.min(), known.max()) if percentile is None else np.percentile(known, percentile)
     if not high > low:
         return None
-    return np.clip((values.astype(np.float64) - low) / (high - low), 0, 1).astype(np.float32)
+    scaled_HW = (values_HW - np.float32(low)) / np.float32(high - low)
+    np.clip(scaled_HW, 0, 1, out=scaled_HW)
+    scaled_HW[~valid_HW] = 0
+    return scaled_HW
 
 
 def load(path: str | Path, quantity: Literal["disparity", "depth_m"] | None = None) -> Prediction:

@@ -1,0 +1,53 @@
+"""What a camera wrote beside its pixels: how the picture is turned, and through which lens (EXIF 2.32)."""
+
+import math
+
+import numpy as np
+from PIL import Image
+
+IFD = 0x8769
+"""The block that holds what is about the photograph."""
+
+
+def orientation(exif: Image.Exif) -> int:
+    """EXIF orientation 1 to 8; 1 where it is absent or nonsense."""
+    value = exif.get(0x0112, 1)
+    return value if value in range(1, 9) else 1
+
+
+def as_stored(upright_HW3: np.ndarray, turn: int) -> np.ndarray:
+    """The same memory, indexed as a file of orientation `turn` stores its rows."""
+    transposed = upright_HW3.transpose(1, 0, 2)
+    return {
+        1: upright_HW3,
+        2: upright_HW3[:, ::-1],
+        3: upright_HW3[::-1, ::-1],
+        4: upright_HW3[::-1],
+        5: transposed,
+        6: transposed[::-1],
+        7: transposed[::-1, ::-1],
+        8: transposed[:, ::-1],
+    }[turn]
+
+
+def focal_35mm(exif: Image.Exif) -> float | None:
+    """The 35 mm equivalent that EXIF states, or the one that focal length and sensor size give."""
+    tags = exif.get_ifd(IFD)
+
+    def number(tag: int) -> float | None:
+        try:
+            value = float(tags[tag])
+        except (KeyError, TypeError, ValueError, ZeroDivisionError):
+            return None
+        return value if 0 < value < 1e6 else None
+
+    stated = number(0xA405)  # FocalLengthIn35mmFilm
+    if stated is not None:
+        return stated
+    focal_mm, pixels_per_unit = number(0x920A), number(0xA20E)  # FocalLength, FocalPlaneXResolution
+    width, height = number(0xA002), number(0xA003)  # of the picture as it was taken, not as it may have been resized
+    if focal_mm is None or pixels_per_unit is None or width is None or height is None:
+        return None
+    unit_mm = {3: 10.0, 4: 1.0}.get(int(number(0xA210) or 2), 25.4)  # FocalPlaneResolutionUnit
+    sensor_diagonal_mm = math.hypot(width, height) / pixels_per_unit * unit_mm
+    return focal_mm * math.hypot(36, 24) / sensor_diagonal_mm
