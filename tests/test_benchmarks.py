@@ -6,15 +6,17 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
-from depth_anything.data.benchmarks import da2k, ddad, hypersim, kitti, nyuv2, sets
+from depth_anything.data.benchmarks import da2k, ddad, hypersim, kitti, moge, nyuv2, sets
 from depth_anything.data.benchmarks.kitti_split import EIGEN_652
 from depth_anything.data.benchmarks.nyuv2_split import TEST_654
 from depth_anything.evaluate.protocol import PROTOCOLS
 from depth_anything.evaluate.score import align, score
 
-HEIGHT, WIDTH = 352, 1216
-"""At least as large as the KITTI crop, so that every protocol can be run on every fixture."""
+HEIGHT, WIDTH = 100, 140
+KITTI_SIZE = 352, 1216
+"""The KITTI crop must fit, so that every protocol can be run on every fixture."""
 
 
 def plane(height=HEIGHT, width=WIDTH):
@@ -41,8 +43,8 @@ def write_kitti(root):
     drives = ("2011_09_26_drive_0002_sync", "2011_09_26_drive_0009_sync")
     for drive, part in zip(drives, ("val", "train"), strict=True):
         frame = f"{EIGEN_652[drive][0]:010d}.png"
-        save_image(root / "kitti/raw_data/2011_09_26" / drive / "image_02/data" / frame)
-        values = plane() * 256
+        save_image(root / "kitti/raw_data/2011_09_26" / drive / "image_02/data" / frame, *KITTI_SIZE)
+        values = plane(*KITTI_SIZE) * 256
         values[:10] = 0
         folder = root / "kitti/data_depth_annotated" / part / drive / "proj_depth/groundtruth/image_02"
         save_png16(folder / frame, values)
@@ -63,8 +65,8 @@ def write_nyuv2_mat(root):
 def write_nyuv2_folders(root):
     for number in TEST_654[:2]:
         folder = root / "nyuv2/official_splits/test/kitchen"
-        save_image(folder / f"rgb_{number - 1:05d}.jpg", 480, 640)
-        values = plane(480, 640) * 1000
+        save_image(folder / f"rgb_{number - 1:05d}.jpg")
+        values = plane() * 1000
         values[:10] = 0
         save_png16(folder / f"sync_depth_{number - 1:05d}.png", values)
 
@@ -147,13 +149,13 @@ def write_hypersim(root):
 def write_vkitti2(root):
     for variant in ("clone", "fog"):
         frames = root / f"vkitti2/Scene01/{variant}/frames"
-        save_image(frames / "rgb/Camera_0/rgb_00000.jpg")
-        values = plane() * 100
+        save_image(frames / "rgb/Camera_0/rgb_00000.jpg", *KITTI_SIZE)
+        values = plane(*KITTI_SIZE) * 100
         values[:10] = 65535  # sky
         save_png16(frames / "depth/Camera_0/depth_00000.png", values)
 
 
-FOCAL, CENTRE = 600.0, (607.5, 175.5)
+FOCAL, CENTRE = 100.0, (69.5, 49.5)
 TURN = {"qw": 0.5**0.5, "qx": 0.0, "qy": 0.5**0.5, "qz": 0.0}  # a quarter turn about y
 
 
@@ -207,7 +209,7 @@ FINE = {"kitti": 0.5 / 256, "nyuv2": 5e-4, "ibims": 25 / 65535, "sunrgbd": 5e-4,
 @pytest.mark.parametrize("name", WRITERS)
 def test_truth_is_read_in_metres_and_holes_are_left_out(name, tmp_path):
     WRITERS[name](tmp_path)
-    contents = sets.read_benchmark(name, tmp_path, partial=True)
+    contents = sets.read_benchmark(name, tmp_path, incomplete=True)
     assert len(contents.cases) == 2
     assert len({case.key for case in contents.cases}) == 2
     for case in contents.cases:
@@ -231,7 +233,7 @@ def test_truth_is_read_in_metres_and_holes_are_left_out(name, tmp_path):
 )
 def test_the_truth_itself_scores_perfectly_under_every_protocol_that_covers_the_set(protocol, name, tmp_path):
     WRITERS[name](tmp_path)
-    case = sets.read_benchmark(name, tmp_path, partial=True).cases[0]
+    case = sets.read_benchmark(name, tmp_path, incomplete=True).cases[0]
     truth = case.read_truth()
     if name == "sintel":
         truth = replace(truth, valid_HW=truth.valid_HW & (truth.values_HW < 72))
@@ -306,7 +308,7 @@ def test_layouts_that_others_use_are_found_too(tmp_path):
     (tmp_path / "kitti/data_depth_annotated/val").rmdir()
     (tmp_path / "kitti/data_depth_annotated/train").rmdir()
     (tmp_path / "kitti/data_depth_annotated").rmdir()
-    assert len(sets.read_benchmark("kitti", tmp_path, partial=True).cases) == 2
+    assert len(sets.read_benchmark("kitti", tmp_path, incomplete=True).cases) == 2
 
     write_vkitti2(tmp_path)
     for kind in ("rgb", "depth"):
@@ -314,7 +316,7 @@ def test_layouts_that_others_use_are_found_too(tmp_path):
             target = tmp_path / "vkitti2" / kind / "Scene01" / frames.parents[1].name / "frames" / kind
             target.parent.mkdir(parents=True)
             frames.rename(target)
-    assert len(sets.read_benchmark("vkitti2", tmp_path, partial=True).cases) == 2
+    assert len(sets.read_benchmark("vkitti2", tmp_path, incomplete=True).cases) == 2
 
     write_eth3d(tmp_path)
     base = tmp_path / "eth3d"
@@ -322,13 +324,13 @@ def test_layouts_that_others_use_are_found_too(tmp_path):
     (base / "depth/office_dslr_depth/office").mkdir(parents=True)
     (base / "office/images").rename(base / "rgb/office/images")
     (base / "office/ground_truth_depth").rename(base / "depth/office_dslr_depth/office/ground_truth_depth")
-    assert len(sets.read_benchmark("eth3d", tmp_path, partial=True).cases) == 2
+    assert len(sets.read_benchmark("eth3d", tmp_path, incomplete=True).cases) == 2
 
 
 def test_vkitti2_takes_a_list_where_there_is_one(tmp_path):
     write_vkitti2(tmp_path)
     (tmp_path / "vkitti2/test.txt").write_text("Scene01/fog/frames/rgb/Camera_0/rgb_00000.jpg\n")
-    cases = sets.read_benchmark("vkitti2", tmp_path, partial=True).cases
+    cases = sets.read_benchmark("vkitti2", tmp_path, incomplete=True).cases
     assert [case.key for case in cases] == ["Scene01/fog/00000"]
 
 
@@ -343,7 +345,7 @@ def test_an_incomplete_set_is_refused_with_the_count(name, tmp_path):
 @pytest.mark.parametrize("name", sets.BENCHMARKS)
 def test_an_absent_set_says_where_it_was_expected_and_where_to_get_it(name, tmp_path):
     with pytest.raises(ValueError, match=rf"nothing found under {tmp_path}.*{sets.BENCHMARKS[name].folder}.*source"):
-        sets.read_benchmark(name, tmp_path, partial=True)
+        sets.read_benchmark(name, tmp_path, incomplete=True)
 
 
 def test_the_first_missing_file_is_named(tmp_path):
@@ -375,14 +377,14 @@ def test_damaged_truth_is_named(name, pattern, content, message, tmp_path):
     WRITERS[name](tmp_path)
     path = sorted(tmp_path.glob(f"**/{pattern}"))[0]
     path.write_bytes(content)
-    cases = sets.read_benchmark(name, tmp_path, partial=True).cases
+    cases = sets.read_benchmark(name, tmp_path, incomplete=True).cases
     with pytest.raises(ValueError, match=message):
         next(case for case in cases if path in case.files).read_truth()
 
 
 def test_kitti_truth_in_8_bits_is_refused(tmp_path):
     write_kitti(tmp_path)
-    case = sets.read_benchmark("kitti", tmp_path, partial=True).cases[0]
+    case = sets.read_benchmark("kitti", tmp_path, incomplete=True).cases[0]
     Image.fromarray(np.zeros((HEIGHT, WIDTH), np.uint8)).save(case.files[1])
     with pytest.raises(ValueError, match=r"one channel \(16 bits\), got pixels L"):
         case.read_truth()
@@ -431,3 +433,111 @@ def test_da2k_missing_files(tmp_path):
     (tmp_path / "images/indoor/b.jpg").unlink()
     with pytest.raises(ValueError, match=r"1 of 2 pictures found; the first missing one is .*b\.jpg"):
         da2k.read(tmp_path)
+
+
+# -- MoGe's bundle -----------------------------------------------------------------------------------------------------
+
+
+def write_moge(root, camera, height=120, width=160, plane_z=3.0):
+    """A picture of a plane z = 3, taken by a camera whose axis may miss the middle; red is u, green is v."""
+    folder = root / "moge/NYUv2/scene/0001"
+    folder.mkdir(parents=True)
+    v, u = np.mgrid[0:height, 0:width]
+    picture = np.stack([u * 255 / width, v * 255 / height, u * 0], axis=-1)
+    Image.fromarray(np.rint(picture).astype(np.uint8)).save(folder / "image.jpg", quality=100, subsampling=0)
+    near, far = 1.0, 10.0
+    raw = np.full((height, width), 1 + 65533 * np.log(plane_z / near) / np.log(far / near))
+    raw[:5], raw[5:10] = 0, 65535
+    text = PngInfo()
+    text.add_text("near", str(near))
+    text.add_text("far", str(far))
+    Image.fromarray(np.rint(raw).astype(np.uint16)).save(folder / "depth.png", pnginfo=text)
+    (folder / "meta.json").write_text(json.dumps({"intrinsics": camera}))
+    (root / "moge/NYUv2/.index.txt").write_text("scene/0001\n")
+
+
+def test_moge_centred_camera_sees_the_same_picture_at_another_size(tmp_path):
+    write_moge(tmp_path, [[1.0, 0, 0.5], [0, 4 / 3, 0.5], [0, 0, 1]])
+    (case,) = sets.read_benchmark("moge-nyuv2", tmp_path).cases
+    image_HW3, truth = case.read_image(), case.read_truth()
+    assert image_HW3.shape == (480, 640, 3)
+    assert np.abs(truth.values_HW - 3)[truth.valid_HW].max() < 1e-3
+    assert truth.valid_HW.mean() == pytest.approx(110 / 120, abs=0.01)
+    assert not truth.valid_HW[:39].any()
+    columns = (np.arange(640) + 0.5) / 4 - 0.5
+    assert np.abs(image_HW3[240, 20:-20, 0] - columns[20:-20] * 255 / 160).max() < 3
+
+
+def test_moge_off_centre_camera_is_turned_so_that_its_axis_meets_the_middle(tmp_path):
+    camera = np.array([[1.0, 0, 0.3], [0, 4 / 3, 0.6], [0, 0, 1]])
+    write_moge(tmp_path, camera.tolist())
+    (case,) = moge.read(tmp_path / "moge", "moge-nyuv2")
+    truth = case.read_truth()
+    # The plane z = 3 as the turned camera sees it: along a ray r of the new camera, 3 / (R^T r)_z times r_z.
+    view = moge.View(camera, 120, 160, moge.SETS["moge-nyuv2"])
+    axis = np.linalg.inv(camera) @ [0.5, 0.5, 1]
+    axis /= np.linalg.norm(axis)
+    back = view.rays_HW3 @ moge._rotation_to_z(axis)
+    expected = 3 / back[..., 2] * view.rays_HW3[..., 2]
+    error = np.abs(truth.values_HW - expected)[truth.valid_HW] / 3
+    assert error.max() < 0.02  # the nearest pixel of a picture four times coarser
+    assert np.median(error) < 2e-3
+    # The new axis sees the old picture's middle, and nothing outside of the old picture is asked for.
+    image_HW3 = case.read_image()
+    assert np.abs(image_HW3[239:241, 319:321, :2].mean(axis=(0, 1)) - 127.5).max() < 4
+    assert view.x_HW.min() > -1.01
+    assert view.x_HW.max() < view.scaled_width + 0.01
+    assert view.y_HW.min() > -1.01
+    assert view.y_HW.max() < view.scaled_height + 0.01
+
+
+def test_moge_rotation_is_a_rotation_to_z():
+    direction = np.array([0.3, -0.4, 0.866])
+    direction /= np.linalg.norm(direction)
+    turn = moge._rotation_to_z(direction)
+    assert turn @ direction == pytest.approx([0, 0, 1], abs=1e-12)
+    assert np.allclose(turn @ turn.T, np.eye(3))
+    assert np.linalg.det(turn) == pytest.approx(1)
+
+
+def slow_nearest_known(map_HW, known_HW, height, width):
+    old_height, old_width = map_HW.shape
+    result, known = np.zeros((height, width)), np.zeros((height, width), bool)
+    cover_y, cover_x = old_height / height, old_width / width
+    for i in range(height):
+        for j in range(width):
+            y, x = (i + 0.5) * cover_y, (j + 0.5) * cover_x
+            best = None
+            for row in range(old_height):
+                for column in range(old_width):
+                    inside = abs(row + 0.5 - y) < cover_y / 2 and abs(column + 0.5 - x) < cover_x / 2
+                    away = (row + 0.5 - y) ** 2 + (column + 0.5 - x) ** 2
+                    if inside and known_HW[row, column] and (best is None or away < best):
+                        best, result[i, j], known[i, j] = away, map_HW[row, column], True
+    return result, known
+
+
+def test_moge_nearest_known_pixel_against_loops():
+    rng = np.random.default_rng(0)
+    map_HW, known_HW = rng.random((12, 18)), rng.random((12, 18)) < 0.3
+    result, known = moge.nearest_known(map_HW, known_HW, 4, 6)
+    slow, slow_known = slow_nearest_known(map_HW, known_HW, 4, 6)
+    assert np.array_equal(known, slow_known)
+    assert np.array_equal(result[known], slow[known])
+    same, same_known = moge.nearest_known(map_HW, known_HW, 12, 18)
+    assert np.array_equal(same_known, known_HW)
+    assert np.array_equal(same[known_HW], map_HW[known_HW])
+
+
+def test_moge_broken_files(tmp_path):
+    write_moge(tmp_path, [[1.0, 0, 0.5], [0, 1.0, 0.5], [0, 0, 1]])
+    (case,) = moge.read(tmp_path / "moge", "moge-nyuv2")
+    case.files[2].write_text("{}")
+    with pytest.raises(ValueError, match="expected a JSON object with 3 x 3 intrinsics"):
+        case.read_truth()
+    save_png16(case.files[1], np.ones((120, 160)))
+    with pytest.raises(ValueError, match="no text fields near and far"):
+        moge.read_depth(case.files[1])
+    case.files[0].unlink()
+    with pytest.raises(ValueError, match=r"nothing found under .*moge"):
+        sets.read_benchmark("moge-nyuv2", tmp_path)

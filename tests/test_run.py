@@ -36,7 +36,7 @@ def contents(count=4, valid=None, reads=None):
             files=(),
         )
 
-    return Contents(replace(BENCHMARKS["kitti"], images=count), [case(i) for i in range(count)])
+    return Contents(BENCHMARKS["kitti"], [case(i) for i in range(count)], expected=count)
 
 
 def off_by_tenths(name="tenths", calls=None):
@@ -114,7 +114,7 @@ def test_a_picture_on_its_side_is_refused(tmp_path):
     whole = contents(1)
     turned = replace(whole.cases[0], read_image=lambda: np.zeros((30, 20, 3), np.uint8))
     with pytest.raises(ValueError, match="one is turned"):
-        evaluate_set(Contents(whole.benchmark, [turned]), [off_by_tenths()], METRIC, tmp_path)
+        evaluate_set(Contents(whole.benchmark, [turned], 1), [off_by_tenths()], METRIC, tmp_path)
 
 
 def test_flip_average_mirrors_there_and_back_but_not_for_finished_maps():

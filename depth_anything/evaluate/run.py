@@ -147,7 +147,7 @@ def _scores(candidate: Candidate, contents: Contents, protocol: Protocol, entrie
         model=candidate.name,
         set_name=contents.benchmark.name,
         protocol=protocol,
-        expected=contents.benchmark.images,
+        expected=contents.expected,
         scores={entry["key"]: entry["scores"] for entry in entries if "scores" in entry},
         groups={entry["key"]: entry["group"] for entry in entries},
         skipped={entry["key"]: entry["skipped"] for entry in entries if "skipped" in entry},

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from depth_anything.data.benchmarks import (
@@ -11,6 +12,7 @@ from depth_anything.data.benchmarks import (
     hypersim,
     ibims,
     kitti,
+    moge,
     nyuv2,
     sintel,
     sunrgbd,
@@ -27,13 +29,14 @@ class Benchmark:
     title: str
     folder: str
     """Below ROOT."""
-    images: int
-    """How many the published numbers are a mean of."""
+    images: int | None
+    """How many the published numbers are a mean of; None: those of the set's own list."""
     read: Callable[[Path], list[Case]]
     obtain: str
     """Where it comes from."""
 
 
+_BUNDLE = "huggingface.co/datasets/Ruicheng/monocular-geometry-evaluation"
 BENCHMARKS: dict[str, Benchmark] = {
     benchmark.name: benchmark
     for benchmark in (
@@ -49,6 +52,10 @@ BENCHMARKS: dict[str, Benchmark] = {
         Benchmark("ibims", "iBims-1", "ibims", 100, ibims.read, "mediatum.ub.tum.de/1455541: ibims1_core_raw"),
         Benchmark("hypersim", "HyperSim", "hypersim", 7690, hypersim.read, "github.com/apple/ml-hypersim"),
         Benchmark("vkitti2", "Virtual KITTI 2", "vkitti2", 21260, vkitti2.read, "europe.naverlabs.com: vkitti 2.0.3"),
+        *(
+            Benchmark(name, f"{one.folder} (MoGe)", "moge", None, partial(moge.read, name=name), _BUNDLE)
+            for name, one in moge.SETS.items()
+        ),
     )
 }
 """Every test set of measured depth by name. DA-2K has points instead of depth: see `da2k`."""
@@ -60,23 +67,20 @@ class Contents:
 
     benchmark: Benchmark
     cases: list[Case]
-
-    @property
-    def complete(self) -> bool:
-        """Whether these are all of its images."""
-        return len(self.cases) == self.benchmark.images
+    expected: int
+    """How many images the set has."""
 
 
-def read_benchmark(name: str, root: Path, partial: bool = False) -> Contents:
+def read_benchmark(name: str, root: Path, incomplete: bool = False) -> Contents:
     """The images of a test set below ROOT.
 
     Args:
         name: a key of BENCHMARKS.
         root: the folder with one folder per set.
-        partial: take what is there. The result is then no published number and must say so.
+        incomplete: take what is there. The result is then no published number and must say so.
 
     Raises:
-        ValueError: an unknown set, nothing there, or, unless `partial`, fewer or more images than the set has: how
+        ValueError: an unknown set, nothing there, or, unless `incomplete`, fewer or more images than the set has: how
             many were found, where, and the first missing file.
     """
     if name not in BENCHMARKS:
@@ -89,10 +93,11 @@ def read_benchmark(name: str, root: Path, partial: bool = False) -> Contents:
     present = [case for case in cases if all(file.is_file() for file in case.files)]
     if not present:
         raise ValueError(f"{benchmark.title}: nothing found under {folder} ({layout})")
-    if len(present) != benchmark.images and not partial:
+    expected = benchmark.images or len(cases)
+    if len(present) != expected and not incomplete:
         first = f"; the first missing file is {missing}" if missing else ""
         raise ValueError(
-            f"{benchmark.title}: {len(present)} of {benchmark.images} images found under {folder}{first} ({layout}). "
+            f"{benchmark.title}: {len(present)} of {expected} images found under {folder}{first} ({layout}). "
             f"A mean over other images is another number; --partial takes what is there and says so"
         )
-    return Contents(benchmark, present)
+    return Contents(benchmark, present, expected)
