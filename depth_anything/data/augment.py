@@ -1,0 +1,141 @@
+"""What is done to a picture's colours before a student, or a small teacher, sees it.
+
+Batched torch, a draw of its own for each picture. Pictures are RGB in 0..1, image_B3HW. Every random number comes from
+the generator that is passed in. Geometry is not touched, so labels stay as they are.
+"""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Generator, Tensor
+
+LUMA = (0.299, 0.587, 0.114)
+YIQ = ((0.299, 0.587, 0.114), (0.596, -0.274, -0.322), (0.211, -0.523, 0.312))
+
+
+def uniform(count: int, low: float, high: float, generator: Generator) -> Tensor:
+    """(B, 1, 1, 1) numbers in low..high."""
+    return torch.rand(count, 1, 1, 1, generator=generator) * (high - low) + low
+
+
+def sometimes(changed_B3HW: Tensor, image_B3HW: Tensor, chance: float, generator: Generator) -> Tensor:
+    """Each picture changed with probability `chance`."""
+    return torch.where(uniform(len(image_B3HW), 0, 1, generator) < chance, changed_B3HW, image_B3HW)
+
+
+def unimatch_perturbation(image_B3HW: Tensor, generator: Generator) -> Tensor:
+    """V1's strong colour perturbation: colour jitter and Gaussian blur, with the strengths of UniMatch.
+
+    V1 does not print strengths; its author points to UniMatch, whose are: brightness, contrast, saturation 0.5, hue
+    0.25 with probability 0.8; grayscale 0.2; blur with a radius of 0.1 to 2 pixels, 0.5. Hue turns the chroma plane of
+    YIQ.
+    """
+    jittered = colour_jitter(image_B3HW, 0.5, 0.5, 0.5, 0.25, generator)
+    image_B3HW = sometimes(jittered, image_B3HW, 0.8, generator)
+    image_B3HW = sometimes(grayscale(image_B3HW), image_B3HW, 0.2, generator)
+    return sometimes(blur(image_B3HW, 0.1, 2.0, generator), image_B3HW, 0.5, generator)
+
+
+def camera_perturbation(image_B3HW: Tensor, generator: Generator) -> Tensor:
+    """Ours, for rendered pictures: what cameras, light and files do, stronger than UniMatch.
+
+    White balance, exposure, contrast, saturation, a little hue; gray; blur; sensor noise; JPEG blocks.
+    """
+    count = len(image_B3HW)
+    gains = torch.exp(0.25 * torch.randn(count, 3, 1, 1, generator=generator))
+    image_B3HW = sometimes((image_B3HW * gains).clamp(0, 1), image_B3HW, 0.7, generator)
+    image_B3HW = (image_B3HW + 1e-3) ** torch.exp(uniform(count, -0.6, 0.6, generator))
+    jittered = colour_jitter(image_B3HW, 0.4, 0.5, 0.7, 0.08, generator)
+    image_B3HW = sometimes(jittered, image_B3HW, 0.8, generator)
+    image_B3HW = sometimes(grayscale(image_B3HW), image_B3HW, 0.15, generator)
+    image_B3HW = sometimes(blur(image_B3HW, 0.3, 1.5, generator), image_B3HW, 0.3, generator)
+    image_B3HW = sometimes(sensor_noise(image_B3HW, 0.08, generator), image_B3HW, 0.5, generator)
+    return sometimes(jpeg_blocks(image_B3HW, 0.02, 0.25, generator), image_B3HW, 0.3, generator)
+
+
+PERTURBATIONS = {"none": None, "unimatch": unimatch_perturbation, "camera": camera_perturbation}
+
+
+def grayscale(image_B3HW: Tensor) -> Tensor:
+    """Luma in all three channels."""
+    luma = image_B3HW.new_tensor(LUMA).view(1, 3, 1, 1)
+    return (image_B3HW * luma).sum(1, keepdim=True).expand_as(image_B3HW)
+
+
+def colour_jitter(
+    image_B3HW: Tensor, brightness: float, contrast: float, saturation: float, hue: float, generator: Generator
+) -> Tensor:
+    """Brightness, contrast, saturation by factors in 1 - x .. 1 + x, hue by -x .. x turns; clipped to 0..1."""
+    count = len(image_B3HW)
+    image_B3HW = (image_B3HW * uniform(count, 1 - brightness, 1 + brightness, generator)).clamp(0, 1)
+    mean_B = grayscale(image_B3HW).mean((1, 2, 3), keepdim=True)
+    image_B3HW = mean_B + (image_B3HW - mean_B) * uniform(count, 1 - contrast, 1 + contrast, generator)
+    factor_B = uniform(count, 1 - saturation, 1 + saturation, generator).view(count)
+    turn_B = uniform(count, -hue, hue, generator).view(count) * (2 * math.pi)
+    return torch.einsum("bij,bjhw->bihw", chroma_matrix(factor_B, turn_B), image_B3HW).clamp(0, 1)
+
+
+def chroma_matrix(factor_B: Tensor, turn_B: Tensor) -> Tensor:
+    """RGB to RGB (B, 3, 3): the two chroma axes of YIQ stretched by `factor_B` and turned by `turn_B` radians."""
+    yiq = torch.tensor(YIQ, dtype=factor_B.dtype)
+    turned = torch.zeros(len(factor_B), 3, 3, dtype=factor_B.dtype)
+    turned[:, 0, 0] = 1
+    turned[:, 1, 1] = turned[:, 2, 2] = factor_B * turn_B.cos()
+    turned[:, 2, 1] = factor_B * turn_B.sin()
+    turned[:, 1, 2] = -turned[:, 2, 1]
+    return torch.linalg.inv(yiq) @ turned @ yiq
+
+
+def blur(image_B3HW: Tensor, low: float, high: float, generator: Generator) -> Tensor:
+    """Gaussian blur with a standard deviation of low..high pixels, mirrored at the borders."""
+    count, channels, height, width = image_B3HW.shape
+    reach = math.ceil(2.5 * high)
+    offsets = torch.arange(-reach, reach + 1, dtype=image_B3HW.dtype)
+    kernel_BK = torch.exp(-((offsets / uniform(count, low, high, generator).view(count, 1)) ** 2) / 2)
+    kernel = (kernel_BK / kernel_BK.sum(1, keepdim=True)).repeat_interleave(channels, 0)
+    flat = F.pad(image_B3HW.reshape(1, count * channels, height, width), (reach,) * 4, mode="reflect")
+    flat = F.conv2d(flat, kernel[:, None, :, None], groups=count * channels)
+    flat = F.conv2d(flat, kernel[:, None, None, :], groups=count * channels)
+    return flat.reshape(image_B3HW.shape)
+
+
+def sensor_noise(image_B3HW: Tensor, strongest: float, generator: Generator) -> Tensor:
+    """Gaussian noise: a constant part and one that grows with the root of brightness, up to `strongest` in all."""
+    strength = uniform(len(image_B3HW), 0, strongest, generator)
+    share = uniform(len(image_B3HW), 0, 1, generator)
+    noise = torch.randn(image_B3HW.shape, generator=generator)
+    return (image_B3HW + noise * strength * (1 - share + share * image_B3HW.clamp(min=0).sqrt())).clamp(0, 1)
+
+
+def jpeg_blocks(image_B3HW: Tensor, low: float, high: float, generator: Generator) -> Tensor:
+    """What JPEG does to 8 x 8 blocks: cosine transform, quantised more coarsely towards high frequencies, and back.
+
+    The step is low..high at the highest frequencies. All channels alike: no chroma subsampling.
+    """
+    count, _, height, width = image_B3HW.shape
+    padded = F.pad(image_B3HW, (0, -width % 8, 0, -height % 8), mode="replicate")
+    blocks = padded.unflatten(3, (-1, 8)).unflatten(2, (-1, 8))
+    k = torch.arange(8, dtype=image_B3HW.dtype)
+    dct = torch.cos(math.pi / 8 * (k[None] + 0.5) * k[:, None]) / 2
+    dct[0] /= math.sqrt(2)
+    step = (1 + k[:, None] + k[None]) / 15 * uniform(count, low, high, generator).view(count, 1, 1, 1)
+    step = step.view(count, 1, 1, 8, 1, 8)
+    coefficients = torch.einsum("ui,bcyixj,vj->bcyuxv", dct, blocks, dct)
+    blocks = torch.einsum("ui,bcyuxv,vj->bcyixj", dct, (coefficients / step).round() * step, dct)
+    return blocks.flatten(4, 5).flatten(2, 3)[:, :, :height, :width].clamp(0, 1)
+
+
+def cutmix_box(side: tuple[int, int], generator: Generator) -> Tensor:
+    """UniMatch's box as a bool mask (H, W): 2 to 40 % of the area, height / width of 0.3 to 1 / 0.3, wholly inside."""
+    height, width = side
+    mask_HW = torch.zeros(height, width, dtype=torch.bool)
+    while True:
+        area, ratio, y, x = torch.rand(4, generator=generator).tolist()
+        area = (0.02 + 0.38 * area) * height * width
+        ratio = 0.3 + (1 / 0.3 - 0.3) * ratio
+        box_width, box_height = int(math.sqrt(area / ratio)), int(math.sqrt(area * ratio))
+        top, left = int(y * height), int(x * width)
+        if top + box_height <= height and left + box_width <= width:
+            mask_HW[top : top + box_height, left : left + box_width] = True
+            return mask_HW

@@ -1,0 +1,1 @@
+"""One module per labelled data set; each yields `data.sample.Sample`."""

@@ -1,0 +1,132 @@
+"""One labelled picture, the contract of every reader, and what geometry does to it. numpy and Pillow, no torch."""
+
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+from PIL import Image
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sample:
+    """A picture with its truth.
+
+    Where `scale` is "metric", disparity is 1 / metres, so metres are one division away; "relative" has an unknown
+    factor, "affine" an unknown factor and shift. Sky is valid, with disparity 0.
+    """
+
+    image_HW3: np.ndarray
+    """uint8 RGB."""
+    disparity_HW: np.ndarray
+    """float32, larger is nearer, 0 in the sky and where not valid."""
+    valid_HW: np.ndarray
+    """bool: the disparity may be used."""
+    sky_HW: np.ndarray
+    """bool."""
+    classes_HW: np.ndarray | None = None
+    """int16 class indices."""
+    K_33: np.ndarray | None = None
+    """Pinhole intrinsics in pixels."""
+    scale: Literal["metric", "relative", "affine"]
+    key: str = ""
+
+    def __post_init__(self):
+        size = self.image_HW3.shape[:2]
+        for name in ("disparity_HW", "valid_HW", "sky_HW", "classes_HW"):
+            part = getattr(self, name)
+            assert part is None or part.shape == size, f"{name} is {part.shape}, the image {size}"
+
+
+@dataclass(frozen=True)
+class Crop:
+    """A window of a picture in its pixels, fractions allowed; the size it is brought to; whether it is mirrored."""
+
+    top: float
+    left: float
+    height: float
+    width: float
+    size: tuple[int, int]
+    """(H, W) after resizing."""
+    flip: bool = False
+
+
+def to_disparity(depth_HW: np.ndarray, valid_HW: np.ndarray, sky_HW: np.ndarray) -> np.ndarray:
+    """1 / depth at valid pixels, 0 in the sky and elsewhere (V1 section 3.1: d = 1 / t, no constant added)."""
+    usable = valid_HW & ~sky_HW
+    return np.divide(1, depth_HW, out=np.zeros(depth_HW.shape, np.float32), where=usable).astype(np.float32)
+
+
+def min_max(disparity_HW: np.ndarray, valid_HW: np.ndarray) -> np.ndarray:
+    """Disparity in 0..1 over the valid pixels of this map (V1 section 3.1); 0 elsewhere and for a constant map."""
+    values = disparity_HW[valid_HW]
+    if values.size == 0 or values.max() == values.min():
+        return np.zeros_like(disparity_HW)
+    scaled = (disparity_HW - values.min()) / (values.max() - values.min())
+    return np.where(valid_HW, scaled, 0).astype(disparity_HW.dtype)
+
+
+def random_crop(
+    height: int,
+    width: int,
+    size: tuple[int, int],
+    scale: tuple[float, float],
+    aspect_jitter: float,
+    flip: float,
+    rng: np.random.Generator,
+) -> Crop:
+    """A window for a picture of height x width pixels.
+
+    With scale (1, 1), no jitter and a square `size` this is the papers' crop: shorter side to the network's size, then
+    a random square window (V1 supplement).
+
+    Args:
+        scale: range of the window's sides, as a share of the largest window of that shape.
+        aspect_jitter: the window is up to this factor wider or higher than `size`, log-uniform; 1 for none.
+        flip: probability of mirroring.
+    """
+    aspect = size[1] / size[0] * np.exp(rng.uniform(-1, 1) * np.log(aspect_jitter))
+    share = rng.uniform(*scale)
+    crop_height = min(height, width / aspect) * share
+    crop_width = crop_height * aspect
+    top, left = rng.uniform(0, height - crop_height), rng.uniform(0, width - crop_width)
+    return Crop(top, left, crop_height, crop_width, size, flip=bool(rng.uniform() < flip))
+
+
+def cut(sample: Sample, crop: Crop) -> Sample:
+    """The window, resized and mirrored: the image bicubic with antialias, every label by its nearest pixel."""
+    height, width = crop.size
+    box = (crop.left, crop.top, crop.left + crop.width, crop.top + crop.height)
+    image_HW3 = np.asarray(Image.fromarray(sample.image_HW3).resize((width, height), Image.Resampling.BICUBIC, box))
+    rows = nearest(crop.top, crop.height, height, sample.image_HW3.shape[0])
+    columns = nearest(crop.left, crop.width, width, sample.image_HW3.shape[1])
+    if crop.flip:
+        image_HW3, columns = image_HW3[:, ::-1], columns[::-1]
+
+    def pick(label_HW: np.ndarray) -> np.ndarray:
+        return label_HW[rows[:, None], columns]
+
+    return replace(
+        sample,
+        image_HW3=image_HW3,
+        disparity_HW=pick(sample.disparity_HW),
+        valid_HW=pick(sample.valid_HW),
+        sky_HW=pick(sample.sky_HW),
+        classes_HW=None if sample.classes_HW is None else pick(sample.classes_HW),
+        K_33=None if sample.K_33 is None else cut_intrinsics(sample.K_33, crop),
+    )
+
+
+def nearest(start: float, length: float, size: int, limit: int) -> np.ndarray:
+    """Source index of each of `size` pixels that cover `length` pixels from `start`: the pixel under their centre."""
+    centres = start + (np.arange(size) + 0.5) * (length / size)
+    return np.clip(centres.astype(np.int64), 0, limit - 1)
+
+
+def cut_intrinsics(K_33: np.ndarray, crop: Crop) -> np.ndarray:
+    """Intrinsics after the crop, pixel (0, 0) centred at (0.5, 0.5). Mirroring moves the principal point."""
+    height, width = crop.size
+    across, down = width / crop.width, height / crop.height
+    K = np.diag([across, down, 1.0]) @ np.array([[1, 0, -crop.left], [0, 1, -crop.top], [0, 0, 1]]) @ K_33
+    if crop.flip:
+        K[0, 2] = width - K[0, 2]
+    return K

@@ -1,0 +1,247 @@
+"""Every loss of both papers as one function that names its equation.
+
+Shapes: B images, H W pixels, N tokens, C channels. Maps are affine-invariant disparity (larger is nearer), `valid_BHW`
+is bool. Everything is computed in float32 (float64 stays float64), also inside autocast. An image that says nothing (no
+valid pixel, constant truth) adds nothing; a batch of such images gives zero with a live graph. Means are taken within
+an image first, then over the images that count, so that sparse truth weighs as much as dense truth. The papers do not
+say which of the two published reductions they used.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+SMALLEST_SPREAD = 1e-6
+"""A map whose mean absolute deviation is below this is a constant."""
+GRADIENT_SCALES = 4
+"""Strides 1, 2, 4, 8 in gradient matching (MiDaS; V2 takes it over)."""
+FEATURE_MARGIN = 0.85
+"""Tolerance margin alpha of V1 Eq. 9."""
+
+
+def masked(map_BHW: Tensor, valid_BHW: Tensor) -> Tensor:
+    """At least float32, with 0 at invalid pixels: what stands there (NaN, too) reaches neither values nor gradients."""
+    map_BHW = map_BHW if map_BHW.dtype == torch.float64 else map_BHW.float()
+    return map_BHW.masked_fill(~valid_BHW, 0)
+
+
+def mean_over_valid(values_BHW: Tensor, valid_BHW: Tensor) -> Tensor:
+    """Mean over each image's valid pixels, (B,); 0 where there are none."""
+    count_B = valid_BHW.flatten(1).sum(1)
+    return masked(values_BHW, valid_BHW).flatten(1).sum(1) / count_B.clamp(min=1)
+
+
+def mean_over_images(values_B: Tensor, counts_B: Tensor) -> Tensor:
+    """Mean over the images where `counts_B` is true; zero where there is none."""
+    return values_B.masked_fill(~counts_B, 0).sum() / counts_B.sum().clamp(min=1)
+
+
+def masked_median(map_BHW: Tensor, valid_BHW: Tensor) -> Tensor:
+    """Median over each image's valid pixels, (B,); of two middle values the lower; 0 where there is no valid pixel.
+
+    The code that MiDaS published takes the median over mask * map, zeros of invalid pixels included. This does not.
+    """
+    return map_BHW.masked_fill(~valid_BHW, torch.nan).flatten(1).nanmedian(1).values.nan_to_num(0)
+
+
+def shift_and_scale(map_BHW: Tensor, valid_BHW: Tensor) -> tuple[Tensor, Tensor]:
+    """V1 Eq. 2: median t and mean absolute deviation s of each image, both (B,). Gradients flow through both."""
+    shift_B = masked_median(map_BHW, valid_BHW)
+    return shift_B, mean_over_valid((map_BHW - shift_B[:, None, None]).abs(), valid_BHW)
+
+
+def normalised(map_BHW: Tensor, valid_BHW: Tensor) -> Tensor:
+    """V1 Eq. 3: (map - t) / s."""
+    shift_B, scale_B = shift_and_scale(map_BHW, valid_BHW)
+    return (map_BHW - shift_B[:, None, None]) / scale_B.clamp(min=SMALLEST_SPREAD)[:, None, None]
+
+
+def has_spread(target_BHW: Tensor, valid_BHW: Tensor) -> Tensor:
+    """Images (B,) whose truth is not constant over its valid pixels, and so can teach an affine-invariant map."""
+    return shift_and_scale(masked(target_BHW, valid_BHW), valid_BHW)[1] > SMALLEST_SPREAD
+
+
+def affine_invariant_residual(prediction_BHW: Tensor, target_BHW: Tensor, valid_BHW: Tensor) -> Tensor:
+    """Normalised prediction minus normalised truth, (B, H, W): both with their own t and s over the same pixels."""
+    prediction_BHW, target_BHW = masked(prediction_BHW, valid_BHW), masked(target_BHW, valid_BHW)
+    return masked(normalised(prediction_BHW, valid_BHW) - normalised(target_BHW, valid_BHW), valid_BHW)
+
+
+def affine_invariant_loss(prediction_BHW: Tensor, target_BHW: Tensor, valid_BHW: Tensor) -> Tensor:
+    """V1 Eq. 1, L_l: mean absolute residual of the normalised maps. MiDaS calls it ssi-mae, without trimming."""
+    return affine_invariant_pair(prediction_BHW, target_BHW, valid_BHW)[0]
+
+
+def gradient_matching(residual_BHW: Tensor, valid_BHW: Tensor) -> Tensor:
+    """L_gm of MiDaS for each image, (B,): absolute differences of neighbouring residuals, at four strides, summed.
+
+    A difference counts where both neighbours are valid; each stride is divided by its own number of valid pixels.
+
+    Args:
+        residual_BHW: aligned or normalised prediction minus truth, never of raw predictions.
+    """
+    total_B = residual_BHW.new_zeros(len(residual_BHW))
+    for power in range(GRADIENT_SCALES):
+        stride = 2**power
+        r, m = residual_BHW[:, ::stride, ::stride], valid_BHW[:, ::stride, ::stride]
+        across = masked((r[:, :, 1:] - r[:, :, :-1]).abs(), m[:, :, 1:] & m[:, :, :-1])
+        down = masked((r[:, 1:] - r[:, :-1]).abs(), m[:, 1:] & m[:, :-1])
+        pixels_B = m.flatten(1).sum(1).clamp(min=1)
+        total_B = total_B + (across.flatten(1).sum(1) + down.flatten(1).sum(1)) / pixels_B
+    return total_B
+
+
+def gradient_matching_loss(prediction_BHW: Tensor, target_BHW: Tensor, valid_BHW: Tensor) -> Tensor:
+    """V2's L_gm: gradient matching on the median-normalised maps. V2 weighs it 2 against L_ssi's 1."""
+    return affine_invariant_pair(prediction_BHW, target_BHW, valid_BHW)[1]
+
+
+def affine_invariant_pair(prediction_BHW: Tensor, target_BHW: Tensor, valid_BHW: Tensor) -> tuple[Tensor, Tensor]:
+    """L_ssi (V1 Eq. 1) and L_gm from one residual: V2's teacher minimises the first plus twice the second."""
+    residual_BHW = affine_invariant_residual(prediction_BHW, target_BHW, valid_BHW)
+    return pixel_and_gradient(residual_BHW, valid_BHW, has_spread(target_BHW, valid_BHW))
+
+
+def pixel_and_gradient(residual_BHW: Tensor, valid_BHW: Tensor, counts_B: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean absolute residual, and gradient matching of the same residual, over the images that count."""
+    return (
+        mean_over_images(mean_over_valid(residual_BHW.abs(), valid_BHW), counts_B),
+        mean_over_images(gradient_matching(residual_BHW, valid_BHW), counts_B),
+    )
+
+
+def least_squares(prediction_BHW: Tensor, target_BHW: Tensor, valid_BHW: Tensor) -> tuple[Tensor, Tensor]:
+    """Scale and shift (B,) that bring each prediction onto its truth in squares: MiDaS' closed form, centred.
+
+    Zeros where the prediction is constant, as in MiDaS' code.
+    """
+    p, g = masked(prediction_BHW, valid_BHW), masked(target_BHW, valid_BHW)
+    p_mean_B, g_mean_B = mean_over_valid(p, valid_BHW), mean_over_valid(g, valid_BHW)
+    p_0, g_0 = p - p_mean_B[:, None, None], g - g_mean_B[:, None, None]
+    variance_B, covariance_B = mean_over_valid(p_0 * p_0, valid_BHW), mean_over_valid(p_0 * g_0, valid_BHW)
+    solvable_B = variance_B > SMALLEST_SPREAD**2
+    scale_B = torch.where(solvable_B, covariance_B / variance_B.masked_fill(~solvable_B, 1), 0)
+    return scale_B, torch.where(solvable_B, g_mean_B - scale_B * p_mean_B, 0)
+
+
+def ssi_mse_loss(prediction_BHW: Tensor, target_BHW: Tensor, valid_BHW: Tensor) -> Tensor:
+    """MiDaS' ssi-mse: half the mean squared residual after least squares. An option for V2's L_ssi."""
+    scale_B, shift_B = least_squares(prediction_BHW, target_BHW, valid_BHW)
+    p, g = masked(prediction_BHW, valid_BHW), masked(target_BHW, valid_BHW)
+    residual_BHW = scale_B[:, None, None] * p + shift_B[:, None, None] - g
+    return mean_over_images(mean_over_valid(residual_BHW**2, valid_BHW) / 2, has_spread(target_BHW, valid_BHW))
+
+
+def largest_residuals(residual_BHW: Tensor, valid_BHW: Tensor, share: float) -> Tensor:
+    """Bool (B, H, W): each image's `share` of valid pixels with the largest absolute residual (floor of the count)."""
+    size = residual_BHW.detach().abs().masked_fill(~valid_BHW, -1).flatten(1)
+    drop_B1 = (valid_BHW.flatten(1).sum(1, keepdim=True) * share).long()
+    rank = size.argsort(dim=1, descending=True, stable=True).argsort(dim=1)
+    return (rank < drop_B1).view_as(valid_BHW)
+
+
+def trimmed_affine_invariant_loss(
+    prediction_BHW: Tensor, target_BHW: Tensor, valid_BHW: Tensor, trim: float = 0.2
+) -> Tensor:
+    """MiDaS' ssi-trim: the smallest 80 % of each image's absolute residuals, summed, over twice its valid pixels.
+
+    MiDaS' published code slices the wrong value and so trims nothing. This trims, per image.
+    """
+    residual_BHW = affine_invariant_residual(prediction_BHW, target_BHW, valid_BHW)
+    kept_BHW = valid_BHW & ~largest_residuals(residual_BHW, valid_BHW, trim)
+    return mean_over_images(
+        mean_over_valid(masked(residual_BHW.abs(), kept_BHW), valid_BHW) / 2, has_spread(target_BHW, valid_BHW)
+    )
+
+
+def without_noisiest(prediction_BHW: Tensor, target_BHW: Tensor, valid_BHW: Tensor, share: float = 0.1) -> Tensor:
+    """V2 section 5: the mask without each pseudo-labelled image's top 10 % of loss, taken for noisy labels.
+
+    The threshold carries no gradient. Use the mask for L_ssi and for L_gm alike (the paper speaks of the first only).
+    """
+    residual_BHW = affine_invariant_residual(prediction_BHW, target_BHW, valid_BHW)
+    return valid_BHW & ~largest_residuals(residual_BHW, valid_BHW, share)
+
+
+def cutmix_loss(
+    prediction_BHW: Tensor,
+    target_a_BHW: Tensor,
+    target_b_BHW: Tensor,
+    box_BHW: Tensor,
+    valid_a_BHW: Tensor,
+    valid_b_BHW: Tensor,
+) -> Tensor:
+    """V1 Eq. 5-8, L_u: inside the box the pixels of image a, outside those of b; each region is normalised over its own
+    pixels and weighted by its share of the picture.
+
+    Args:
+        prediction_BHW: of the mixed picture a * box + b * (1 - box).
+        target_a_BHW, target_b_BHW: the teacher's maps of the clean, unmixed pictures.
+        box_BHW: bool. All false means no CutMix: then this is the plain loss with b.
+    """
+    total_B = torch.zeros(len(box_BHW), device=box_BHW.device)
+    counts_B = total_B > 0
+    regions = ((target_a_BHW, box_BHW, valid_a_BHW), (target_b_BHW, ~box_BHW, valid_b_BHW))
+    for target_BHW, region_BHW, valid_BHW in regions:
+        share_B = region_BHW.flatten(1).float().mean(1)
+        inside_BHW = region_BHW & valid_BHW
+        spread_B = has_spread(target_BHW, inside_BHW)
+        residual_BHW = affine_invariant_residual(prediction_BHW, target_BHW, inside_BHW)
+        total_B = total_B + share_B * mean_over_valid(residual_BHW.abs(), inside_BHW).masked_fill(~spread_B, 0)
+        counts_B = counts_B | spread_B
+    return mean_over_images(total_B, counts_B)
+
+
+def feature_alignment_loss(
+    student_BNC: Tensor, frozen_BNC: Tensor, margin: float = FEATURE_MARGIN
+) -> tuple[Tensor, Tensor]:
+    """V1 Eq. 9, L_feat: one minus the mean cosine of patch tokens with a frozen encoder's.
+
+    Tokens whose cosine is above the margin are excluded, and carry no gradient.
+
+    Returns:
+        The loss (0 where no token remains, with a live graph) and the share of tokens that remained.
+    """
+    cosine_BN = F.cosine_similarity(student_BNC.float(), frozen_BNC.float(), dim=-1)
+    kept_BN = cosine_BN.detach() <= margin
+    loss = (1 - cosine_BN).masked_fill(~kept_BN, 0).sum() / kept_BN.sum().clamp(min=1)
+    return loss, kept_BN.float().mean()
+
+
+def range_normalised_residual(prediction_BHW: Tensor, target_BHW: Tensor, valid_BHW: Tensor) -> Tensor:
+    """Ours, in no paper: prediction as it is, minus truth brought to 0..1 between its 2nd and 98th percentiles.
+
+    Unlike V1 Eq. 1 the prediction is not normalised, so an untrained network cannot hide behind its own tiny spread:
+    from random weights it learned about three times faster. Truth is capped at 2, for the few nearest pixels.
+    """
+    p, g = masked(prediction_BHW, valid_BHW), masked(target_BHW, valid_BHW)
+    count_B1 = valid_BHW.flatten(1).sum(1, keepdim=True)
+    ordered = g.masked_fill(~valid_BHW, torch.inf).flatten(1).sort(1).values
+    low_B1, high_B1 = (ordered.gather(1, ((count_B1 - 1).clamp(min=0) * part).long()) for part in (0.02, 0.98))
+    span_B1 = (high_B1 - low_B1).clamp(min=SMALLEST_SPREAD)
+    target = ((g - low_B1[:, :, None]) / span_B1[:, :, None]).clamp(max=2)
+    return masked(p - target, valid_BHW)
+
+
+def range_normalised_loss(prediction_BHW: Tensor, target_BHW: Tensor, valid_BHW: Tensor) -> tuple[Tensor, Tensor]:
+    """Ours: mean absolute range-normalised residual, and gradient matching on the same residual."""
+    residual_BHW = range_normalised_residual(prediction_BHW, target_BHW, valid_BHW)
+    return pixel_and_gradient(residual_BHW, valid_BHW, has_spread(target_BHW, valid_BHW))
+
+
+def silog_loss(prediction_BHW: Tensor, depth_BHW: Tensor, valid_BHW: Tensor, variance_weight: float = 0.5) -> Tensor:
+    """V2's SiLog for metres: sqrt(mean g^2 - 0.5 mean(g)^2), g = log depth - log prediction, over all valid pixels."""
+    g = log_ratio(prediction_BHW, depth_BHW, valid_BHW, 0.0)
+    return torch.sqrt(((g**2).mean() - variance_weight * g.mean() ** 2).clamp(min=1e-12)) if len(g) else g.sum()
+
+
+def zoedepth_silog_loss(prediction_BHW: Tensor, depth_BHW: Tensor, valid_BHW: Tensor) -> Tensor:
+    """ZoeDepth's SILog for metres (V1 metric): 10 sqrt(var g + 0.15 mean(g)^2), unbiased variance."""
+    g = log_ratio(prediction_BHW, depth_BHW, valid_BHW, 1e-7)
+    return 10 * torch.sqrt((g.var() + 0.15 * g.mean() ** 2).clamp(min=1e-12)) if len(g) > 1 else g.sum() * 0
+
+
+def log_ratio(prediction_BHW: Tensor, depth_BHW: Tensor, valid_BHW: Tensor, epsilon: float) -> Tensor:
+    """log(depth) - log(prediction) at the valid pixels, flat, in float32: a sigmoid underflows in half precision."""
+    p, d = (x[valid_BHW] if x.dtype == torch.float64 else x[valid_BHW].float() for x in (prediction_BHW, depth_BHW))
+    return torch.log(d + epsilon) - torch.log(p + epsilon)

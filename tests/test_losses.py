@@ -1,0 +1,299 @@
+"""Losses against worked numbers, plain float64 loops, finite differences and their invariances."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from depth_anything import losses
+
+LABELLED = {
+    "affine_invariant": losses.affine_invariant_loss,
+    "gradient_matching": losses.gradient_matching_loss,
+    "ssi_mse": losses.ssi_mse_loss,
+    "trimmed": losses.trimmed_affine_invariant_loss,
+    "range": lambda *maps: sum(losses.range_normalised_loss(*maps)),
+}
+
+
+def row(*values: float) -> torch.Tensor:
+    """One image of one row, float64."""
+    return torch.tensor(values, dtype=torch.float64)[None, None]
+
+
+def everywhere(map_BHW: torch.Tensor) -> torch.Tensor:
+    return torch.ones_like(map_BHW, dtype=torch.bool)
+
+
+def example(seed: int, size: tuple[int, int, int] = (3, 9, 11), invalid: float = 0.3):
+    """Random prediction, truth and mask, float64."""
+    generator = torch.Generator().manual_seed(seed)
+    prediction, truth = (torch.rand(size, generator=generator, dtype=torch.float64) for _ in range(2))
+    return prediction, truth, torch.rand(size, generator=generator) >= invalid
+
+
+# -- plain loops in float64, written from the equations --
+
+
+def loop_normalise(values: list[float]) -> list[float]:
+    middle = sorted(values)[(len(values) - 1) // 2]
+    spread = sum(abs(value - middle) for value in values) / len(values)
+    return [(value - middle) / spread for value in values]
+
+
+def loop_residual(prediction: np.ndarray, truth: np.ndarray, valid: np.ndarray) -> np.ndarray:
+    places = [(y, x) for y in range(valid.shape[0]) for x in range(valid.shape[1]) if valid[y, x]]
+    p = loop_normalise([float(prediction[place]) for place in places])
+    g = loop_normalise([float(truth[place]) for place in places])
+    residual = np.zeros(valid.shape)
+    for place, a, b in zip(places, p, g, strict=True):
+        residual[place] = a - b
+    return residual
+
+
+def loop_gradient(residual: np.ndarray, valid: np.ndarray) -> float:
+    total = 0.0
+    for stride in (1, 2, 4, 8):
+        rows, columns = range(0, valid.shape[0], stride), range(0, valid.shape[1], stride)
+        level, pixels = 0.0, 0
+        for y in rows:
+            for x in columns:
+                pixels += bool(valid[y, x])
+                for y2, x2 in ((y + stride, x), (y, x + stride)):
+                    if y2 in rows and x2 in columns and valid[y, x] and valid[y2, x2]:
+                        level += abs(residual[y2, x2] - residual[y, x])
+        total += level / max(pixels, 1)
+    return total
+
+
+def loop_losses(prediction: np.ndarray, truth: np.ndarray, valid: np.ndarray) -> dict[str, float]:
+    """The losses of one image."""
+    residual = loop_residual(prediction, truth, valid)
+    kept = sorted(abs(residual[valid]))
+    p, g = prediction[valid], truth[valid]
+    solution = np.linalg.lstsq(np.stack([p, np.ones_like(p)], 1), g, rcond=None)[0]
+    ordered = sorted(g)
+    low, high = (ordered[int((len(g) - 1) * part)] for part in (0.02, 0.98))
+    free = np.where(valid, prediction - np.minimum((truth - low) / (high - low), 2), 0)
+    return {
+        "affine_invariant": sum(kept) / len(kept),
+        "gradient_matching": loop_gradient(residual, valid),
+        "ssi_mse": float(np.mean((solution[0] * p + solution[1] - g) ** 2) / 2),
+        "trimmed": sum(kept[: len(kept) - int(len(kept) * 0.2)]) / (2 * len(kept)),
+        "range": float(np.mean(abs(free[valid]))) + loop_gradient(free, valid),
+    }
+
+
+@pytest.mark.parametrize("name", LABELLED)
+@pytest.mark.parametrize("seed", range(3))
+def test_equals_the_plain_loop(name, seed):
+    prediction, truth, valid = example(seed)
+    expected = [
+        loop_losses(p.numpy(), g.numpy(), m.numpy())[name] for p, g, m in zip(prediction, truth, valid, strict=True)
+    ]
+    assert LABELLED[name](prediction, truth, valid).item() == pytest.approx(np.mean(expected), rel=1e-10)
+
+
+# -- worked numbers --
+
+
+def test_median_and_deviation_of_the_worked_example():
+    x, g = row(1, 2, 3, 4, 10), row(0.1, 0.2, 0.4, 0.5, 1)
+    shift, scale = losses.shift_and_scale(x, everywhere(x))
+    assert (shift.item(), scale.item()) == pytest.approx((3, 2.2))
+    assert losses.normalised(x, everywhere(x)).flatten().tolist() == pytest.approx(
+        [-0.909091, -0.454545, 0, 0.454545, 3.181818], abs=1e-6
+    )
+    assert losses.normalised(g, everywhere(g)).flatten().tolist() == pytest.approx(
+        [-1.25, -0.833333, 0, 0.416667, 2.5], abs=1e-6
+    )
+    assert losses.affine_invariant_loss(x, g, everywhere(x)).item() == pytest.approx(0.287879, abs=1e-6)
+
+
+def test_the_median_leaves_invalid_pixels_out():
+    x = row(0, 0, 0, 0, 5, 6, 7)
+    assert losses.masked_median(x, x > 0).item() == 6
+
+
+def test_least_squares_of_the_worked_example():
+    p, d = row(1, 2, 3, 5), row(0.1, 0.25, 0.3, 0.6)
+    scale, shift = losses.least_squares(p, d, everywhere(p))
+    assert (scale.item(), shift.item()) == pytest.approx((0.121428571, -0.021428571))
+    assert losses.ssi_mse_loss(p, d, everywhere(p)).item() == pytest.approx(3.5714e-4, rel=1e-4)
+
+
+def test_gradient_matching_of_the_worked_example():
+    residual = (torch.arange(16, dtype=torch.float64) / 10).reshape(1, 4, 4)
+    assert losses.gradient_matching(residual, everywhere(residual)).item() == pytest.approx(0.875)
+
+
+def test_both_silogs_of_the_worked_example():
+    depth, prediction = row(1, 2, 4), row(1.1, 1.8, 4.4)
+    assert losses.silog_loss(prediction, depth, everywhere(depth)).item() == pytest.approx(0.0967081, rel=1e-5)
+    assert losses.zoedepth_silog_loss(prediction, depth, everywhere(depth)).item() == pytest.approx(1.1637896, rel=1e-5)
+
+
+def test_trimming_drops_the_outlier():
+    truth = row(*range(20)).expand(1, 1, 20)
+    prediction = truth.clone()
+    prediction[0, 0, 0] -= 3
+    assert losses.affine_invariant_loss(prediction, truth, everywhere(truth)) > 0
+    residual = losses.affine_invariant_residual(prediction, truth, everywhere(truth))
+    kept = residual.abs().flatten().sort().values[:16]
+    assert losses.trimmed_affine_invariant_loss(prediction, truth, everywhere(truth)).item() == pytest.approx(
+        kept.sum().item() / 40
+    )
+
+
+def test_the_noisiest_tenth_of_each_image_is_left_out():
+    prediction, truth, valid = example(4, (2, 10, 10), invalid=0.2)
+    kept = losses.without_noisiest(prediction, truth, valid)
+    residual = losses.affine_invariant_residual(prediction, truth, valid).abs()
+    for image in range(2):
+        dropped = valid[image] & ~kept[image]
+        assert dropped.sum() == int(valid[image].sum() * 0.1) > 0
+        assert residual[image][dropped].min() >= residual[image][kept[image]].max()
+    assert not (kept & ~valid).any()
+
+
+# -- CutMix and feature alignment --
+
+
+def test_cutmix_is_the_area_weighted_sum_of_its_regions():
+    prediction, a, valid_a = example(5, (2, 8, 10))
+    _, b, valid_b = example(6, (2, 8, 10))
+    box = torch.zeros(2, 8, 10, dtype=torch.bool)
+    box[0, 1:5, 2:9] = box[1, :3, :4] = True
+    expected = []
+    for i in range(2):
+        total = 0.0
+        for truth, region, valid in ((a, box, valid_a), (b, ~box, valid_b)):
+            inside = (region & valid)[i].numpy()
+            residual = loop_residual(prediction[i].numpy(), truth[i].numpy(), inside)
+            total += region[i].double().mean().item() * float(np.mean(abs(residual[inside])))
+        expected.append(total)
+    assert losses.cutmix_loss(prediction, a, b, box, valid_a, valid_b).item() == pytest.approx(
+        np.mean(expected), rel=1e-6
+    )
+
+
+def test_cutmix_without_a_box_is_the_plain_loss():
+    prediction, b, valid = example(7)
+    nowhere = torch.zeros_like(valid)
+    plain = losses.affine_invariant_loss(prediction, b, valid)
+    assert losses.cutmix_loss(prediction, torch.rand_like(b), b, nowhere, valid, valid).item() == pytest.approx(
+        plain.item()
+    )
+
+
+def test_feature_alignment_leaves_close_tokens_out():
+    frozen = torch.eye(4)[None]
+    student = torch.tensor([[[1.0, 0, 0, 0], [1, 1, 0, 0], [0, 0, 0, 1], [0, 0, 0, 1]]], requires_grad=True)
+    loss, share = losses.feature_alignment_loss(student, frozen)
+    assert loss.item() == pytest.approx(((1 - math.sqrt(0.5)) + 1) / 2)  # tokens 1 and 2; 0 and 3 are above the margin
+    assert share.item() == 0.5
+    loss.backward()
+    assert student.grad is not None
+    assert (student.grad[0, [0, 3]] == 0).all() and (student.grad[0, 1] != 0).any()
+
+
+def test_feature_alignment_of_equal_tokens_is_zero_with_a_live_graph():
+    student = torch.rand(2, 5, 8, requires_grad=True)
+    loss, share = losses.feature_alignment_loss(student, student.detach())
+    loss.backward()
+    assert loss.item() == 0 and share.item() == 0
+    assert student.grad is not None and (student.grad == 0).all()
+
+
+# -- gradients --
+
+
+@pytest.mark.parametrize("name", LABELLED)
+def test_gradients_equal_finite_differences(name):
+    prediction, truth, valid = example(11, (2, 5, 6))
+    prediction.requires_grad_()
+    assert torch.autograd.gradcheck(lambda p: LABELLED[name](p, truth, valid), (prediction,), eps=1e-7, atol=1e-5)
+
+
+@pytest.mark.parametrize("loss", [losses.silog_loss, losses.zoedepth_silog_loss])
+def test_silog_gradients_equal_finite_differences(loss):
+    prediction, depth, valid = example(12, (2, 4, 5))
+    prediction.requires_grad_()
+    assert torch.autograd.gradcheck(lambda p: loss(p + 0.5, depth + 0.5, valid), (prediction,), eps=1e-7, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", LABELLED)
+def test_invalid_pixels_carry_nothing_even_where_they_are_nan(name):
+    prediction, truth, valid = example(13)
+    spoiled = prediction.masked_fill(~valid, torch.nan).requires_grad_()
+    loss = LABELLED[name](spoiled, truth.masked_fill(~valid, torch.inf), valid)
+    assert loss.item() == pytest.approx(LABELLED[name](prediction, truth, valid).item())
+    loss.backward()
+    assert spoiled.grad is not None
+    assert (spoiled.grad[~valid] == 0).all() and torch.isfinite(spoiled.grad).all() and (spoiled.grad != 0).any()
+
+
+@pytest.mark.parametrize("name", LABELLED)
+@pytest.mark.parametrize("case", ["empty", "constant truth", "all sky"])
+def test_maps_that_say_nothing_give_zero_and_a_live_graph(name, case):
+    prediction = torch.rand(2, 6, 6, requires_grad=True)
+    truth = torch.zeros(2, 6, 6) if case == "all sky" else torch.full((2, 6, 6), 0.7)
+    valid = torch.full((2, 6, 6), case != "empty")
+    loss = LABELLED[name](prediction, truth, valid)
+    assert loss.item() == 0
+    loss.backward()
+    assert prediction.grad is not None and (prediction.grad == 0).all()
+
+
+@pytest.mark.parametrize("name", LABELLED)
+def test_an_empty_image_does_not_dilute_the_others(name):
+    prediction, truth, valid = example(14, (2, 7, 7))
+    valid[1] = False
+    alone = LABELLED[name](prediction[:1], truth[:1], valid[:1])
+    assert LABELLED[name](prediction, truth, valid).item() == pytest.approx(alone.item())
+
+
+def test_a_dead_prediction_gives_finite_gradients():
+    prediction = torch.zeros(1, 6, 6, requires_grad=True)
+    losses.affine_invariant_loss(prediction, torch.rand(1, 6, 6), torch.ones(1, 6, 6, dtype=torch.bool)).backward()
+    assert prediction.grad is not None and torch.isfinite(prediction.grad).all()
+
+
+@pytest.mark.parametrize("name", LABELLED)
+def test_losses_are_float32_inside_autocast(name):
+    prediction, truth, valid = example(15)
+    with torch.autocast("cpu", torch.bfloat16):
+        loss = LABELLED[name](prediction.bfloat16(), truth.float(), valid)
+    assert loss.dtype == torch.float32
+    assert loss.item() == pytest.approx(LABELLED[name](prediction.bfloat16().double(), truth, valid).item(), rel=1e-5)
+
+
+# -- invariances --
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    name=st.sampled_from(["affine_invariant", "gradient_matching", "trimmed"]),
+    factors=st.tuples(st.floats(0.01, 100), st.floats(0.01, 100)),
+    offsets=st.tuples(st.floats(-50, 50), st.floats(-50, 50)),
+)
+def test_scale_and_shift_of_either_side_change_nothing(name, factors, offsets):
+    prediction, truth, valid = example(21)
+    before = LABELLED[name](prediction, truth, valid).item()
+    after = LABELLED[name](prediction * factors[0] + offsets[0], truth * factors[1] + offsets[1], valid).item()
+    assert after == pytest.approx(before, rel=1e-6)
+
+
+@settings(max_examples=20, deadline=None)
+@given(factor=st.floats(0.01, 100), offset=st.floats(-50, 50))
+def test_range_and_least_squares_losses_have_their_own_invariance(factor, offset):
+    prediction, truth, valid = example(22)
+    assert LABELLED["ssi_mse"](prediction * factor + offset, truth, valid).item() == pytest.approx(
+        LABELLED["ssi_mse"](prediction, truth, valid).item(), rel=1e-6
+    )
+    assert LABELLED["range"](prediction, truth * factor + offset, valid).item() == pytest.approx(
+        LABELLED["range"](prediction, truth, valid).item(), rel=1e-6
+    )
