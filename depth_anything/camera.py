@@ -10,6 +10,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+EDGE = 0.05
+"""Relative change of depth from one pixel to the next above which they belong to two things."""
 _FILM_DIAGONAL_MM = math.hypot(36.0, 24.0)
 
 
@@ -128,13 +130,13 @@ def unproject(depth_m_HW: np.ndarray, K: np.ndarray) -> np.ndarray:
 def normals(points_HW3: np.ndarray) -> np.ndarray:
     """Surface normals that face the camera, in camera axes, from neighbouring points.
 
-    Along each axis the nearer of the two neighbours decides, so that an edge does not bend the surface beside it; three
-    points of a plane give its normal exactly.
+    Along each axis both neighbours decide, which halves the noise; beside an edge (EDGE) only the one whose depth
+    changes less, so that the edge does not bend the surface. Points of a plane give its normal exactly.
 
     Returns:
         float32 (H, W, 3), length 1; 0 where the point or its neighbours are unknown.
     """
-    across_HW3, down_HW3 = (_shorter_step(points_HW3, axis) for axis in (1, 0))
+    across_HW3, down_HW3 = (_step(points_HW3, axis) for axis in (1, 0))
     normal_HW3 = np.cross(down_HW3, across_HW3)
     length_HW1 = np.linalg.norm(normal_HW3, axis=2, keepdims=True)
     with np.errstate(invalid="ignore", divide="ignore"):
@@ -147,11 +149,12 @@ def _centred(width: int, height: int, focal_pixels: float) -> np.ndarray:
     return np.array([[focal_pixels, 0, (width - 1) / 2], [0, focal_pixels, (height - 1) / 2], [0, 0, 1]])
 
 
-def _shorter_step(points_HW3: np.ndarray, axis: int) -> np.ndarray:
-    """The step to the next or from the previous point, whichever changes z less; NaN where there is none."""
+def _step(points_HW3: np.ndarray, axis: int) -> np.ndarray:
+    """The direction of the surface along `axis`: from the previous to the next point, or half of that at an edge."""
     step = np.diff(points_HW3, axis=axis)
     hole = np.full_like(points_HW3[:, :1] if axis == 1 else points_HW3[:1], np.nan)
     forward, backward = np.concatenate([step, hole], axis=axis), np.concatenate([hole, step], axis=axis)
     size_forward, size_backward = np.abs(forward[:, :, 2:]), np.abs(backward[:, :, 2:])
+    smooth = np.maximum(size_forward, size_backward) <= EDGE * points_HW3[:, :, 2:]  # False where either is unknown
     use_forward = (size_forward <= size_backward) | np.isnan(size_backward)
-    return np.where(use_forward, forward, backward)
+    return np.where(smooth, forward + backward, np.where(use_forward, forward, backward))

@@ -1,8 +1,8 @@
 """Points and surfaces to files: binary PLY (ours) and textured GLB (trimesh, extra `3d`), in metres.
 
 PLY keeps camera axes: x right, y down, z forward. GLB has glTF's: x right, y up, z towards the viewer. A surface is cut
-where neighbouring points differ in depth by more than EDGE per pixel, so that things do not hang together with what is
-behind them.
+where neighbouring points differ in depth by more than camera.EDGE per pixel, so that things do not hang together with
+what is behind them.
 """
 
 import io
@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-EDGE = 0.05
-"""Relative change of depth from one pixel to the next above which a surface is cut."""
+from .camera import EDGE
+
 MAX_VERTICES = 1_000_000
 """A mesh takes every n-th pixel so that it has hardly more vertices than this; its texture keeps all pixels."""
 _MAX_TEXTURE_SIDE = 8192  # what graphics hardware takes everywhere
