@@ -16,7 +16,7 @@ def write_shard(path: str | os.PathLike, samples: Iterable[tuple[str, dict[str, 
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(f".{path.name}.tmp")  # a killed run leaves it; the next one overwrites it
     try:
         with tarfile.open(temporary, "w", format=tarfile.USTAR_FORMAT) as tar:
             for key, members in samples:

@@ -5,6 +5,7 @@ import json
 import os
 from collections.abc import Iterator
 from functools import lru_cache
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -77,6 +78,22 @@ def _render_shard(job: tuple[Path, int, int, tuple[int, int], int]) -> int:
     return count
 
 
+def _claim(out: Path, asked: dict[str, Any]) -> None:
+    """Note in out/render.json what is rendered there; ValueError when something else is there already."""
+    note, asked = out / "render.json", {**asked, "generator": GENERATOR}
+    if note.exists():
+        found = json.loads(note.read_text())
+        if found != asked:
+            raise ValueError(
+                f"{out} holds another render ({found}) than the one asked for ({asked}): use another folder"
+            )
+        return
+    out.mkdir(parents=True, exist_ok=True)
+    temporary = note.with_name(f".{note.name}.tmp")
+    temporary.write_text(json.dumps(asked))
+    os.replace(temporary, note)
+
+
 def render_shards(
     out: str | os.PathLike,
     count: int,
@@ -91,8 +108,12 @@ def render_shards(
 
     Shards that are there already are kept, so a stopped run goes on where it was. The bytes do not depend on the number
     of processes (default: one for each core). Same seed, machine and versions: same bytes.
+    Raises ValueError for numbers that make no sense, a folder that holds another render, a missing library, and when a
+    process was killed.
     """
     import multiprocessing
+    from concurrent.futures import ProcessPoolExecutor, as_completed
+    from concurrent.futures.process import BrokenProcessPool
 
     from tqdm import tqdm
 
@@ -102,6 +123,7 @@ def render_shards(
         )
     load_mitsuba()
     out = Path(out)
+    _claim(out, {"seed": seed, "count": count, "size": list(size), "spp": spp, "shard_size": shard_size})
     jobs = [
         (out / f"scenes-{index:05d}.tar", seed + start, min(shard_size, count - start), size, spp)
         for index, start in enumerate(range(0, count, shard_size))
@@ -110,9 +132,19 @@ def render_shards(
     workers = min(processes or os.cpu_count() or 1, max(1, len(missing)))
     with tqdm(total=count, initial=count - sum(job[2] for job in missing), unit="scene", disable=not progress) as bar:
         if missing:
-            with multiprocessing.get_context("spawn").Pool(workers) as pool:
-                for done in pool.imap_unordered(_render_shard, missing):
-                    bar.update(done)
+            context = multiprocessing.get_context("spawn")
+            with ProcessPoolExecutor(workers, mp_context=context) as pool:
+                try:
+                    for done in as_completed([pool.submit(_render_shard, job) for job in missing]):
+                        bar.update(done.result())
+                except BrokenProcessPool:
+                    raise ValueError(
+                        f"a process that rendered into {out} was killed (too little memory?): "
+                        "run the same command again, finished shards are kept"
+                    ) from None
+                except BaseException:
+                    pool.shutdown(wait=False, cancel_futures=True)
+                    raise
     return [job[0] for job in jobs]
 
 
@@ -120,20 +152,14 @@ def contact_sheet(folder: str | os.PathLike, path: str | os.PathLike, count: int
     """A PNG of the first `count` scenes of a folder of shards: picture beside disparity (near is warm, sky black)."""
     from PIL import Image
 
-    tiles: list[np.ndarray] = []
-    for shard in sorted(Path(folder).glob("scenes-*.tar")):
-        for _, members in read_shard(shard):
-            image = np.asarray(Image.open(io.BytesIO(members["rgb.jpg"])))
-            disparity = np.load(io.BytesIO(members["disparity.npz"]))["disparity"]
-            level = np.clip(disparity / max(float(np.percentile(disparity, 98)), 1e-9), 0, 1)[..., None]
-            colour = (
-                255 * np.concatenate([level, np.sin(np.pi * level) * 0.9, 1 - level], -1) * (disparity[..., None] > 0)
-            )
-            tiles.append(np.concatenate([image, colour.astype(np.uint8)], axis=1))
-            if len(tiles) == count:
-                break
-        if len(tiles) == count:
-            break
+    samples = (members for shard in sorted(Path(folder).glob("scenes-*.tar")) for _, members in read_shard(shard))
+    tiles = []
+    for members in islice(samples, count):
+        image = np.asarray(Image.open(io.BytesIO(members["rgb.jpg"])))
+        disparity = np.load(io.BytesIO(members["disparity.npz"]))["disparity"]
+        level = np.clip(disparity / max(float(np.percentile(disparity, 98)), 1e-9), 0, 1)[..., None]
+        colour = 255 * np.concatenate([level, np.sin(np.pi * level) * 0.9, 1 - level], axis=-1)
+        tiles.append(np.concatenate([image, (colour * (disparity[..., None] > 0)).astype(np.uint8)], axis=1))
     if not tiles:
         raise ValueError(f"{folder}: no scene shards (scenes-*.tar) in it")
     columns = min(4, len(tiles))

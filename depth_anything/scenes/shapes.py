@@ -98,7 +98,7 @@ def lathe(profile: list[tuple[float, float]], sides: int = 14, squash: float = 1
 
 
 def cylinder(radius: float, height: float, sides: int = 14, top: float | None = None) -> Mesh:
-    """A closed cylinder, or a cone when `top` is another radius, standing on z = 0. Rims are doubled to stay sharp."""
+    """A cylinder on z = 0, or a cone when `top` is another radius; closed above, open below. Its rim stays sharp."""
     top = radius if top is None else top
     parts = [lathe([(radius, 0.0), (top, height)], sides), lathe([(top, height), (0.0, height)], sides)]
     return joined(parts)
