@@ -310,6 +310,7 @@ def evaluate(
     json: bool = False,
     partial: bool = False,
     pictures: int = 4,
+    regions: str = "grid",
     device: str = "cpu",
     dtype: Literal["fp32", "bf16", "fp16"] = "fp32",
     input_size: int | None = None,
@@ -318,8 +319,8 @@ def evaluate(
     """Score models under a named protocol, beside the published numbers.
 
     Args:
-        table: pairs, da2k, v1-table2, ...; an unknown name lists them all.
-        data: the manifest for pairs; for the other tables the folder that has one folder per test set.
+        table: pairs, da2k, v1-table2, ..., or da2k-propose; an unknown name lists them all.
+        data: the manifest for pairs, pictures for da2k-propose; for the tables the folder with one folder per test set.
         model: one or more of ours, hf:ID for a transformers model, predictions:QUANTITY:FOLDER for finished maps, or
             the floors row and constant; by default nano for pairs, and the table's own models.
         sets: only these columns of the table.
@@ -329,6 +330,7 @@ def evaluate(
         json: short for --form json.
         partial: take incomplete test sets; the report says so.
         pictures: images per set on the page.
+        regions: where da2k-propose looks for points: grid, or sam:ID for a Segment Anything model.
         device: cpu, cuda, mps.
         dtype: fp32, bf16, fp16.
         input_size: lower bound of the shorter side at the network; by default the model's own.
@@ -346,6 +348,7 @@ def evaluate(
         protocol=protocol,
         partial=partial,
         pictures=pictures,
+        regions=regions,
         device=device,
         dtype=dtype,
         input_size=input_size,

@@ -31,6 +31,7 @@ EXTRAS = {
     "point_cloud": {"trimesh": "inside"},
     "data.sky": {"transformers": "inside", "torch": "inside"},
     "data.benchmarks.files": {"h5py": "inside"},
+    "evaluate.da2k_propose": {"transformers": "inside", "torch": "inside"},
     "evaluate.models": {"transformers": "inside", "torch": "inside"},
 }
 

@@ -5,13 +5,15 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from depth_anything.data.benchmarks.case import Case, Truth
 from depth_anything.data.benchmarks.sets import BENCHMARKS, Contents
 from depth_anything.evaluate.journal import Journal, file_name
 from depth_anything.evaluate.models import Candidate
 from depth_anything.evaluate.protocol import Cut, get_protocol
-from depth_anything.evaluate.run import evaluate_set, predict
+from depth_anything.evaluate.run import SetScores, evaluate_set, predict
 
 SHAPE = (20, 30)
 METRIC = replace(get_protocol("zoedepth-metric"), name="test-metric", cuts={}, default_cut=Cut(), flip_average=False)
@@ -58,6 +60,19 @@ def test_mean_over_images_and_over_scenes(tmp_path):
     by_scene = replace(METRIC, name="by-scene", averaging="scene_group")
     (result,) = evaluate_set(contents(), [off_by_tenths()], by_scene, tmp_path)
     assert result.mean("abs_rel") == pytest.approx(((0 + 0.1 + 0.2) / 3 + 0.3) / 2)
+
+
+@given(st.permutations(range(7)))
+def test_no_order_of_images_changes_a_mean(order):
+    values = [0.1, 0.5, 0.2, 0.9, 0.4, 0.3, 0.7]
+    for averaging in ("image", "scene_group"):
+        protocol = replace(METRIC, averaging=averaging)
+
+        def mean(keys, protocol=protocol):
+            scores = {str(i): {"abs_rel": values[i]} for i in keys}
+            return SetScores("m", "s", protocol, 7, scores, {str(i): str(i % 3) for i in range(7)}, {}).mean("abs_rel")
+
+        assert mean(order) == pytest.approx(mean(range(7)), rel=1e-12)
 
 
 def test_a_stopped_run_goes_on_and_gives_the_same_numbers(tmp_path):

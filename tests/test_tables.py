@@ -147,10 +147,12 @@ def test_what_cannot_be_run_is_said_in_one_line(root, changes, message):
 
 
 def test_unknown_and_unmeasured_tables(tmp_path):
-    with pytest.raises(ValueError, match="no table 'v3'; choose pairs, or one of: v1-table2"):
+    with pytest.raises(ValueError, match="no table 'v3'; choose pairs, da2k-propose, or one of: v1-table2"):
         run("v3", tmp_path)
     with pytest.raises(ValueError, match="about segmentation"):
         run("v1-table7", tmp_path)
+    with pytest.raises(ValueError, match=r"no folder .*nowhere: expected the folder"):
+        run("v1-table2", tmp_path / "nowhere")
     with pytest.raises(ValueError, match="no released model"):
         run("v2-table4-nyu", tmp_path)
 

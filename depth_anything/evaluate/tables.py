@@ -10,6 +10,7 @@ from depth_anything.data.benchmarks import da2k
 from depth_anything.data.benchmarks.sets import Contents, read_benchmark
 from depth_anything.evaluate import report
 from depth_anything.evaluate.da2k import evaluate_da2k
+from depth_anything.evaluate.da2k_propose import propose
 from depth_anything.evaluate.models import Candidate, load_candidate
 from depth_anything.evaluate.page import write_page
 from depth_anything.evaluate.pairs import run_pairs
@@ -32,7 +33,7 @@ def get_table(name: str) -> Table:
         ValueError: no such table; the line names those that exist.
     """
     if name not in TABLES:
-        raise ValueError(f"no table {name!r}; choose pairs, or one of: {', '.join(TABLES)}")
+        raise ValueError(f"no table {name!r}; choose pairs, da2k-propose, or one of: {', '.join(TABLES)}")
     return TABLES[name]
 
 
@@ -47,21 +48,23 @@ def run(
     protocol: str | None = None,
     partial: bool = False,
     pictures: int = 4,
+    regions: str = "grid",
     **options: Any,
 ) -> str:
     """The command `evaluate`: measure, keep what is worth keeping under `out`, answer the report.
 
     Args:
-        table: `pairs`, or a name in TABLES.
-        data: the manifest for `pairs`; else ROOT, the folder with one folder per test set.
+        table: `pairs`, `da2k-propose`, or a name in TABLES.
+        data: the manifest for `pairs`; pictures for `da2k-propose`; else ROOT, the folder with one folder per test set.
         models: names for `models.load_candidate`; none: the table's own models that can be had.
         form: one of report.FORMS.
         out: folder for scores (a stopped run goes on there), report.{txt,json,csv,md} and index.html with pictures;
-            None: `evaluation` for a table, nothing for pairs.
+            None: `evaluation` for a table, nothing for pairs, `da2k-proposed` for proposals.
         sets: only these columns of the table.
         protocol: another protocol than the table's; the published numbers are then not shown.
         partial: take incomplete test sets; the report says so.
         pictures: images per set on the page.
+        regions: where `da2k-propose` looks for points: `grid` or `sam:ID`.
         options: for our models, see `load_candidate`.
 
     Raises:
@@ -73,6 +76,10 @@ def run(
         if form not in ("text", "json"):
             raise ValueError(f"pairs reports as text or json, not {form}")
         return run_pairs(data, models[0], form == "json", out, pictures, **options)
+    if table == "da2k-propose":
+        folder = Path(out or "da2k-proposed")
+        disputes = propose(Path(data), [load_candidate(name, **options) for name in models], folder, regions)
+        return f"{len(disputes)} disputed pairs in {folder}: look at index.html, settle them in annotations.json"
     published = get_table(table)
     if published.protocol is None:
         raise ValueError(f"{table} is about segmentation: its published values are listed, it is not measured here")
@@ -82,6 +89,8 @@ def run(
     if not names:
         raise ValueError(f"{table} has no released model; say which to measure")
     root, out = Path(data), Path(out or "evaluation")
+    if not root.is_dir():
+        raise ValueError(f"no folder {root}: expected the folder that has one folder per test set")
     folders: list[Path] = []
     if published.protocol == "da2k":
         lines, notes = _da2k(published, root, [load_candidate(name, **options) for name in names], out)

@@ -67,13 +67,17 @@ def read(root: Path) -> list[Annotated]:
 def _picture(root: Path, file: Path, name: str, pairs: Any) -> Annotated:
     closer, farther = [], []
     try:
-        for pair in pairs:
+        for number, pair in enumerate(pairs, 1):
+            if pair["closer_point"] == "":
+                raise ValueError(f"pair {number} is not settled: closer_point is empty")
             which = {"point1": ("point1", "point2"), "point2": ("point2", "point1")}[pair["closer_point"]]
             closer.append(pair[which[0]])
             farther.append(pair[which[1]])
         closer_P2, farther_P2 = (np.array(points, dtype=np.int64).reshape(-1, 2) for points in (closer, farther))
-    except (TypeError, KeyError, ValueError) as error:
+    except (TypeError, KeyError) as error:
         raise ValueError(f"{file}: the pairs of {name} cannot be read ({error!r})") from None
+    except ValueError as error:
+        raise ValueError(f"{file}: the pairs of {name} cannot be read ({error})") from None
     if not closer:
         raise ValueError(f"{file}: {name} has no pair")
     scenario = next((part for part in PurePosixPath(name).parts if part in SCENARIOS), "other")
