@@ -26,8 +26,8 @@ def network_size(height: int, width: int, input_size: int, max_tokens: int = MAX
     """Height and width at the network's input for a picture of height x width pixels.
 
     The shorter side becomes `input_size` as a lower bound, the aspect ratio is kept, each side is rounded to a multiple
-    of 14 (half to even, as NumPy rounds), and up where it would fall below the bound. The steps are the official code's,
-    in float64, because they decide ties.
+    of 14 (half to even, as NumPy rounds), and up where it would fall below the bound. The steps are the official
+    code's, in float64, because they decide ties.
 
     Raises:
         ValueError: a side is below 1, or `input_size` is below 14.
