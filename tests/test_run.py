@@ -45,7 +45,7 @@ def off_by_tenths(name="tenths", calls=None):
     """Metres that are too far by 10 % times the image's grey value."""
 
     def answer(image_HW3, key):
-        if calls is not None:
+        if calls is not None and key != "probe":
             calls.append(key)
         return DEPTH * (1 + 0.1 * image_HW3[0, 0, 0])
 
@@ -99,6 +99,24 @@ def test_another_definition_of_the_protocol_is_refused(tmp_path):
     changed = replace(METRIC, default_cut=Cut(farthest_m=3))
     with pytest.raises(ValueError, match="choose another --out, or remove the file"):
         evaluate_set(contents(), [off_by_tenths()], changed, tmp_path)
+
+
+def test_scores_of_another_model_with_the_same_name_are_never_taken_over(tmp_path):
+    evaluate_set(contents(), [off_by_tenths()], METRIC, tmp_path)
+    retrained = Candidate("tenths", "depth_m", lambda image_HW3, key: DEPTH * 1.01)
+    with pytest.raises(ValueError, match="holds scores of another answer to a probe picture: choose another --out"):
+        evaluate_set(contents(), [retrained], METRIC, tmp_path)
+    nearly = Candidate("tenths", "depth_m", lambda image, key: off_by_tenths().predict(image, key) * (1 + 1e-6))
+    (kept,) = evaluate_set(contents(), [nearly], METRIC, tmp_path)  # another processor, the same model
+    assert kept.mean("abs_rel") == pytest.approx(0.15, rel=1e-12)
+
+
+def test_finished_maps_are_read_anew_every_time(tmp_path):
+    (first,) = evaluate_set(contents(), [replace(off_by_tenths(), finished=True)], METRIC, tmp_path)
+    changed = Candidate("tenths", "depth_m", lambda image_HW3, key: DEPTH, finished=True)
+    (second,) = evaluate_set(contents(), [changed], METRIC, tmp_path)
+    assert first.mean("abs_rel") == pytest.approx(0.15)
+    assert second.mean("abs_rel") == 0
 
 
 def test_images_are_read_once_for_all_models_and_not_at_all_when_done(tmp_path):

@@ -11,7 +11,6 @@ from test_benchmarks import WRITERS, write_da2k
 
 from depth_anything.data.benchmarks.sets import BENCHMARKS
 from depth_anything.evaluate.metrics import METRICS
-from depth_anything.evaluate.models import load_candidate
 from depth_anything.evaluate.protocol import get_protocol
 from depth_anything.evaluate.report import FORMS
 from depth_anything.evaluate.tables import TABLES, get_table, run
@@ -203,9 +202,23 @@ def test_da2k_refuses_points_outside_the_picture(da2k_root):
 
 
 def test_da2k_goes_on_where_it_was(da2k_root):
-    model = f"predictions:disparity:{save_maps(da2k_root, 1)}"
-    first = run("da2k", da2k_root / "data", [model], out=da2k_root / "out")
-    for file in (da2k_root / "maps").rglob("*.npy"):
-        file.unlink()
-    assert run("da2k", da2k_root / "data", [model], out=da2k_root / "out") == first
-    assert load_candidate(model).finished
+    from depth_anything.data.benchmarks import da2k
+    from depth_anything.evaluate.da2k import evaluate_da2k
+    from depth_anything.evaluate.models import Candidate
+
+    def right(image_HW3, key):
+        if key.endswith(stop_at):
+            raise KeyboardInterrupt
+        asked.append(key)
+        return np.broadcast_to(np.arange(float(image_HW3.shape[1])), image_HW3.shape[:2])
+
+    root, out, asked = da2k_root / "data/da2k", da2k_root / "out", []
+    first, second = (picture.key for picture in da2k.read(root))
+    stop_at = second
+    with pytest.raises(KeyboardInterrupt):
+        evaluate_da2k(root, [Candidate("right", "disparity", right)], out)
+    stop_at = "nothing"
+    (result,) = evaluate_da2k(root, [Candidate("right", "disparity", right)], out)
+    assert asked == ["probe", first, "probe", second]
+    assert result.accuracy == pytest.approx(0.6)
+    assert result.ties == pytest.approx(0.2)

@@ -11,7 +11,7 @@ from depth_anything.data.benchmarks.da2k import read as read_annotations
 from depth_anything.evaluate.align import resize_bilinear
 from depth_anything.evaluate.journal import Journal, file_name
 from depth_anything.evaluate.metrics import ordinal
-from depth_anything.evaluate.models import Candidate
+from depth_anything.evaluate.models import Candidate, probe
 
 
 @dataclass(frozen=True)
@@ -46,9 +46,7 @@ def evaluate_da2k(root: Path, candidates: list[Candidate], out: Path) -> list[Da
     from tqdm import tqdm
 
     pictures = read_annotations(root)
-    journals = [
-        Journal(out / "da2k" / f"{file_name(c.name)}.jsonl", {"model": c.name, "set": "da2k"}) for c in candidates
-    ]
+    journals = [_journal(out, candidate) for candidate in candidates]
     for picture in tqdm(pictures, desc="da2k", unit="image", disable=None):
         todo = [(c, j) for c, j in zip(candidates, journals, strict=True) if picture.key not in j.entries]
         if not todo:
@@ -61,6 +59,11 @@ def evaluate_da2k(root: Path, candidates: list[Candidate], out: Path) -> list[Da
         except ValueError as error:
             raise ValueError(f"DA-2K, {picture.key}: {error}") from None
     return [_score(c, j, pictures) for c, j in zip(candidates, journals, strict=True)]
+
+
+def _journal(out: Path, candidate: Candidate) -> Journal:
+    definition = {"model": candidate.name, "set": "da2k", "answer to a probe picture": probe(candidate)}
+    return Journal(out / "da2k" / f"{file_name(candidate.name)}.jsonl", definition, trusted=not candidate.finished)
 
 
 def _values(candidate: Candidate, image_HW3: np.ndarray, picture: Annotated) -> tuple[np.ndarray, np.ndarray]:

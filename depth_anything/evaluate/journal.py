@@ -14,23 +14,28 @@ class Journal:
 
     Args:
         path: the file; made, with its folders, where it is not there.
-        definition: what every score in it depends on. A file that was made under another one is refused.
+        definition: what every score in it depends on. A file that was made under another one is refused. Floats may
+            differ by a thousandth of the largest of them: another processor is not another model.
+        trusted: False begins anew whatever is there.
 
     Raises:
         ValueError: the file holds scores of another definition, or is damaged.
     """
 
-    def __init__(self, path: Path, definition: dict[str, str]):
+    def __init__(self, path: Path, definition: dict[str, Any], trusted: bool = True):
         self.path = path
         self.entries: dict[str, dict[str, Any]] = {}
         path.parent.mkdir(parents=True, exist_ok=True)
+        if not trusted:
+            path.unlink(missing_ok=True)
         lines = self._whole_lines()
         if not lines:
             self._append(definition)
             return
-        if lines[0] != definition:
+        other = [key for key in definition if not _same(definition[key], lines[0].get(key))]
+        if other:
             raise ValueError(
-                f"{path} holds scores of {lines[0]}, this run is {definition}: choose another --out, or remove the file"
+                f"{path} holds scores of another {' and '.join(other)}: choose another --out, or remove the file"
             )
         self.entries = {line["key"]: line for line in lines[1:]}
 
@@ -56,6 +61,12 @@ class Journal:
             return [json.loads(line) for line in whole.decode().splitlines()]
         except ValueError as error:
             raise ValueError(f"{self.path} is damaged ({error}): remove it, its images are then done again") from None
+
+
+def _same(a: Any, b: Any) -> bool:
+    if isinstance(a, list) and isinstance(b, list) and len(a) == len(b):
+        return all(abs(x - y) <= 1e-3 * max(map(abs, a)) for x, y in zip(a, b, strict=True))
+    return a == b
 
 
 def file_name(model: str) -> str:

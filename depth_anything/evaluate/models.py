@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, get_args
 import numpy as np
 
 from depth_anything import map_files
+from depth_anything.evaluate.align import resize_bilinear
 from depth_anything.evaluate.score import Quantity
 
 if TYPE_CHECKING:
@@ -80,6 +81,21 @@ def from_predictor(predictor: "Predictor", name: str | None = None) -> Candidate
     return Candidate(
         name or predictor.variant.name, quantity, lambda image_HW3, key: getattr(predictor(image_HW3), quantity)
     )
+
+
+def probe(candidate: Candidate) -> list[float]:
+    """Sixteen numbers that the model answers on one fixed picture: other weights or options answer others.
+
+    Kept beside the scores, so that those of one model are never taken for those of another with the same name.
+    Empty for finished maps, which have no answer to a new picture.
+    """
+    if candidate.finished:
+        return []
+    v, u = np.mgrid[0:84, 0:112] / 84
+    waves = [np.sin(7 * u + 3 * v), np.sin(11 * v), np.sin(23 * u * v)]
+    picture_HW3 = np.rint(127.5 + 127.5 * np.stack(waves, axis=-1)).astype(np.uint8)
+    map_HW = resize_bilinear(candidate.predict(picture_HW3, "probe"), 4, 4)
+    return [float(f"{value:.6g}") for value in map_HW.ravel()]
 
 
 def _quantity_and_rest(text: str) -> tuple[Quantity | None, str]:

@@ -16,7 +16,7 @@ import numpy as np
 from depth_anything.data.benchmarks.case import Case
 from depth_anything.data.benchmarks.sets import Contents
 from depth_anything.evaluate.journal import Journal, file_name
-from depth_anything.evaluate.models import Candidate
+from depth_anything.evaluate.models import Candidate, probe
 from depth_anything.evaluate.page import pictured, save_pictures
 from depth_anything.evaluate.protocol import Protocol
 from depth_anything.evaluate.score import Aligned, TooFewPixels, align, check_same_way_up, score
@@ -76,12 +76,12 @@ def evaluate_set(
 
     Raises:
         ValueError: a file, map or truth that cannot be used (the line names the image), or scores in `out` that were
-            made under another definition of the protocol.
+            made by another model of that name or under another definition of the protocol.
     """
     from tqdm import tqdm
 
     name = contents.benchmark.name
-    journals = [Journal(*_place(out, name, candidate, protocol)) for candidate in candidates]
+    journals = [_journal(out, name, candidate, protocol) for candidate in candidates]
     shown = picture_folders(contents, protocol, out, pictures)
     names = [candidate.name for candidate in candidates]
     for case in tqdm(contents.cases, desc=name, unit="image", disable=None):
@@ -154,11 +154,17 @@ def _scores(candidate: Candidate, contents: Contents, protocol: Protocol, entrie
     )
 
 
-def _place(out: Path, set_name: str, candidate: Candidate, protocol: Protocol) -> tuple[Path, dict[str, str]]:
-    """Where a model's scores are kept, and what they depend on."""
+def _journal(out: Path, set_name: str, candidate: Candidate, protocol: Protocol) -> Journal:
+    """Where a model's scores are kept, and what they depend on. Finished maps may have changed: they are read anew."""
     path = out / protocol.name / set_name / f"{file_name(candidate.name)}.jsonl"
-    names = {"model": candidate.name, "set": set_name, "protocol": protocol.name}
-    return path, names | {"definition": _fingerprint(protocol)}
+    definition = {
+        "model": candidate.name,
+        "set": set_name,
+        "protocol": protocol.name,
+        "definition": _fingerprint(protocol),
+        "answer to a probe picture": probe(candidate),
+    }
+    return Journal(path, definition, trusted=not candidate.finished)
 
 
 def _fingerprint(protocol: Protocol) -> str:
