@@ -12,6 +12,7 @@ import numpy as np
 
 EDGE = 0.05
 """Relative change of depth from one pixel to the next above which they belong to two things."""
+_STRIP_PIXELS = 1_000_000
 _FILM_DIAGONAL_MM = math.hypot(36.0, 24.0)
 
 
@@ -136,13 +137,24 @@ def normals(points_HW3: np.ndarray) -> np.ndarray:
     Returns:
         float32 (H, W, 3), length 1; 0 where the point or its neighbours are unknown.
     """
+    height, width = points_HW3.shape[:2]
+    normals_HW3 = np.empty((height, width, 3), np.float32)
+    rows = max(1, _STRIP_PIXELS // width)
+    for top in range(0, height, rows):  # a strip and its neighbouring rows at a time: large maps need memory else
+        first, last = max(top - 1, 0), min(top + rows + 1, height)
+        strip_HW3 = _normals(points_HW3[first:last])
+        normals_HW3[top : top + rows] = strip_HW3[top - first : top - first + rows]
+    return normals_HW3
+
+
+def _normals(points_HW3: np.ndarray) -> np.ndarray:
     across_HW3, down_HW3 = (_step(points_HW3, axis) for axis in (1, 0))
     normal_HW3 = np.cross(down_HW3, across_HW3)
     length_HW1 = np.linalg.norm(normal_HW3, axis=2, keepdims=True)
     with np.errstate(invalid="ignore", divide="ignore"):
         normal_HW3 = np.where(length_HW1 > 0, normal_HW3 / length_HW1, 0)
         away_HW1 = np.sum(normal_HW3 * points_HW3, axis=2, keepdims=True) > 0
-    return np.where(away_HW1, -normal_HW3, normal_HW3).astype(np.float32)
+    return np.where(away_HW1, -normal_HW3, normal_HW3)
 
 
 def _centred(width: int, height: int, focal_pixels: float) -> np.ndarray:

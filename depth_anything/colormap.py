@@ -48,5 +48,8 @@ def colored(nearness_HW: np.ndarray, name: str = "Spectral_r") -> np.ndarray:
     Returns:
         uint8 (H, W, 3) RGB.
     """
-    index_HW = np.round(np.clip(nearness_HW, 0, 1) * 255).astype(np.uint8)
-    return table(name)[index_HW]
+    colors = table(name)
+    colored_HW3 = np.empty((*nearness_HW.shape, 3), np.uint8)
+    for row, nearness_W in enumerate(nearness_HW):
+        colored_HW3[row] = colors[np.round(np.clip(nearness_W, 0, 1) * 255).astype(np.uint8)]
+    return colored_HW3

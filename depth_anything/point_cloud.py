@@ -151,8 +151,10 @@ def normals_picture(normals_HW3: np.ndarray, directx: bool = False) -> np.ndarra
         directx: y down instead (green inverted).
     """
     sign = np.array([1, 1 if directx else -1, -1], np.float32)
-    picture_HW3 = np.round((normals_HW3 * sign * 0.5 + 0.5) * 255).astype(np.uint8)
-    picture_HW3[~normals_HW3.any(axis=2)] = 0
+    picture_HW3 = np.zeros(normals_HW3.shape, np.uint8)
+    for picture_W3, normals_W3 in zip(picture_HW3, normals_HW3, strict=True):
+        known_W = normals_W3.any(axis=1)
+        picture_W3[known_W] = np.round((normals_W3[known_W] * sign * 0.5 + 0.5) * 255)
     return picture_HW3
 
 

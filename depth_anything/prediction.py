@@ -153,14 +153,14 @@ class Prediction:
             )
         if not (0 < near < far < np.inf):
             raise ValueError(f"near {near:g} and far {far:g}: expected metres with 0 < near < far")
-        nearness_HW = _minmax(self.disparity, self.valid)
-        if nearness_HW is None:
+        low, high = float(self.disparity.min()), float(self.disparity.max())
+        if not high > low:
             raise ValueError("the disparity is the same everywhere: near and far cannot be placed on it")
-        depth_m_HW = 1 / (1 / far + nearness_HW.astype(np.float64) * (1 / near - 1 / far))
+        scale = (1 / near - 1 / far) / (high - low)
         return replace(
             self,
             disparity=None,
-            depth_m=depth_m_HW.astype(np.float32),
+            depth_m=_metres(self.disparity, self.valid, scale, 1 / far - scale * low, np.inf),
             metres_from=f"from the given near {near:g} m and far {far:g} m, not measured",
         )
 
@@ -178,9 +178,12 @@ class Prediction:
             ValueError: fewer than two points, a point outside the picture or without a distance, or distances that
                 contradict the map (all on one value, or nearer where the map says farther).
         """
-        points_P3 = np.array([tuple(point) for point in points], dtype=np.float64)
-        if points_P3.ndim != 2 or points_P3.shape[1] != 3 or len(points_P3) < 2:
+        rows = [tuple(point) for point in points]
+        if len(rows) < 2 or any(len(row) != 3 for row in rows):
             raise ValueError("known distances: expected two or more of (x, y, metres)")
+        if not max_depth_m > 0:
+            raise ValueError(f"max_depth_m {max_depth_m:g}: expected metres above 0")
+        points_P3 = np.array(rows, dtype=np.float64)
         column, row = np.round(points_P3[:, 0]), np.round(points_P3[:, 1])
         for x, y, metres in points_P3:
             if not (-0.5 <= x < self.width - 0.5 and -0.5 <= y < self.height - 0.5):
@@ -201,19 +204,17 @@ class Prediction:
                 "the known distances contradict the map: it says nearer where they say farther; check the points (x to "
                 "the right, y down, metres)"
             )
-        inverse_HW = scale * disparity_HW.astype(np.float64) + shift
-        known_HW = self.valid & (inverse_HW >= 1 / max_depth_m)
-        depth_m_HW = np.where(known_HW, 1 / np.where(known_HW, inverse_HW, 1), 0)
+        depth_m_HW = _metres(disparity_HW, self.valid, scale, shift, max_depth_m)
         fitted_P = scale * disparity_P.astype(np.float64) + shift
         off = np.abs(1 / np.maximum(fitted_P, 1 / max_depth_m) / points_P3[:, 2] - 1).max()
         notes = (*self.notes, f"At the known distances these metres are off by {off:.1%} at most.")
-        lost = 1 - np.count_nonzero(known_HW) / known_HW.size
+        lost = 1 - np.count_nonzero(depth_m_HW) / depth_m_HW.size
         if lost > 0:
             notes += (f"{lost:.1%} of the picture is farther than {max_depth_m:g} m by these distances: unknown (0).",)
         return replace(
             self,
             disparity=None,
-            depth_m=depth_m_HW.astype(np.float32),
+            depth_m=depth_m_HW,
             metres_from=f"fitted to {len(points_P3)} known distances",
             notes=notes,
         )
@@ -352,6 +353,18 @@ class Prediction:
         )
 
 
+def _metres(
+    disparity_HW: np.ndarray, valid_HW: np.ndarray, scale: float, shift: float, max_depth_m: float
+) -> np.ndarray:
+    """1 / (scale * disparity + shift), float32 (H, W): 0 where not valid, beyond max_depth_m, or behind infinity."""
+    depth_m_HW = np.zeros(disparity_HW.shape, np.float32)
+    for depth_m_W, disparity_W, valid_W in zip(depth_m_HW, disparity_HW, valid_HW, strict=True):
+        inverse_W = scale * disparity_W.astype(np.float64) + shift
+        known_W = valid_W & (inverse_W > 0) & (inverse_W >= 1 / max_depth_m)
+        depth_m_W[known_W] = 1 / inverse_W[known_W]
+    return depth_m_HW
+
+
 def _minmax(
     values_HW: np.ndarray, valid_HW: np.ndarray, percentile: tuple[float, float] | None = None
 ) -> np.ndarray | None:
@@ -368,7 +381,8 @@ def _minmax(
     low, high = (known.min(), known.max()) if percentile is None else np.percentile(known, percentile)
     if not high > low:
         return None
-    scaled_HW = (values_HW - np.float32(low)) / np.float32(high - low)
+    scaled_HW = values_HW - np.float32(low)
+    scaled_HW /= np.float32(high - low)
     np.clip(scaled_HW, 0, 1, out=scaled_HW)
     scaled_HW[~valid_HW] = 0
     return scaled_HW

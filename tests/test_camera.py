@@ -92,3 +92,12 @@ def test_normals_beside_an_edge_are_of_the_surface():
     expected = np.broadcast_to(np.array([0, 0, -1], np.float32), normals.shape).copy()
     expected[0, 0] = 0
     np.testing.assert_allclose(normals, expected, atol=1e-3)
+
+
+def test_normals_of_a_large_map_are_those_of_its_parts(monkeypatch):
+    depth = np.random.default_rng(0).uniform(1, 1.02, (23, 17)).astype(np.float32)
+    points = camera.unproject(depth, camera.from_fov(17, 23, 60))
+    whole = camera.normals(points)
+    for pixels in (1, 17 * 4, 17 * 22):
+        monkeypatch.setattr(camera, "_STRIP_PIXELS", pixels)
+        np.testing.assert_array_equal(camera.normals(points), whole)
