@@ -57,8 +57,11 @@ def normalised(map_BHW: Tensor, valid_BHW: Tensor) -> Tensor:
 
 
 def has_spread(target_BHW: Tensor, valid_BHW: Tensor) -> Tensor:
-    """Images (B,) whose truth is not constant over its valid pixels, and so can teach an affine-invariant map."""
-    return shift_and_scale(masked(target_BHW, valid_BHW), valid_BHW)[1] > SMALLEST_SPREAD
+    """Images (B,) whose truth is not constant over its valid pixels, and so can teach an affine-invariant map.
+
+    Truth that is NaN where it should be valid counts: it must show in the loss.
+    """
+    return ~(shift_and_scale(masked(target_BHW, valid_BHW), valid_BHW)[1] <= SMALLEST_SPREAD)
 
 
 def affine_invariant_residual(prediction_BHW: Tensor, target_BHW: Tensor, valid_BHW: Tensor) -> Tensor:

@@ -5,10 +5,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.optim import Optimizer
 
 from depth_anything.files import atomic_path
+from depth_anything.model import DepthAnything
 from depth_anything.train.recipes import Recipe
 
 STATE_FILE = "state.pt"
@@ -19,7 +20,7 @@ class Run:
     """A training in progress. The data's position and all random draws follow from `step` and the recipe's seed."""
 
     recipe: Recipe
-    model: nn.Module
+    model: DepthAnything
     optimizer: Optimizer
     average: dict[str, Tensor]
     """Running mean of the weights, by state-dict key; the weights' own copies where the recipe has none."""

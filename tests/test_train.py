@@ -1,0 +1,314 @@
+"""The training: what a step sees, how it goes on after a kill, and that it learns."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from depth_anything.data.sample import Sample
+from depth_anything.model import DepthAnything
+from depth_anything.train import loop
+from depth_anything.train.batches import batches, build_batch, sample_number
+from depth_anything.train.checkpoint import STATE_FILE
+from depth_anything.train.recipes import RECIPES, Recipe, Stage, get_recipe, nano_teacher
+from depth_anything.train.teacher import teacher_losses
+from depth_anything.variants import VARIANTS
+
+
+class Boxes:
+    """Drawn pictures: bright boxes are near."""
+
+    def __init__(self, count: int):
+        self.count = count
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getitem__(self, number: int) -> Sample:
+        rng = np.random.default_rng(number)
+        disparity_HW = np.full((40, 48), 0.1, np.float32)
+        for near in sorted(rng.uniform(0.2, 1, 3)):
+            top, left = rng.integers(0, 30), rng.integers(0, 38)
+            disparity_HW[top : top + 14, left : left + 14] = near
+        image_HW3 = np.repeat((disparity_HW[..., None] * 250).astype(np.uint8), 3, axis=2)
+        valid_HW = rng.uniform(size=disparity_HW.shape) > 0.05
+        sky_HW = np.zeros_like(valid_HW)
+        return Sample(image_HW3=image_HW3, disparity_HW=disparity_HW, valid_HW=valid_HW, sky_HW=sky_HW, scale="metric")
+
+
+def tiny(steps: int = 8) -> Recipe:
+    """Nano at the smallest sizes, both losses, everything random switched on."""
+    return replace(
+        nano_teacher(),
+        stages=(
+            Stage(samples=2 * (steps // 2), sizes=((28, 42), (42, 28)), batch=2, loss="range", gradient_weight=0.5),
+            Stage(samples=2 * (steps - steps // 2), sizes=((42, 42),), batch=2, gradient_weight=0.5),
+        ),
+        warmup=4,
+    )
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+# -- recipes --
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_recipes_are_named_fit_their_variant_and_name_real_sizes(name, tmp_path):
+    recipe = get_recipe(name)
+    assert recipe.name == name and recipe.variant in VARIANTS
+    for stage in recipe.stages:
+        assert all(height % 14 == 0 and width % 14 == 0 for height, width in stage.sizes)
+        assert 0 < stage.batch <= stage.samples
+    recipe.save(tmp_path / "recipe.json")
+    assert json.loads((tmp_path / "recipe.json").read_text())["stages"][0]["batch"] == recipe.stages[0].batch
+
+
+def test_the_papers_recipes_have_the_papers_numbers():
+    v1, v2 = get_recipe("v1-teacher-large"), get_recipe("v2-teacher-giant")
+    for recipe in (v1, v2):
+        assert recipe.learning_rate == 5e-5 and recipe.learning_rate * recipe.encoder_rate == pytest.approx(5e-6)
+        assert recipe.stages[0].sizes == ((518, 518),) and recipe.stages[0].loss == "affine"
+        assert recipe.perturbation == "none" and recipe.crop_scale == (1, 1) and recipe.flip == 0.5
+    assert len(v1.data) == 6 and v1.stages[0].gradient_weight == 0
+    assert len(v2.data) == 5 and v2.steps == 160_000 and v2.stages[0].batch == 64 and v2.stages[0].gradient_weight == 2
+
+
+def test_unknown_recipes_are_refused_with_the_names():
+    with pytest.raises(ValueError, match="nano-teacher"):
+        get_recipe("nano")
+
+
+def test_stages_follow_one_another():
+    recipe = tiny(8)
+    assert [recipe.stage_of(step)[1] for step in range(8)] == [0, 2, 4, 6, 8, 10, 12, 14]
+    assert recipe.stage_of(3)[0] == recipe.stages[0] and recipe.stage_of(4)[0] == recipe.stages[1]
+    with pytest.raises(IndexError):
+        recipe.stage_of(8)
+
+
+# -- what a step sees --
+
+
+def test_every_epoch_sees_every_picture_once_in_another_order():
+    first, second = ([sample_number(tiny(), 11, epoch * 11 + i) for i in range(11)] for epoch in (0, 1))
+    assert sorted(first) == sorted(second) == list(range(11))
+    assert first != second
+
+
+def test_a_batch_follows_from_seed_and_step_alone():
+    recipe = tiny()
+    one, same, other = (build_batch(replace(recipe, seed=seed), Boxes(9), 3) for seed in (0, 0, 1))
+    assert torch.equal(one.image_B3HW, same.image_B3HW) and torch.equal(one.disparity_BHW, same.disparity_BHW)
+    assert one.image_B3HW.shape != other.image_B3HW.shape or not torch.equal(one.image_B3HW, other.image_B3HW)
+    for step, batch in enumerate(batches(recipe, Boxes(9), first_step=2), start=2):
+        assert torch.equal(batch.image_B3HW, build_batch(recipe, Boxes(9), step).image_B3HW)
+    assert step == recipe.steps - 1
+
+
+def test_a_broken_picture_stops_the_run_with_its_own_error():
+    class Broken(Boxes):
+        def __getitem__(self, number: int) -> Sample:
+            raise ValueError("picture 3 is broken")
+
+    with pytest.raises(ValueError, match="picture 3 is broken"):
+        next(batches(tiny(), Broken(4), 0))
+
+
+# -- optimiser --
+
+
+def test_rates_rise_then_fall_in_a_line_and_the_encoder_has_its_share():
+    recipe = replace(tiny(8), encoder_rate=0.1, learning_rate=1.0)
+    run = loop.start(recipe, None)
+    rates = []
+    for run.step in range(recipe.steps):
+        rates.append(loop.set_rate(run, recipe.stage_of(run.step)[1]))
+        assert [group["lr"] for group in run.optimizer.param_groups] == pytest.approx(
+            [rates[-1] * s for s in (0.1, 0.1, 1, 1)]
+        )
+    assert rates == pytest.approx(
+        [0.5, 1 - 2 / 16, 1 - 4 / 16, 1 - 6 / 16, 1 - 8 / 16, 1 - 10 / 16, 1 - 12 / 16, 1 - 14 / 16]
+    )
+
+
+def test_every_weight_is_optimised_once_and_only_matrices_decay():
+    run = loop.start(tiny(), None)
+    grouped = [p for group in run.optimizer.param_groups for p in group["params"]]
+    assert len(grouped) == len(set(map(id, grouped))) == len(list(run.model.parameters()))
+    for group in run.optimizer.param_groups:
+        for parameter in group["params"]:
+            assert group["weight_decay"] == 0 or parameter.ndim > 1
+    decayed = {id(p) for group in run.optimizer.param_groups if group["weight_decay"] for p in group["params"]}
+    named = dict(run.model.named_parameters())
+    assert id(named["pretrained.pos_embed"]) not in decayed
+    assert id(named["pretrained.blocks.0.attn.qkv.weight"]) in decayed
+
+
+def test_the_running_mean_is_the_one_written_down():
+    run = loop.start(replace(tiny(), ema=0.5), None)
+    name = "depth_head.scratch.output_conv1.bias"
+    weight, expected = dict(run.model.named_parameters())[name], run.average[name].clone()
+    for run.step in range(1, 4):
+        with torch.no_grad():
+            weight.add_(1.0)
+        decay = min(0.5, (1 + run.step) / (10 + run.step))
+        expected = expected * decay + weight.detach() * (1 - decay)
+        loop.update_average(run)
+    assert torch.allclose(run.average[name], expected)
+
+
+def test_a_recipe_that_starts_from_dinov2_asks_for_it_and_takes_it():
+    recipe = replace(tiny(), from_backbone=True)
+    with pytest.raises(ValueError, match="DINOv2"):
+        loop.start(recipe, None)
+    backbone = DepthAnything("nano").pretrained.state_dict()
+    started = loop.start(recipe, backbone).model.pretrained.state_dict()
+    assert all(torch.equal(started[key], backbone[key]) for key in backbone)
+
+
+# -- learning --
+
+
+def test_one_batch_can_be_learned_by_heart():
+    plain = Stage(samples=4, sizes=((56, 70),), batch=4, loss="range")
+    recipe = replace(tiny(), stages=(plain,), perturbation="none", precision="float32")
+    run = loop.start(recipe, None)
+    batch = build_batch(recipe, Boxes(4), 0)
+    errors = []
+    for _ in range(50):
+        for group in run.optimizer.param_groups:
+            group["lr"] = 1e-3
+        losses = teacher_losses(run.model, batch, recipe, plain)
+        errors.append(losses.parts["range"].item())
+        run.optimizer.zero_grad()
+        losses.total.backward()
+        run.optimizer.step()
+    assert errors[-1] < 0.5 * errors[0]
+
+
+def test_validation_scores_the_truth_as_perfect_and_the_reverse_as_poor():
+    class Grey(torch.nn.Module):
+        """Answers its input, which in these pictures is the disparity."""
+
+        variant = VARIANTS["nano"]
+
+        def __init__(self, sign: float):
+            super().__init__()
+            self.sign = sign
+
+        def forward(self, image_B3HW: torch.Tensor) -> torch.Tensor:
+            return self.sign * image_B3HW[:, 0]
+
+    class Flat(Boxes):
+        """Half near, half far: any size of the network shows it without loss, but for the edge."""
+
+        def __getitem__(self, number: int) -> Sample:
+            disparity_HW = np.repeat(np.array([0.25, 0.75], np.float32), 56 * 84).reshape(112, 84)
+            image_HW3 = np.repeat((disparity_HW[..., None] * 200).astype(np.uint8), 3, axis=2)
+            everywhere = np.ones(disparity_HW.shape, bool)
+            return Sample(
+                image_HW3=image_HW3, disparity_HW=disparity_HW, valid_HW=everywhere, sky_HW=~everywhere, scale="metric"
+            )
+
+    right = loop.validate(Grey(1.0), Flat(2))  # type: ignore[arg-type]
+    assert right["delta1"] > 0.95 and right["abs_rel"] < 0.03
+    flat = loop.validate(Grey(0.0), Flat(2))  # type: ignore[arg-type]
+    assert flat["delta1"] < 0.6 and flat["abs_rel"] > 0.3
+
+
+# -- going on --
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    return load_file(folder / "final.safetensors")
+
+
+def test_killed_anywhere_and_resumed_the_weights_are_bit_equal(tmp_path):
+    """A process that saves after each step is killed with SIGKILL; another goes on; a third run is left alone."""
+    recipe = tiny(10)
+    loop.train(recipe, tmp_path / "calm", Boxes(5), Boxes(2), log_every=2, validate_every=5)
+    program = (
+        "import sys, torch; sys.path.insert(0, sys.argv[2]); from test_train import Boxes, tiny, loop;"
+        "torch.set_num_threads(1); loop.train(tiny(10), sys.argv[1], Boxes(5), log_every=2, save_seconds=0.0)"
+    )
+    out = tmp_path / "killed"
+    process = subprocess.Popen([sys.executable, "-c", program, str(out), str(Path(__file__).parent)])
+    deadline = time.monotonic() + 240
+    while time.monotonic() < deadline and not (out / STATE_FILE).exists():
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert (out / STATE_FILE).exists() and not (out / "final.safetensors").exists()
+    loop.train(recipe, out, Boxes(5), Boxes(2), log_every=2, validate_every=5)
+    calm, killed = weights(tmp_path / "calm"), weights(out)
+    assert all(torch.equal(calm[key], killed[key]) for key in calm)
+    steps = [json.loads(line)["step"] for line in (out / "curve.jsonl").read_text().splitlines()]
+    assert steps == sorted(steps) and steps[-1] == 10
+
+
+def test_a_polite_stop_saves_behind_a_whole_step(tmp_path):
+    class Impatient(Boxes):
+        asked = False
+
+        def __getitem__(self, number: int) -> Sample:
+            if not self.asked:
+                self.asked = True
+                os.kill(os.getpid(), signal.SIGTERM)
+            return super().__getitem__(number)
+
+    handler = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(KeyboardInterrupt, match="saved after step 1 of 8"):
+        loop.train(tiny(8), tmp_path, Impatient(5))
+    assert signal.getsignal(signal.SIGTERM) == handler
+    assert torch.load(tmp_path / STATE_FILE, weights_only=True)["step"] == 1
+
+
+def test_a_finished_run_is_not_run_again(tmp_path):
+    loop.train(tiny(2), tmp_path, Boxes(3), log_every=1)
+    before, curve = weights(tmp_path), (tmp_path / "curve.jsonl").read_text()
+    model = loop.train(tiny(2), tmp_path, Boxes(3), log_every=1)
+    assert all(torch.equal(before[key], tensor) for key, tensor in model.state_dict().items())
+    assert (tmp_path / "curve.jsonl").read_text() == curve
+
+
+def test_another_recipe_in_the_same_folder_is_refused(tmp_path):
+    loop.train(tiny(2), tmp_path, Boxes(3))
+    with pytest.raises(ValueError, match="another recipe"):
+        loop.train(replace(tiny(2), seed=5), tmp_path, Boxes(3))
+
+
+def test_a_broken_state_is_named(tmp_path):
+    (tmp_path / STATE_FILE).write_bytes(b"nothing of the kind")
+    with pytest.raises(ValueError, match=r"state\.pt cannot be read"):
+        loop.train(tiny(2), tmp_path, Boxes(3))
+
+
+def test_no_pictures_and_broken_truth_are_refused(tmp_path):
+    with pytest.raises(ValueError, match="no pictures"):
+        loop.train(tiny(2), tmp_path, Boxes(0))
+
+    class Poison(Boxes):
+        def __getitem__(self, number: int) -> Sample:
+            sample = super().__getitem__(number)
+            return replace(
+                sample, disparity_HW=np.full_like(sample.disparity_HW, np.nan), valid_HW=sample.disparity_HW > 0
+            )
+
+    with pytest.raises(ValueError, match="the loss is nan at step 0"):
+        loop.train(tiny(2), tmp_path / "poison", Poison(3))
