@@ -154,10 +154,25 @@ def test_flip_average_mirrors_there_and_back_but_not_for_finished_maps():
     image_HW3 = np.zeros((2, 3, 3), np.uint8)
     image_HW3[:, 0] = 6  # a mark on the left
     marks = Candidate("marks", "depth_m", lambda image, key: image[:, :, 0] + np.arange(3.0))
-    assert predict(marks, image_HW3, "k", False)[0].tolist() == [6, 1, 2]
-    assert predict(marks, image_HW3, "k", True)[0].tolist() == [(6 + 6 + 2) / 2, 1, (2 + 0) / 2]
-    finished = replace(marks, finished=True)
-    assert predict(finished, image_HW3, "k", True)[0].tolist() == [6, 1, 2]
+    flipping = replace(METRIC, flip_average=True)
+    assert predict(marks, image_HW3, "k", METRIC, Cut())[0].tolist() == [6, 1, 2]
+    assert predict(marks, image_HW3, "k", flipping, Cut())[0].tolist() == [(6 + 6 + 2) / 2, 1, (2 + 0) / 2]
+    assert predict(replace(marks, finished=True), image_HW3, "k", flipping, Cut())[0].tolist() == [6, 1, 2]
+
+
+def test_with_a_kb_crop_the_model_sees_the_crop_and_its_map_lies_where_it_was_taken():
+    image_HW3 = np.zeros((370, 1226, 3), np.uint8)
+    image_HW3[18:, 5:1221] = 9
+    seen = []
+
+    def answer(image_HW3, key):
+        seen.append(image_HW3.shape)
+        assert (image_HW3 == 9).all()
+        return np.full((176, 608), 4.0)
+
+    map_HW = predict(Candidate("c", "depth_m", answer), image_HW3, "k", METRIC, Cut(crop="kb+garg"))
+    assert seen == [(352, 1216, 3)]
+    assert np.array_equal(map_HW == 4, image_HW3[:, :, 0] == 9)
 
 
 def test_journal_keeps_the_first_entry_and_refuses_a_damaged_file(tmp_path):

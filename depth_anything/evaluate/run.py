@@ -6,7 +6,7 @@ kept as a line with its reason.
 """
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -15,11 +15,12 @@ import numpy as np
 
 from depth_anything.data.benchmarks.case import Case
 from depth_anything.data.benchmarks.sets import Contents
+from depth_anything.evaluate.align import resize_bilinear
 from depth_anything.evaluate.journal import Journal, file_name
 from depth_anything.evaluate.models import Candidate, probe
 from depth_anything.evaluate.page import pictured, save_pictures
-from depth_anything.evaluate.protocol import Protocol
-from depth_anything.evaluate.score import Aligned, TooFewPixels, align, check_same_way_up, score
+from depth_anything.evaluate.protocol import Cut, Protocol
+from depth_anything.evaluate.score import Aligned, TooFewPixels, align, check_same_way_up, kb_window, score
 
 
 @dataclass(frozen=True)
@@ -109,25 +110,39 @@ def picture_folders(contents: Contents, protocol: Protocol, out: Path, pictures:
     return {contents.cases[i].key: folder / contents.cases[i].key for i in spread}
 
 
-def predict(candidate: Candidate, image_HW3: np.ndarray, key: str, flip_average: bool) -> np.ndarray:
-    """The model's map; with `flip_average` its mean with the mirrored picture's map, if it can see one."""
+def predict(candidate: Candidate, image_HW3: np.ndarray, key: str, protocol: Protocol, cut: Cut) -> np.ndarray:
+    """The model's map under a protocol.
+
+    With a kb crop the model sees the cropped picture only, as in the released code, and its map is put back where the
+    crop was taken. With `flip_average` the map is the mean with that of the mirrored picture. Finished maps are taken
+    as they are.
+    """
+    if candidate.finished:
+        return candidate.predict(image_HW3, key)
+    if cut.crop.startswith("kb"):
+        rows, columns = kb_window(*image_HW3.shape[:2])
+        part_HW = predict(candidate, image_HW3[rows, columns], key, protocol, replace(cut, crop="none"))
+        whole_HW = np.zeros(image_HW3.shape[:2])
+        whole_HW[rows, columns] = resize_bilinear(part_HW, 352, 1216, protocol.align_corners)
+        return whole_HW
     map_HW = candidate.predict(image_HW3, key)
-    if not flip_average or candidate.finished:
-        return map_HW
-    return (map_HW + candidate.predict(np.ascontiguousarray(image_HW3[:, ::-1]), key)[:, ::-1]) / 2
+    if protocol.flip_average:
+        map_HW = (map_HW + candidate.predict(np.ascontiguousarray(image_HW3[:, ::-1]), key)[:, ::-1]) / 2
+    return map_HW
 
 
 def _evaluate_case(
     case: Case, todo: list[tuple[Candidate, Journal]], protocol: Protocol, set_name: str, picture: Path | None
 ) -> None:
     shown: dict[str, Aligned] = {}
+    cut = protocol.cut(set_name)
     try:
         image_HW3, truth = case.read_image(), case.read_truth()
         check_same_way_up(image_HW3, truth)
         for candidate, journal in todo:
-            map_HW = predict(candidate, image_HW3, case.key, protocol.flip_average)
+            map_HW = predict(candidate, image_HW3, case.key, protocol, cut)
             try:
-                aligned = align(map_HW, candidate.quantity, truth, protocol, protocol.cut(set_name))
+                aligned = align(map_HW, candidate.quantity, truth, protocol, cut)
             except TooFewPixels as error:
                 if protocol.few_valid == "error":
                     raise
