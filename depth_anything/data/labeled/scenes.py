@@ -101,8 +101,8 @@ class PackedScenes:
 
 
 def pack_shard(path: Path, folder: Path) -> Path:
-    """Lay a shard's pixels end to end in `folder` (image, disparity, mask, index .npy), unless that is done already."""
-    if folder.is_dir():
+    """Lay a shard's pixels end to end in `folder` (image, disparity, mask, index .npy), unless it holds them already."""
+    if folder.is_dir() and folder.stat().st_mtime >= path.stat().st_mtime:
         return folder
     samples = list(read_scene_shard(path))
     sizes = np.array([sample.disparity_HW.shape for sample in samples], dtype=np.int64)
@@ -115,5 +115,6 @@ def pack_shard(path: Path, folder: Path) -> Path:
     masks = [(sample.valid_HW + 2 * sample.sky_HW).astype(np.uint8).ravel() for sample in samples]
     np.save(temporary / "mask.npy", np.concatenate(masks))
     np.save(temporary / "index.npy", np.column_stack([sizes, first]))
+    shutil.rmtree(folder, ignore_errors=True)
     os.replace(temporary, folder)
     return folder
