@@ -24,11 +24,21 @@ _ENDINGS = {
 }
 
 
-def file_name(stem: str, name: str, quantity: str) -> str:
-    """`<stem>_<kind>.<ext>` of format `name`, such as `photo_disparity.png` for png16."""
-    if name not in _ENDINGS:
-        raise ValueError(f"unknown output {name!r}: expected a list of {', '.join(FORMATS)}")
-    return f"{stem}_{_ENDINGS[name].format(quantity=quantity)}"
+def paths(stem: Path, formats: Sequence[str], quantity: str, overwrite: bool = False) -> dict[str, Path]:
+    """Where `save` will write each format: `<stem>_<kind>.<ext>`, such as photo_disparity.png for png16.
+
+    Before a model runs, this tells whether its answer may be written.
+
+    Raises:
+        ValueError: an unknown format, or a file that exists already.
+    """
+    found: dict[str, Path] = {}
+    for name in formats:
+        if name not in _ENDINGS:
+            raise ValueError(f"unknown output {name!r}: expected a list of {', '.join(FORMATS)}")
+        found[name] = stem.with_name(f"{stem.name}_{_ENDINGS[name].format(quantity=quantity)}")
+        map_files.refuse_existing(found[name], overwrite)
+    return found
 
 
 def save(
@@ -45,15 +55,12 @@ def save(
     overwrite: bool,
 ) -> list[Path]:
     """`Prediction.save`: see there. Files get their names when the last one is written, so a failure leaves none."""
-    names = list(dict.fromkeys(formats))
-    paths = [stem.with_name(file_name(stem.name, name, prediction.quantity)) for name in names]
-    for path in paths:
-        map_files.refuse_existing(path, overwrite)
+    path_of = paths(stem, formats, prediction.quantity, overwrite)
     geometry = prediction
-    if {"normals", "ply", "glb"} & set(names):
+    if {"normals", "ply", "glb"} & set(path_of):
         geometry = prediction.to_depth() if prediction.depth_m is not None else prediction.to_depth(near, far)
     with ExitStack() as stack:
-        for name, path in zip(names, paths, strict=True):
+        for name, path in path_of.items():
             part = stack.enter_context(map_files.new_file(path, overwrite))
             if name in ("color", "side"):
                 picture = prediction.colored(colors)
@@ -75,7 +82,7 @@ def save(
                 point_cloud.write_glb(part, geometry.to_points(), _picture(prediction, name), geometry.text())
             else:
                 _write_map(part, name, prediction, exr_channel)
-    return paths
+    return list(path_of.values())
 
 
 def _write_map(path: Path, name: str, prediction: Prediction, exr_channel: str) -> None:

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from pictures import photo
 from PIL import Image
 
-from depth_anything import camera, colormap
+from depth_anything import camera, colormap, outputs
 from depth_anything.outputs import FORMATS
 from depth_anything.prediction import Prediction, load
 
@@ -321,6 +321,15 @@ def test_all_is_written_or_nothing(tmp_path, relative):
         relative.save(tmp_path / "p", ["color", "png16"])
     assert [path.name for path in tmp_path.iterdir()] == ["p_disparity.png"]
     relative.save(tmp_path / "p", ["color", "png16"], overwrite=True)
+
+
+def test_what_may_be_written_is_known_before(tmp_path, relative):
+    planned = outputs.paths(tmp_path / "p", FORMATS[:6], "disparity")
+    assert list(planned) == list(FORMATS[:6])
+    assert list(planned.values()) == relative.save(tmp_path / "p", FORMATS[:6])
+    with pytest.raises(ValueError, match="exists already"):
+        outputs.paths(tmp_path / "p", ["npz"], "disparity")
+    assert outputs.paths(tmp_path / "p", ["npz"], "disparity", overwrite=True)["npz"].exists()
 
 
 def test_a_failure_leaves_what_was_there(tmp_path, relative, monkeypatch):
