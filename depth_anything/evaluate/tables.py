@@ -91,9 +91,10 @@ def run(
     root, out = Path(data), Path(out or "evaluation")
     if not root.is_dir():
         raise ValueError(f"no folder {root}: expected the folder that has one folder per test set")
-    folders: list[Path] = []
     if published.protocol == "da2k":
-        lines, notes = _da2k(published, root, [load_candidate(name, **options) for name in names], out)
+        candidates = [load_candidate(name, **options) for name in names]
+        lines, notes = _da2k(published, root, candidates, out)
+        folders: list[Path] = []
     else:
         chosen = get_protocol(protocol or published.protocol)
         lacking = [metric for metric in published.metrics if metric not in chosen.metrics]
@@ -101,13 +102,19 @@ def run(
             raise ValueError(f"protocol {chosen.name} does not measure {', '.join(lacking)}, which {table} prints")
         contents = _contents(published, root, sets, chosen, partial)
         candidates = [load_candidate(name, **options) for name in names]
-        results = [r for c in contents for r in evaluate_set(c, candidates, chosen, out, pictures)]
-        lines = _lines(published, results, compare=chosen.name == published.protocol)
-        notes = [f"protocol {chosen.name}: {chosen.source}", *([published.note] if published.note else [])]
-        notes += _means(published, results)
+        lines, notes = _depth(published, contents, candidates, chosen, out, pictures)
         folders = [f for c in contents for f in picture_folders(c, chosen, out, pictures).values()]
     _write(out, published.title, lines, notes, folders)
     return report.render(published.title, lines, notes, form)
+
+
+def _depth(
+    table: Table, contents: list[Contents], candidates: list[Candidate], protocol: Protocol, out: Path, pictures: int
+) -> tuple[list[Line], list[str]]:
+    """Measure models on test sets of depth. Published numbers stand only beside their own protocol."""
+    results = [r for c in contents for r in evaluate_set(c, candidates, protocol, out, pictures)]
+    notes = [f"protocol {protocol.name}: {protocol.source}", *([table.note] if table.note else [])]
+    return _lines(table, results, compare=protocol.name == table.protocol), notes + _means(table, results)
 
 
 def _contents(table: Table, root: Path, sets: Sequence[str], protocol: Protocol, partial: bool) -> list[Contents]:
