@@ -59,7 +59,8 @@ class OnnxBackend:
 
     def __call__(self, images: list[np.ndarray], input_size: int) -> list[np.ndarray]:
         bound = np.array([input_size], np.int64)
-        return [self.session.run(None, {"image": image, "input_size": bound})[0] for image in images]
+        feeds = [{"image": np.ascontiguousarray(image), "input_size": bound} for image in images]
+        return [np.asarray(self.session.run(None, feed)[0]) for feed in feeds]
 
 
 class TorchBackend:
@@ -82,7 +83,8 @@ class TorchBackend:
     def __call__(self, images: list[np.ndarray], input_size: int) -> list[np.ndarray]:
         import torch
 
-        size = preprocess.network_size(*images[0].shape[:2], input_size)
+        height, width = images[0].shape[:2]
+        size = preprocess.network_size(height, width, input_size)
         with torch.inference_mode():
             batch_B3HW = torch.cat([preprocess.to_tensor(image, size, self.device) for image in images])
             maps_BHW = self.model(batch_B3HW.to(self.dtype)).float()

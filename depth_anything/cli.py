@@ -147,11 +147,13 @@ def split_list(text: str) -> list[str]:
 
 def sky_finder(method: str) -> Callable[[Prediction], np.ndarray] | None:
     """How the option --sky finds a sky mask; None for off."""
+    import numpy as np
+
     from .data import sky
 
     if method == "segformer":
         segment = sky.SkySegmenter()
-        return lambda prediction: segment(prediction.image)
+        return lambda prediction: segment(np.asarray(prediction.image))
     if method == "threshold":
         return sky.threshold
     return None

@@ -49,10 +49,15 @@ class Scratch(nn.Module):
 
     def __init__(self, variant: Variant):
         super().__init__()
-        features = variant.features
-        for level, channels in enumerate(variant.out_channels, start=1):
-            setattr(self, f"layer{level}_rn", nn.Conv2d(channels, features, 3, padding=1, bias=False))
-            setattr(self, f"refinenet{level}", FeatureFusionBlock(features))
+        features, channels = variant.features, variant.out_channels
+        self.layer1_rn = nn.Conv2d(channels[0], features, 3, padding=1, bias=False)
+        self.layer2_rn = nn.Conv2d(channels[1], features, 3, padding=1, bias=False)
+        self.layer3_rn = nn.Conv2d(channels[2], features, 3, padding=1, bias=False)
+        self.layer4_rn = nn.Conv2d(channels[3], features, 3, padding=1, bias=False)
+        self.refinenet1 = FeatureFusionBlock(features)
+        self.refinenet2 = FeatureFusionBlock(features)
+        self.refinenet3 = FeatureFusionBlock(features)
+        self.refinenet4 = FeatureFusionBlock(features)
         self.output_conv1 = nn.Conv2d(features, features // 2, 3, padding=1)
         last = {"linear": [nn.ReLU(), nn.Identity()], "sigmoid": [nn.Sigmoid()]}[variant.head]
         self.output_conv2 = nn.Sequential(
@@ -84,12 +89,8 @@ class DPTHead(nn.Module):
         for tokens, project, resize in zip(tokens_BNC, self.projects, self.resize_layers, strict=True):
             x_BChw = tokens.transpose(1, 2).reshape(tokens.shape[0], tokens.shape[2], h, w)
             levels.append(resize(project(x_BChw)))
-        level1, level2, level3, level4 = (
-            rn(level)
-            for rn, level in zip(
-                (scratch.layer1_rn, scratch.layer2_rn, scratch.layer3_rn, scratch.layer4_rn), levels, strict=True
-            )
-        )
+        level1, level2 = scratch.layer1_rn(levels[0]), scratch.layer2_rn(levels[1])
+        level3, level4 = scratch.layer3_rn(levels[2]), scratch.layer4_rn(levels[3])
         path = scratch.refinenet4(level4, None, level3.shape[2:])
         path = scratch.refinenet3(path, level3, level2.shape[2:])
         path = scratch.refinenet2(path, level2, level1.shape[2:])

@@ -181,6 +181,7 @@ def export_network(model: DepthAnything) -> onnx.ModelProto:
         opset_version=OPSET,
         verbose=False,
     )
+    assert program is not None
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "network.onnx"
         program.save(str(path))

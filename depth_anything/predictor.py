@@ -69,7 +69,8 @@ class Predictor:
         images = [image_io.read(picture) for picture in pictures]
         buckets: dict[tuple[int, int], list[int]] = defaultdict(list)
         for index, image in enumerate(images):
-            buckets[network_size(*image.shape[:2], self.input_size)].append(index)
+            height, width = image.shape[:2]
+            buckets[network_size(height, width, self.input_size)].append(index)
         predictions: dict[int, Prediction] = {}
         for size, bucket in buckets.items():
             for start in range(0, len(bucket), self.batch_size):
@@ -85,8 +86,10 @@ class Predictor:
         notes = ()
         if bound < self.input_size:
             notes = (f"So long a picture: its shorter side had {bound} pixels at the network, not {self.input_size}.",)
+        is_metric = self.variant.quantity == "depth_m"
         return Prediction(
-            **{self.variant.quantity: map_HW},
+            disparity=None if is_metric else map_HW,
+            depth_m=map_HW if is_metric else None,
             model=self.variant.name,
             licence=self.variant.licence,
             network_size=size,
