@@ -96,10 +96,10 @@ def test_intrinsics_follow_the_picture(flip):
     after = cut(ramp(), crop)
     point = np.array([0.1, -0.05, 1.0])
     before_xy = (ramp().K_33 @ point)[:2]
-    x, y = (before_xy - [crop.left, crop.top]) * 1.5
+    x, y = (before_xy + 0.5 - [crop.left, crop.top]) * 1.5 - 0.5
     assert after.K_33 is not None
     x_after, y_after, _ = after.K_33 @ (point * [-1 if flip else 1, 1, 1])
-    assert (x_after, y_after) == pytest.approx((60 - x if flip else x, y))
+    assert (x_after, y_after) == pytest.approx((59 - x if flip else x, y))
 
 
 def test_parts_of_unequal_size_are_refused():

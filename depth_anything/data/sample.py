@@ -26,7 +26,7 @@ class Sample:
     classes_HW: np.ndarray | None = None
     """int16 class indices."""
     K_33: np.ndarray | None = None
-    """Pinhole intrinsics in pixels."""
+    """Pinhole intrinsics in pixels; the centre of the first pixel is (0, 0), as in camera.py."""
     scale: Literal["metric", "relative", "affine"]
     key: str = ""
 
@@ -123,10 +123,12 @@ def nearest(start: float, length: float, size: int, limit: int) -> np.ndarray:
 
 
 def cut_intrinsics(K_33: np.ndarray, crop: Crop) -> np.ndarray:
-    """Intrinsics after the crop, pixel (0, 0) centred at (0.5, 0.5). Mirroring moves the principal point."""
+    """Intrinsics after the crop. Mirroring moves the principal point. Windows are measured from pixels' corners."""
     height, width = crop.size
     across, down = width / crop.width, height / crop.height
-    K = np.diag([across, down, 1.0]) @ np.array([[1, 0, -crop.left], [0, 1, -crop.top], [0, 0, 1]]) @ K_33
+    to_window = np.array([[1, 0, 0.5 - crop.left], [0, 1, 0.5 - crop.top], [0, 0, 1]])
+    K = np.diag([across, down, 1.0]) @ to_window @ K_33
+    K[:2, 2] -= 0.5
     if crop.flip:
-        K[0, 2] = width - K[0, 2]
+        K[0, 2] = width - 1 - K[0, 2]
     return K

@@ -35,13 +35,19 @@ class Camera:
         return matrix
 
     def intrinsics(self, width: int, height: int) -> np.ndarray:
-        """K (3,3) in pixels; the centre of the first pixel is at (0.5, 0.5)."""
+        """K (3,3) in pixels; the centre of the first pixel is (0, 0), as in camera.py."""
+        K = self.corner_intrinsics(width, height)
+        K[:2, 2] -= 0.5
+        return K
+
+    def corner_intrinsics(self, width: int, height: int) -> np.ndarray:
+        """The same with the corner of the first pixel at (0, 0), as sampling wants it."""
         focal = width / 2 / np.tan(self.hfov / 2)
         return np.array([[focal, 0.0, width / 2], [0.0, focal, height / 2], [0.0, 0.0, 1.0]])
 
     def rays(self, width: int, height: int) -> np.ndarray:
         """Directions (height*width, 3) through the pixel centres; their part along the camera axis is 1."""
-        k = self.intrinsics(width, height)
+        k = self.corner_intrinsics(width, height)
         v, u = np.mgrid[0:height, 0:width] + 0.5
         local = np.stack([(u - k[0, 2]) / k[0, 0], (v - k[1, 2]) / k[1, 1], np.ones_like(u)], axis=-1)
         return local.reshape(-1, 3) @ self.axes()

@@ -193,7 +193,7 @@ class Stage:
         shift, step = rng.random((4, pixels, 1), np.float32), np.arange(spp, dtype=np.float32)
         # R2 sequences: each pixel's samples are spread evenly, with another start for each pixel.
         u = ((shift + step * np.array(R2 * 2, np.float32)[:, None, None]) % 1.0).reshape(4, -1)
-        axes, k = scene.camera.axes(), scene.camera.intrinsics(width, height)
+        axes, k = scene.camera.axes(), scene.camera.corner_intrinsics(width, height)
 
         def colour(value: np.ndarray) -> Any:
             return mi.Color3f(*[dr.opaque(mi.Float, float(v)) for v in value])
