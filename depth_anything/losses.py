@@ -215,7 +215,7 @@ def range_normalised_residual(prediction_BHW: Tensor, target_BHW: Tensor, valid_
     """Ours, in no paper: prediction as it is, minus truth brought to 0..1 between its 2nd and 98th percentiles.
 
     Unlike V1 Eq. 1 the prediction is not normalised, so an untrained network cannot hide behind its own tiny spread:
-    from random weights it learned about three times faster. Truth is capped at 2, for the few nearest pixels.
+    from random weights it learned about three times faster in our probe. Truth is capped at 2, for the nearest pixels.
     """
     p, g = masked(prediction_BHW, valid_BHW), masked(target_BHW, valid_BHW)
     count_B1 = valid_BHW.flatten(1).sum(1, keepdim=True)

@@ -8,6 +8,7 @@ import queue
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Protocol
 
 import numpy as np
@@ -43,7 +44,13 @@ class Batch:
 def sample_number(recipe: Recipe, count: int, position: int) -> int:
     """Which of `count` pictures comes at `position` of the run: every epoch is one pass in its own random order."""
     epoch, place = divmod(position, count)
-    return int(np.random.default_rng([recipe.seed, 1, epoch]).permutation(count)[place])
+    return int(epoch_order(recipe.seed, epoch, count)[place])
+
+
+@lru_cache(maxsize=2)
+def epoch_order(seed: int, epoch: int, count: int) -> np.ndarray:
+    """The order of one epoch's pictures. The papers' sets have millions, so it is drawn once."""
+    return np.random.default_rng([seed, 1, epoch]).permutation(count)
 
 
 def build_batch(recipe: Recipe, samples: Samples, step: int) -> Batch:

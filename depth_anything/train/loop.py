@@ -87,7 +87,8 @@ def train(
             meter.add(stage.batch, losses.parts)
 
             if run.step % log_every == 0 or run.step == recipe.steps:
-                curve.add({"step": run.step, "samples": seen + stage.batch, "rate": rate, **meter.means()})
+                about = {"step": run.step, "samples": seen + stage.batch, "seconds": round(run.seconds), "rate": rate}
+                curve.add(about | meter.means())
                 meter = Meter()
             if validation is not None and (run.step % validate_every == 0 or run.step == recipe.steps):
                 curve.add({"step": run.step, **validate(averaged_model(run), validation)})
