@@ -34,7 +34,8 @@ MAX_PIXELS = 200_000_000
 # fmt: off
 SUFFIXES = frozenset((
     ".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".tif", ".tiff", ".webp", ".avif", ".heic", ".heif", ".gif",
-    ".bmp", ".dib", ".ppm", ".pgm", ".pbm", ".pnm", ".tga", ".jp2", ".ico", ".qoi",
+    ".bmp", ".dib", ".ppm", ".pgm", ".pbm", ".pnm", ".tga", ".jp2", ".ico", ".qoi", ".pcx",
+    ".psd", ".sgi",
 ))
 # What Pillow may decode for us. Others that it knows (EPS, WMF, ...) start programs or only pretend to be pictures.
 _FORMATS = frozenset((
