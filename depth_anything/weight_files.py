@@ -37,7 +37,7 @@ def read(path: Path) -> Contents:
     """
     if not path.exists():
         raise ValueError(
-            f"no file or folder {path}: expected a checkpoint, a transformers folder, or a name of `depth-anything models`"
+            f"no file or folder {path}: expected a checkpoint, a transformers folder, or one of `depth-anything models`"
         )
     folder = path if path.is_dir() else path.parent
     if path.is_dir():
