@@ -58,7 +58,7 @@ def save(
     path_of = paths(stem, formats, prediction.quantity, overwrite)
     geometry = prediction
     if {"normals", "ply", "glb"} & set(path_of):
-        geometry = prediction.to_depth() if prediction.depth_m is not None else prediction.to_depth(near, far)
+        geometry = prediction.to_depth(near, far)
     with ExitStack() as stack:
         for name, path in path_of.items():
             part = stack.enter_context(map_files.new_file(path, overwrite))

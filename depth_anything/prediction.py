@@ -12,8 +12,7 @@ from typing import Literal
 
 import numpy as np
 
-from . import camera, colormap, map_files, outputs
-from .evaluate.align import fit_scale_shift
+from . import calibrate, camera, colormap, map_files, outputs
 
 SkyPolicy = Literal["keep", "zero", "cap"]
 
@@ -151,23 +150,17 @@ class Prediction:
                 "a relative disparity has no metres: give the nearest and the farthest distance (--near --far), two or "
                 "more known distances (depth-anything calibrate), or use a metric model"
             )
-        if not (0 < near < far < np.inf):
-            raise ValueError(f"near {near:g} and far {far:g}: expected metres with 0 < near < far")
-        low, high = float(self.disparity.min()), float(self.disparity.max())
-        if not high > low:
-            raise ValueError("the disparity is the same everywhere: near and far cannot be placed on it")
-        scale = (1 / near - 1 / far) / (high - low)
         return replace(
             self,
             disparity=None,
-            depth_m=_metres(self.disparity, self.valid, scale, 1 / far - scale * low, np.inf),
+            depth_m=calibrate.near_far(self.disparity, near, far),
             metres_from=f"from the given near {near:g} m and far {far:g} m, not measured",
         )
 
     def align_to(self, points: Iterable[Sequence[float]], max_depth_m: float = 1000.0) -> "Prediction":
         """Metres from known distances: 1/metres is fitted to the map at these points by scale and shift, least squares.
 
-        The fit is `evaluate.align.fit_scale_shift`, the same as everywhere. A metric prediction is corrected likewise.
+        See `calibrate.known_distances`. A metric prediction is corrected likewise.
 
         Args:
             points: two or more (x, y, metres): x to the right and y down, in pixels of the upright picture, from its
@@ -178,45 +171,13 @@ class Prediction:
             ValueError: fewer than two points, a point outside the picture or without a distance, or distances that
                 contradict the map (all on one value, or nearer where the map says farther).
         """
-        rows = [tuple(point) for point in points]
-        if len(rows) < 2 or any(len(row) != 3 for row in rows):
-            raise ValueError("known distances: expected two or more of (x, y, metres)")
-        if not max_depth_m > 0:
-            raise ValueError(f"max_depth_m {max_depth_m:g}: expected metres above 0")
-        points_P3 = np.array(rows, dtype=np.float64)
-        column, row = np.round(points_P3[:, 0]), np.round(points_P3[:, 1])
-        for x, y, metres in points_P3:
-            if not (-0.5 <= x < self.width - 0.5 and -0.5 <= y < self.height - 0.5):
-                raise ValueError(
-                    f"known distance at ({x:g}, {y:g}): outside the picture of {self.width} x {self.height}"
-                )
-            if not 0 < metres < np.inf:
-                raise ValueError(f"known distance at ({x:g}, {y:g}): got {metres:g}; expected metres above 0")
-        disparity_HW = self.as_disparity()
-        disparity_P = disparity_HW[row.astype(int), column.astype(int)]
-        if self.depth_m is not None and (disparity_P == 0).any():
-            raise ValueError("a known distance lies where the map is unknown (0): give another point")
-        if np.ptp(disparity_P) == 0:
-            raise ValueError("the known distances lie on one value of the map: give points at different distances")
-        scale, shift = fit_scale_shift(disparity_P, 1 / points_P3[:, 2])
-        if scale <= 0:
-            raise ValueError(
-                "the known distances contradict the map: it says nearer where they say farther; check the points (x to "
-                "the right, y down, metres)"
-            )
-        depth_m_HW = _metres(disparity_HW, self.valid, scale, shift, max_depth_m)
-        fitted_P = scale * disparity_P.astype(np.float64) + shift
-        off = np.abs(1 / np.maximum(fitted_P, 1 / max_depth_m) / points_P3[:, 2] - 1).max()
-        notes = (*self.notes, f"At the known distances these metres are off by {off:.1%} at most.")
-        lost = 1 - np.count_nonzero(depth_m_HW) / depth_m_HW.size
-        if lost > 0:
-            notes += (f"{lost:.1%} of the picture is farther than {max_depth_m:g} m by these distances: unknown (0).",)
+        fitted = calibrate.known_distances(self.as_disparity(), self.valid, points, max_depth_m)
         return replace(
             self,
             disparity=None,
-            depth_m=depth_m_HW,
-            metres_from=f"fitted to {len(points_P3)} known distances",
-            notes=notes,
+            depth_m=fitted.depth_m,
+            metres_from=f"fitted to {fitted.count} known distances",
+            notes=(*self.notes, *fitted.notes),
         )
 
     def with_sky(
@@ -326,8 +287,8 @@ class Prediction:
             formats: of `outputs.FORMATS`. normals, ply and glb need metres and the camera; sky needs a mask; side and
                 glb need the picture.
             colors: for color and side, of colormap.COLORMAPS.
-            near, far: metres for the geometry of a relative disparity (normals, ply, glb); the other files stay
-                disparity.
+            near, far: metres for the geometry (normals, ply, glb) of a relative disparity; its other files stay
+                disparity. To be left out for a metric map.
             exr_channel: Z or R.
             percentile: for control.
             directx_normals: green points down, as DirectX wants it; otherwise up, as OpenGL.
@@ -351,18 +312,6 @@ class Prediction:
             directx_normals=directx_normals,
             overwrite=overwrite,
         )
-
-
-def _metres(
-    disparity_HW: np.ndarray, valid_HW: np.ndarray, scale: float, shift: float, max_depth_m: float
-) -> np.ndarray:
-    """1 / (scale * disparity + shift), float32 (H, W): 0 where not valid, beyond max_depth_m, or behind infinity."""
-    depth_m_HW = np.zeros(disparity_HW.shape, np.float32)
-    for depth_m_W, disparity_W, valid_W in zip(depth_m_HW, disparity_HW, valid_HW, strict=True):
-        inverse_W = scale * disparity_W.astype(np.float64) + shift
-        known_W = valid_W & (inverse_W > 0) & (inverse_W >= 1 / max_depth_m)
-        depth_m_W[known_W] = 1 / inverse_W[known_W]
-    return depth_m_HW
 
 
 def _minmax(

@@ -40,7 +40,7 @@ LAYERS = [
     {"__init__", "files", "variants", "colormap", "dinov2", "dpt", "metric_bins", "losses", "evaluate.align",
      "evaluate.metrics", "evaluate.protocol", "evaluate.__init__", "preprocess"},
     {"model", "checkpoints", "weight_files", "transformers_layout", "hub", "backends", "prediction", "image_io",
-     "inputs", "exif", "to_rgb", "map_files", "outputs", "camera", "point_cloud"},
+     "inputs", "exif", "to_rgb", "map_files", "outputs", "calibrate", "camera", "point_cloud"},
     {"predictor"},
     {"video", "export", "data", "scenes"},
     {"train", "transfer", "evaluate", "pseudo_label"},

@@ -91,6 +91,8 @@ def test_a_metric_map_stays_and_takes_no_distances(metric):
     assert metric.to_depth() is metric
     with pytest.raises(ValueError, match="answers metres already"):
         metric.to_depth(near=1, far=2)
+    with pytest.raises(ValueError, match=r"\(1, 0\): the map is unknown"):
+        metric.align_to([(1, 0, 2.0), (5, 5, 3.0)])
 
 
 @given(st.integers(2, 12), st.integers(0, 10_000))
