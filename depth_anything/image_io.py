@@ -48,6 +48,7 @@ _EXPECTED = "expected JPEG, PNG, TIFF, WebP, AVIF, GIF, BMP, PPM, JPEG 2000, TGA
 # Pillow's pixel limit, Python's warning filters and standard error belong to the whole process: one change at a time.
 _PROCESS_LOCK = threading.Lock()
 _LIBTIFF_LINE = re.compile(r"((?=\w*[a-z])(?=\w*[A-Z])\w+|tempfile\.tif): |  ")  # a function's or our stream's name
+_HEIF_BRANDS = (b"heic", b"heix", b"hevc", b"heim", b"heis", b"mif1", b"msf1")
 _SILENT = logging.NullHandler()
 
 
@@ -186,10 +187,10 @@ def _opened(source: PictureSource) -> Iterator[Image.Image]:
 
 
 def _name(source: PictureSource) -> str:
-    if isinstance(source, Source):
-        return source.name
-    if isinstance(source, (str, os.PathLike)):
-        return os.fspath(source)  # type: ignore[return-value]
+    """How messages call it, in one line."""
+    if isinstance(source, (Source, str, os.PathLike)):
+        name = source.name if isinstance(source, Source) else str(os.fspath(source))
+        return name if name.isprintable() else repr(name)
     if isinstance(source, Image.Image):
         return str(getattr(source, "filename", "") or "PIL image")
     if isinstance(source, (bytes, bytearray, memoryview)):
@@ -221,11 +222,11 @@ def _stream(source: PictureSource, name: str) -> Iterator[BinaryIO]:
             "expected a path, bytes, a binary file, a PIL image or a numpy array"
         )
     with stream:
-        head = stream.read(16)
+        head = stream.read(64)
         stream.seek(0)
         if not head:
             raise PictureError(f"{name}: the file is empty")
-        if head[4:8] == b"ftyp" and head[8:12] in (b"heic", b"heix", b"hevc", b"heim", b"heis", b"mif1", b"msf1"):
+        if head[4:8] == b"ftyp" and head[8:12] in _HEIF_BRANDS and b"avif" not in head:
             _register_heif()
         yield stream
 

@@ -265,6 +265,8 @@ def test_text_bombs_are_refused():
         (b"hello, this is no picture at all", "not a picture"),
         (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\n", "EPS is not a picture format"),
         ("/no/such/file.jpg", "/no/such/file.jpg: no such file"),
+        ("/no/such\nfile.jpg", r"'/no/such\\nfile.jpg': no such file"),
+        ("/no/such\0file.jpg", "null"),
         (str(Path(__file__).parent), "a folder"),
         (7, "cannot read a picture from int"),
         (None, "cannot read a picture from NoneType"),
