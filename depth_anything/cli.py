@@ -88,12 +88,14 @@ def predict(
     """
     from tqdm import tqdm
 
+    from . import outputs
     from .inputs import find_images
     from .predictor import Predictor
 
     formats = split_list(save)
+    needs_camera = bool({"npz", "normals", "ply", "glb"} & set(formats) or fov or focal_mm or intrinsics)
     sources = find_images(inputs, exclude=out)
-    find_sky = sky_finder(sky)
+    find_sky = sky_finder(sky, accept_license)
     predictor = Predictor(
         model,
         backend=backend,
@@ -110,9 +112,12 @@ def predict(
     with tqdm(sources, unit="picture", disable=None if len(sources) > 1 else True) as progress:
         for source in progress:
             try:
-                prediction = with_camera(predictor(source), source, fov, focal_mm, intrinsics)
+                outputs.paths(out / source.stem, formats, predictor.variant.quantity, overwrite)  # refuses early
+                prediction = predictor(source)
+                if needs_camera:
+                    prediction = with_camera(prediction, source, fov, focal_mm, intrinsics)
                 if find_sky is not None:
-                    prediction = prediction.with_sky(find_sky(prediction), sky_policy)
+                    prediction = prediction.with_sky(find_sky(prediction), sky_policy, found_by=sky)
                 written += prediction.save(
                     out / source.stem,
                     formats,
@@ -145,18 +150,18 @@ def split_list(text: str) -> list[str]:
     return [item.strip() for item in text.split(",") if item.strip()]
 
 
-def sky_finder(method: str) -> Callable[[Prediction], np.ndarray] | None:
+def sky_finder(method: str, accept_license: bool) -> Callable[[Prediction], np.ndarray] | None:
     """How the option --sky finds a sky mask; None for off."""
+    if method == "off":
+        return None
     import numpy as np
 
-    from .data import sky
+    from .data.sky import SkySegmenter, threshold
 
-    if method == "segformer":
-        segment = sky.SkySegmenter()
-        return lambda prediction: segment(np.asarray(prediction.image))
     if method == "threshold":
-        return sky.threshold
-    return None
+        return threshold
+    segment = SkySegmenter(accept_license=accept_license)
+    return lambda prediction: segment(np.asarray(prediction.image))
 
 
 def with_camera(
