@@ -27,14 +27,12 @@ FEW_BLOCKS = replace(VARIANTS["v2-giant"], depth=4, taps=(0, 1, 2, 3))
 """The giant's widths and its SwiGLU; 40 blocks of them would take 5 GB twice."""
 ROWS = [
     VARIANTS["nano"],
-    VARIANTS["v1-small"],
     VARIANTS["v2-small"],
     VARIANTS["v2-metric-indoor-small"],
+    pytest.param(VARIANTS["v1-small"], marks=slow),
     pytest.param(VARIANTS["v2-metric-outdoor-small"], marks=slow),
-    pytest.param(VARIANTS["v1-base"], marks=slow),
     pytest.param(VARIANTS["v2-base"], marks=slow),
     pytest.param(VARIANTS["v1-large"], marks=slow),
-    pytest.param(VARIANTS["v2-large"], marks=slow),
     pytest.param(FEW_BLOCKS, marks=slow),
 ]
 
@@ -66,7 +64,7 @@ def test_both_directions(tmp_path, row, monkeypatch):
     oracle, info = AutoModelForDepthEstimation.from_pretrained(tmp_path / "ours", output_loading_info=True)
     oracle.eval()
     assert not any(info.values()), info
-    atol = 2e-5 if row.max_depth is None else 1e-4
+    atol = 2e-5 if row.max_depth is None else 5e-6 * row.max_depth  # 0.1 mm of 20 m
 
     side = 14 * row.table_side
     ours, theirs = answers(model, oracle, side, side)
@@ -97,7 +95,7 @@ def test_position_rules_differ_without_the_patch(tmp_path):
     assert np.abs(ours - theirs).max() > 1e-2
 
 
-@pytest.mark.parametrize("name", ["nano", "v2-metric-indoor-small"])
+@pytest.mark.parametrize("name", ["nano", pytest.param("v2-metric-indoor-small", marks=slow)])
 def test_pipeline_reads_our_folder(tmp_path, name):
     """A picture of the network's own size is resized by nobody: the pipeline's map is ours."""
     model = fill(DepthAnything(name)).eval()
