@@ -101,7 +101,7 @@ class PackedScenes:
 
 
 def pack_shard(path: Path, folder: Path) -> Path:
-    """Lay a shard's pixels end to end in `folder` (image, disparity, mask, index .npy), unless it holds them already."""
+    """Lay a shard's pixels end to end in `folder` (image, disparity, mask, index .npy), unless it holds them."""
     if folder.is_dir() and folder.stat().st_mtime >= path.stat().st_mtime:
         return folder
     samples = list(read_scene_shard(path))
