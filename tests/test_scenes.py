@@ -67,7 +67,7 @@ GREY, RED, GREEN = (0.3, 0.3, 0.3), (0.6, 0.05, 0.05), (0.05, 0.6, 0.05)
 def world_points(picture) -> np.ndarray:
     """The points (H,W,3) that disparity, K and pose stand for."""
     height, width = picture.disparity.shape
-    v, u = np.mgrid[0:height, 0:width] + 0.5
+    v, u = np.mgrid[0:height, 0:width]
     with np.errstate(divide="ignore", invalid="ignore"):
         z = 1 / picture.disparity.astype(np.float64)
         local = np.stack([u, v, np.ones_like(u)], -1) @ np.linalg.inv(picture.K).T * z[..., None]
