@@ -185,7 +185,12 @@ def export_network(model: DepthAnything) -> onnx.ModelProto:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "network.onnx"
         program.save(str(path))
-        return onnx.load(path)
+        network = onnx.load(path)
+    for node in network.graph.node:  # torch notes where in the source each node comes from
+        del node.metadata_props[:]
+        node.doc_string = ""
+    del network.graph.value_info[:]
+    return network
 
 
 def before_network() -> str:
