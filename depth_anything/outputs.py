@@ -24,6 +24,11 @@ _ENDINGS = {
 }
 
 
+def split_formats(text: str) -> list[str]:
+    """The format names of an option --save, which is written with commas."""
+    return [name.strip() for name in text.split(",") if name.strip()]
+
+
 def paths(stem: Path, formats: Sequence[str], quantity: str, overwrite: bool = False) -> dict[str, Path]:
     """Where `save` will write each format: `<stem>_<kind>.<ext>`, such as photo_disparity.png for png16.
 

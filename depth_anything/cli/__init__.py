@@ -1,0 +1,49 @@
+"""The command `depth-anything`: a module per command, one function each, heavy imports inside.
+
+Exit codes: 0 all done; 1 some inputs failed, the rest is done; 2 bad options, or every input failed.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+import tyro
+
+from .. import __version__
+from .calibrate import calibrate
+from .evaluate import evaluate
+from .exits import Failed
+from .export import export
+from .models import models
+from .predict import predict
+from .render import render
+from .train import train
+
+COMMANDS = (predict, calibrate, models, render, train, evaluate, export)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Entry point: runs a command and leaves with its exit code."""
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    if arguments == ["--version"]:
+        print(__version__)
+        return
+    app = tyro.extras.SubcommandApp()
+    for command in COMMANDS:
+        app.command(command)
+    try:
+        app.cli(
+            prog="depth-anything",
+            description="Depth Anything V1 and V2, complete.",
+            args=arguments,
+            config=(tyro.conf.FlagCreatePairsOff,),
+        )
+    except Failed as failed:
+        sys.exit(failed.code)
+    except (ValueError, ModuleNotFoundError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("stopped; what is written is whole, run the command again for the rest", file=sys.stderr)
+        sys.exit(130)

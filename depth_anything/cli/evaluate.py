@@ -1,0 +1,67 @@
+"""`depth-anything evaluate`: the papers' tables, and the pairs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+from tyro.conf import Positional
+
+
+def evaluate(
+    table: Positional[str],
+    data: Path,
+    model: tuple[str, ...] = (),
+    sets: tuple[str, ...] = (),
+    protocol: str | None = None,
+    out: Annotated[Path | None, tyro.conf.arg(aliases=["-o"])] = None,
+    form: Literal["text", "json", "csv", "markdown"] = "text",
+    json: bool = False,
+    partial: bool = False,
+    pictures: int = 4,
+    regions: str = "grid",
+    device: str = "cpu",
+    dtype: Literal["fp32", "bf16", "fp16"] = "fp32",
+    input_size: int | None = None,
+    accept_license: bool = False,
+) -> None:
+    """Score models under a named protocol, beside the published numbers.
+
+    Args:
+        table: pairs, da2k, v1-table2, ..., or da2k-propose; an unknown name lists them all.
+        data: the manifest for pairs, pictures for da2k-propose; for the tables the folder with one folder per test set.
+        model: one or more of ours, hf:ID for a transformers model, predictions:QUANTITY:FOLDER for finished maps, or
+            the floors row and constant; by default nano for pairs, and the table's own models.
+        sets: only these columns of the table.
+        protocol: another protocol than the table's; the published numbers are then left out.
+        out: folder for scores, from which a stopped run goes on, the report and the page of pictures.
+        form: of what is printed.
+        json: short for --form json.
+        partial: take incomplete test sets; the report says so.
+        pictures: images per set on the page.
+        regions: where da2k-propose looks for points: grid, or sam:ID for a Segment Anything model.
+        device: cpu, cuda, mps.
+        dtype: fp32, bf16, fp16.
+        input_size: lower bound of the shorter side at the network; by default the model's own.
+        accept_license: as for predict.
+    """
+    from ..evaluate.tables import run
+
+    report = run(
+        table,
+        data,
+        model or (("nano",) if table == "pairs" else ()),
+        form="json" if json else form,
+        out=out,
+        sets=sets,
+        protocol=protocol,
+        partial=partial,
+        pictures=pictures,
+        regions=regions,
+        device=device,
+        dtype=dtype,
+        input_size=input_size,
+        accept_license=accept_license,
+    )
+    print(report)

@@ -1,0 +1,168 @@
+"""`depth-anything predict`: depth maps of pictures."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import tyro
+from tyro.conf import Positional
+
+from .exits import Failed
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import numpy as np
+
+    from ..image_io import Source
+    from ..prediction import Prediction
+
+
+def predict(
+    inputs: Positional[tuple[str, ...]],
+    out: Annotated[Path, tyro.conf.arg(aliases=["-o"])] = Path("out"),
+    model: str = "nano",
+    save: str = "color,png16",
+    variant: str | None = None,
+    backend: Literal["onnx", "torch"] | None = None,
+    device: str = "cpu",
+    dtype: Literal["fp32", "bf16", "fp16"] = "fp32",
+    input_size: int | None = None,
+    threads: int | None = None,
+    colors: str = "Spectral_r",
+    near: float | None = None,
+    far: float | None = None,
+    fov: float | None = None,
+    focal_mm: float | None = None,
+    intrinsics: str | None = None,
+    sky: Literal["off", "segformer", "threshold"] = "off",
+    sky_policy: Literal["keep", "zero", "cap"] = "keep",
+    percentile: tuple[float, float] | None = None,
+    exr_channel: Literal["Z", "R"] = "Z",
+    directx_normals: bool = False,
+    overwrite: bool = False,
+    accept_license: bool = False,
+) -> None:
+    """Depth maps of pictures.
+
+    Args:
+        inputs: files, folders, patterns, a .txt list of paths, or - for standard input.
+        out: folder for the results; the folders of the input are mirrored.
+        model: a name that `depth-anything models` lists, a hub id, a checkpoint, a transformers folder, an .onnx file.
+        save: what to write, separated by commas: color, side, png16, pfm, npz, exr, normals, sky, control, ply, glb.
+        variant: which model a checkpoint holds, where the file does not say it.
+        backend: onnx (base install) or torch; by default onnx for nano and .onnx files, torch for the rest.
+        device: cpu, cuda, mps.
+        dtype: fp32, bf16, fp16.
+        input_size: lower bound of the shorter side at the network; by default the model's own (518, nano 224).
+        threads: processor threads.
+        colors: Spectral_r, inferno, turbo, gray.
+        near: metres of the nearest point, for the geometry (normals, ply, glb) of a relative disparity.
+        far: metres of the farthest point, likewise.
+        fov: the camera's horizontal field of view in degrees, for the geometry.
+        focal_mm: or its focal length as the 35 mm equivalent; without either, EXIF is asked.
+        intrinsics: or fx,fy,cx,cy in pixels of the upright picture.
+        sky: how to find the sky: segformer (extra transfer), or threshold, which only looks at the map.
+        sky_policy: what to do with it: keep the values, zero (farthest), or cap (as far as the farthest thing).
+        percentile: two percentiles that become black and white of the control image, instead of minimum and maximum.
+        exr_channel: name of the EXR channel, Z or R.
+        directx_normals: green of the normals points down instead of up.
+        overwrite: replace results that exist.
+        accept_license: needed once for weights whose owner does not clearly allow commercial use.
+    """
+    from tqdm import tqdm
+
+    from .. import outputs
+    from ..inputs import find_images
+    from ..predictor import Predictor
+
+    formats = outputs.split_formats(save)
+    needs_camera = bool({"npz", "normals", "ply", "glb"} & set(formats) or fov or focal_mm or intrinsics)
+    sources = find_images(inputs, exclude=out)
+    find_sky = sky_finder(sky, accept_license)
+    predictor = Predictor(
+        model,
+        backend=backend,
+        variant=variant,
+        device=device,
+        dtype=dtype,
+        input_size=input_size,
+        accept_license=accept_license,
+        threads=threads,
+    )
+    written: list[Path] = []
+    failed = 0
+    said = ""
+    with tqdm(sources, unit="picture", disable=None if len(sources) > 1 else True) as progress:
+        for source in progress:
+            try:
+                outputs.paths(out / source.stem, formats, predictor.variant.quantity, overwrite)  # refuses early
+                prediction = predictor(source)
+                if needs_camera:
+                    prediction = with_camera(prediction, source, fov, focal_mm, intrinsics)
+                if find_sky is not None:
+                    prediction = prediction.with_sky(find_sky(prediction), sky_policy, found_by=sky)
+                written += prediction.save(
+                    out / source.stem,
+                    formats,
+                    colors=colors,
+                    near=near,
+                    far=far,
+                    exr_channel=exr_channel,
+                    percentile=percentile,
+                    directx_normals=directx_normals,
+                    overwrite=overwrite,
+                )
+                said = prediction.describe()
+                for note in prediction.notes:
+                    progress.write(f"{source.name}: {note}", file=sys.stderr)
+            except ValueError as error:
+                failed += 1
+                progress.write(f"error: {error}", file=sys.stderr)
+    for path in written[:20]:
+        print(path)
+    if len(written) > 20:
+        print(f"... {len(written)} files in all, in {out}")
+    if said:
+        print(said)
+    if failed:
+        raise Failed(2 if failed == len(sources) else 1)
+
+
+def sky_finder(method: str, accept_license: bool) -> Callable[[Prediction], np.ndarray] | None:
+    """How the option --sky finds a sky mask; None for off."""
+    if method == "off":
+        return None
+    import numpy as np
+
+    from ..data.sky import SkySegmenter, threshold
+
+    if method == "threshold":
+        return threshold
+    segment = SkySegmenter(accept_license=accept_license)
+    return lambda prediction: segment(np.asarray(prediction.image))
+
+
+def with_camera(
+    prediction: Prediction, source: Source, fov: float | None, focal_mm: float | None, intrinsics: str | None
+) -> Prediction:
+    """The prediction with what is known about its camera: the options, or else EXIF."""
+    from dataclasses import replace
+
+    from .. import camera, image_io
+
+    try:
+        numbers = [float(number) for number in intrinsics.split(",")] if intrinsics else None
+    except ValueError:
+        raise ValueError(f"--intrinsics {intrinsics}: expected numbers fx,fy,cx,cy separated by commas") from None
+    K = camera.intrinsics(
+        prediction.width,
+        prediction.height,
+        fov=fov,
+        focal_mm=focal_mm,
+        numbers=numbers,
+        exif_focal_35mm=image_io.info(source).focal_35mm,
+    )
+    return replace(prediction, K=K)
