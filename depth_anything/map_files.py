@@ -173,18 +173,19 @@ def write_exr(path: str | os.PathLike, map_HW: np.ndarray, text: Mapping[str, st
 
 
 def read_exr(path: str | os.PathLike) -> tuple[np.ndarray, dict[str, str]]:
-    """The channel Z, or else R, of an EXR as float32 (H, W), and its attributes that are text.
+    """The channel Z, or else R, or else the only one, of an EXR as float32 (H, W), and its attributes that are text.
 
     Raises:
-        ValueError: neither channel is there, the file is damaged, or OpenEXR is not installed.
+        ValueError: none of these is there, the file is damaged, or OpenEXR is not installed.
     """
     openexr = _openexr()
     try:
-        with openexr.File(str(path)) as file:
+        with openexr.File(str(path), separate_channels=True) as file:
             channels = file.channels()
-            name = next((name for name in ("Z", "R") if name in channels), None)
+            only = tuple(channels) if len(channels) == 1 else ()
+            name = next((name for name in ("Z", "R", *only) if name in channels), None)
             if name is None:
-                raise ValueError(f"{path}: expected a channel Z or R, it has {', '.join(channels)}")
+                raise ValueError(f"{path}: expected a channel Z or R, or one alone; it has {', '.join(channels)}")
             pixels_HW = np.array(channels[name].pixels, dtype=np.float32)
             return pixels_HW, {key: value for key, value in file.header().items() if isinstance(value, str)}
     except RuntimeError as error:

@@ -28,6 +28,12 @@ def read_mask(path: Path) -> np.ndarray:
     return _read_png(path, ("1", "L", "P", "I;16", "I"), "mask") != 0
 
 
+def read_first_channel(path: Path) -> np.ndarray:
+    """A PNG of 8 or 16 bits as stored, (H, W); of a coloured one its first channel. Errors as in `read_uint16`."""
+    stored = _read_png(path, ("1", "L", "LA", "RGB", "RGBA", "I;16", "I;16B", "I"), "8 or 16 bits, or colours")
+    return stored if stored.ndim == 2 else stored[:, :, 0]
+
+
 def _read_png(path: Path, modes: tuple[str, ...], what: str) -> np.ndarray:
     try:
         with Image.open(path) as image:

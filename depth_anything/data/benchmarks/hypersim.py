@@ -17,47 +17,72 @@ from depth_anything.data.benchmarks.case import Case, Truth
 from depth_anything.data.benchmarks.files import hdf5
 
 FOCAL_PIXELS = 886.81
-"""Of every 1024 x 768 frame, as the released metric code has it (60 degrees across; a few scenes tilt and shift)."""
+"""Of a 1024 x 768 frame, as the released metric code has it (60 degrees across; a few scenes tilt and shift)."""
+SPLIT = "metadata_images_split_scene_v1.csv"
 
 
 def read(root: Path) -> list[Case]:
     """The public test frames of the split file, in its order; none where the file is missing."""
-    split = root / "metadata_images_split_scene_v1.csv"
-    if not split.is_file():
+    if not (root / SPLIT).is_file():
         return []
     cases = []
-    with split.open(newline="") as file:
-        for row in csv.DictReader(file):
-            if row["split_partition_name"] != "test" or row["included_in_public_release"] != "True":
-                continue
-            scene, camera, frame = row["scene_name"], row["camera_name"], int(row["frame_id"])
-            images = root / scene / "images"
-            image = images / f"scene_{camera}_final_preview" / f"frame.{frame:04d}.tonemap.jpg"
-            truth = images / f"scene_{camera}_geometry_hdf5" / f"frame.{frame:04d}.depth_meters.hdf5"
-            cases.append(
-                Case(
-                    key=f"{scene}/{camera}/{frame:04d}",
-                    read_image=lambda image=image: image_io.read(image),
-                    read_truth=lambda truth=truth: _truth(truth),
-                    files=(image, truth),
-                    group=scene,
-                    region="indoor",
-                )
+    for picture in pictures(root / SPLIT, "test"):
+        image = root / picture
+        truth = depth_path(image)
+        scene, camera, frame = image.parents[2].name, image.parent.name, image.name.split(".")[1]
+        cases.append(
+            Case(
+                key=f"{scene}/{camera.removeprefix('scene_').removesuffix('_final_preview')}/{frame}",
+                read_image=lambda image=image: image_io.read(image),
+                read_truth=lambda truth=truth: _truth(truth),
+                files=(image, truth),
+                group=scene,
+                region="indoor",
             )
+        )
     return cases
 
 
-def distance_to_z(distance_HW: np.ndarray, focal_pixels: float = FOCAL_PIXELS) -> np.ndarray:
-    """z-depth from the distance along each pixel's ray, principal point in the middle, rays through pixel centres."""
-    height, width = distance_HW.shape
-    x = np.arange(width) - (width - 1) / 2
-    y = np.arange(height) - (height - 1) / 2
-    return distance_HW * focal_pixels / np.sqrt(x[None, :] ** 2 + y[:, None] ** 2 + focal_pixels**2)
+def pictures(split: Path, partition: str) -> list[str]:
+    """The public frames of a partition (train, val, test) of the split file, in its order, relative to the root."""
+    with split.open(newline="") as file:
+        return [
+            f"{row['scene_name']}/images/scene_{row['camera_name']}_final_preview/"
+            f"frame.{int(row['frame_id']):04d}.tonemap.jpg"
+            for row in csv.DictReader(file)
+            if row["split_partition_name"] == partition and row["included_in_public_release"] == "True"
+        ]
 
 
-def _truth(path: Path) -> Truth:
+def depth_path(image: Path) -> Path:
+    """Where the distances of a picture lie."""
+    folder = image.parent.name.replace("_final_preview", "_geometry_hdf5")
+    return image.parent.with_name(folder) / image.name.replace(".tonemap.jpg", ".depth_meters.hdf5")
+
+
+def pinhole(height: int, width: int) -> np.ndarray:
+    """K of the usual frame: FOCAL_PIXELS at 1024 pixels, principal point in the middle, first pixel's centre (0, 0)."""
+    focal = FOCAL_PIXELS * width / 1024
+    return np.array([[focal, 0, (width - 1) / 2], [0, focal, (height - 1) / 2], [0, 0, 1]])
+
+
+def read_distance(path: Path) -> np.ndarray:
+    """A depth_meters file: metres along each pixel's ray as float64 (H, W), NaN where there is nothing."""
     with hdf5(path) as file:
         if "dataset" not in file:
             raise ValueError(f"{path}: no field named dataset; is this a Hypersim depth_meters file?")
-        depth_m = distance_to_z(np.asarray(file["dataset"], dtype=np.float64))
+        return np.asarray(file["dataset"], dtype=np.float64)
+
+
+def distance_to_z(distance_HW: np.ndarray, K_33: np.ndarray | None = None) -> np.ndarray:
+    """z-depth from the distance along each pixel's ray: z = distance / |K^-1 (x, y, 1)|. Without K: `pinhole`."""
+    height, width = distance_HW.shape
+    inverse_33 = np.linalg.inv(pinhole(height, width) if K_33 is None else K_33)
+    y, x = np.mgrid[:height, :width]
+    ray_HW3 = np.stack([x, y, np.ones_like(x)], axis=-1) @ inverse_33.T
+    return distance_HW / np.linalg.norm(ray_HW3, axis=-1)
+
+
+def _truth(path: Path) -> Truth:
+    depth_m = distance_to_z(read_distance(path))
     return Truth(depth_m, np.isfinite(depth_m) & (depth_m > 0), "metric_depth")

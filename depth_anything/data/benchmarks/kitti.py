@@ -14,18 +14,18 @@ from depth_anything.data.benchmarks.case import Case, Truth
 from depth_anything.data.benchmarks.files import first_existing, read_uint16
 from depth_anything.data.benchmarks.kitti_split import EIGEN_652
 
+RAW = ("raw_data", "raw")
+"""Names under which the folder of the pictures is found."""
+
 
 def read(root: Path) -> list[Case]:
     """The 652 frames, by drive and frame."""
-    raw = first_existing(root / name for name in ("raw_data", "raw"))
-    annotated = first_existing(root / name for name in ("data_depth_annotated", "gts"))
+    raw = first_existing(root / name for name in RAW)
     cases = []
     for drive, frames in EIGEN_652.items():
-        truths = first_existing(
-            annotated / part / drive / "proj_depth" / "groundtruth" / "image_02" for part in ("val", "train", "")
-        )
+        truths = truth_folder(root, drive)
         for frame in frames:
-            image = raw / drive[:10] / drive / "image_02" / "data" / f"{frame:010d}.png"
+            image = raw / picture(drive, f"{frame:010d}.png")
             truth = truths / f"{frame:010d}.png"
             cases.append(
                 Case(
@@ -38,6 +38,19 @@ def read(root: Path) -> list[Case]:
                 )
             )
     return cases
+
+
+def picture(drive: str, name: str) -> str:
+    """A frame of the left colour camera, relative to the folder of the pictures."""
+    return f"{drive[:10]}/{drive}/image_02/data/{name}"
+
+
+def truth_folder(root: Path, drive: str) -> Path:
+    """Where the truth of a drive's left colour camera lies."""
+    annotated = first_existing(root / name for name in ("data_depth_annotated", "gts"))
+    return first_existing(
+        annotated / part / drive / "proj_depth" / "groundtruth" / "image_02" for part in ("val", "train", "")
+    )
 
 
 def _truth(path: Path) -> Truth:

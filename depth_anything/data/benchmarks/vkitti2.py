@@ -15,23 +15,22 @@ from depth_anything import image_io
 from depth_anything.data.benchmarks.case import Case, Truth
 from depth_anything.data.benchmarks.files import read_uint16
 
+SKY = 65535
+"""Stored where nothing is hit: 655.35 m."""
+
 
 def read(root: Path) -> list[Case]:
     """The frames of test.txt, or all of them, by scene, variant and frame."""
     if (root / "test.txt").is_file():
         images = [root / line.split()[0] for line in (root / "test.txt").read_text().splitlines() if line.strip()]
     else:
-        images = sorted(root.glob("Scene*/*/frames/rgb/Camera_0/rgb_*.jpg")) or sorted(
-            root.glob("rgb/Scene*/*/frames/rgb/Camera_0/rgb_*.jpg")
-        )
+        images = find_images(root)
     cases = []
     for image in images:
-        scene, variant = image.parents[4].name, image.parents[3].name
-        folder = image.parents[5].with_name("depth") if image.parents[5].name == "rgb" else image.parents[5]
-        truth = folder / scene / variant / "frames" / "depth" / "Camera_0" / f"depth_{image.stem[4:]}.png"
+        scene, truth = image.parents[4].name, depth_path(image)
         cases.append(
             Case(
-                key=f"{scene}/{variant}/{image.stem[4:]}",
+                key=f"{scene}/{image.parents[3].name}/{image.stem[4:]}",
                 read_image=lambda image=image: image_io.read(image),
                 read_truth=lambda truth=truth: _truth(truth),
                 files=(image, truth),
@@ -42,6 +41,20 @@ def read(root: Path) -> list[Case]:
     return cases
 
 
+def find_images(root: Path) -> list[Path]:
+    """The left camera's pictures, by scene, variant and frame."""
+    return sorted(root.glob("Scene*/*/frames/rgb/Camera_0/rgb_*.jpg")) or sorted(
+        root.glob("rgb/Scene*/*/frames/rgb/Camera_0/rgb_*.jpg")
+    )
+
+
+def depth_path(image: Path) -> Path:
+    """Where the depth of a picture lies, in either layout."""
+    scene, variant = image.parents[4].name, image.parents[3].name
+    folder = image.parents[5].with_name("depth") if image.parents[5].name == "rgb" else image.parents[5]
+    return folder / scene / variant / "frames" / "depth" / "Camera_0" / f"depth_{image.stem[4:]}.png"
+
+
 def _truth(path: Path) -> Truth:
     raw = read_uint16(path)
-    return Truth(raw / 100.0, (raw > 0) & (raw < 65535), "metric_depth")
+    return Truth(raw / 100.0, (raw > 0) & (raw < SKY), "metric_depth")
