@@ -138,6 +138,18 @@ def info(source: PictureSource) -> PictureInfo:
         return PictureInfo(width, height, image.format, image.mode, exif.focal_35mm(tags))
 
 
+def stored_size(source: PictureSource) -> tuple[int, int]:
+    """(width, height) that the header promises, before any turn upright. Nothing is decoded.
+
+    Arguments and errors as in `read`.
+    """
+    if isinstance(source, np.ndarray):
+        height, width = _from_array(source).shape[:2]
+        return width, height
+    with _opened(source) as image:
+        return image.size
+
+
 # -- opening ---------------------------------------------------------------------------------------------------------
 
 

@@ -15,9 +15,11 @@ EXTRAS = {
     # module (or package) -> optional libraries that it may import, and whether at module level
     "dinov2": {"torch": "top"},
     "dpt": {"torch": "top"},
+    "metric_bins": {"torch": "top"},
     "model": {"torch": "top"},
     "losses": {"torch": "top"},
     "train": {"torch": "top"},
+    "train.curve": {"torch": "inside"},
     "data.augment": {"torch": "top"},
     "checkpoints": {"torch": "top"},
     "weight_files": {"torch": "top"},
@@ -31,6 +33,7 @@ EXTRAS = {
     "point_cloud": {"trimesh": "inside"},
     "data.sky": {"transformers": "inside", "torch": "inside"},
     "data.benchmarks.files": {"h5py": "inside"},
+    "web": {name: "top" for name in ("fastapi", "uvicorn", "starlette", "pydantic", "prometheus_client")},
     "evaluate.da2k_propose": {"transformers": "inside", "torch": "inside"},
     "evaluate.models": {"transformers": "inside", "torch": "inside"},
 }

@@ -18,9 +18,10 @@ from .export import export
 from .models import models
 from .predict import predict
 from .render import render
+from .serve import serve
 from .train import train
 
-COMMANDS = (predict, calibrate, models, render, train, evaluate, export)
+COMMANDS = (predict, calibrate, models, render, train, evaluate, export, serve)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -1,0 +1,1 @@
+"""`depth-anything serve`: an HTTP API and the page that it serves (extra `web`)."""

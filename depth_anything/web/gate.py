@@ -1,0 +1,170 @@
+"""The outermost layer: bounds, hardens and counts every request around the application."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
+from starlette.responses import JSONResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+_CHUNK_BYTES = 64 * 1024
+_LINGER_BYTES, _LINGER_SECONDS = 16 * 2**20, 2.0
+_HEADERS = {
+    # The page and its libraries may talk to this server only; blob: and data: are what the page makes itself.
+    "content-security-policy": (
+        "default-src 'self'; connect-src 'self' blob: data:; img-src 'self' blob: data:; style-src 'self' "
+        "'unsafe-inline'; script-src 'self'; worker-src 'self' blob:; frame-ancestors 'none'; base-uri 'none'; "
+        "form-action 'none'"
+    ),
+    "x-content-type-options": "nosniff",
+    "referrer-policy": "no-referrer",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """What one server takes on."""
+
+    max_bytes: int = 32 * 2**20
+    """Of a request's body."""
+    max_pixels: int = 50_000_000
+    """Of a picture. Twice as many may be decoded at once over all requests."""
+    seconds: float = 30.0
+    """For a client to send its picture; then for the answer to be ready; then for the client to take it."""
+    at_once: int = 64
+    """Pictures that are received, wait, run or are being answered; the next request gets 429."""
+
+
+class Metrics:
+    """What /metrics shows (Prometheus)."""
+
+    def __init__(self) -> None:
+        registry = self.registry = CollectorRegistry()
+        ProcessCollector(registry=registry)
+        self.requests = Counter(
+            "depth_anything_requests", "Requests by path and status", ["path", "status"], registry=registry
+        )
+        self.seconds = Histogram(
+            "depth_anything_request_seconds", "From a request's head to its answer's end", ["path"], registry=registry
+        )
+        self.inside = Gauge("depth_anything_pictures_inside", "Received, waiting, running, answered", registry=registry)
+        self.network_seconds = Histogram("depth_anything_network_seconds", "Seconds of one batch", registry=registry)
+        self.batch_pictures = Histogram(
+            "depth_anything_batch_pictures", "Pictures in a batch", buckets=(1, 2, 4, 8, 16, 32), registry=registry
+        )
+
+    def batch(self, pictures: int, seconds: float) -> None:
+        """Notes that the network ran once."""
+        self.network_seconds.observe(seconds)
+        self.batch_pictures.observe(pictures)
+
+
+class Gate:
+    """ASGI middleware around the whole application.
+
+    - Of the path `bounded`, at most `limits.at_once` requests are inside; the next is answered 429 with Retry-After,
+      before its body is read.
+    - A client that does not take its answer within `limits.seconds` loses the connection.
+    - Where an answer is ready before the body was read, a little more of it is read, so that the client sees the answer
+      and no reset; then the connection is closed.
+
+    Args:
+        paths: what the metrics call by name; everything else is "other".
+    """
+
+    def __init__(self, app: ASGIApp, limits: Limits, metrics: Metrics, bounded: str, paths: frozenset[str]):
+        self.app, self.limits, self.metrics, self.bounded, self.paths = app, limits, metrics, bounded, paths
+        self.inside = 0
+        self.mean_seconds = 1.0
+        """Of recent pictures: what Retry-After says."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        exchange = _Exchange(scope, receive, send, self.limits.seconds)
+        began = time.perf_counter()
+        bounded = scope["path"] == self.bounded and scope["method"] == "POST"
+        admitted = bounded and self.inside < self.limits.at_once
+        app: ASGIApp = self.app if admitted or not bounded else self._too_many()
+        self.inside += admitted
+        self.metrics.inside.set(self.inside)
+        try:
+            await app(scope, exchange.receive, exchange.send)
+        except _SlowReader:
+            exchange.status = "slow reader"
+        except Exception:
+            exchange.status = "500"
+            raise
+        finally:
+            seconds = time.perf_counter() - began
+            if admitted:
+                self.inside -= 1
+                self.mean_seconds += 0.1 * (seconds - self.mean_seconds)
+            path = scope["path"] if scope["path"] in self.paths else "other"
+            self.metrics.inside.set(self.inside)
+            self.metrics.requests.labels(path, exchange.status).inc()
+            self.metrics.seconds.labels(path).observe(seconds)
+
+    def _too_many(self) -> JSONResponse:
+        return too_busy(f"{self.limits.at_once} pictures are being worked on: try again later", self.mean_seconds)
+
+
+def too_busy(detail: str, seconds: float) -> JSONResponse:
+    """429, and after how many seconds to try again."""
+    return JSONResponse({"detail": detail}, 429, {"Retry-After": str(max(1, min(60, math.ceil(seconds))))})
+
+
+class _SlowReader(Exception):
+    """A client did not take its answer in time."""
+
+
+class _Exchange:
+    """One request and its answer on their way through the gate."""
+
+    def __init__(self, scope: Scope, receive: Receive, send: Send, seconds: float):
+        self._receive, self._send, self._seconds = receive, send, seconds
+        headers = dict(scope["headers"])
+        self._unread = b"transfer-encoding" in headers or headers.get(b"content-length", b"0") != b"0"
+        self.status = "closed"
+        """Of the answer, for the metrics; "closed" where the client went away before."""
+
+    async def receive(self) -> Message:
+        message = await self._receive()
+        self._unread = message.get("more_body", False)
+        return message
+
+    async def send(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self.status = str(message["status"])
+            added = {**_HEADERS, "connection": "close"} if self._unread else _HEADERS
+            pairs = [(name.encode(), value.encode()) for name, value in added.items()]
+            message = {**message, "headers": [*message.get("headers", []), *pairs]}
+            await self._send(message)
+            return
+        last = not message.get("more_body", False)
+        try:
+            async with asyncio.timeout(self._seconds):
+                body = message.get("body", b"")
+                # in pieces: the server underneath notices between two of them that the client does not read
+                for start in range(0, len(body), _CHUNK_BYTES):
+                    piece = bytes(memoryview(body)[start : start + _CHUNK_BYTES])
+                    await self._send({"type": message["type"], "body": piece, "more_body": True})
+        except TimeoutError:
+            raise _SlowReader from None
+        if last and self._unread:
+            await self._linger()
+        if last:
+            await self._send({"type": message["type"], "body": b"", "more_body": False})
+
+    async def _linger(self) -> None:
+        read = 0
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_LINGER_SECONDS):
+                while self._unread and read < _LINGER_BYTES:
+                    read += len((await self.receive()).get("body", b""))

@@ -1,0 +1,113 @@
+"""Between many callers and one network: how many pixels may be in memory, and which pictures run together."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..backends import OnnxBackend
+from ..prediction import Prediction
+from ..predictor import Predictor
+from ..preprocess import network_size
+
+
+class Budget:
+    """Pixels that may be decoded at once. Who asks waits until there is room; first come, first served."""
+
+    def __init__(self, pixels: int):
+        self.free = pixels
+        self._waiting: deque[tuple[int, asyncio.Future[None]]] = deque()
+
+    @asynccontextmanager
+    async def of(self, pixels: int) -> AsyncIterator[None]:
+        """Room for so many pixels while the block runs."""
+        ticket = asyncio.get_running_loop().create_future()
+        self._waiting.append((pixels, ticket))
+        self._admit()
+        try:
+            await ticket
+            yield
+        finally:
+            if ticket.done() and not ticket.cancelled():  # it had been admitted
+                self.free += pixels
+            self._admit()
+
+    def _admit(self) -> None:
+        while self._waiting and (self._waiting[0][1].cancelled() or self._waiting[0][0] <= self.free):
+            pixels, ticket = self._waiting.popleft()
+            if not ticket.cancelled():
+                self.free -= pixels
+                ticket.set_result(None)
+
+
+@dataclass(eq=False)
+class _Job:
+    image_HW3: np.ndarray
+    size: tuple[int, int]
+    answer: asyncio.Future[Prediction]
+
+
+class Batcher:
+    """Runs one Predictor for many callers: one batch at a time, the picture that waited longest first.
+
+    A batch is that picture and the others waiting whose size at the network is the same. Batches fill up by themselves
+    while the one before runs; a lone picture never waits for company. ONNX Runtime runs one picture at a time, so there
+    a batch is one picture.
+
+    Args:
+        predictor: what runs; its `batch_size` is the most pictures of a batch.
+        observe: told the number of pictures and the seconds of every batch.
+    """
+
+    def __init__(self, predictor: Predictor, observe: Callable[[int, float], None] = lambda pictures, seconds: None):
+        self.predictor = predictor
+        self.batch_size = 1 if isinstance(predictor.backend, OnnxBackend) else predictor.batch_size
+        self._observe = observe
+        self._waiting: deque[_Job] = deque()
+        self._arrived = asyncio.Event()
+
+    async def predict(self, image_HW3: np.ndarray) -> Prediction:
+        """The map of an upright uint8 RGB picture. A caller that is cancelled before its batch begins costs nothing."""
+        height, width = image_HW3.shape[:2]
+        size = network_size(height, width, self.predictor.input_size)
+        job = _Job(image_HW3, size, asyncio.get_running_loop().create_future())
+        self._waiting.append(job)
+        self._arrived.set()
+        return await job.answer
+
+    async def run(self) -> None:
+        """Serves `predict` until it is cancelled."""
+        loop = asyncio.get_running_loop()
+        with ThreadPoolExecutor(1, "network") as thread:
+            while True:
+                await self._arrived.wait()
+                batch = self._next_batch()
+                if not batch:
+                    self._arrived.clear()
+                    continue
+                began = loop.time()
+                try:
+                    images = [job.image_HW3 for job in batch]
+                    predictions = await loop.run_in_executor(thread, self.predictor.predict, images)
+                except Exception as error:  # each caller gets it; the server goes on
+                    for job in batch:
+                        if not job.answer.done():
+                            job.answer.set_exception(error)
+                    continue
+                self._observe(len(batch), loop.time() - began)
+                for job, prediction in zip(batch, predictions, strict=True):
+                    if not job.answer.done():
+                        job.answer.set_result(prediction)
+
+    def _next_batch(self) -> list[_Job]:
+        """Takes the oldest picture and its companions from those that wait; callers that went away are dropped."""
+        waiting = [job for job in self._waiting if not job.answer.done()]
+        batch = [job for job in waiting if job.size == waiting[0].size][: self.batch_size]
+        self._waiting = deque(job for job in waiting if job not in batch)
+        return batch

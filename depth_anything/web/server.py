@@ -1,0 +1,329 @@
+"""The HTTP API and the page: `create_app` builds it, `run` serves it until it is told to stop."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import hmac
+import os
+import socket
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from importlib.resources import files
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+import prometheus_client
+import uvicorn
+from fastapi import Depends, FastAPI, Query, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import FileResponse, JSONResponse
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+from fastapi.staticfiles import StaticFiles
+from pydantic import BaseModel, ConfigDict, Field
+from starlette.requests import ClientDisconnect
+
+from .. import __version__, camera, colormap, image_io
+from ..files import atomic_path
+from ..predictor import Predictor
+from . import answers
+from .gate import Gate, Limits, Metrics, too_busy
+from .queueing import Batcher, Budget
+from .receive import Refused, read_picture
+
+STATIC = Path(str(files("depth_anything"))) / "web" / "static"
+T = TypeVar("T")
+
+
+class Options(BaseModel):
+    """What the query of /v1/depth may say; the names are those of the command `predict`."""
+
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+
+    format: answers.Form = Field("png16", description="What to answer with. json carries base64 of float32.")
+    model: str | None = Field(None, description="One of /v1/models; by default the first.", max_length=200)
+    colors: answers.Colors = Field("Spectral_r", description="For color and side.")
+    near: float | None = Field(
+        None, gt=0, description="Metres of the nearest point, for normals, ply and glb of a relative disparity."
+    )
+    far: float | None = Field(None, gt=0, description="Metres of the farthest point, likewise.")
+    fov: float | None = Field(
+        None, gt=0, lt=180, description="Horizontal field of view in degrees; without it, EXIF is asked."
+    )
+    focal_mm: float | None = Field(None, gt=0, description="Or the focal length as its 35 mm equivalent.")
+
+
+class Problem(BaseModel):
+    """Why a request was not carried out."""
+
+    detail: str
+
+
+class Model(BaseModel):
+    """One row of /v1/models."""
+
+    name: str
+    quantity: str
+    max_depth: float | None
+    licence: str
+    commercial: bool | None
+    input_size: int
+    note: str
+
+
+class Server(BaseModel):
+    """What /v1/models answers."""
+
+    version: str
+    models: list[Model]
+    formats: list[str]
+    colormaps: list[str]
+    max_bytes: int
+    max_pixels: int
+
+
+_PROBLEMS: dict[int | str, dict[str, Any]] = {
+    status: {"model": Problem, "description": text}
+    for status, text in {
+        400: "The form is broken, or the client went away.",
+        401: "A bearer token is needed.",
+        408: "The picture did not arrive in time.",
+        413: "Too many bytes or pixels.",
+        415: "Not a picture or a form, or compressed.",
+        422: "No picture, a damaged one, or options that cannot be answered.",
+        429: "Too busy: try again after Retry-After seconds.",
+    }.items()
+}
+_BINARY = {"schema": {"type": "string", "format": "binary"}}
+_DEPTH_DOCS: dict[str, Any] = {
+    "responses": {
+        **_PROBLEMS,
+        200: {
+            "description": "The map, in the form that was asked for.",
+            "content": {
+                media: {"schema": {"type": "object"}} if media == "application/json" else _BINARY
+                for media in sorted(set(answers.MEDIA_TYPES.values()))
+            },
+        },
+    },
+    "openapi_extra": {
+        "requestBody": {
+            "required": True,
+            "description": "A picture: as the body, or as the file field `image` of a form.",
+            "content": {
+                "multipart/form-data": {
+                    "schema": {"type": "object", "required": ["image"], "properties": {"image": _BINARY["schema"]}}
+                },
+                "image/*": _BINARY,
+                "application/octet-stream": _BINARY,
+            },
+        }
+    },
+}
+
+
+def create_app(
+    predictors: Mapping[str, Predictor],
+    limits: Limits | None = None,
+    token: str | None = None,
+    keep: Path | None = None,
+) -> FastAPI:
+    """The application.
+
+    Args:
+        predictors: the models by the names that clients choose; the first is the default.
+        limits: see Limits.
+        token: what clients must send as a bearer token; None asks for none. The page itself is always answered.
+        keep: a folder in which pictures and answers are kept, named by the picture's SHA-256; None keeps nothing.
+    """
+    limits = limits or Limits()
+    metrics = Metrics()
+    budget = Budget(2 * limits.max_pixels)
+    batchers = {name: Batcher(predictor, metrics.batch) for name, predictor in predictors.items()}
+    threads = ThreadPoolExecutor(os.cpu_count() or 1, "pictures")
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        tasks = [asyncio.create_task(batcher.run()) for batcher in batchers.values()]
+        yield
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        threads.shutdown()
+
+    app = FastAPI(
+        title="Depth Anything", version=__version__, lifespan=lifespan, docs_url=None, redoc_url=None,
+        description="One picture in, a dense map of how near everything is out. See docs/serve.md.",
+    )  # fmt: skip
+    paths = frozenset({"/", "/healthz", "/metrics", "/openapi.json", "/v1/colormaps", "/v1/depth", "/v1/models"})
+    app.add_middleware(Gate, limits=limits, metrics=metrics, bounded="/v1/depth", paths=paths)
+    app.mount("/static", StaticFiles(directory=STATIC), name="static")
+
+    @app.exception_handler(Refused)
+    def refused(_: Request, refusal: Refused) -> JSONResponse:
+        headers = {"WWW-Authenticate": "Bearer"} if refusal.status == 401 else None
+        return JSONResponse({"detail": refusal.detail}, refusal.status, headers)
+
+    @app.exception_handler(RequestValidationError)
+    def invalid(_: Request, error: RequestValidationError) -> JSONResponse:
+        lines = [f"{'.'.join(str(part) for part in e['loc'][1:])}: {e['msg']}" for e in error.errors()]
+        return JSONResponse({"detail": "; ".join(lines)}, 422)
+
+    @app.exception_handler(ClientDisconnect)
+    def gone(_: Request, __: ClientDisconnect) -> JSONResponse:
+        return JSONResponse({"detail": "the client went away"}, 400)
+
+    async def authorize(
+        sent: Annotated[HTTPAuthorizationCredentials | None, Depends(HTTPBearer(auto_error=False))],
+    ) -> None:
+        if token is None:
+            return
+        if sent is None or not hmac.compare_digest(sent.credentials.encode(), token.encode()):
+            raise Refused(401, "this server needs its bearer token: Authorization: Bearer TOKEN")
+
+    async def in_thread(function: Callable[..., T], *arguments: object) -> T:
+        return await asyncio.get_running_loop().run_in_executor(threads, function, *arguments)
+
+    async def answer(data: bytes, name: str, options: Options) -> answers.Answer:
+        """From an encoded picture to an encoded map."""
+        width, height = await in_thread(image_io.stored_size, data)
+        if width * height > limits.max_pixels:
+            raise Refused(
+                413,
+                f"the picture has {width} x {height} pixels; expected {limits.max_pixels / 1e6:g} megapixels at most",
+            )
+        async with budget.of(width * height):
+            K = await in_thread(_intrinsics, data, options)
+            quantity = batchers[name].predictor.variant.quantity
+            answers.check(options.format, quantity, options.near, options.far, K is not None)
+            image_HW3 = await in_thread(image_io.read, data)
+            prediction = replace(await batchers[name].predict(image_HW3), K=K)
+            return await in_thread(
+                answers.encode, prediction, options.format, options.colors, options.near, options.far
+            )
+
+    @app.post("/v1/depth", response_class=Response, dependencies=[Depends(authorize)], **_DEPTH_DOCS)
+    async def depth(request: Request, options: Annotated[Options, Query()]) -> Response:
+        """The map of one picture."""
+        name = options.model or next(iter(batchers))
+        if name not in batchers:
+            raise Refused(422, f"model: this server has {', '.join(batchers)}, not {name!r}")
+        data = await read_picture(request, limits)
+        try:
+            async with asyncio.timeout(limits.seconds):
+                result = await _unless_gone(request, answer(data, name, options))
+        except TimeoutError:
+            return too_busy(f"no answer within {limits.seconds:g} s: try again, or a smaller picture", limits.seconds)
+        except ValueError as error:  # the picture or the options, in one line
+            raise Refused(422, str(error)) from None
+        if keep is not None:
+            await in_thread(_keep, keep, data, result)
+        return Response(
+            result.body, media_type=result.media_type,
+            headers={"Content-Disposition": f'inline; filename="{result.name}"', "Cache-Control": "no-store"},
+        )  # fmt: skip
+
+    @app.get("/v1/models", dependencies=[Depends(authorize)], responses={401: _PROBLEMS[401]})
+    async def models() -> Server:
+        """The models of this server, what it answers with, and its limits."""
+        rows = [
+            Model(
+                name=name, quantity=row.quantity, max_depth=row.max_depth, licence=row.licence,
+                commercial=row.commercial, input_size=batcher.predictor.input_size, note=row.note,
+            )
+            for name, batcher in batchers.items() for row in [batcher.predictor.variant]
+        ]  # fmt: skip
+        return Server(
+            version=__version__, models=rows, formats=list(answers.MEDIA_TYPES), colormaps=list(colormap.COLORMAPS),
+            max_bytes=limits.max_bytes, max_pixels=limits.max_pixels,
+        )  # fmt: skip
+
+    @app.get("/v1/colormaps")
+    async def colormaps() -> dict[str, list[list[int]]]:
+        """The 256 colours of every colour map as [red, green, blue], farthest first."""
+        return {name: colormap.table(name).tolist() for name in colormap.COLORMAPS}
+
+    @app.get("/healthz")
+    async def healthz() -> dict[str, str]:
+        """Whether the server is up."""
+        return {"status": "ok"}
+
+    @app.get("/metrics", dependencies=[Depends(authorize)], response_class=Response, responses={
+        200: {"content": {"text/plain": {"schema": {"type": "string"}}}}, 401: _PROBLEMS[401],
+    })  # fmt: skip
+    async def show_metrics() -> Response:
+        """Prometheus' text format."""
+        return Response(
+            prometheus_client.generate_latest(metrics.registry), media_type=prometheus_client.CONTENT_TYPE_LATEST
+        )
+
+    @app.get("/", include_in_schema=False)
+    async def page() -> FileResponse:
+        return FileResponse(STATIC / "index.html")
+
+    return app
+
+
+async def _unless_gone(request: Request, work: Coroutine[Any, Any, T]) -> T:
+    """What `work` answers; where the client goes away meanwhile, the work is cancelled.
+
+    Raises:
+        ClientDisconnect: the client went away.
+    """
+    task = asyncio.ensure_future(work)
+    gone = asyncio.ensure_future(request.receive())  # the body was read: the next message can only be the end
+    try:
+        await asyncio.wait({task, gone}, return_when=asyncio.FIRST_COMPLETED)
+        if not task.done():
+            raise ClientDisconnect
+        return task.result()
+    finally:
+        task.cancel()
+        gone.cancel()
+
+
+def _intrinsics(data: bytes, options: Options):
+    """K from the options, or else from EXIF, as the command `predict` finds it; None where nothing is known."""
+    if options.format not in answers.TAKES_CAMERA and options.fov is None and options.focal_mm is None:
+        return None
+    info = image_io.info(data)
+    return camera.intrinsics(
+        info.width, info.height, fov=options.fov, focal_mm=options.focal_mm, exif_focal_35mm=info.focal_35mm
+    )
+
+
+def _keep(folder: Path, data: bytes, result: answers.Answer) -> None:
+    stem = hashlib.sha256(data).hexdigest()[:16]
+    kind = (image_io.info(data).format or "picture").lower()
+    for path, content in (
+        (folder / f"{stem}.{kind}", data),
+        (folder / result.name.replace("picture", stem, 1), result.body),
+    ):
+        with atomic_path(path) as part:
+            part.write_bytes(content)
+
+
+def run(app: FastAPI, host: str, port: int, seconds: float, ready: Callable[[str], None]) -> None:
+    """Serves until SIGINT or SIGTERM; then takes no more requests, finishes those inside, and returns.
+
+    Args:
+        port: 0 takes a free one.
+        seconds: given to the requests inside, at the end.
+        ready: told the address as soon as connections are taken.
+
+    Raises:
+        ValueError: the address cannot be had.
+    """
+    try:
+        listener = socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
+    except OSError as error:
+        raise ValueError(f"cannot listen on {host} port {port} ({error.strerror}): choose another --port") from None
+    with listener:
+        shown = f"[{host}]" if ":" in host else host
+        ready(f"http://{shown}:{listener.getsockname()[1]}")
+        config = uvicorn.Config(
+            app, log_level="warning", access_log=False, server_header=False, timeout_graceful_shutdown=int(seconds)
+        )
+        uvicorn.Server(config).run(sockets=[listener])
