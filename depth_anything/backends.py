@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Literal, Protocol
 import numpy as np
 
 from . import preprocess
-from .variants import VARIANTS, Variant, get_variant
+from .variants import VARIANTS, Variant, get_variant, with_log_head
 
 if TYPE_CHECKING:
     from .model import DepthAnything
@@ -29,7 +29,7 @@ class Backend(Protocol):
 
     variant: Variant
 
-    def __call__(self, images: list[np.ndarray], input_size: int) -> list[np.ndarray]:
+    def __call__(self, images: list[np.ndarray], input_size: int | tuple[int, int]) -> list[np.ndarray]:
         """Maps float32 (H, W) for uint8 RGB pictures (H, W, 3) whose network sizes agree."""
         ...
 
@@ -57,7 +57,7 @@ class OnnxBackend:
             raise ValueError(f"{path}: not a model that ONNX Runtime can read ({str(error).splitlines()[0]})") from None
         self.variant = variant_of(self.session.get_modelmeta().custom_metadata_map, path)
 
-    def __call__(self, images: list[np.ndarray], input_size: int) -> list[np.ndarray]:
+    def __call__(self, images: list[np.ndarray], input_size: int | tuple[int, int]) -> list[np.ndarray]:
         bound = np.array([input_size], np.int64)
         feeds = [{"image": np.ascontiguousarray(image), "input_size": bound} for image in images]
         return [np.asarray(self.session.run(None, feed)[0]) for feed in feeds]
@@ -80,17 +80,18 @@ class TorchBackend:
         self.dtype = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[dtype]
         self.model = model.to(device, self.dtype).eval()
 
-    def __call__(self, images: list[np.ndarray], input_size: int) -> list[np.ndarray]:
+    def __call__(self, images: list[np.ndarray], input_size: int | tuple[int, int]) -> list[np.ndarray]:
         import torch
 
         height, width = images[0].shape[:2]
         size = preprocess.network_size(height, width, input_size)
         with torch.inference_mode():
-            batch_B3HW = torch.cat([preprocess.to_tensor(image, size, self.device) for image in images])
+            rule = self.variant.resize
+            batch_B3HW = torch.cat([preprocess.to_tensor(image, size, self.device, rule) for image in images])
             maps_BHW = self.model(batch_B3HW.to(self.dtype)).float()
-            rule = self.variant.align_corners_back
+            corners = self.variant.align_corners_back
             return [
-                preprocess.resize_back(map_HW[None], image.shape[:2], rule)[0].cpu().numpy()
+                preprocess.resize_back(map_HW[None], image.shape[:2], corners)[0].cpu().numpy()
                 for map_HW, image in zip(maps_BHW, images, strict=True)
             ]
 
@@ -105,6 +106,8 @@ def variant_of(metadata: dict[str, str], path: Path) -> Variant:
         raise ValueError(f"{path}: no metadata of ours in it; export the model again with `depth-anything export`")
     row = get_variant(metadata["variant"])
     max_depth = float(metadata["max_depth"]) if metadata["max_depth"] else None
+    if metadata.get("quantity") == "depth_m" and max_depth is None:
+        row = with_log_head(row)
     return replace(row, max_depth=max_depth, licence=metadata["licence"], input_size=int(metadata["input_size"]))
 
 

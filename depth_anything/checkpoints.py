@@ -19,10 +19,13 @@ from . import hub, transformers_layout
 from .dinov2 import DinoVisionTransformer
 from .dpt import DPTHead
 from .files import atomic_path
-from .variants import VARIANTS, Variant, get_variant, with_max_depth
+from .metric_bins import ATTRACTORS, BinsHead
+from .variants import VARIANTS, Variant, get_variant, with_bins, with_log_head, with_max_depth
 from .weight_files import Contents, State, read
 
-ENCODER, DECODER = "pretrained.", "depth_head."
+ENCODER, DECODER, METRIC = "pretrained.", "depth_head.", "metric_head."
+ZOEDEPTH = "core.core."
+"""Before the keys of the relative network in V1's metric files; their other keys are those of our metric head."""
 SIZE_NAMES = {192: "nano", 384: "ViT-S", 768: "ViT-B", 1024: "ViT-L", 1536: "ViT-g"}
 OFFICIAL_FILES = {Path(row.hub_file).name: row for row in VARIANTS.values() if row.hub_file}
 
@@ -65,7 +68,6 @@ def load(
         return load_state(id_or_path, wanted)
     if wanted is not None and wanted != row:
         raise ValueError(f"{name} is {row.name}, but variant says {wanted.name}: leave variant out")
-    refuse_bins(row)
     return load_state(hub.find_weights(row, accept_license), row)
 
 
@@ -74,23 +76,18 @@ def load_state(path: str | Path, variant: Variant | str | None = None) -> tuple[
     path = Path(path).expanduser()
     wanted = get_variant(variant) if isinstance(variant, str) else variant
     contents = read(path)
-    state = contents.state
-    if any(key.startswith("core.") for key in state):
-        raise ValueError(
-            f"{path} has V1's ZoeDepth head, which this version cannot read: use a v2-metric model for metres"
-        )
+    contents.state = state = from_zoedepth(contents.state)
     if "cls_token" in state or "embeddings.cls_token" in state:
         raise ValueError(
             f"{path} is a DINOv2 backbone without a decoder: expected a whole model (training may start here)"
         )
-    row = decide_variant(path, contents, wanted)
-    refuse_bins(row)
+    row = with_bins_of(path, state, decide_variant(path, contents, wanted))
     refuse_other_size(path, state, row)
     shapes = official_shapes(row)
     if "backbone.embeddings.cls_token" in state:
         state = transformers_layout.from_transformers(state, list(shapes))
     refuse_other_keys(path, state, shapes, row.name)
-    return {key: state[key].float() for key in shapes}, row
+    return {key: in_precision(state[key], torch.float32) for key in shapes}, row
 
 
 def load_backbone(path: str | Path, variant: Variant | str | None = None) -> State:
@@ -105,12 +102,12 @@ def load_backbone(path: str | Path, variant: Variant | str | None = None) -> Sta
         ValueError: no such file, broken, another size, or keys that are not these models' (registers, say).
     """
     path = Path(path).expanduser()
-    state = read(path).state
+    state = from_zoedepth(read(path).state)
     if "cls_token" in state:
         state = {ENCODER + key: tensor for key, tensor in state.items()}
     elif "embeddings.cls_token" in state:
         state = {f"backbone.{key}": tensor for key, tensor in state.items()}
-    state = {key: tensor for key, tensor in state.items() if not key.startswith((DECODER, "neck.", "head."))}
+    state = {key: tensor for key, tensor in state.items() if not key.startswith((DECODER, METRIC, "neck.", "head."))}
     if variant is None:
         fitting = [row for row in VARIANTS.values() if (row.width, row.depth) == size_of(path, state)]
         row = fitting[0] if fitting else VARIANTS["v2-small"]
@@ -136,7 +133,8 @@ def save(model: Model, path: str | Path, dtype: torch.dtype = torch.float32) -> 
     path = Path(path)
     if path.suffix != ".safetensors":
         raise ValueError(f"{path}: expected a name that ends in .safetensors")
-    state = {key: tensor.detach().to("cpu", dtype).contiguous() for key, tensor in model.state_dict().items()}
+    state = to_zoedepth(model.state_dict()) if model.variant.head == "bins" else model.state_dict()
+    state = {key: in_precision(tensor.detach().cpu(), dtype).contiguous() for key, tensor in state.items()}
     with atomic_path(path) as temporary:
         save_file(state, temporary, metadata_of(model.variant))
 
@@ -148,9 +146,14 @@ def save_transformers(model: Model, folder: str | Path) -> None:
     it, and so does `load`. docs/checkpoints.md says where their answers differ from ours.
 
     Raises:
-        ValueError: a metric range that is not a whole number of metres, which transformers' config cannot hold.
+        ValueError: a head that transformers' layout does not know, or a metric range that is not a whole number of
+            metres, which its config cannot hold.
     """
     folder, variant = Path(folder), model.variant
+    if variant.head in ("bins", "log"):
+        raise ValueError(
+            f"{variant.name} with the head {variant.head!r}: transformers has none such; use checkpoints.save"
+        )
     if variant.max_depth is not None and not float(variant.max_depth).is_integer():
         raise ValueError(
             f"range of {variant.max_depth:g} m: transformers holds whole metres only; use checkpoints.save"
@@ -173,6 +176,7 @@ def metadata_of(variant: Variant) -> dict[str, str]:
         "variant": variant.name,
         "version": variant.version,
         "quantity": variant.quantity,
+        "head": variant.head,
         "max_depth": "" if variant.max_depth is None else repr(float(variant.max_depth)),
         "licence": variant.licence,
     }
@@ -189,6 +193,8 @@ def variant_of_metadata(path: Path, metadata: dict[str, str], wanted: Variant | 
         raise ValueError(f"{path} says it is {metadata['variant']!r}, which is unknown here: pass variant=, or update")
     if metadata.get("max_depth") and float(metadata["max_depth"]) != row.max_depth:
         row = with_max_depth(row, float(metadata["max_depth"]))
+    if metadata.get("head") == "log":
+        row = with_log_head(row)
     if (metadata.get("version"), metadata.get("quantity")) != (row.version, row.quantity):
         raise ValueError(
             f"{path}: its metadata says {metadata.get('version')} and {metadata.get('quantity')} beside {row.name}, "
@@ -217,7 +223,8 @@ def decide_variant(path: Path, contents: Contents, wanted: Variant | None) -> Va
     named = OFFICIAL_FILES.get(path.name)
     if not claims:
         width, _ = size_of(path, contents.state)
-        names = ", ".join(row.name for row in VARIANTS.values() if row.width == width and row.head != "bins")
+        bins = is_zoedepth(contents.state)
+        names = ", ".join(row.name for row in VARIANTS.values() if row.width == width and (row.head == "bins") == bins)
         raise ValueError(
             f"{path} does not say which model it holds (V1, V2 and metric files have the same keys): "
             f"pass variant=, one of {names or ', '.join(VARIANTS)}"
@@ -227,7 +234,7 @@ def decide_variant(path: Path, contents: Contents, wanted: Variant | None) -> Va
         claims["its name says"] = named
     (first, row), *others = claims.items()
     for other, claimed in others:
-        if (claimed.version, claimed.max_depth) != (row.version, row.max_depth):
+        if (claimed.version, claimed.head, claimed.max_depth) != (row.version, row.head, row.max_depth):
             raise ValueError(
                 f"{path}: {first} {label(row)}, but {other} {label(claimed)}: "
                 "take the file of the model you mean, or correct (or rename) this one if you are sure"
@@ -241,18 +248,53 @@ def decide_variant(path: Path, contents: Contents, wanted: Variant | None) -> Va
 def label(row: Variant) -> str:
     """A variant's name, and its range where that is not its row's own."""
     usual = VARIANTS.get(row.name)
+    if row.head == "log":
+        return f"{row.name} in metres without an upper end"
     if row.max_depth is None or (usual is not None and usual.max_depth == row.max_depth):
         return row.name
     return f"{row.name} in metres up to {row.max_depth:g}"
 
 
-def refuse_bins(row: Variant) -> None:
-    """Raise ValueError for the two models with a ZoeDepth head."""
-    if row.head == "bins":
-        raise ValueError(
-            f"{row.name} has V1's ZoeDepth head, which this version cannot read: use v2-metric-indoor-* or "
-            "v2-metric-outdoor-* for metres"
-        )
+def in_precision(tensor: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    """Weights in that precision; counts stay whole numbers."""
+    return tensor.to(dtype) if tensor.is_floating_point() else tensor
+
+
+def is_zoedepth(state: State) -> bool:
+    """Whether a state dict, in our names, has V1's metric head."""
+    return any(key.startswith(METRIC) for key in state)
+
+
+def from_zoedepth(state: State) -> State:
+    """The names of V1's metric files to ours; any other state dict as it is."""
+    if not any(key.startswith(ZOEDEPTH) for key in state):
+        return state
+    return {
+        key.removeprefix(ZOEDEPTH) if key.startswith(ZOEDEPTH) else METRIC + key: tensor
+        for key, tensor in state.items()
+    }
+
+
+def to_zoedepth(state: State) -> State:
+    """Our names to those of V1's metric files."""
+    return {
+        key.removeprefix(METRIC) if key.startswith(METRIC) else ZOEDEPTH + key: tensor for key, tensor in state.items()
+    }
+
+
+def with_bins_of(path: Path, state: State, row: Variant) -> Variant:
+    """The row with the kind of bins that the file holds: bounded bins have twice as many attractor outputs.
+
+    Raises:
+        ValueError: a ZoeDepth head where the row has none, or the reverse.
+    """
+    if is_zoedepth(state) != (row.head == "bins"):
+        has, fits = ("", "v1-metric-nyu-large or v1-metric-kitti-large") if row.head != "bins" else ("no ", "another")
+        raise ValueError(f"{path} has {has}ZoeDepth head, which does not fit {row.name}: pass variant={fits}")
+    outputs = state.get(f"{METRIC}attractors.0._net.2.bias")
+    if outputs is None:
+        return row
+    return with_bins(row, "normed" if len(outputs) == 2 * ATTRACTORS[0] else "softplus")
 
 
 def size_of(path: Path, state: State) -> tuple[int, int]:
@@ -292,8 +334,9 @@ def refuse_other_keys(path: Path, state: State, shapes: dict[str, torch.Size], w
 
 @lru_cache(maxsize=4)
 def official_shapes(variant: Variant) -> dict[str, torch.Size]:
-    """Key -> shape of a variant's official state dict, without memory for it."""
+    """Key -> shape of a variant's state dict in our names, without memory for it."""
     with torch.device("meta"):
-        encoder, decoder = DinoVisionTransformer(variant).state_dict(), DPTHead(variant).state_dict()
-    shapes = {ENCODER + key: tensor.shape for key, tensor in encoder.items()}
-    return {**shapes, **{DECODER + key: tensor.shape for key, tensor in decoder.items()}}
+        parts = {ENCODER: DinoVisionTransformer(variant).state_dict(), DECODER: DPTHead(variant).state_dict()}
+        if variant.bins is not None and variant.max_depth is not None:
+            parts[METRIC] = BinsHead(variant.features, variant.bins, variant.max_depth).state_dict()
+    return {prefix + key: tensor.shape for prefix, part in parts.items() for key, tensor in part.items()}

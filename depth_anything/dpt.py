@@ -7,11 +7,31 @@ release.
 Shapes: B batch, N tokens, C width, h w patches, F features. Sizes stay symbolic (`h * 14`, never `int(...)`).
 """
 
+from dataclasses import dataclass
+
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .dinov2 import is_eager_cpu_inference
 from .preprocess import PATCH
 from .variants import Variant
+
+HEAD_CHANNELS = 32
+"""Of the last features before the map."""
+
+
+@dataclass(frozen=True)
+class Stages:
+    """What the decoder computes on its way to the map; ZoeDepth's head reads all of it."""
+
+    bottleneck_BFhw: Tensor
+    """The coarsest level."""
+    paths: tuple[Tensor, Tensor, Tensor, Tensor]
+    """Results of the four fusion stages (B, F, h, w), from coarse to fine."""
+    activation_BCHW: Tensor
+    """The last features, at the network's size."""
+    map_B1HW: Tensor
 
 
 class ResidualConvUnit(nn.Module):
@@ -59,14 +79,14 @@ class Scratch(nn.Module):
         self.refinenet3 = FeatureFusionBlock(features)
         self.refinenet4 = FeatureFusionBlock(features)
         self.output_conv1 = nn.Conv2d(features, features // 2, 3, padding=1)
-        last = {"linear": [nn.ReLU(), nn.Identity()], "sigmoid": [nn.Sigmoid()]}[variant.head]
+        last = {"sigmoid": [nn.Sigmoid()], "log": []}.get(variant.head, [nn.ReLU(), nn.Identity()])
         self.output_conv2 = nn.Sequential(
-            nn.Conv2d(features // 2, 32, 3, padding=1), nn.ReLU(), nn.Conv2d(32, 1, 1), *last
+            nn.Conv2d(features // 2, HEAD_CHANNELS, 3, padding=1), nn.ReLU(), nn.Conv2d(HEAD_CHANNELS, 1, 1), *last
         )
 
 
 class DPTHead(nn.Module):
-    """Four token maps in, one map out: ReLU disparity, or a sigmoid in 0..1 for V2's metric models."""
+    """Four token maps in, one map out: ReLU disparity, a sigmoid in 0..1 for V2's metric models, or a free number."""
 
     def __init__(self, variant: Variant):
         super().__init__()
@@ -84,6 +104,10 @@ class DPTHead(nn.Module):
 
     def forward(self, tokens_BNC: list[Tensor], h: int, w: int) -> Tensor:
         """(B, 1, 14 h, 14 w) from the four tapped token maps of h x w patches."""
+        return self.stages(tokens_BNC, h, w).map_B1HW
+
+    def stages(self, tokens_BNC: list[Tensor], h: int, w: int) -> Stages:
+        """The map and all that was computed on the way."""
         scratch = self.scratch
         levels = []
         for tokens, project, resize in zip(tokens_BNC, self.projects, self.resize_layers, strict=True):
@@ -91,10 +115,14 @@ class DPTHead(nn.Module):
             levels.append(resize(project(x_BChw)))
         level1, level2 = scratch.layer1_rn(levels[0]), scratch.layer2_rn(levels[1])
         level3, level4 = scratch.layer3_rn(levels[2]), scratch.layer4_rn(levels[3])
-        path = scratch.refinenet4(level4, None, level3.shape[2:])
-        path = scratch.refinenet3(path, level3, level2.shape[2:])
-        path = scratch.refinenet2(path, level2, level1.shape[2:])
-        path = scratch.refinenet1(path, level1, (level1.shape[2] * 2, level1.shape[3] * 2))
-        x = scratch.output_conv1(path)
+        path4 = scratch.refinenet4(level4, None, level3.shape[2:])
+        path3 = scratch.refinenet3(path4, level3, level2.shape[2:])
+        path2 = scratch.refinenet2(path3, level2, level1.shape[2:])
+        path1 = scratch.refinenet1(path2, level1, (level1.shape[2] * 2, level1.shape[3] * 2))
+        x = scratch.output_conv1(path1)
         x = F.interpolate(x, size=(h * PATCH, w * PATCH), mode="bilinear", align_corners=True)
-        return scratch.output_conv2(x)
+        convolution, relu, *last = scratch.output_conv2
+        activation = x = relu(convolution(x))
+        for layer in last:
+            x = layer(x)
+        return Stages(level4, (path4, path3, path2, path1), activation, x)

@@ -153,6 +153,8 @@ def export_onnx(model: DepthAnything, path: str | Path, half: bool = False) -> N
     import onnx
 
     variant = model.variant
+    if variant.head == "bins":
+        raise ValueError(f"{variant.name} has a size rule of its own, which no export writes: use it in torch")
     graph = with_road(export_network(model), variant)
     if half:
         store_half(graph)

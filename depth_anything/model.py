@@ -11,12 +11,18 @@ from torch import Tensor, nn
 from . import preprocess
 from .dinov2 import DinoVisionTransformer
 from .dpt import DPTHead
+from .metric_bins import BinsHead
 from .preprocess import PATCH
 from .variants import Variant, get_variant
+
+LOG_METRES = (-10.0, 10.0)
+"""Ends of the log head's output: 0.05 mm to 22 km."""
 
 
 class DepthAnything(nn.Module):
     """The network of both papers. State-dict keys are the official ones (`pretrained.*`, `depth_head.*`).
+
+    V1's metric models have a `metric_head` besides; checkpoints.py brings their files' names to ours and back.
 
     Args:
         variant: a row of `VARIANTS` or its name.
@@ -25,13 +31,11 @@ class DepthAnything(nn.Module):
     def __init__(self, variant: Variant | str):
         super().__init__()
         self.variant = get_variant(variant) if isinstance(variant, str) else variant
-        if self.variant.head == "bins":
-            raise ValueError(
-                f"{self.variant.name} has the ZoeDepth head, which this version cannot build: "
-                "use v2-metric-indoor-* or v2-metric-outdoor-* for metres"
-            )
         self.pretrained = DinoVisionTransformer(self.variant)
         self.depth_head = DPTHead(self.variant)
+        self.metric_head = None
+        if self.variant.bins is not None and self.variant.max_depth is not None:
+            self.metric_head = BinsHead(self.variant.features, self.variant.bins, self.variant.max_depth)
 
     def encode(self, image_B3HW: Tensor) -> list[Tensor]:
         """The four patch-token maps (B, N, C) that the decoder reads, after the final norm; the last one last."""
@@ -49,10 +53,13 @@ class DepthAnything(nn.Module):
         height, width = image_B3HW.shape[-2:]
         if height % PATCH or width % PATCH:
             raise ValueError(f"input of {height}x{width}: expected multiples of {PATCH}; use preprocess.network_size")
-        map_BHW = self.depth_head(self.encode(image_B3HW), height // PATCH, width // PATCH)[:, 0]
-        if self.variant.max_depth is not None:
-            map_BHW = map_BHW * self.variant.max_depth
-        return map_BHW
+        stages = self.depth_head.stages(self.encode(image_B3HW), height // PATCH, width // PATCH)
+        if self.metric_head is not None:
+            return self.metric_head(stages)
+        map_BHW = stages.map_B1HW[:, 0]
+        if self.variant.head == "log":
+            return map_BHW.float().clamp(*LOG_METRES).exp()
+        return map_BHW if self.variant.max_depth is None else map_BHW * self.variant.max_depth
 
     @classmethod
     def from_pretrained(
@@ -103,7 +110,8 @@ class DepthAnything(nn.Module):
         """The same for RGB."""
         height, width = image_HW3.shape[:2]
         weight = self.depth_head.scratch.output_conv1.weight
-        size = preprocess.network_size(height, width, input_size or self.variant.input_size)
-        image_13HW = preprocess.to_tensor(image_HW3, size, str(weight.device)).to(weight.dtype)
+        asked = input_size or self.variant.fixed_size or self.variant.input_size
+        size = preprocess.network_size(height, width, asked)
+        image_13HW = preprocess.to_tensor(image_HW3, size, str(weight.device), self.variant.resize).to(weight.dtype)
         map_1HW = preprocess.resize_back(self(image_13HW).float(), (height, width), self.variant.align_corners_back)
         return map_1HW[0].cpu().numpy()

@@ -24,8 +24,8 @@ class Predictor:
         variant: which model a checkpoint holds, where the file does not say.
         device: "cpu", "cuda", "mps".
         dtype: "fp32", "bf16", "fp16".
-        input_size: lower bound of the shorter side at the network; None takes the model's own (518, nano 224). Larger
-            gives finer detail and costs more.
+        input_size: lower bound of the shorter side at the network; None takes the model's own (518, nano 224; V1's
+            metric models bring every picture to 392 x 518). Larger gives finer detail and costs more.
         batch_size: most pictures of one network size that run together.
         accept_license: needed once for weights whose owner does not clearly allow commercial use.
         threads: processor threads; None leaves the choice to the backend.
@@ -49,7 +49,7 @@ class Predictor:
     ):
         self.backend = load_backend(model, backend, variant, device, dtype, accept_license, threads)
         self.variant = self.backend.variant
-        self.input_size = input_size or self.variant.input_size
+        self.input_size = input_size or self.variant.fixed_size or self.variant.input_size
         self.batch_size = batch_size
 
     def __call__(self, picture: PictureSource) -> Prediction:
@@ -82,9 +82,11 @@ class Predictor:
 
     def _prediction(self, image: np.ndarray, map_HW: np.ndarray, size: tuple[int, int]) -> Prediction:
         height, width = image.shape[:2]
-        bound = lower_bound(height, width, self.input_size)
         notes = ()
-        if bound < self.input_size:
+        if (
+            isinstance(self.input_size, int)
+            and (bound := lower_bound(height, width, self.input_size)) < self.input_size
+        ):
             notes = (f"So long a picture: its shorter side had {bound} pixels at the network, not {self.input_size}.",)
         is_metric = self.variant.quantity == "depth_m"
         return Prediction(

@@ -7,7 +7,7 @@ README). The size rule is plain Python; the tensor half needs torch.
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
@@ -22,18 +22,22 @@ MAX_TOKENS = 16384
 square; a longer picture gets a smaller lower bound."""
 
 
-def network_size(height: int, width: int, input_size: int, max_tokens: int = MAX_TOKENS) -> tuple[int, int]:
+def network_size(
+    height: int, width: int, input_size: int | tuple[int, int], max_tokens: int = MAX_TOKENS
+) -> tuple[int, int]:
     """Height and width at the network's input for a picture of height x width pixels.
 
     The shorter side becomes `input_size` as a lower bound, the aspect ratio is kept, each side is rounded to a multiple
     of 14 (half to even, as NumPy rounds), and up where it would fall below the bound. The steps are the official
-    code's, in float64, because they decide ties.
+    code's, in float64, because they decide ties. An `input_size` of two numbers is (height, width) itself.
 
     Raises:
         ValueError: a side is below 1, or `input_size` is below 14.
     """
     if height < 1 or width < 1:
         raise ValueError(f"picture of {width}x{height} pixels: expected at least 1x1")
+    if isinstance(input_size, tuple):
+        return input_size
     if input_size < PATCH:
         raise ValueError(f"input size {input_size}: expected at least {PATCH} pixels")
     bound = lower_bound(height, width, input_size, max_tokens)
@@ -56,26 +60,30 @@ def lower_bound(height: int, width: int, input_size: int, max_tokens: int = MAX_
     return min(input_size, PATCH * max(1, math.isqrt(max_tokens * short // long)))
 
 
-def to_tensor(image_HW3: np.ndarray, size: tuple[int, int], device: str = "cpu") -> Tensor:
+def to_tensor(
+    image_HW3: np.ndarray, size: tuple[int, int], device: str = "cpu", rule: Literal["cubic", "bilinear"] = "cubic"
+) -> Tensor:
     """A uint8 RGB picture as the network's input, (1, 3, h, w) float32, normalised, at `size`."""
     import torch
 
     pixels_HW3 = torch.from_numpy(np.require(image_HW3, requirements=["C", "W"])).to(device)
-    return normalise(resize(pixels_HW3, size).permute(2, 0, 1)[None])
+    return normalise(resize(pixels_HW3, size, rule).permute(2, 0, 1)[None])
 
 
-def resize(image_HW3: Tensor, size: tuple[int, int]) -> Tensor:
+def resize(image_HW3: Tensor, size: tuple[int, int], rule: Literal["cubic", "bilinear"] = "cubic") -> Tensor:
     """Bicubic (a = -0.75) from uint8 (H, W, 3) to float32 (h, w, 3) in 0..1, without antialias and without clipping.
 
     Equal to OpenCV's INTER_CUBIC on floats within 1e-5. Four samples are gathered for every result, first down, then
     across, so that a huge picture is never turned into floats as a whole; their positions are computed in float64 and
     then rounded to float32, as OpenCV does: elsewhere the coordinates of a large picture move its edges by up to 4e-4.
+    The rule "bilinear" is ZoeDepth's: linear, corner pixels on corner pixels.
     """
     resized = image_HW3
+    taps_of = {"cubic": cubic_taps, "bilinear": linear_taps}[rule]
     for axis, side in enumerate(size):
-        index_n4, weight_n4 = cubic_taps(side, resized.shape[axis])
-        taps = resized.index_select(axis, index_n4.flatten().to(resized.device)).unflatten(axis, (side, 4))
-        weight = weight_n4.float().to(resized.device).reshape((1,) * axis + (side, 4) + (1,) * (2 - axis))
+        index_nT, weight_nT = taps_of(side, resized.shape[axis])
+        taps = resized.index_select(axis, index_nT.flatten().to(resized.device)).unflatten(axis, index_nT.shape)
+        weight = weight_nT.float().to(resized.device).reshape((1,) * axis + index_nT.shape + (1,) * (2 - axis))
         resized = (taps * weight).sum(axis + 1)
     return resized / 255
 
@@ -87,6 +95,16 @@ def cubic_taps(size: int, side: int) -> tuple[Tensor, Tensor]:
     centre_n1 = ((torch.arange(size, dtype=torch.float64) + 0.5) * (side / size) - 0.5)[:, None].float().double()
     tap_n4 = centre_n1.floor() + torch.tensor([-1, 0, 1, 2])
     return tap_n4.clamp(0, side - 1).long(), cubic_weight(centre_n1 - tap_n4)
+
+
+def linear_taps(size: int, side: int) -> tuple[Tensor, Tensor]:
+    """The same for the linear rule, two samples each; first and last result lie on the first and last sample."""
+    import torch
+
+    step = (side - 1) / (size - 1) if size > 1 else 0.0
+    position_n1 = (torch.arange(size, dtype=torch.float64) * step)[:, None]
+    tap_n2 = position_n1.floor() + torch.tensor([0, 1])
+    return tap_n2.clamp(0, side - 1).long(), 1 - (position_n1 - tap_n2).abs()
 
 
 def cubic_weight(distance: Tensor, a: float = -0.75) -> Tensor:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 Quantity = Literal["disparity", "depth_m"]
+BinKind = Literal["softplus", "normed"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,14 +34,21 @@ class Variant:
     """Channels of the decoder's fusion stages."""
     out_channels: tuple[int, int, int, int]
     """Channels of the four reassembled maps."""
-    head: Literal["linear", "sigmoid", "bins"] = "linear"
-    """`linear`: ReLU, disparity. `sigmoid`: 0..1 times max_depth (V2 metric). `bins`: ZoeDepth's (V1 metric)."""
+    head: Literal["linear", "sigmoid", "bins", "log"] = "linear"
+    """`linear`: ReLU, disparity. `sigmoid`: 0..1 times max_depth (V2 metric). `bins`: ZoeDepth's (V1 metric).
+    `log`: the logarithm of metres, without an upper end (ours)."""
+    bins: BinKind | None = None
+    """Of a ZoeDepth head: free centres (softplus), or centres within max_depth (normed)."""
     max_depth: float | None = None
-    """Metres at the top of the range; None for a relative model."""
+    """Metres at the top of the range; None for a relative model and for `log`."""
     align_corners_back: bool = True
     """Bilinear rule back to the picture's size: V1's script False; V2, metric and nano True."""
     input_size: int = 518
     """Lower bound of the shorter side at the network's input."""
+    fixed_size: tuple[int, int] | None = None
+    """(H, W) to which every picture is brought instead, its aspect not kept, unless a size is asked for (V1 metric)."""
+    resize: Literal["cubic", "bilinear"] = "cubic"
+    """How a picture comes to the network's size: as the relative models' code does it, or as ZoeDepth's."""
     hub_repo: str | None = None
     """Repository on the Hugging Face hub that holds the official file."""
     hub_type: Literal["model", "space"] = "model"
@@ -57,7 +65,7 @@ class Variant:
     @property
     def quantity(self) -> Quantity:
         """What the model answers: affine-invariant `disparity` or `depth_m` in metres."""
-        return "disparity" if self.max_depth is None else "depth_m"
+        return "disparity" if self.head == "linear" and self.max_depth is None else "depth_m"
 
     @property
     def encoder_name(self) -> str:
@@ -118,12 +126,17 @@ def v2_metric(place: str, size: str, v2: Variant) -> Variant:
 
 
 def v1_metric(data: str, place: str, max_depth: float) -> Variant:
-    """V1's metric model: a ZoeDepth head on the large encoder (V1 section 4.3)."""
+    """V1's metric model: a ZoeDepth head on the large encoder (V1 section 4.3).
+
+    Both released files are read, and evaluated, with the code's default configuration: free bins, 392 x 518. The other
+    one, bounded bins at 378 x 770, belongs to KITTI in the paper's text (docs/metric.md).
+    """
     return replace(
         V2_LARGE, name=f"v1-metric-{data}-large", version="v1", taps=last_four(V2_LARGE),
-        head="bins", max_depth=max_depth, hub_repo="LiheYoung/Depth-Anything", hub_type="space",
+        head="bins", bins="softplus", max_depth=max_depth, fixed_size=(392, 518), resize="bilinear",
+        hub_repo="LiheYoung/Depth-Anything", hub_type="space",
         hub_file=f"checkpoints_metric_depth/depth_anything_metric_depth_{place}.pt", transformers_repo=None,
-        licence="Apache-2.0", commercial=True, note="ZoeDepth head: listed, not yet readable by this version",
+        licence="Apache-2.0", commercial=True, note="ZoeDepth's bins; brings every picture to 392 x 518",
     )  # fmt: skip
 
 
@@ -158,5 +171,17 @@ def get_variant(name: str) -> Variant:
 
 
 def with_max_depth(variant: Variant, max_depth: float) -> Variant:
-    """The same sigmoid model with another range, as V2's fine-tuning code allows (`--max-depth`)."""
-    return replace(variant, head="sigmoid", max_depth=max_depth)
+    """The same model in metres up to `max_depth`, as V2's fine-tuning code allows (`--max-depth`)."""
+    return replace(variant, head="bins" if variant.head == "bins" else "sigmoid", max_depth=max_depth)
+
+
+def with_log_head(variant: Variant) -> Variant:
+    """The same network answering metres without an upper end: exp of what it computes (ours, in no paper)."""
+    return replace(variant, head="log", bins=None, max_depth=None)
+
+
+def with_bins(variant: Variant, kind: BinKind) -> Variant:
+    """The same ZoeDepth model with that kind of bins; bounded ones saw KITTI at 378 x 770 (V1 section 4.3)."""
+    if kind == variant.bins:
+        return variant
+    return replace(variant, bins=kind, fixed_size=(378, 770) if kind == "normed" else (392, 518))
