@@ -182,14 +182,15 @@ def read_exr(path: str | os.PathLike) -> tuple[np.ndarray, dict[str, str]]:
     try:
         with openexr.File(str(path), separate_channels=True) as file:
             channels = file.channels()
-            only = tuple(channels) if len(channels) == 1 else ()
-            name = next((name for name in ("Z", "R", *only) if name in channels), None)
-            if name is None:
-                raise ValueError(f"{path}: expected a channel Z or R, or one alone; it has {', '.join(channels)}")
-            pixels_HW = np.array(channels[name].pixels, dtype=np.float32)
-            return pixels_HW, {key: value for key, value in file.header().items() if isinstance(value, str)}
-    except RuntimeError as error:
+            text = {key: value for key, value in file.header().items() if isinstance(value, str)}
+            pixels = {name: np.array(channel.pixels, dtype=np.float32) for name, channel in channels.items()}
+    except (RuntimeError, ValueError) as error:
         raise ValueError(f"{path}: not an EXR that can be read ({error})") from None
+    only = tuple(pixels) if len(pixels) == 1 else ()
+    name = next((name for name in ("Z", "R", *only) if name in pixels), None)
+    if name is None:
+        raise ValueError(f"{path}: expected a channel Z or R, or one alone; it has {', '.join(pixels)}")
+    return pixels[name], text
 
 
 def _openexr():

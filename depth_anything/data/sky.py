@@ -1,23 +1,34 @@
 """Where the sky is. V1 section 3.1 finds it with a pre-trained SegFormer and sets its disparity to 0 (farthest).
 
-The released SegFormer weights are for non-commercial use (NVIDIA Source Code License), so they ask to be accepted like
-other such weights. `threshold` needs no model; it looks only at the map.
+`choose_sky` does that to labelled pictures, before min-max, and keeps every mask: a second epoch asks no network. Which
+SegFormer the authors took is not known; the largest one for ADE20K stands here. Its released weights are for
+non-commercial use (NVIDIA Source Code License), so they ask to be accepted like other such weights. `threshold` needs
+no model; it looks only at the map.
 """
 
 from __future__ import annotations
 
+import hashlib
+import threading
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from PIL import Image
 
+from ..files import atomic_path
 from ..hub import find_folder
 from ..preprocess import IMAGENET_MEAN, IMAGENET_STD
+from .sample import Sample
 
 if TYPE_CHECKING:
     from ..prediction import Prediction
+    from .labeled.folder import Samples
+
+SkyMode = Literal["off", "renderer", "segformer"]
+"""What is sky in a labelled set: nothing, what the set itself knows (its renderer's far value), or also SegFormer's."""
 
 ADE20K_SKY = 2
 """Index of `sky` among the 150 classes of ADE20K, counted from 0."""
@@ -55,6 +66,8 @@ class SkySegmenter:
         self.network = network.eval()
         self.side = side
         self.device = device
+        self.id = f"{Path(model).name}-{_digest(folder)}-{side}"
+        """Of these weights at this size: what masks are kept under."""
 
     def __call__(self, image: np.ndarray) -> np.ndarray:
         """Sky mask of one picture: uint8 (H, W, 3) -> bool (H, W)."""
@@ -88,6 +101,84 @@ class SkySegmenter:
         return max(height, 32), max(width, 32)
 
 
+class WithSky:
+    """Labelled pictures whose sky is SegFormer's too: its disparity becomes 0 and valid (V1 section 3.1).
+
+    Masks are kept in `cache`/<the segmenter's id> as 1-bit PNGs, named by a hash of the picture's pixels: another
+    picture or another segmenter never meets a wrong mask, and a damaged one is made anew.
+    """
+
+    def __init__(self, samples: Samples, segmenter: SkySegmenter, cache: str | Path):
+        self.samples = samples
+        self.segmenter = segmenter
+        self.folder = Path(cache) / segmenter.id
+        self.lock = threading.Lock()
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def __getitem__(self, number: int) -> Sample:
+        sample = self.samples[number]
+        sky_HW = sample.sky_HW | self.mask(sample.image_HW3)
+        return replace(
+            sample,
+            sky_HW=sky_HW,
+            valid_HW=sample.valid_HW | sky_HW,
+            disparity_HW=np.where(sky_HW, np.float32(0), sample.disparity_HW),
+        )
+
+    def mask(self, image_HW3: np.ndarray) -> np.ndarray:
+        """Where SegFormer sees sky, bool (H, W); from the cache where it is there."""
+        pixels = hashlib.blake2b(repr(image_HW3.shape).encode() + image_HW3.tobytes(), digest_size=16).hexdigest()
+        path = self.folder / pixels[:2] / f"{pixels}.png"
+        try:
+            with Image.open(path) as kept:
+                mask_HW = np.asarray(kept.convert("1"))
+            if mask_HW.shape == image_HW3.shape[:2]:
+                return mask_HW
+        except (OSError, SyntaxError):  # not there yet, or damaged
+            pass
+        with self.lock:
+            mask_HW = self.segmenter(image_HW3)
+        with atomic_path(path) as temporary:
+            Image.fromarray(mask_HW).save(temporary, "PNG")
+        return mask_HW
+
+
+class WithoutSky:
+    """Labelled pictures whose sky is not valid: nothing is learnt from it."""
+
+    def __init__(self, samples: Samples):
+        self.samples = samples
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def __getitem__(self, number: int) -> Sample:
+        sample = self.samples[number]
+        sky_HW = np.zeros_like(sample.sky_HW)
+        return replace(sample, sky_HW=sky_HW, valid_HW=sample.valid_HW & ~sample.sky_HW)
+
+
+def choose_sky(
+    samples: Samples, mode: SkyMode, segmenter: SkySegmenter | None = None, cache: str | Path | None = None
+) -> Samples:
+    """A labelled set with its sky by `mode`; the last two are for "segformer".
+
+    Raises:
+        ValueError: an unknown mode, or "segformer" without a segmenter or a cache.
+    """
+    if mode == "renderer":
+        return samples
+    if mode == "off":
+        return WithoutSky(samples)
+    if mode != "segformer":
+        raise ValueError(f"sky {mode!r}: expected off, renderer or segformer")
+    if segmenter is None or cache is None:
+        raise ValueError("sky by SegFormer needs the segmenter and a folder that keeps its masks")
+    return WithSky(samples, segmenter, cache)
+
+
 def threshold(prediction: Prediction, share: float = 0.02) -> np.ndarray:
     """Sky by the map alone: bool (H, W). A guess that knows nothing of blue or clouds.
 
@@ -101,6 +192,16 @@ def threshold(prediction: Prediction, share: float = 0.02) -> np.ndarray:
         return np.zeros(disparity_HW.shape, bool)
     far_HW = disparity_HW <= low + share * (high - low)
     return np.logical_and.accumulate(far_HW, axis=0)
+
+
+def _digest(folder: Path) -> str:
+    """Eight letters that stand for the weights in a folder."""
+    digest = hashlib.blake2b(digest_size=4)
+    for path in sorted(folder.glob("*.safetensors")):
+        with path.open("rb") as file:
+            while block := file.read(1 << 22):
+                digest.update(block)
+    return digest.hexdigest()
 
 
 def _normalised(image_HW3: np.ndarray, size: tuple[int, int]) -> np.ndarray:

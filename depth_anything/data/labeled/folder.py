@@ -1,0 +1,205 @@
+"""What the readers of published labelled sets share: pictures as files below a folder, each with a label file.
+
+Errors and odd values are met here once: a missing or damaged file, a label of another size, a label without a usable
+pixel, and surfaces that claim to be within 5 cm of the camera.
+"""
+
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, Protocol
+
+import numpy as np
+
+from depth_anything import image_io
+from depth_anything.data.sample import Sample, to_disparity
+
+PICTURES = "pictures.txt"
+NEAREST_M = 0.05
+"""Nearer surfaces are not valid (ours): a camera inside a thing; one such pixel would take the whole range of a map."""
+_PICTURE_OF_LINE = re.compile(r"/?(.+?\.(?:jpe?g|png))(?:\s|$)", re.IGNORECASE)
+
+
+class Samples(Protocol):
+    """Labelled pictures by number: what every reader is, and what wraps one."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, number: int) -> Sample: ...
+
+
+class Unusable(ValueError):
+    """A label that is whole but of no use to a loss: an order instead of distances, or not one valid pixel."""
+
+
+@dataclass(frozen=True)
+class Label:
+    """What a label file says, as in `Sample`."""
+
+    disparity_HW: np.ndarray
+    valid_HW: np.ndarray
+    sky_HW: np.ndarray
+    K_33: np.ndarray | None = None
+
+
+def depth_label(
+    depth_HW: np.ndarray, valid_HW: np.ndarray, sky_HW: np.ndarray | None = None, K_33: np.ndarray | None = None
+) -> Label:
+    """The label of a depth map: 1 / depth where it is valid, finite and positive; sky is valid, with disparity 0."""
+    sky_HW = np.zeros(depth_HW.shape, bool) if sky_HW is None else sky_HW
+    with np.errstate(invalid="ignore"):
+        valid_HW = (valid_HW & np.isfinite(depth_HW) & (depth_HW > 0)) | sky_HW
+    return Label(to_disparity(depth_HW, valid_HW, sky_HW), valid_HW, sky_HW, K_33)
+
+
+def disparity_label(disparity_HW: np.ndarray, valid_HW: np.ndarray, K_33: np.ndarray | None = None) -> Label:
+    """The label of a map that holds disparity already."""
+    disparity_HW = np.where(valid_HW, disparity_HW, 0).astype(np.float32)
+    return Label(disparity_HW, valid_HW, np.zeros(disparity_HW.shape, bool), K_33)
+
+
+class LabeledFolder:
+    """A set whose pictures and labels are files below `root`.
+
+    A reader says where they are and what a label means: `find`, `label_path`, `read_label`.
+
+    Where `root` holds `pictures.txt`, the set is the pictures that it names, one a line, relative to `base`; anything
+    after a picture's name is passed over, so published lists can be used as they are. `depth-anything data check`
+    writes such a list without what is broken. Else the folders are searched.
+
+    Raises:
+        ValueError: no picture found; the line says which folders were expected. Reading raises it for a missing or
+            damaged file, which the line names, and `Unusable` for a label that is not to be learnt from.
+    """
+
+    title: str
+    layout: str
+    """The files that are expected below the root, for the error line."""
+    scale: Literal["metric", "relative", "affine"]
+    places: Sequence[str] = ("",)
+    """Where below the root the layout may begin."""
+    lists: Sequence[str] = (PICTURES,)
+    """Names of lists of pictures that are taken from the root."""
+
+    def __init__(self, root: str | Path):
+        self.root = Path(root)
+        if not self.root.is_dir():
+            raise ValueError(f"{root}: no such folder; expected {self.title}: {self.layout}")
+        bases = [self.root / place for place in self.places if (self.root / place).is_dir()] or [self.root]
+        listing = next((self.root / name for name in self.lists if (self.root / name).is_file()), None)
+        self.base = bases[0]
+        """The folder that the names in `pictures` start from."""
+        self.pictures: list[str] = []
+        if listing is not None:
+            self.pictures = read_list(listing)
+            self.base = next((base for base in bases if (base / self.pictures[0]).is_file()), self.base)
+            return
+        for base in bases:
+            self.pictures = self.find(base)
+            if self.pictures:
+                self.base = base
+                return
+        raise ValueError(f"{root}: no picture of {self.title} found; expected {self.layout}")
+
+    def __len__(self) -> int:
+        return len(self.pictures)
+
+    def path(self, number: int) -> Path:
+        """The picture's file."""
+        return self.base / self.pictures[number]
+
+    def __getitem__(self, number: int) -> Sample:
+        picture = self.path(number)
+        image_HW3 = image_io.read(picture)
+        label = self.label_path(picture)
+        if not label.is_file():
+            raise ValueError(f"{label}: no such file; expected the label of {picture}")
+        try:
+            found = self.read_label(label)
+        except (OSError, KeyError, IndexError) as error:
+            raise ValueError(f"{label}: cannot be read ({' '.join(str(error).split())})") from None
+        if found.disparity_HW.shape != image_HW3.shape[:2]:
+            height, width = found.disparity_HW.shape
+            raise ValueError(
+                f"{label}: {width} x {height} pixels, but its picture {picture.name} has "
+                f"{image_HW3.shape[1]} x {image_HW3.shape[0]}; expected the same size"
+            )
+        disparity_HW, valid_HW = found.disparity_HW, found.valid_HW
+        if self.scale == "metric":
+            valid_HW = valid_HW & (disparity_HW <= 1 / NEAREST_M)
+            disparity_HW = np.where(valid_HW, disparity_HW, 0)
+        if not valid_HW.any():
+            raise Unusable(f"{label}: not one usable pixel")
+        return Sample(
+            image_HW3=image_HW3,
+            disparity_HW=disparity_HW,
+            valid_HW=valid_HW,
+            sky_HW=found.sky_HW,
+            K_33=found.K_33,
+            scale=self.scale,
+            key=self.pictures[number],
+        )
+
+    def find(self, base: Path) -> list[str]:
+        """The set's pictures below `base`, sorted, relative to it."""
+        raise NotImplementedError
+
+    def label_path(self, picture: Path) -> Path:
+        """The label's file of a picture."""
+        raise NotImplementedError
+
+    def read_label(self, path: Path) -> Label:
+        """What the label's file says."""
+        raise NotImplementedError
+
+
+class OnlyUsable:
+    """A set in which the next usable picture stands in for one whose label is `Unusable`.
+
+    A broken file still stops the run, with its name: `depth-anything data check` finds them all beforehand.
+    """
+
+    def __init__(self, samples: Samples):
+        self.samples = samples
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def __getitem__(self, number: int) -> Sample:
+        if not 0 <= number < len(self):
+            raise IndexError(number)
+        for step in range(len(self)):
+            try:
+                return self.samples[(number + step) % len(self)]
+            except Unusable as error:
+                reason = error
+        raise ValueError(f"not one usable label: {reason}")
+
+
+def files_in(base: Path, folders: str, name: str) -> list[str]:
+    """Files below `base`, sorted, relative to it: in folders that match a glob pattern, by a regular expression."""
+    whole = re.compile(name)
+    found = []
+    for folder in sorted(base.glob(folders)):
+        place = folder.relative_to(base).as_posix()
+        found += [f"{place}/{file}" for file in sorted(os.listdir(folder)) if whole.fullmatch(file)]
+    return found
+
+
+def read_list(path: Path) -> list[str]:
+    """The pictures that a list names, one a line, without what follows them and without a slash before them.
+
+    Raises:
+        ValueError: a line without a .jpg or .png, or no line at all.
+    """
+    pictures = []
+    for line in filter(str.strip, path.read_text(encoding="utf-8").splitlines()):
+        found = _PICTURE_OF_LINE.match(line.strip())
+        if found is None:
+            raise ValueError(f"{path}: {line.strip()[:80]!r} names no picture; expected one .jpg or .png a line")
+        pictures.append(found[1])
+    if not pictures:
+        raise ValueError(f"{path}: the list is empty; expected one picture a line")
+    return pictures

@@ -1,0 +1,80 @@
+"""Every labelled set by name: its reader, how many pictures it has, how its sky is found, where it comes from."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from depth_anything.data.labeled.blendedmvs import BlendedMVS
+from depth_anything.data.labeled.diml import DIML
+from depth_anything.data.labeled.folder import OnlyUsable, Samples
+from depth_anything.data.labeled.hrwsi import HRWSI
+from depth_anything.data.labeled.hypersim import Hypersim
+from depth_anything.data.labeled.irs import IRS
+from depth_anything.data.labeled.kitti import KITTI
+from depth_anything.data.labeled.megadepth import MegaDepth
+from depth_anything.data.labeled.nyuv2 import NYUv2
+from depth_anything.data.labeled.scenes import PackedScenes
+from depth_anything.data.labeled.tartanair import TartanAir
+from depth_anything.data.labeled.vkitti2 import VKITTI2
+from depth_anything.data.sky import SkyMode
+
+
+@dataclass(frozen=True)
+class LabeledSet:
+    """One labelled set."""
+
+    name: str
+    open: Callable[[Path], Samples]
+    pictures: int | None
+    """How many the papers trained on, exactly where that is known, else as printed; None for scenes, any number."""
+    printed: str
+    """What the papers print."""
+    sky: SkyMode
+    """How its sky is found by default. The papers do not say it set by set."""
+    obtain: str
+    """Where it comes from."""
+
+
+LABELED: dict[str, LabeledSet] = {
+    one.name: one
+    for one in (
+        LabeledSet("blendedmvs", BlendedMVS, 115_000, "115K", "segformer", "github.com/YoYo000/BlendedMVS, all parts"),
+        LabeledSet("diml", DIML, 927_000, "927K", "segformer", "dimlrgbd.github.io"),
+        LabeledSet("hrwsi", HRWSI, 20_378, "20K", "segformer", "github.com/KexianHust/Structure-Guided-Ranking-Loss"),
+        LabeledSet("irs", IRS, 103_316, "103K", "off", "github.com/HKBU-HPML/IRS"),
+        LabeledSet("megadepth", MegaDepth, 128_228, "128K", "segformer", "cs.cornell.edu/projects/megadepth"),
+        LabeledSet("tartanair", TartanAir, 306_637, "306K", "renderer", "github.com/castacks/tartanair_tools"),
+        LabeledSet("hypersim", Hypersim, 59_543, "60K", "off", "github.com/apple/ml-hypersim"),
+        LabeledSet("vkitti2", VKITTI2, 21_260, "20K", "renderer", "europe.naverlabs.com: vkitti 2.0.3"),
+        LabeledSet("nyuv2", NYUv2, 24_231, "24,231", "off", "github.com/cleinc/bts: sync.zip and its list"),
+        LabeledSet("kitti", KITTI, 23_158, "23,158", "off", "cvlibs.net/datasets/kitti: raw data, annotated depth"),
+        LabeledSet("scenes", PackedScenes, None, "", "renderer", "depth-anything render"),
+    )
+}
+"""By the name that recipes use."""
+
+
+def open_labeled(name: str, root: str | Path) -> Samples:
+    """A labelled set for training: `len(set)`, `set[number] -> Sample`; the sky as the files have it (`choose_sky`).
+
+    For a picture without a usable label (an ordered map of MegaDepth, an empty map) the next one stands in.
+
+    Args:
+        name: a key of LABELED.
+        root: the folder of this set.
+
+    Raises:
+        ValueError: an unknown set, or nothing of it below the root; the line says which folders were expected.
+    """
+    return OnlyUsable(find_set(name).open(Path(root)))
+
+
+def find_set(name: str) -> LabeledSet:
+    """A row of LABELED.
+
+    Raises:
+        ValueError: an unknown name; the line lists them all.
+    """
+    if name not in LABELED:
+        raise ValueError(f"no labelled set {name!r}; choose one of: {', '.join(LABELED)}")
+    return LABELED[name]
