@@ -53,7 +53,11 @@ class DepthAnything(nn.Module):
         height, width = image_B3HW.shape[-2:]
         if height % PATCH or width % PATCH:
             raise ValueError(f"input of {height}x{width}: expected multiples of {PATCH}; use preprocess.network_size")
-        stages = self.depth_head.stages(self.encode(image_B3HW), height // PATCH, width // PATCH)
+        return self.decode(self.encode(image_B3HW), height // PATCH, width // PATCH)
+
+    def decode(self, tokens_BNC: list[Tensor], h: int, w: int) -> Tensor:
+        """The map (B, 14 h, 14 w) from the four token maps of h x w patches: disparity or metres, as `forward`."""
+        stages = self.depth_head.stages(tokens_BNC, h, w)
         if self.metric_head is not None:
             return self.metric_head(stages)
         map_BHW = stages.map_B1HW[:, 0]
