@@ -144,6 +144,7 @@ def write_hypersim(root: Path) -> Path:
     rows = ["scene_name,camera_name,frame_id,included_in_public_release,exclude_reason,split_partition_name"]
     rows += [f"ai_001_001,cam_00,{frame},True,,train" for frame in range(2)]
     rows += ["ai_001_001,cam_00,2,False,corrupt,", "ai_001_010,cam_00,0,True,,test", "ai_009_009,cam_00,0,True,,train"]
+    root.mkdir(parents=True, exist_ok=True)
     (root / HYPERSIM_SPLIT).write_text("\n".join(rows) + "\n")
     for scene, frame in (("ai_001_001", 0), ("ai_001_001", 1), ("ai_001_001", 2), ("ai_001_010", 0)):
         images = root / scene / "images"

@@ -12,6 +12,7 @@ import tyro
 
 from .. import __version__
 from .calibrate import calibrate
+from .data import data
 from .evaluate import evaluate
 from .exits import Failed
 from .export import export
@@ -21,7 +22,7 @@ from .render import render
 from .serve import serve
 from .train import train
 
-COMMANDS = (predict, calibrate, models, render, train, evaluate, export, serve)
+COMMANDS = (predict, calibrate, models, render, data, train, evaluate, export, serve)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

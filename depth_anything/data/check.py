@@ -1,0 +1,208 @@
+"""Walk a real copy of a labelled set and say what is in it: counts, ranges, what is broken, a sheet to look at."""
+
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from depth_anything.colormap import colored
+from depth_anything.data.labeled.folder import Samples, Unusable
+from depth_anything.data.sample import Sample
+from depth_anything.files import atomic_path
+
+TILE = 320, 240
+"""Width and height of a picture on the sheet, and of its disparity beside it."""
+TILES = 24
+_NOT_VALID, _SKY = (90, 90, 90), (0, 0, 0)
+_DECADES, _BINS = 8, 2048
+"""Disparities are counted in a histogram from 1e-8 to 1e8: a quantile is right within 2 %."""
+
+
+@dataclass
+class Seen:
+    """What one picture told."""
+
+    number: int
+    error: str = ""
+    refused: bool = False
+    scale: str = ""
+    size: tuple[int, int] = (0, 0)
+    """Width, height."""
+    valid: int = 0
+    sky: int = 0
+    counts: np.ndarray | None = None
+    """Of disparity, without the sky."""
+    lowest: float = np.inf
+    highest: float = 0.0
+    ground_nearer: bool | None = None
+    """Whether the lower half is nearer than the upper one; None where one of them has no label."""
+    tile_HW3: np.ndarray | None = None
+
+
+@dataclass
+class Report:
+    """What all pictures told."""
+
+    found: int
+    """Pictures of the set that are there."""
+    scale: str = ""
+    usable: list[int] = field(default_factory=list)
+    refused: list[str] = field(default_factory=list)
+    broken: list[str] = field(default_factory=list)
+    sizes: Counter = field(default_factory=Counter)
+    pixels: int = 0
+    valid: int = 0
+    sky: int = 0
+    counts: np.ndarray = field(default_factory=lambda: np.zeros(_BINS, np.int64))
+    lowest: float = np.inf
+    highest: float = 0.0
+    ground_nearer: int = 0
+    ground_known: int = 0
+
+    @property
+    def read(self) -> int:
+        """Pictures that were looked at."""
+        return len(self.usable) + len(self.refused) + len(self.broken)
+
+    def add(self, seen: Seen) -> None:
+        """Count one picture."""
+        if seen.error:
+            (self.refused if seen.refused else self.broken).append(seen.error)
+            return
+        assert seen.counts is not None
+        self.usable.append(seen.number)
+        self.scale = seen.scale
+        self.sizes[seen.size] += 1
+        self.pixels += seen.size[0] * seen.size[1]
+        self.valid += seen.valid
+        self.sky += seen.sky
+        self.counts += seen.counts
+        self.lowest, self.highest = min(self.lowest, seen.lowest), max(self.highest, seen.highest)
+        if seen.ground_nearer is not None:
+            self.ground_known += 1
+            self.ground_nearer += seen.ground_nearer
+
+    def quantile(self, share: float) -> float:
+        """The disparity below which this share of the pixels lies, sky apart."""
+        reached = np.cumsum(self.counts)
+        bin_number = int(np.searchsorted(reached, share * reached[-1]))
+        middle = 10 ** ((bin_number + 0.5) / _BINS * 2 * _DECADES - _DECADES)
+        return float(np.clip(middle, self.lowest, self.highest))
+
+    def lines(self) -> list[str]:
+        """For people."""
+        usable, refused, broken = (f"{len(some):,}" for some in (self.usable, self.refused, self.broken))
+        lines = [f"read {self.read:,}: {usable} usable, {refused} refused, {broken} broken"]
+        if not self.usable:
+            return lines
+        sizes = [f"{width} x {height}" + f" ({count:,})" for (width, height), count in self.sizes.most_common(3)]
+        more = f", {len(self.sizes) - 3} other sizes" if len(self.sizes) > 3 else ""
+        lines.append(f"sizes: {', '.join(sizes)}{more}")
+        if self.counts.any():
+            values = [self.lowest, *(self.quantile(share) for share in (0.01, 0.5, 0.99)), self.highest]
+            name = f"disparity ({self.scale})"
+            if self.scale == "metric":
+                name, values = "metres", [1 / value for value in reversed(values)]
+            numbers = " | ".join(f"{value:.3g}" for value in values)
+            lines.append(f"{name}: {numbers} (least | 1 % | 50 % | 99 % | most)")
+        lines.append(f"not valid: {1 - self.valid / self.pixels:.1%} of the pixels; sky: {self.sky / self.pixels:.1%}")
+        if self.ground_known:
+            share = self.ground_nearer / self.ground_known
+            doubt = ": fewer than half; is it upside down, or depth taken for disparity?" if share < 0.5 else ""
+            lines.append(f"lower half nearer than upper half in {share:.0%} of the pictures{doubt}")
+        return lines
+
+
+def check(
+    samples: Samples, limit: int | None = None, sheet: Path | None = None, threads: int = 1, progress: bool = True
+) -> Report:
+    """Read every picture of a set, or `limit` of them evenly spread.
+
+    Args:
+        samples: a labelled set, with its sky chosen.
+        limit: pictures to read; all by default.
+        sheet: a PNG of some pictures beside their disparity, written when all are read.
+        threads: how many pictures are read at a time.
+        progress: show a bar.
+
+    Raises:
+        ValueError: a limit or a number of threads below 1.
+    """
+    from tqdm import tqdm
+
+    if (limit is not None and limit < 1) or threads < 1:
+        raise ValueError(f"limit {limit}, threads {threads}: expected 1 or more")
+    numbers = spread(len(samples), limit or len(samples))
+    shown = {numbers[place] for place in spread(len(numbers), TILES)}
+    report = Report(found=len(samples))
+    tiles = []
+    with ThreadPoolExecutor(threads) as pool, tqdm(total=len(numbers), unit="picture", disable=not progress) as bar:
+        for start in range(0, len(numbers), 16 * threads):
+            some = numbers[start : start + 16 * threads]
+            for seen in pool.map(lambda number: look(samples, number, number in shown), some):
+                report.add(seen)
+                if seen.tile_HW3 is not None:
+                    tiles.append(seen.tile_HW3)
+            bar.update(len(some))
+    if sheet is not None and tiles:
+        write_sheet(sheet, tiles)
+    return report
+
+
+def spread(count: int, wanted: int) -> list[int]:
+    """Up to `wanted` of the numbers 0 .. count - 1, evenly spread, first and last among them."""
+    return sorted(set(np.linspace(0, count - 1, min(wanted, count)).round().astype(int).tolist()))
+
+
+def look(samples: Samples, number: int, with_tile: bool = False) -> Seen:
+    """Read one picture; an error becomes a line."""
+    try:
+        sample = samples[number]
+    except ValueError as error:
+        return Seen(number, error=str(error), refused=isinstance(error, Unusable))
+    labelled_HW = sample.valid_HW & ~sample.sky_HW
+    values = sample.disparity_HW[labelled_HW].astype(np.float64)
+    bins = (np.log10(np.maximum(values, 10.0**-_DECADES)) + _DECADES) * (_BINS / (2 * _DECADES))
+    middle = sample.disparity_HW.shape[0] // 2
+    halves = [sample.disparity_HW[rows][labelled_HW[rows]] for rows in (slice(None, middle), slice(middle, None))]
+    return Seen(
+        number,
+        scale=sample.scale,
+        size=(sample.disparity_HW.shape[1], sample.disparity_HW.shape[0]),
+        valid=int(sample.valid_HW.sum()),
+        sky=int(sample.sky_HW.sum()),
+        counts=np.bincount(np.clip(bins.astype(np.int64), 0, _BINS - 1), minlength=_BINS),
+        lowest=float(values.min(initial=np.inf)),
+        highest=float(values.max(initial=0)),
+        ground_nearer=bool(halves[1].mean() > halves[0].mean()) if all(half.size for half in halves) else None,
+        tile_HW3=draw(sample) if with_tile else None,
+    )
+
+
+def draw(sample: Sample) -> np.ndarray:
+    """The picture beside its disparity, near in red, each in a box of TILE: uint8. Grey is not valid, black is sky."""
+    labelled_HW = sample.valid_HW & ~sample.sky_HW
+    low, high = np.percentile(sample.disparity_HW[labelled_HW], [2, 98]) if labelled_HW.any() else (0, 0)
+    disparity_HW3 = colored((sample.disparity_HW - low) / max(float(high - low), 1e-12))
+    disparity_HW3[~sample.valid_HW] = _NOT_VALID
+    disparity_HW3[sample.sky_HW] = _SKY
+    tile = Image.new("RGB", (2 * TILE[0], TILE[1]), "white")
+    for left, part_HW3 in ((0, sample.image_HW3), (TILE[0], disparity_HW3)):
+        part = Image.fromarray(part_HW3)
+        resampling = Image.Resampling.BICUBIC if left == 0 else Image.Resampling.NEAREST
+        scale = min(TILE[0] / part.width, TILE[1] / part.height)
+        part = part.resize((max(1, round(part.width * scale)), max(1, round(part.height * scale))), resampling)
+        tile.paste(part, (left, 0))
+    return np.asarray(tile)
+
+
+def write_sheet(path: Path, tiles: list[np.ndarray], columns: int = 3) -> None:
+    """The tiles in rows, as one PNG."""
+    tiles = tiles + [np.full_like(tiles[0], 255)] * (-len(tiles) % min(columns, len(tiles)))
+    width = min(columns, len(tiles))
+    rows = [np.concatenate(tiles[start : start + width], axis=1) for start in range(0, len(tiles), width)]
+    with atomic_path(path) as temporary:
+        Image.fromarray(np.concatenate(rows)).save(temporary, "PNG")
