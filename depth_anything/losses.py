@@ -182,17 +182,38 @@ def cutmix_loss(
         target_a_BHW, target_b_BHW: the teacher's maps of the clean, unmixed pictures.
         box_BHW: bool. All false means no CutMix: then this is the plain loss with b.
     """
-    total_B = torch.zeros(len(box_BHW), device=box_BHW.device)
-    counts_B = total_B > 0
+    return cutmix_pair(prediction_BHW, target_a_BHW, target_b_BHW, box_BHW, valid_a_BHW, valid_b_BHW)[0]
+
+
+def cutmix_pair(
+    prediction_BHW: Tensor,
+    target_a_BHW: Tensor,
+    target_b_BHW: Tensor,
+    box_BHW: Tensor,
+    valid_a_BHW: Tensor,
+    valid_b_BHW: Tensor,
+    noisiest: float = 0.0,
+) -> tuple[Tensor, Tensor]:
+    """`cutmix_loss`, and gradient matching within the same regions under the same weights: V2's student with CutMix.
+
+    Args:
+        noisiest: share of each region's pixels, those of largest loss, that are left out (`without_noisiest`).
+    """
+    pixel_B = torch.zeros(len(box_BHW), device=box_BHW.device)
+    matching_B, counts_B = pixel_B, pixel_B > 0
     regions = ((target_a_BHW, box_BHW, valid_a_BHW), (target_b_BHW, ~box_BHW, valid_b_BHW))
     for target_BHW, region_BHW, valid_BHW in regions:
         share_B = region_BHW.flatten(1).float().mean(1)
         inside_BHW = region_BHW & valid_BHW
+        if noisiest:
+            inside_BHW = without_noisiest(prediction_BHW, target_BHW, inside_BHW, noisiest)
         spread_B = has_spread(target_BHW, inside_BHW)
         residual_BHW = affine_invariant_residual(prediction_BHW, target_BHW, inside_BHW)
-        total_B = total_B + share_B * mean_over_valid(residual_BHW.abs(), inside_BHW).masked_fill(~spread_B, 0)
+        weight_B = share_B.masked_fill(~spread_B, 0)
+        pixel_B = pixel_B + weight_B * mean_over_valid(residual_BHW.abs(), inside_BHW)
+        matching_B = matching_B + weight_B * gradient_matching(residual_BHW, inside_BHW)
         counts_B = counts_B | spread_B
-    return mean_over_images(total_B, counts_B)
+    return mean_over_images(pixel_B, counts_B), mean_over_images(matching_B, counts_B)
 
 
 def feature_alignment_loss(

@@ -11,32 +11,85 @@ from tyro.conf import Positional
 def train(
     recipe: Positional[str],
     out: Positional[Path],
+    data: tuple[str, ...] = (),
     scenes: Path | None = None,
+    backbone: Path | None = None,
+    teacher: str | None = None,
+    pseudo_labels: Path | None = None,
+    frozen: Path | None = None,
     seed: int | None = None,
+    size: float = 1.0,
+    device: str = "cpu",
+    accumulate: int = 1,
+    shard: bool = False,
+    checkpointing: bool = False,
+    compile: bool = False,
+    readers: int = 1,
     processes: int | None = None,
+    accept_license: bool = False,
 ) -> None:
-    """Carry out a recipe; run again after any interruption, it goes on where it was.
+    """Carry out a recipe; run again after any interruption, it goes on where it was. torchrun gives it more devices.
 
     Args:
-        recipe: a function of train/recipes.py, written with dashes: nano-teacher.
-        out: folder for recipe.json, curve.jsonl, state.pt and at the end final.safetensors.
+        recipe: nano-teacher, v1-student-small, v2-teacher-giant ...; an unknown name lists them all.
+        out: folder for recipe.json, curve.jsonl, events, state.pt and at the end final.safetensors.
+        data: NAME=FOLDER of each set that the recipe names, labelled or not.
         scenes: folder with rendered scenes (training/, held_out/); by default OUT/scenes. What is missing is rendered.
+        backbone: DINOv2 weights that the encoder starts from, where the recipe wants them.
+        teacher: a model that labels the unlabelled pictures in every step.
+        pseudo_labels: or the folder in which `depth-anything label` has labelled them.
+        frozen: weights whose encoder the student's features stay near; by default those of --backbone.
         seed: of weights, order, crops and colours, instead of the recipe's.
+        size: part of the recipe's pictures and scenes, to try it out: 0.1 for a tenth.
+        device: cpu, cuda.
+        accumulate: slices of a step, one after the other, where a whole step does not fit.
+        shard: FSDP2, weights in parts over the processes; for the giant.
+        checkpointing: compute activations twice instead of keeping them.
+        compile: torch.compile.
+        readers: threads that read pictures.
         processes: workers for rendering; by default one per core.
+        accept_license: as for predict, for the teacher's weights.
     """
     import logging
     from dataclasses import replace
 
-    from ..train.recipes import get_recipe
-    from ..train.scenes import load_scenes
+    from ..train.recipes import get_recipe, shrunk
 
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
-    resolved = get_recipe(recipe)
+    resolved = shrunk(get_recipe(recipe), size)
     if seed is not None:
         resolved = replace(resolved, seed=seed)
-    training, held_out = load_scenes(resolved, scenes or out / "scenes", processes)
+    unlabeled = resolved.unlabeled
+    if unlabeled and unlabeled.share and not (teacher or pseudo_labels):
+        raise ValueError(f"{recipe} learns from a teacher: give --teacher MODEL, or --pseudo-labels FOLDER")
 
+    from ..checkpoints import load_backbone
+    from ..model import DepthAnything
+    from ..train.distributed import Machine, first_alone, join
     from ..train.loop import train as run
+    from ..train.sources import folders, open_data
+    from ..train.student import frozen_encoder
 
-    run(resolved, out, training, held_out)
-    print(f"{out / 'final.safetensors'}: try it with depth-anything predict PHOTO --model {out / 'final.safetensors'}")
+    anchor = (frozen or backbone) if unlabeled and unlabeled.feature_weight else None
+    machine = Machine(accumulate=accumulate, shard=shard, checkpointing=checkpointing, compile=compile, readers=readers)
+    with join(device) as ranks:
+        level = logging.INFO if ranks.first else logging.WARNING
+        logging.basicConfig(level=level, format="%(message)s", stream=sys.stderr)
+        with first_alone(ranks):
+            labeler = None
+            if teacher and not pseudo_labels:
+                labeler = DepthAnything.from_pretrained(teacher, accept_license=accept_license)
+            learned, held_out = open_data(resolved, folders(data), scenes or out / "scenes", pseudo_labels, processes)
+        run(
+            resolved,
+            out,
+            learned,
+            held_out,
+            backbone=load_backbone(backbone, resolved.variant) if backbone else None,
+            teacher=labeler,
+            frozen=frozen_encoder(anchor, resolved.variant) if anchor else None,
+            machine=machine,
+            ranks=ranks,
+        )
+        if ranks.first:
+            final = out / "final.safetensors"
+            print(f"{final}: try it with depth-anything predict PHOTO --model {final}")

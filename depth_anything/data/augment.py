@@ -14,14 +14,20 @@ LUMA = (0.299, 0.587, 0.114)
 YIQ = ((0.299, 0.587, 0.114), (0.596, -0.274, -0.322), (0.211, -0.523, 0.312))
 
 
-def uniform(count: int, low: float, high: float, generator: Generator) -> Tensor:
-    """(B, 1, 1, 1) numbers in low..high."""
-    return torch.rand(count, 1, 1, 1, generator=generator) * (high - low) + low
+def uniform(image_B3HW: Tensor, low: float, high: float, generator: Generator) -> Tensor:
+    """(B, 1, 1, 1) numbers in low..high, one for each picture, beside the pictures. Drawn on the processor, so that a
+    run sees the same numbers on any device."""
+    return (torch.rand(len(image_B3HW), 1, 1, 1, generator=generator) * (high - low) + low).to(image_B3HW.device)
+
+
+def normal(image_B3HW: Tensor, *shape: int, generator: Generator) -> Tensor:
+    """Normal numbers (B, *shape), likewise."""
+    return torch.randn(len(image_B3HW), *shape, generator=generator).to(image_B3HW.device)
 
 
 def sometimes(changed_B3HW: Tensor, image_B3HW: Tensor, chance: float, generator: Generator) -> Tensor:
     """Each picture changed with probability `chance`."""
-    return torch.where(uniform(len(image_B3HW), 0, 1, generator) < chance, changed_B3HW, image_B3HW)
+    return torch.where(uniform(image_B3HW, 0, 1, generator) < chance, changed_B3HW, image_B3HW)
 
 
 def unimatch_perturbation(image_B3HW: Tensor, generator: Generator) -> Tensor:
@@ -42,10 +48,9 @@ def camera_perturbation(image_B3HW: Tensor, generator: Generator) -> Tensor:
 
     White balance, exposure, contrast, saturation, a little hue; gray; blur; sensor noise; JPEG blocks.
     """
-    count = len(image_B3HW)
-    gains = torch.exp(0.25 * torch.randn(count, 3, 1, 1, generator=generator))
+    gains = torch.exp(0.25 * normal(image_B3HW, 3, 1, 1, generator=generator))
     image_B3HW = sometimes((image_B3HW * gains).clamp(0, 1), image_B3HW, 0.7, generator)
-    image_B3HW = (image_B3HW + 1e-3) ** torch.exp(uniform(count, -0.6, 0.6, generator))
+    image_B3HW = (image_B3HW + 1e-3) ** torch.exp(uniform(image_B3HW, -0.6, 0.6, generator))
     jittered = colour_jitter(image_B3HW, 0.4, 0.5, 0.7, 0.08, generator)
     image_B3HW = sometimes(jittered, image_B3HW, 0.8, generator)
     image_B3HW = sometimes(grayscale(image_B3HW), image_B3HW, 0.15, generator)
@@ -68,17 +73,17 @@ def colour_jitter(
 ) -> Tensor:
     """Brightness, contrast, saturation by factors in 1 - x .. 1 + x, hue by -x .. x turns; clipped to 0..1."""
     count = len(image_B3HW)
-    image_B3HW = (image_B3HW * uniform(count, 1 - brightness, 1 + brightness, generator)).clamp(0, 1)
+    image_B3HW = (image_B3HW * uniform(image_B3HW, 1 - brightness, 1 + brightness, generator)).clamp(0, 1)
     mean_B = grayscale(image_B3HW).mean((1, 2, 3), keepdim=True)
-    image_B3HW = mean_B + (image_B3HW - mean_B) * uniform(count, 1 - contrast, 1 + contrast, generator)
-    factor_B = uniform(count, 1 - saturation, 1 + saturation, generator).view(count)
-    turn_B = uniform(count, -hue, hue, generator).view(count) * (2 * math.pi)
+    image_B3HW = mean_B + (image_B3HW - mean_B) * uniform(image_B3HW, 1 - contrast, 1 + contrast, generator)
+    factor_B = uniform(image_B3HW, 1 - saturation, 1 + saturation, generator).view(count)
+    turn_B = uniform(image_B3HW, -hue, hue, generator).view(count) * (2 * math.pi)
     return torch.einsum("bij,bjhw->bihw", chroma_matrix(factor_B, turn_B), image_B3HW).clamp(0, 1)
 
 
 def chroma_matrix(factor_B: Tensor, turn_B: Tensor) -> Tensor:
     """RGB to RGB (B, 3, 3): the two chroma axes of YIQ stretched by `factor_B` and turned by `turn_B` radians."""
-    yiq = torch.tensor(YIQ, dtype=factor_B.dtype)
+    yiq = factor_B.new_tensor(YIQ)
     turned = torch.zeros(len(factor_B), 3, 3, dtype=factor_B.dtype)
     turned[:, 0, 0] = 1
     turned[:, 1, 1] = turned[:, 2, 2] = factor_B * turn_B.cos()
@@ -91,8 +96,8 @@ def blur(image_B3HW: Tensor, low: float, high: float, generator: Generator) -> T
     """Gaussian blur with a standard deviation of low..high pixels, mirrored at the borders."""
     count, channels, height, width = image_B3HW.shape
     reach = math.ceil(2.5 * high)
-    offsets = torch.arange(-reach, reach + 1, dtype=image_B3HW.dtype)
-    kernel_BK = torch.exp(-((offsets / uniform(count, low, high, generator).view(count, 1)) ** 2) / 2)
+    offsets = torch.arange(-reach, reach + 1, dtype=image_B3HW.dtype, device=image_B3HW.device)
+    kernel_BK = torch.exp(-((offsets / uniform(image_B3HW, low, high, generator).view(count, 1)) ** 2) / 2)
     kernel = (kernel_BK / kernel_BK.sum(1, keepdim=True)).repeat_interleave(channels, 0)
     flat = F.pad(image_B3HW.reshape(1, count * channels, height, width), (reach,) * 4, mode="reflect")
     flat = F.conv2d(flat, kernel[:, None, :, None], groups=count * channels)
@@ -102,9 +107,9 @@ def blur(image_B3HW: Tensor, low: float, high: float, generator: Generator) -> T
 
 def sensor_noise(image_B3HW: Tensor, strongest: float, generator: Generator) -> Tensor:
     """Gaussian noise: a constant part and one that grows with the root of brightness, up to `strongest` in all."""
-    strength = uniform(len(image_B3HW), 0, strongest, generator)
-    share = uniform(len(image_B3HW), 0, 1, generator)
-    noise = torch.randn(image_B3HW.shape, generator=generator)
+    strength = uniform(image_B3HW, 0, strongest, generator)
+    share = uniform(image_B3HW, 0, 1, generator)
+    noise = normal(image_B3HW, *image_B3HW.shape[1:], generator=generator)
     return (image_B3HW + noise * strength * (1 - share + share * image_B3HW.clamp(min=0).sqrt())).clamp(0, 1)
 
 
@@ -116,10 +121,10 @@ def jpeg_blocks(image_B3HW: Tensor, low: float, high: float, generator: Generato
     count, _, height, width = image_B3HW.shape
     padded = F.pad(image_B3HW, (0, -width % 8, 0, -height % 8), mode="replicate")
     blocks = padded.unflatten(3, (-1, 8)).unflatten(2, (-1, 8))
-    k = torch.arange(8, dtype=image_B3HW.dtype)
+    k = torch.arange(8, dtype=image_B3HW.dtype, device=image_B3HW.device)
     dct = torch.cos(math.pi / 8 * (k[None] + 0.5) * k[:, None]) / 2
     dct[0] /= math.sqrt(2)
-    step = (1 + k[:, None] + k[None]) / 15 * uniform(count, low, high, generator).view(count, 1, 1, 1)
+    step = (1 + k[:, None] + k[None]) / 15 * uniform(image_B3HW, low, high, generator).view(count, 1, 1, 1)
     step = step.view(count, 1, 1, 8, 1, 8)
     coefficients = torch.einsum("ui,bcyixj,vj->bcyuxv", dct, blocks, dct)
     blocks = torch.einsum("ui,bcyuxv,vj->bcyixj", dct, (coefficients / step).round() * step, dct)

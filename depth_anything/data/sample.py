@@ -72,7 +72,7 @@ def random_crop(
     scale: tuple[float, float],
     aspect_jitter: float,
     flip: float,
-    rng: np.random.Generator,
+    draws_5: np.ndarray,
 ) -> Crop:
     """A window for a picture of height x width pixels.
 
@@ -83,13 +83,14 @@ def random_crop(
         scale: range of the window's sides, as a share of the largest window of that shape.
         aspect_jitter: the window is up to this factor wider or higher than `size`, log-uniform; 1 for none.
         flip: probability of mirroring.
+        draws_5: uniform random numbers in 0..1, for shape, size, top, left, mirroring.
     """
-    aspect = size[1] / size[0] * np.exp(rng.uniform(-1, 1) * np.log(aspect_jitter))
-    share = rng.uniform(*scale)
+    aspect = size[1] / size[0] * np.exp((2 * draws_5[0] - 1) * np.log(aspect_jitter))
+    share = scale[0] + (scale[1] - scale[0]) * draws_5[1]
     crop_height = min(height, width / aspect) * share
     crop_width = crop_height * aspect
-    top, left = rng.uniform(0, height - crop_height), rng.uniform(0, width - crop_width)
-    return Crop(top, left, crop_height, crop_width, size, flip=bool(rng.uniform() < flip))
+    top, left = (height - crop_height) * draws_5[2], (width - crop_width) * draws_5[3]
+    return Crop(top, left, crop_height, crop_width, size, flip=bool(draws_5[4] < flip))
 
 
 def cut(sample: Sample, crop: Crop) -> Sample:

@@ -1,28 +1,39 @@
 """Which pictures a step sees, and what was drawn for them: decided by the recipe's seed and the step's number alone.
 
 Nothing here has a state. The position in the data is the number of the step, so a resumed run sees what it would have
-seen, and a step can be built ahead of time in another thread.
+seen, and a step can be built ahead of time in another thread. A step may be cut into equal slices, one after the other
+on one device (accumulation), or side by side on many: the slices are the same.
 """
 
+import logging
 import queue
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Protocol
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Generator, Tensor
 
-from depth_anything.data.augment import PERTURBATIONS
-from depth_anything.data.sample import Sample, cut, random_crop
+from depth_anything.data.augment import PERTURBATIONS, cutmix_box
+from depth_anything.data.sample import Crop, Sample, cut, min_max, random_crop
 from depth_anything.preprocess import normalise
-from depth_anything.train.recipes import Recipe
+from depth_anything.train.recipes import Recipe, Stage, Unlabeled
+
+LOG = logging.getLogger(__name__)
+MIXED_SHARDS = 16
+"""Pictures of so many shards are shuffled together; the shards follow one another in random order."""
+BROKEN_IN_A_ROW = 100
+"""So many unreadable pictures one after the other are no accident."""
+LABELED, UNLABELED = 1, 3
+"""First numbers of the seeds of both orders."""
 
 
 class Samples(Protocol):
-    """Labelled pictures by number."""
+    """Pictures by number. Those that lie in shards also say where these end: `ends`, cumulative counts."""
 
     def __len__(self) -> int: ...
 
@@ -30,8 +41,17 @@ class Samples(Protocol):
 
 
 @dataclass(frozen=True)
+class Data:
+    """What a run learns from."""
+
+    labeled: Samples | None = None
+    unlabeled: Samples | None = None
+    """With the teacher's maps, where these come from shards; without, where the teacher is at hand."""
+
+
+@dataclass(frozen=True)
 class Batch:
-    """What a step sees."""
+    """Labelled pictures."""
 
     image_B3HW: Tensor
     """float32, ImageNet-normalised."""
@@ -41,47 +61,228 @@ class Batch:
     """bool."""
 
 
-def sample_number(recipe: Recipe, count: int, position: int) -> int:
-    """Which of `count` pictures comes at `position` of the run: every epoch is one pass in its own random order."""
+@dataclass(frozen=True)
+class MixedBatch:
+    """Unlabelled pictures, as the teacher and as the student sees them (V1 section 3.2)."""
+
+    clean_B3HW: Tensor
+    """float32, ImageNet-normalised: the teacher's."""
+    mixed_B3HW: Tensor
+    """The student's: perturbed, and in the box the next picture of the batch."""
+    box_BHW: Tensor
+    """bool; all false without CutMix."""
+    disparity_BHW: Tensor
+    """The teacher's map of the clean picture, from shards; else zeros."""
+    valid_BHW: Tensor
+    """bool; all false where the teacher has not answered yet."""
+
+
+@dataclass(frozen=True)
+class Slice:
+    """What one forward pass sees."""
+
+    labeled: Batch | None
+    unlabeled: MixedBatch | None
+
+    @property
+    def image_B3HW(self) -> Tensor:
+        """What the network sees: labelled pictures first."""
+        seen = [self.labeled.image_B3HW] if self.labeled else []
+        return torch.cat(seen + ([self.unlabeled.mixed_B3HW] if self.unlabeled else []))
+
+
+def parts(recipe: Recipe, stage: Stage, slices: int) -> tuple[int, int]:
+    """Labelled and unlabelled pictures in one slice of a step.
+
+    Raises:
+        ValueError: the step cannot be cut into that many equal slices.
+    """
+    unlabeled = round(stage.batch * recipe.unlabeled_share)
+    labeled = stage.batch - unlabeled
+    if labeled % slices or unlabeled % slices:
+        raise ValueError(
+            f"{recipe.name}: a step of {labeled} labelled and {unlabeled} unlabelled pictures cannot be cut into "
+            f"{slices} equal slices (processes x accumulation): choose a divisor of both"
+        )
+    return labeled // slices, unlabeled // slices
+
+
+def sample_number(seed: list[int], samples: Samples, position: int) -> int:
+    """Which picture comes at `position` of the run: every epoch is one pass in its own random order."""
+    count = len(samples)
     epoch, place = divmod(position, count)
-    return int(epoch_order(recipe.seed, epoch, count)[place])
+    ends = getattr(samples, "ends", None)
+    if ends is None:
+        return int(epoch_order((*seed, epoch), count)[place])
+    shards, group_ends = shard_order((*seed, epoch), tuple(int(end) for end in ends))
+    group = int(np.searchsorted(group_ends, place, side="right"))
+    first = int(group_ends[group - 1]) if group else 0
+    of_group = shards[group * MIXED_SHARDS : (group + 1) * MIXED_SHARDS]
+    place = int(epoch_order((*seed, epoch, group + 1), int(group_ends[group]) - first)[place - first])
+    for shard in of_group:
+        start = int(ends[shard - 1]) if shard else 0
+        if place < int(ends[shard]) - start:
+            return start + place
+        place -= int(ends[shard]) - start
+    raise AssertionError("past the group's end")
+
+
+@lru_cache(maxsize=4)
+def epoch_order(seed: tuple[int, ...], count: int) -> np.ndarray:
+    """The order of one epoch's pictures, or of one group of shards."""
+    return np.random.default_rng(list(seed)).permutation(count)
 
 
 @lru_cache(maxsize=2)
-def epoch_order(seed: int, epoch: int, count: int) -> np.ndarray:
-    """The order of one epoch's pictures. The papers' sets have millions, so it is drawn once."""
-    return np.random.default_rng([seed, 1, epoch]).permutation(count)
+def shard_order(seed: tuple[int, ...], ends: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
+    """The order of an epoch's shards, and the cumulative counts of pictures at the end of each group of them."""
+    shards = np.random.default_rng(list(seed)).permutation(len(ends))
+    counts = np.diff(ends, prepend=0)[shards]
+    groups = range(0, len(shards), MIXED_SHARDS)
+    return shards, np.cumsum([counts[first : first + MIXED_SHARDS].sum() for first in groups])
 
 
-def build_batch(recipe: Recipe, samples: Samples, step: int) -> Batch:
-    """The pictures of step number `step`: cropped, resized, mirrored, coloured, normalised."""
+def read(samples: Samples, number: int) -> Sample:
+    """Picture `number`, or the next one that can be read; what is skipped is logged.
+
+    Raises:
+        ValueError: the error of the last of many unreadable ones.
+    """
+    for further in range(BROKEN_IN_A_ROW):
+        try:
+            return samples[(number + further) % len(samples)]
+        except ValueError as error:
+            LOG.warning("skipped: %s", error)
+            last = error
+    raise last
+
+
+def read_crop(samples: Samples, recipe: Recipe, size: tuple[int, int], number: int, draws_5: np.ndarray) -> Sample:
+    """A picture's random window at the network's size. Truth that is not metric is brought to 0..1 (V1 section 3.1)."""
+    sample = read(samples, number)
+    height, width = sample.disparity_HW.shape
+    crop: Crop = random_crop(height, width, size, recipe.crop_scale, recipe.aspect_jitter, recipe.flip, draws_5)
+    part = cut(sample, crop)
+    if part.scale != "metric":
+        part.disparity_HW[:] = min_max(part.disparity_HW, part.valid_HW)
+    return part
+
+
+def build_slice(
+    recipe: Recipe,
+    data: Data,
+    step: int,
+    slices: int = 1,
+    index: int = 0,
+    device: str = "cpu",
+    pool: ThreadPoolExecutor | None = None,
+) -> Slice:
+    """Slice `index` of step number `step`: read, cropped, resized, mirrored, coloured, mixed, normalised."""
     stage, seen = recipe.stage_of(step)
     rng = np.random.default_rng([recipe.seed, 2, step])
     size = stage.sizes[rng.integers(len(stage.sizes))]
-    parts = []
-    for position in range(seen, seen + stage.batch):
-        sample = samples[sample_number(recipe, len(samples), position)]
-        height, width = sample.disparity_HW.shape
-        crop = random_crop(height, width, size, recipe.crop_scale, recipe.aspect_jitter, recipe.flip, rng)
-        parts.append(cut(sample, crop))
-    image_B3HW = torch.from_numpy(np.stack([part.image_HW3 for part in parts])).permute(0, 3, 1, 2).float() / 255
-    perturb = PERTURBATIONS[recipe.perturbation]
-    if perturb is not None:
-        generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
-        image_B3HW = perturb(image_B3HW, generator)
-    return Batch(
-        image_B3HW=normalise(image_B3HW),
-        disparity_BHW=torch.from_numpy(np.stack([part.disparity_HW for part in parts])),
-        valid_BHW=torch.from_numpy(np.stack([part.valid_HW for part in parts])),
+    if index:
+        rng = np.random.default_rng([recipe.seed, 2, step, index])
+    unlabeled_seen = round(seen * recipe.unlabeled_share)
+    counts = parts(recipe, stage, slices)
+    labeled = unlabeled = None
+    if counts[0]:
+        assert data.labeled is not None
+        first = seen - unlabeled_seen + index * counts[0]
+        image_B3HW, disparity_BHW, valid_BHW = crops(
+            recipe, data.labeled, [recipe.seed, LABELED], first, counts[0], size, rng, device, pool
+        )
+        image_B3HW = perturbed(image_B3HW, recipe.perturbation, generator(rng))
+        labeled = Batch(normalise(image_B3HW), disparity_BHW, valid_BHW)
+    if counts[1]:
+        assert data.unlabeled is not None and recipe.unlabeled is not None
+        first = unlabeled_seen + index * counts[1]
+        clean_B3HW, disparity_BHW, valid_BHW = crops(
+            recipe, data.unlabeled, [recipe.seed, UNLABELED], first, counts[1], size, rng, device, pool
+        )
+        mixed_B3HW, box_BHW = mix(clean_B3HW, recipe.unlabeled, stage, generator(rng))
+        unlabeled = MixedBatch(normalise(clean_B3HW), normalise(mixed_B3HW), box_BHW, disparity_BHW, valid_BHW)
+    return Slice(labeled, unlabeled)
+
+
+def crops(
+    recipe: Recipe,
+    samples: Samples,
+    seed: list[int],
+    first: int,
+    count: int,
+    size: tuple[int, int],
+    rng: np.random.Generator,
+    device: str,
+    pool: ThreadPoolExecutor | None,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """`count` pictures from position `first` on, in 0..1, with their maps and masks, on the device."""
+    numbers = [sample_number(seed, samples, position) for position in range(first, first + count)]
+    one = partial(read_crop, samples, recipe, size)
+    draws_N5 = rng.random((count, 5))
+    found = list(pool.map(one, numbers, draws_N5) if pool else map(one, numbers, draws_N5))
+    image_BHW3 = torch.from_numpy(np.stack([part.image_HW3 for part in found])).to(device)
+    return (
+        image_BHW3.permute(0, 3, 1, 2).float() / 255,
+        torch.from_numpy(np.stack([part.disparity_HW for part in found])).to(device),
+        torch.from_numpy(np.stack([part.valid_HW for part in found])).to(device),
     )
 
 
-def batches(recipe: Recipe, samples: Samples, first_step: int, ahead: int = 3) -> Iterator[Batch]:
-    """The batches of every step from `first_step` on, built up to `ahead` steps early in one background thread."""
-    ready: queue.Queue[Batch | BaseException] = queue.Queue(maxsize=ahead)
+def generator(rng: np.random.Generator) -> Generator:
+    """A torch generator that follows from numpy's."""
+    return Generator().manual_seed(int(rng.integers(2**62)))
+
+
+def perturbed(image_B3HW: Tensor, name: str, draws: Generator) -> Tensor:
+    """The pictures under one of `PERTURBATIONS`."""
+    perturb = PERTURBATIONS[name]
+    return image_B3HW if perturb is None else perturb(image_B3HW, draws)
+
+
+def mix(clean_B3HW: Tensor, settings: Unlabeled, stage: Stage, draws: Generator) -> tuple[Tensor, Tensor]:
+    """V1 Eq. 5: strong colours, then with some probability a box of the next picture: u_ab = u_a * M + u_b * (1 - M).
+
+    The partner is the next picture of the batch, so the teacher sees each picture once. (V1 does not say how partners
+    are drawn; its author points to UniMatch, which draws them from a second, independent order.)
+    """
+    image_B3HW = perturbed(clean_B3HW, settings.perturbation, draws)
+    box_BHW = torch.zeros(len(image_B3HW), *image_B3HW.shape[2:], dtype=torch.bool)
+    if settings.cutmix and stage.loss == "affine" and len(image_B3HW) > 1:
+        for box_HW in box_BHW:
+            if torch.rand((), generator=draws) < settings.cutmix:
+                box_HW |= cutmix_box((box_HW.shape[0], box_HW.shape[1]), draws)
+    box_BHW = box_BHW.to(image_B3HW.device)
+    return torch.where(box_BHW[:, None], partner(image_B3HW), image_B3HW), box_BHW
+
+
+def partner(batch: Tensor) -> Tensor:
+    """For each picture (or map) of a batch the one that CutMix pastes into it: the next."""
+    return batch.roll(-1, 0)
+
+
+def batches(
+    recipe: Recipe,
+    data: Data,
+    first_step: int,
+    slices: int = 1,
+    own: range = range(1),
+    device: str = "cpu",
+    readers: int = 1,
+    ahead: int = 3,
+) -> Iterator[list[Slice]]:
+    """The slices of every step from `first_step` on, built up to `ahead` steps early in a background thread.
+
+    Args:
+        slices: equal parts that every step is cut into.
+        own: those of this process.
+        device: where they are put, and coloured.
+        readers: threads that read and decode pictures.
+    """
+    ready: queue.Queue[list[Slice] | BaseException] = queue.Queue(maxsize=ahead)
     stop = threading.Event()
 
-    def offer(item: Batch | BaseException) -> None:
+    def offer(item: list[Slice] | BaseException) -> None:
         while not stop.is_set():
             try:
                 ready.put(item, timeout=0.5)
@@ -92,10 +293,12 @@ def batches(recipe: Recipe, samples: Samples, first_step: int, ahead: int = 3) -
     def work() -> None:
         torch.set_num_threads(1)  # of this thread: the others belong to the network
         try:
-            for step in range(first_step, recipe.steps):
-                if stop.is_set():
-                    return
-                offer(build_batch(recipe, samples, step))
+            with ThreadPoolExecutor(readers) as pool:
+                for step in range(first_step, recipe.steps):
+                    if stop.is_set():
+                        return
+                    of_many = pool if readers > 1 else None
+                    offer([build_slice(recipe, data, step, slices, index, device, of_many) for index in own])
         except BaseException as error:
             offer(error)
 

@@ -5,11 +5,19 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.distributed.checkpoint.state_dict import (
+    StateDictOptions,
+    get_optimizer_state_dict,
+    set_model_state_dict,
+    set_optimizer_state_dict,
+)
+from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.optim import Optimizer
 
 from depth_anything.files import atomic_path
 from depth_anything.model import DepthAnything
+from depth_anything.train.distributed import whole
 from depth_anything.train.recipes import Recipe
 
 STATE_FILE = "state.pt"
@@ -21,6 +29,8 @@ class Run:
 
     recipe: Recipe
     model: DepthAnything
+    network: nn.Module
+    """The model as the machine runs it: in parts, in copies, or as it is."""
     optimizer: Optimizer
     average: dict[str, Tensor]
     """Running mean of the weights, by state-dict key; the weights' own copies where the recipe has none."""
@@ -29,21 +39,27 @@ class Run:
     seconds: float = 0.0
     """Wall clock spent, over all sittings."""
 
-    def save(self, folder: Path) -> None:
-        """Write the state into `folder`, replacing the last one at once."""
+    def whole_average(self) -> dict[str, Tensor]:
+        """The running mean in one piece on the processor. All processes call this together."""
+        return {key: whole(tensor) for key, tensor in self.average.items()}
+
+    def save(self, folder: Path, first: bool = True) -> None:
+        """Write the state into `folder`, replacing the last one at once. All processes call this, the first writes."""
+        options = StateDictOptions(full_state_dict=True, cpu_offload=True)
         state = {
             "recipe": self.recipe.as_json(),
             "step": self.step,
             "seconds": self.seconds,
-            "model": self.model.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "average": self.average,
+            "model": {key: whole(tensor) for key, tensor in self.model.state_dict().items()},
+            "optimizer": get_optimizer_state_dict(self.network, self.optimizer, options=options),
+            "average": self.whole_average(),
         }
-        with atomic_path(folder / STATE_FILE) as temporary:
-            torch.save(state, temporary)
+        if first:
+            with atomic_path(folder / STATE_FILE) as temporary:
+                torch.save(state, temporary)
 
     def resume(self, folder: Path) -> bool:
-        """Go on from the state in `folder`, if there is one.
+        """Go on from the state in `folder`, if there is one. Every process reads the file.
 
         Raises:
             ValueError: the state is broken or belongs to another recipe.
@@ -54,11 +70,19 @@ class Run:
         state = read(path)
         if state["recipe"] != self.recipe.as_json():
             raise ValueError(f"{path} belongs to another recipe (recipe.json beside it): choose another output folder")
-        self.model.load_state_dict(state["model"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.average = state["average"]
+        options = StateDictOptions(full_state_dict=True)
+        set_model_state_dict(self.model, state["model"], options=options)
+        set_optimizer_state_dict(self.network, self.optimizer, state["optimizer"], options=options)
+        self.average = {key: like(tensor, self.average[key]) for key, tensor in state["average"].items()}
         self.step, self.seconds = state["step"], state["seconds"]
         return True
+
+
+def like(tensor: Tensor, other: Tensor) -> Tensor:
+    """A whole tensor, in parts where the other one is, on its device."""
+    if isinstance(other, DTensor):
+        return distribute_tensor(tensor.to(other.device), other.device_mesh, other.placements)
+    return tensor.to(other.device)
 
 
 def read(path: Path) -> dict[str, Any]:

@@ -1,106 +1,171 @@
 """THE loop: resume, then step, log, validate, save until the recipe is done."""
 
-import json
 import logging
 import signal
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
-from depth_anything.data.benchmarks.case import Truth
-from depth_anything.evaluate.protocol import PAIRS, Cut
-from depth_anything.evaluate.score import TooFewPixels, align, score
 from depth_anything.files import atomic_path
 from depth_anything.model import DepthAnything
-from depth_anything.preprocess import network_size, resize_back, to_tensor
-from depth_anything.train.batches import Samples, batches
+from depth_anything.train.batches import Data, Samples, Slice, batches
 from depth_anything.train.checkpoint import Run
-from depth_anything.train.recipes import Recipe
-from depth_anything.train.teacher import teacher_losses
+from depth_anything.train.curve import Curve
+from depth_anything.train.distributed import (
+    Machine,
+    Ranks,
+    any_rank,
+    gradients_shared,
+    mean_over_ranks,
+    prepare,
+)
+from depth_anything.train.recipes import Recipe, Stage
+from depth_anything.train.student import student_losses
+from depth_anything.train.teacher import Losses, MapAndTokens, plain_attention, teacher_losses
+from depth_anything.train.validation import predict, validate
 
 LOG = logging.getLogger(__name__)
-CURVE_FILE = "curve.jsonl"
-VALIDATION_SIZE = 168
-"""Shorter side of the held-out pictures at the network's input: cheap, and the same in every run."""
 
 
 def train(
     recipe: Recipe,
     out: str | Path,
-    training: Samples,
+    data: Data,
     validation: Samples | None = None,
+    *,
     backbone: dict[str, Tensor] | None = None,
-    log_every: int = 50,
+    teacher: nn.Module | None = None,
+    frozen: nn.Module | None = None,
+    machine: Machine = Machine(),  # noqa: B008 (frozen)
+    ranks: Ranks = Ranks(),  # noqa: B008
+    log_every: int = 1,
     validate_every: int = 1000,
     save_seconds: float = 300.0,
 ) -> DepthAnything:
     """Carry out a recipe and answer the trained model (the running mean of the weights, where the recipe keeps one).
 
-    `out` receives recipe.json, curve.jsonl (a line for each log and validation), state.pt (to go on from) and at the
-    end final.safetensors. Run again after any interruption, it goes on from state.pt: on the same machine with the same
-    threads the final weights are those of a run that was never interrupted.
+    `out` receives recipe.json, curve.jsonl (a line for each log and validation), events for TensorBoard, state.pt (to
+    go on from) and at the end final.safetensors. Run again after any interruption, it goes on from state.pt: on the
+    same machine with the same threads and processes the final weights are those of a run that was never interrupted.
 
     Args:
-        training, validation: labelled pictures by number.
+        data: labelled and unlabelled pictures by number, as the recipe wants them.
+        validation: held-out labelled pictures.
         backbone: the encoder's start, where the recipe wants one (`checkpoints.load_backbone`).
+        teacher: labels the unlabelled pictures, where their labels do not come from shards.
+        frozen: the encoder of L_feat (`student.FinalTokens`), where the recipe has that loss.
+        machine: accumulation, FSDP2, compilation, reading threads.
+        ranks: the processes and their devices (`distributed.join`).
         log_every, validate_every: in steps.
         save_seconds: wall clock between two writes of state.pt.
 
     Raises:
-        ValueError: no pictures, no backbone where one is needed, `out` holds another recipe, or the loss is not finite.
+        ValueError: no pictures, no backbone or teacher where one is needed, `out` holds another recipe, or the loss is
+            not finite.
     """
-    if not len(training):
-        raise ValueError(f"{recipe.name}: there are no pictures to train on")
+    check(recipe, data, backbone, frozen)
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
-    run = start(recipe, backbone)
-    if run.resume(out):
-        LOG.info("going on after step %d of %d", run.step, recipe.steps)
-    recipe.save(out / "recipe.json")
-    curve = Curve(out / CURVE_FILE, run.step)
-
-    run.model.train()
-    meter, saved = Meter(), time.monotonic()
     with stop_signals() as asked:
-        for batch in batches(recipe, training, run.step):
+        slices, own = ranks.slices(machine)
+        run = start(recipe, backbone, machine, ranks)
+        if run.resume(out):
+            LOG.info("going on after step %d of %d", run.step, recipe.steps)
+        curve = None
+        if ranks.first:
+            recipe.save(out / "recipe.json")
+            curve = Curve(out, run.step)
+        teacher, frozen = (module and module.eval().to(ranks.device) for module in (teacher, frozen))
+
+        run.network.train()
+        meter, saved = Meter(), time.monotonic()
+        for step_slices in batches(recipe, data, run.step, slices, own, ranks.device, machine.readers):
             began = time.monotonic()
             stage, seen = recipe.stage_of(run.step)
             rate = set_rate(run, seen)
-            losses = teacher_losses(run.model, batch, recipe, stage)
-            if not torch.isfinite(losses.total):
-                loss = losses.total.item()
-                raise ValueError(f"the loss is {loss} at step {run.step}: lower the learning rate or look at the data")
             run.optimizer.zero_grad(set_to_none=True)
-            losses.total.backward()
+            losses = [
+                backward(run, one, stage, teacher, frozen, len(own), last=number == len(own) - 1)
+                for number, one in enumerate(step_slices)
+            ]
+            due = time.monotonic() - saved > save_seconds
+            broken = any(not bool(torch.isfinite(one.total)) for one in losses)
+            broken, stopping, due = any_rank([broken, asked.is_set(), due], ranks.device)
+            if broken:
+                loss = max(one.total.item() for one in losses)
+                raise ValueError(f"the loss is {loss} at step {run.step}: lower the learning rate or look at the data")
             nn.utils.clip_grad_norm_(run.model.parameters(), recipe.clip)
             run.optimizer.step()
             run.step += 1
             update_average(run)
             run.seconds += time.monotonic() - began
-            meter.add(stage.batch, losses.parts)
+            for one in losses:
+                meter.add(stage.batch / len(losses), one.parts)
 
-            if run.step % log_every == 0 or run.step == recipe.steps:
+            done = run.step == recipe.steps
+            if run.step % log_every == 0 or done:
                 about = {"step": run.step, "samples": seen + stage.batch, "seconds": round(run.seconds), "rate": rate}
-                curve.add(about | meter.means())
+                means = meter.means()
+                if curve:
+                    curve.add(about | means)
                 meter = Meter()
-            if validation is not None and (run.step % validate_every == 0 or run.step == recipe.steps):
-                curve.add({"step": run.step, **validate(averaged_model(run), validation)})
-            if time.monotonic() - saved > save_seconds or run.step == recipe.steps or asked.is_set():
-                run.save(out)
+            if validation is not None and (run.step % validate_every == 0 or done):
+                average = run.whole_average()
+                if curve:
+                    answer = partial(predict, averaged_model(recipe, average).to(ranks.device), device=ranks.device)
+                    curve.add({"step": run.step, **validate(answer, validation)})
+                    curve.show(run.step, answer, validation)
+            if due or done or stopping:
+                run.save(out, ranks.first)
                 saved = time.monotonic()
-            if asked.is_set() and run.step < recipe.steps:
+            if stopping and not done:
                 raise KeyboardInterrupt(f"stopped and saved after step {run.step} of {recipe.steps}")
 
-    model = averaged_model(run)
-    save_final(model, out)
-    return model
+        model = averaged_model(recipe, run.whole_average())
+        if ranks.first:
+            save_final(model, out)
+        return model
+
+
+def check(recipe: Recipe, data: Data, backbone: dict[str, Tensor] | None, frozen: nn.Module | None) -> None:
+    """Everything that the recipe needs is there."""
+    for kind, samples, share in (
+        ("labelled", data.labeled, 1 - recipe.unlabeled_share),
+        ("unlabelled", data.unlabeled, recipe.unlabeled_share),
+    ):
+        if share and not (samples is not None and len(samples)):
+            raise ValueError(f"{recipe.name}: there are no {kind} pictures to train on")
+    if recipe.from_backbone and backbone is None:
+        raise ValueError(f"{recipe.name} starts from a DINOv2 encoder: give its file with --backbone")
+    if recipe.unlabeled and recipe.unlabeled.feature_weight and frozen is None:
+        raise ValueError(f"{recipe.name} keeps near a frozen encoder (V1 Eq. 9): give its file with --frozen")
+
+
+def backward(
+    run: Run,
+    one: Slice,
+    stage: Stage,
+    teacher: nn.Module | None,
+    frozen: nn.Module | None,
+    accumulate: int,
+    last: bool,
+) -> Losses:
+    """The losses of one slice, and their gradients added to the step's."""
+    with gradients_shared(run.network, last), plain_attention(one.image_B3HW):
+        if run.recipe.unlabeled:
+            losses = student_losses(run.network, one, run.recipe, stage, teacher, frozen)
+        else:
+            assert one.labeled is not None
+            losses = teacher_losses(run.network, one.labeled, run.recipe, stage)
+        (losses.total / accumulate).backward()
+    return Losses(losses.total.detach(), losses.parts)
 
 
 @contextmanager
@@ -122,20 +187,28 @@ def stop_signals() -> Iterator[threading.Event]:
             signal.signal(number, handler)
 
 
-def start(recipe: Recipe, backbone: dict[str, Tensor] | None) -> Run:
+def start(
+    recipe: Recipe,
+    backbone: dict[str, Tensor] | None,
+    machine: Machine = Machine(),  # noqa: B008
+    ranks: Ranks = Ranks(),  # noqa: B008
+) -> Run:
     """Step 0: weights from the seed, the encoder from `backbone` where the recipe wants one, AdamW."""
     torch.manual_seed(recipe.seed)
     model = DepthAnything(recipe.variant)
-    if recipe.from_backbone:
-        if backbone is None:
-            raise ValueError(f"{recipe.name} starts from a DINOv2 encoder: give its file")
+    if recipe.from_backbone and backbone is not None:
         model.pretrained.load_state_dict(backbone)
     # The last ReLU answers 0 everywhere, and learns nothing, where random weights happen to start below it.
     last = model.depth_head.scratch.output_conv2[2]
     assert isinstance(last, nn.Conv2d) and last.bias is not None
     nn.init.constant_(last.bias, 0.5)
+    # In every official file, and never read: DDP would wait for their gradients.
+    model.pretrained.mask_token.requires_grad_(False)
+    model.depth_head.scratch.refinenet4.resConfUnit1.requires_grad_(False)
+    network = prepare(MapAndTokens(model.to(ranks.device)), recipe, machine, ranks)
     average = {key: tensor.clone() for key, tensor in model.state_dict().items()}
-    return Run(recipe, model, torch.optim.AdamW(groups(model, recipe), betas=recipe.betas), average)
+    optimizer = torch.optim.AdamW(groups(model, recipe), betas=recipe.betas)
+    return Run(recipe, model, network, optimizer, average)
 
 
 def groups(model: DepthAnything, recipe: Recipe) -> list[dict]:
@@ -146,7 +219,8 @@ def groups(model: DepthAnything, recipe: Recipe) -> list[dict]:
             chosen = [
                 parameter
                 for name, parameter in part.named_parameters()
-                if (parameter.ndim > 1 and not name.endswith(("_token", "pos_embed"))) == decayed
+                if parameter.requires_grad
+                and (parameter.ndim > 1 and not name.endswith(("_token", "pos_embed"))) == decayed
             ]
             decay = recipe.weight_decay if decayed else 0.0
             result.append({"params": chosen, "share": share, "weight_decay": decay, "lr": 0.0})
@@ -173,30 +247,11 @@ def update_average(run: Run) -> None:
         torch._foreach_lerp_([run.average[key] for key in state], list(state.values()), 1 - decay)
 
 
-def averaged_model(run: Run) -> DepthAnything:
+def averaged_model(recipe: Recipe, average: dict[str, Tensor]) -> DepthAnything:
     """A model of its own with the running mean of the weights, in evaluation mode."""
-    model = DepthAnything(run.recipe.variant)
-    model.load_state_dict(run.average)
+    model = DepthAnything(recipe.variant)
+    model.load_state_dict(average)
     return model.eval()
-
-
-@torch.inference_mode()
-def validate(model: DepthAnything, samples: Samples) -> dict[str, float]:
-    """Mean AbsRel and delta1 over held-out pictures, sky left out, after least squares (protocol `pairs`)."""
-    scores = []
-    for number in range(len(samples)):
-        sample = samples[number]
-        height, width = sample.disparity_HW.shape
-        image_13HW = to_tensor(sample.image_HW3, network_size(height, width, VALIDATION_SIZE))
-        map_HW = resize_back(model(image_13HW), (height, width), model.variant.align_corners_back)[0].numpy()
-        known_HW = sample.valid_HW & ~sample.sky_HW & (sample.disparity_HW > 0)
-        depth_HW = np.divide(1, sample.disparity_HW, out=np.zeros_like(sample.disparity_HW), where=known_HW)
-        truth = Truth(depth_HW, known_HW, "relative_depth")
-        try:
-            scores.append(score(align(map_HW, "disparity", truth, PAIRS, Cut()), ("abs_rel", "delta1")))
-        except TooFewPixels:
-            continue
-    return {name: float(np.mean([one[name] for one in scores])) for name in ("abs_rel", "delta1")} if scores else {}
 
 
 def save_final(model: DepthAnything, out: Path) -> None:
@@ -211,35 +266,16 @@ class Meter:
     """Speed and mean loss parts over the steps that were added."""
 
     def __init__(self):
-        self.began, self.pictures = time.monotonic(), 0
+        self.began, self.pictures = time.monotonic(), 0.0
         self.values: dict[str, list[Tensor]] = {}
 
-    def add(self, pictures: int, parts: dict[str, Tensor]) -> None:
+    def add(self, pictures: float, parts: dict[str, Tensor]) -> None:
         self.pictures += pictures
         for name, value in parts.items():
             self.values.setdefault(name, []).append(value)
 
     def means(self) -> dict[str, float]:
-        """Images per second and each part's mean over the steps that had it."""
+        """Images per second, and each part's mean over the steps that had it. All processes call this together."""
         speed = self.pictures / (time.monotonic() - self.began)
-        return {"images_per_second": speed, **{name: torch.stack(v).mean().item() for name, v in self.values.items()}}
-
-
-class Curve:
-    """curve.jsonl: what was logged, up to the step that the run goes on from; every line also goes to the log."""
-
-    def __init__(self, path: Path, step: int):
-        self.path = path
-        kept = [line for line in self._lines() if json.loads(line)["step"] <= step]
-        with atomic_path(path) as temporary:
-            temporary.write_text("".join(kept))
-
-    def _lines(self) -> list[str]:
-        if not self.path.exists():
-            return []
-        return [line for line in self.path.read_text().splitlines(keepends=True) if line.endswith("}\n")]
-
-    def add(self, entry: dict) -> None:
-        LOG.info("  ".join(f"{name} {value:.5g}" for name, value in entry.items()))
-        with self.path.open("a") as file:
-            file.write(json.dumps(entry) + "\n")
+        means = mean_over_ranks(torch.stack([torch.stack(values).mean() for values in self.values.values()]))
+        return {"images_per_second": speed, **dict(zip(self.values, means.tolist(), strict=True))}

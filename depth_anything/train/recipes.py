@@ -5,8 +5,10 @@ A variant of a run is a copy with two lines changed: `dataclasses.replace(nano_t
 
 import dataclasses
 import json
+import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -34,6 +36,35 @@ class Stage:
         return self.samples // self.batch
 
 
+Perturbation = Literal["none", "unimatch", "camera"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Unlabeled:
+    """What a student learns from pictures that a teacher labels (V1 sections 3.2 and 3.3, V2 section 5)."""
+
+    data: tuple[str, ...]
+    """Sets of pictures, joined without balancing."""
+    share: float
+    """Of each batch. 2/3 in V1 (labelled : unlabelled = 1 : 2), 1 in V2 (synthetic labels are dropped)."""
+    teacher: str
+    """Row of `VARIANTS` that labels them: V1 ViT-L, V2 ViT-g."""
+    weight: float = 1.0
+    """Of the loss on pseudo labels. V1 averages its three losses: 1/3. V2: 1."""
+    perturbation: Perturbation = "unimatch"
+    """What the student sees and the teacher does not: strong colours and blur (V1 section 3.2)."""
+    cutmix: float = 0.5
+    """Probability that another picture is pasted in (V1 section 3.2). Only under the loss `affine`."""
+    noisiest: float = 0.0
+    """Share of each picture's pixels, those of largest loss, taken for noisy labels and left out. V2 section 5: 0.1."""
+    feature_weight: float = 0.0
+    """Of L_feat (V1 Eq. 9). V1: 1/3. V2 names no weight; 1 is our choice."""
+    feature_margin: float = 0.85
+    """Tolerance margin alpha of V1 Eq. 9."""
+    feature_on_labeled: bool = False
+    """L_feat on labelled pictures, too: V1 tried it without gain (supplement, Table 2)."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
     """All that decides the weights of a run, besides the data and the machine."""
@@ -43,7 +74,13 @@ class Recipe:
     """Row of `VARIANTS` to train."""
     data: tuple[str, ...]
     """Labelled sets, joined without balancing (V1 section 4.1)."""
+    minor: tuple[str, float] | None = None
+    """One more set and its share of the labelled pictures, seen as often as that takes (V2's 5 % of HRWSI)."""
     stages: tuple[Stage, ...]
+    labeled_weight: float = 1.0
+    """Of the loss on labels. 1/3 in V1's student."""
+    unlabeled: Unlabeled | None = None
+    """None for a teacher."""
     learning_rate: float = 5e-5
     """Of the decoder, before decay (V1 section 4.1, V2)."""
     encoder_rate: float = 0.1
@@ -66,13 +103,13 @@ class Recipe:
     """Sides of the random window, as a share of the largest one. 1: V1's crop at full shorter side."""
     aspect_jitter: float = 1.0
     """The window is up to this factor wider or higher than the network's input. 1: none, as in the papers."""
-    perturbation: Literal["none", "unimatch", "camera"] = "none"
+    perturbation: Perturbation = "none"
     """Colours of labelled pictures (`data.augment`). None in the papers' teachers."""
     precision: Literal["float32", "bfloat16"] = "bfloat16"
     """Of the network's arithmetic; the loss is float32."""
     scenes: int = 0
     """Rendered pictures to train on, made when they are not there yet."""
-    validation_scenes: int = 0
+    validation_scenes: int = 128
     """Rendered pictures held out: other seeds."""
     seed: int = 0
     """Of weights, order, crops and colours."""
@@ -91,6 +128,11 @@ class Recipe:
             step, seen = step - stage.steps, seen + stage.steps * stage.batch
         raise IndexError("past the end of the run")
 
+    @property
+    def unlabeled_share(self) -> float:
+        """The part of each batch that a teacher labels; 0 for a teacher's own run."""
+        return self.unlabeled.share if self.unlabeled else 0.0
+
     def as_json(self) -> str:
         """Every field, resolved."""
         return json.dumps(dataclasses.asdict(self), indent=1) + "\n"
@@ -101,21 +143,22 @@ class Recipe:
             temporary.write_text(self.as_json())
 
 
-def nano_teacher() -> Recipe:
-    """Ours: nano from random weights and rendered scenes, in half an hour of two cores, rendering included.
+SMALL = ((84, 112), (98, 98), (112, 84))
+MIDDLE = ((112, 154), (126, 126), (154, 112))
+LARGE = ((168, 224), (196, 196), (224, 168))
+"""Nano's network inputs. One of 84 x 112 costs half of one of 112 x 154, and a fifth of one of 168 x 224."""
 
-    Small pictures first: a picture of 84 x 112 costs half of one of 112 x 154, and a fifth of one of 168 x 224.
-    """
-    small, middle = ((84, 112), (98, 98), (112, 84)), ((112, 154), (126, 126), (154, 112))
-    large = ((168, 224), (196, 196), (224, 168))
+
+def nano_teacher() -> Recipe:
+    """Ours: nano from random weights and rendered scenes, in half an hour of two cores, rendering included."""
     return Recipe(
         name="nano-teacher",
         variant="nano",
         data=("scenes",),
         stages=(
-            Stage(samples=24_000, sizes=small, batch=32, loss="range", gradient_weight=0.5),
-            Stage(samples=24_000, sizes=middle, batch=32, loss="range", gradient_weight=0.5),
-            Stage(samples=8_000, sizes=large, batch=32, gradient_weight=0.5),
+            Stage(samples=24_000, sizes=SMALL, batch=32, loss="range", gradient_weight=0.5),
+            Stage(samples=24_000, sizes=MIDDLE, batch=32, loss="range", gradient_weight=0.5),
+            Stage(samples=8_000, sizes=LARGE, batch=32, gradient_weight=0.5),
         ),
         learning_rate=1e-3,
         encoder_rate=1.0,
@@ -127,22 +170,60 @@ def nano_teacher() -> Recipe:
         aspect_jitter=1.25,
         perturbation="camera",
         scenes=4_096,
-        validation_scenes=128,
+    )
+
+
+def nano_student() -> Recipe:
+    """Ours: nano again from random weights, from scenes and photographs that nano-teacher labels, in V1's way.
+
+    CutMix needs regions that are normalised on their own, so it comes with the second stage's loss.
+    """
+    return replace(
+        nano_teacher(),
+        name="nano-student",
+        stages=(
+            Stage(samples=36_000, sizes=SMALL, batch=48, loss="range", gradient_weight=0.5),
+            Stage(samples=24_000, sizes=MIDDLE, batch=48, gradient_weight=0.5),
+        ),
+        labeled_weight=1 / 3,
+        unlabeled=Unlabeled(
+            data=("pictures",), share=2 / 3, teacher="nano", weight=1 / 3, perturbation="camera", feature_weight=1 / 3
+        ),
     )
 
 
 V1_LABELED = ("blendedmvs", "diml", "hrwsi", "irs", "megadepth", "tartanair")
+V1_LABELED_PICTURES = 1_599_000
+"""V1 Table 1, summed."""
 V2_SYNTHETIC = ("blendedmvs", "hypersim", "irs", "tartanair", "vkitti2")
+UNLABELED = ("sa1b", "imagenet21k", "lsun", "bdd100k", "openimages", "places365", "landmarks", "objects365")
+UNLABELED_PICTURES = 62_300_000
+"""V1 Table 1, summed."""
 SQUARE_518 = ((518, 518),)
 
 
 def v1_teacher_large() -> Recipe:
-    """V1's teacher: 20 epochs of six labelled sets (1,599,000 pictures by V1 Table 1). The batch is our choice."""
+    """V1's teacher: 20 epochs of six labelled sets. The batch is our choice: the paper names none."""
     return Recipe(
         name="v1-teacher-large",
         variant="v1-large",
         data=V1_LABELED,
-        stages=(Stage(samples=20 * 1_599_000, sizes=SQUARE_518, batch=64),),
+        stages=(Stage(samples=20 * V1_LABELED_PICTURES, sizes=SQUARE_518, batch=64),),
+    )
+
+
+def v1_student(size: str) -> Recipe:
+    """V1's student: one pass over the unlabelled pictures, two of them beside each labelled one, L = the mean of three.
+
+    The encoder starts from DINOv2 again, not from the teacher. The batch is our choice: the paper names none.
+    """
+    return Recipe(
+        name=f"v1-student-{size}",
+        variant=f"v1-{size}",
+        data=V1_LABELED,
+        stages=(Stage(samples=UNLABELED_PICTURES * 3 // 2, sizes=SQUARE_518, batch=96),),
+        labeled_weight=1 / 3,
+        unlabeled=Unlabeled(data=UNLABELED, share=2 / 3, teacher="v1-large", weight=1 / 3, feature_weight=1 / 3),
     )
 
 
@@ -156,19 +237,68 @@ def v2_teacher_giant() -> Recipe:
     )
 
 
+def v2_student(size: str) -> Recipe:
+    """V2's student: 480,000 steps of 192 pseudo-labelled pictures, L_ssi + 2 L_gm without the noisiest tenth, + L_feat.
+
+    Its author says that small and base need no perturbation under the giant teacher's labels; for large and giant we
+    keep V1's.
+    """
+    strong = size in ("large", "giant")
+    return Recipe(
+        name=f"v2-student-{size}",
+        variant=f"v2-{size}",
+        data=(),
+        stages=(Stage(samples=480_000 * 192, sizes=SQUARE_518, batch=192, gradient_weight=2.0),),
+        unlabeled=Unlabeled(
+            data=UNLABELED,
+            share=1.0,
+            teacher="v2-giant",
+            perturbation="unimatch" if strong else "none",
+            cutmix=0.5 if strong else 0.0,
+            noisiest=0.1,
+            feature_weight=1.0,
+        ),
+    )
+
+
 RECIPES: dict[str, Callable[[], Recipe]] = {
     "nano-teacher": nano_teacher,
+    "nano-student": nano_student,
     "v1-teacher-large": v1_teacher_large,
+    **{f"v1-student-{size}": partial(v1_student, size) for size in ("small", "base", "large")},
     "v2-teacher-giant": v2_teacher_giant,
+    **{f"v2-student-{size}": partial(v2_student, size) for size in ("small", "base", "large", "giant")},
 }
 
 
 def get_recipe(name: str) -> Recipe:
-    """The recipe called `name`.
+    """The recipe called `name`, here or among the papers' ablations.
 
     Raises:
         ValueError: no such recipe; the message lists the names.
     """
-    if name not in RECIPES:
-        raise ValueError(f"unknown recipe {name!r}: expected one of {', '.join(RECIPES)}")
-    return RECIPES[name]()
+    from depth_anything.train.ablations import ABLATIONS
+
+    recipes = RECIPES | ABLATIONS
+    if name not in recipes:
+        raise ValueError(f"unknown recipe {name!r}: expected one of {', '.join(recipes)}")
+    return recipes[name]()
+
+
+def shrunk(recipe: Recipe, size: float) -> Recipe:
+    """A part of a recipe's pictures, scenes and warm-up, at least a batch of each stage: to try it out.
+
+    Raises:
+        ValueError: not in 0..1.
+    """
+    if not 0 < size <= 1:
+        raise ValueError(f"--size {size}: expected a part of the recipe, above 0 and up to 1")
+    if size == 1:
+        return recipe
+    return replace(
+        recipe,
+        stages=tuple(replace(stage, samples=max(stage.batch, round(stage.samples * size))) for stage in recipe.stages),
+        warmup=round(recipe.warmup * size),
+        scenes=math.ceil(recipe.scenes * size),
+        validation_scenes=math.ceil(recipe.validation_scenes * size),
+    )

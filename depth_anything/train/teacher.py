@@ -8,8 +8,13 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from depth_anything import losses
+from depth_anything.model import DepthAnything
+from depth_anything.preprocess import PATCH
 from depth_anything.train.batches import Batch
 from depth_anything.train.recipes import Recipe, Stage
+
+FEW_TOKENS = 400
+"""On processors plain attention is faster backwards than the fused one up to about here."""
 
 
 @dataclass(frozen=True)
@@ -22,16 +27,41 @@ class Losses:
     """Unweighted parts by name, for the log."""
 
 
-def teacher_losses(model: nn.Module, batch: Batch, recipe: Recipe, stage: Stage) -> Losses:
+class MapAndTokens(nn.Module):
+    """What a training step asks of the network in one forward pass, so that DDP and FSDP2 see all of it."""
+
+    def __init__(self, model: DepthAnything):
+        super().__init__()
+        self.model = model
+
+    def forward(self, image_B3HW: Tensor) -> tuple[Tensor, Tensor]:
+        """The map (B, H, W), and the encoder's patch tokens (B, N, C) after the final norm."""
+        height, width = image_B3HW.shape[-2:]
+        tokens = self.model.encode(image_B3HW)
+        map_B1HW = self.model.depth_head(tokens, height // PATCH, width // PATCH)
+        return map_B1HW[:, 0] * (self.model.variant.max_depth or 1), tokens[-1]
+
+
+def plain_attention(image_B3HW: Tensor):
+    """On processors, for few tokens: plain attention, forwards, backwards and where activations are computed again."""
+    few = image_B3HW.shape[2] * image_B3HW.shape[3] <= FEW_TOKENS * PATCH**2
+    return sdpa_kernel(SDPBackend.MATH) if few and image_B3HW.device.type == "cpu" else nullcontext()
+
+
+def run_network(network: nn.Module, image_B3HW: Tensor, recipe: Recipe):
+    """A forward pass in the recipe's precision."""
+    with torch.autocast(image_B3HW.device.type, torch.bfloat16, enabled=recipe.precision == "bfloat16"):
+        return network(image_B3HW)
+
+
+def labeled_losses(prediction_BHW: Tensor, batch: Batch, stage: Stage) -> tuple[Tensor, Tensor]:
+    """The stage's loss and its gradient matching: V1's L_l, V2's L_ssi and L_gm, or our range-normalised pair."""
+    pair = losses.range_normalised_loss if stage.loss == "range" else losses.affine_invariant_pair
+    return pair(prediction_BHW, batch.disparity_BHW, batch.valid_BHW)
+
+
+def teacher_losses(network: nn.Module, batch: Batch, recipe: Recipe, stage: Stage) -> Losses:
     """V1's L_l, or V2's L_ssi + 2 L_gm, or our range-normalised pair, as the stage says. Losses are float32."""
-    device = batch.image_B3HW.device.type
-    # On CPUs the plain attention is faster backwards at these lengths than the fused one.
-    attention = sdpa_kernel(SDPBackend.MATH) if device == "cpu" else nullcontext()
-    with attention, torch.autocast(device, torch.bfloat16, enabled=recipe.precision == "bfloat16"):
-        prediction_BHW = model(batch.image_B3HW)
-    truth = (batch.disparity_BHW, batch.valid_BHW)
-    if stage.loss == "range":
-        main, matching = losses.range_normalised_loss(prediction_BHW, *truth)
-    else:
-        main, matching = losses.affine_invariant_pair(prediction_BHW, *truth)
+    prediction_BHW, _ = run_network(network, batch.image_B3HW, recipe)
+    main, matching = labeled_losses(prediction_BHW, batch, stage)
     return Losses(main + stage.gradient_weight * matching, {stage.loss: main.detach(), "gradient": matching.detach()})

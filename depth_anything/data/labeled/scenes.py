@@ -78,17 +78,17 @@ class PackedScenes:
     def __init__(self, folder: str | Path):
         packs = [pack_shard(path, Path(folder) / PACKED / path.stem) for path in shard_paths(folder)]
         self.packs = [{part: np.load(pack / f"{part}.npy", mmap_mode="r") for part in PARTS} for pack in packs]
-        self.ends = np.cumsum([len(pack["index"]) for pack in self.packs])
+        self.pack_ends = np.cumsum([len(pack["index"]) for pack in self.packs])
 
     def __len__(self) -> int:
-        return int(self.ends[-1])
+        return int(self.pack_ends[-1])
 
     def __getitem__(self, number: int) -> Sample:
         if not 0 <= number < len(self):
             raise IndexError(number)
-        which = int(np.searchsorted(self.ends, number, side="right"))
+        which = int(np.searchsorted(self.pack_ends, number, side="right"))
         pack = self.packs[which]
-        height, width, first = pack["index"][number - self.ends[which]]
+        height, width, first = pack["index"][number - self.pack_ends[which]]
         pixels = slice(first, first + height * width)
         mask_HW = pack["mask"][pixels].reshape(height, width)
         return Sample(

@@ -1,0 +1,141 @@
+"""How a recipe is carried out on a machine: processes, DDP or FSDP2, compilation, activation checkpointing.
+
+The model knows nothing of this (it is applied from outside), and the recipe neither: the same pictures are seen.
+"""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
+from torch.nn.parallel import DistributedDataParallel
+from torch.utils.checkpoint import checkpoint
+
+from depth_anything.train.recipes import Recipe
+from depth_anything.train.teacher import MapAndTokens
+
+
+@dataclass(frozen=True, kw_only=True)
+class Machine:
+    """What the command line says about the machine."""
+
+    accumulate: int = 1
+    """Slices of a step that each process does one after the other, where a whole step does not fit."""
+    shard: bool = False
+    """FSDP2: weights, gradients and moments in parts over the processes (the giant); else DDP: whole in each."""
+    checkpointing: bool = False
+    """Compute the encoder's activations again in the backward pass instead of keeping them."""
+    compile: bool = False
+    """torch.compile, block by block."""
+    readers: int = 1
+    """Threads that read and decode pictures."""
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """Which of the processes this one is."""
+
+    rank: int = 0
+    world: int = 1
+    device: str = "cpu"
+
+    @property
+    def first(self) -> bool:
+        """The one that writes files."""
+        return self.rank == 0
+
+    def slices(self, machine: Machine) -> tuple[int, range]:
+        """Into how many slices a step is cut, and which of them are this process's."""
+        each = machine.accumulate
+        return self.world * each, range(self.rank * each, (self.rank + 1) * each)
+
+
+@contextmanager
+def join(device: str = "cpu") -> Iterator[Ranks]:
+    """The processes that torchrun started, each with its device; this one alone without torchrun."""
+    if "RANK" not in os.environ:
+        yield Ranks(device=device)
+        return
+    kind = device
+    if kind == "cuda":
+        device = f"cuda:{os.environ['LOCAL_RANK']}"
+        torch.cuda.set_device(device)
+    dist.init_process_group("nccl" if kind == "cuda" else "gloo")
+    try:
+        yield Ranks(dist.get_rank(), dist.get_world_size(), device)
+    finally:
+        dist.destroy_process_group()
+
+
+@contextmanager
+def first_alone(ranks: Ranks) -> Iterator[None]:
+    """The block runs in the first process, then in the others: one renders or packs, all find it done."""
+    if not ranks.first:
+        dist.barrier()
+    yield
+    if ranks.first and ranks.world > 1:
+        dist.barrier()
+
+
+def prepare(network: MapAndTokens, recipe: Recipe, machine: Machine, ranks: Ranks) -> nn.Module:
+    """The network as this machine runs it. Its parameters keep their names in `network.model`."""
+    blocks = list(network.model.pretrained.blocks)
+    for block in blocks:
+        if machine.checkpointing:
+            block.forward = partial(checkpoint, block.forward, use_reentrant=False)
+        if machine.compile:
+            block.compile()
+    if machine.compile:
+        network.model.depth_head.compile()
+    if machine.shard:
+        if not dist.is_initialized():
+            raise ValueError("--shard splits a model over processes: start with torchrun -m depth_anything train ...")
+        half = recipe.precision == "bfloat16" and ranks.device.startswith("cuda")
+        policy = MixedPrecisionPolicy(torch.bfloat16, torch.float32) if half else MixedPrecisionPolicy()
+        for block in blocks:
+            fully_shard(block, mp_policy=policy)
+        return fully_shard(network, mp_policy=policy)
+    if ranks.world > 1:
+        return DistributedDataParallel(network, broadcast_buffers=False)
+    return network
+
+
+@contextmanager
+def gradients_shared(network: nn.Module, last: bool) -> Iterator[None]:
+    """Processes average their gradients behind the last slice of a step only."""
+    if isinstance(network, FSDPModule):
+        network.set_requires_gradient_sync(last)
+        yield
+    elif isinstance(network, DistributedDataParallel) and not last:
+        with network.no_sync():
+            yield
+    else:
+        yield
+
+
+def mean_over_ranks(values: Tensor) -> Tensor:
+    """The mean of a small tensor over the processes."""
+    if dist.is_initialized():
+        dist.all_reduce(values)
+        values /= dist.get_world_size()
+    return values
+
+
+def any_rank(flags: list[bool], device: str) -> list[bool]:
+    """Which flags at least one process has raised: all of them answer alike, and so act alike."""
+    if not dist.is_initialized():
+        return flags
+    raised = torch.tensor(flags, dtype=torch.int32, device=device)
+    dist.all_reduce(raised, dist.ReduceOp.MAX)
+    return [bool(flag) for flag in raised.tolist()]
+
+
+def whole(tensor: Tensor) -> Tensor:
+    """A tensor in one piece on the processor, wherever its parts lie. All processes call this together."""
+    full = getattr(tensor, "full_tensor", None)
+    return (full() if full is not None else tensor).detach().cpu()

@@ -1,0 +1,162 @@
+"""The pictures that a recipe names: opened where they lie, rendered where they are ours."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from depth_anything.data.labeled.scenes import PackedScenes
+from depth_anything.data.labeled.sets import LABELED, open_labeled
+from depth_anything.data.sample import Sample
+from depth_anything.train.batches import Data, Samples
+from depth_anything.train.recipes import Recipe
+
+FIRST_HELD_OUT_SEED = 10_000_000
+"""Held-out scenes have their seeds from here on, training scenes from 0."""
+
+
+def folders(given: Sequence[str]) -> dict[str, Path]:
+    """NAME=FOLDER of the command line."""
+    pairs = [one.partition("=") for one in given]
+    for name, _, folder in pairs:
+        if not name or not folder:
+            raise ValueError(f"--data {name}{folder}: expected NAME=FOLDER")
+        if not Path(folder).exists():
+            raise ValueError(f"--data {name}={folder}: there is no such folder")
+    return {name: Path(folder) for name, _, folder in pairs}
+
+
+def open_data(
+    recipe: Recipe,
+    roots: Mapping[str, Path],
+    scenes: Path,
+    pseudo_labels: Path | None = None,
+    processes: int | None = None,
+) -> tuple[Data, Samples | None]:
+    """What a recipe learns from, and what it is watched on.
+
+    Args:
+        roots: the folder of each set that the recipe names, but for `scenes`.
+        scenes: folder of rendered scenes (training/, held_out/); what is missing there is rendered.
+        pseudo_labels: folder that `depth-anything label` wrote; without it unlabelled pictures come without labels,
+            and the teacher labels them in every step.
+
+    Raises:
+        ValueError: a set's folder is missing or is not laid out as it should be.
+    """
+    labeled = unlabeled = held_out = None
+    if recipe.unlabeled_share < 1:
+        sets: list[Samples] = []
+        for name in recipe.data:
+            if name == "scenes":
+                sets.append(rendered(scenes / "training", recipe.scenes, 0, processes))
+            else:
+                sets.append(open_set(name, recipe, roots))
+        if recipe.minor:
+            sets.append(Repeated(open_set(recipe.minor[0], recipe, roots), sum(map(len, sets)), recipe.minor[1]))
+        labeled = Joined(sets)
+    if recipe.unlabeled_share > 0:
+        assert recipe.unlabeled is not None
+        if pseudo_labels is not None:
+            from depth_anything.data.pseudo_labels import PseudoLabels
+
+            unlabeled = PseudoLabels(pseudo_labels)
+        else:
+            unlabeled = Joined([open_pictures(name, recipe, roots) for name in recipe.unlabeled.data])
+    if recipe.validation_scenes:
+        held_out = rendered(scenes / "held_out", recipe.validation_scenes, FIRST_HELD_OUT_SEED, processes)
+    return Data(labeled, unlabeled), held_out
+
+
+def rendered(folder: Path, count: int, seed: int, processes: int | None) -> PackedScenes:
+    """Rendered scenes; missing shards are made first."""
+    from depth_anything.scenes.render import render_shards
+
+    render_shards(folder, count, seed, processes=processes)
+    return PackedScenes(folder)
+
+
+def root_of(name: str, recipe: Recipe, roots: Mapping[str, Path]) -> Path:
+    """Where the user has a set."""
+    if name not in roots:
+        raise ValueError(f"{recipe.name} needs {name}: say where it lies with --data {name}=FOLDER")
+    return roots[name]
+
+
+def open_set(name: str, recipe: Recipe, roots: Mapping[str, Path]) -> Samples:
+    """A labelled set."""
+    return open_labeled(name, root_of(name, recipe, roots))
+
+
+def open_pictures(name: str, recipe: Recipe, roots: Mapping[str, Path]) -> Samples:
+    """A set of pictures without labels; a labelled set's pictures, where it is named here."""
+    from depth_anything.data.unlabeled import Pictures, units
+
+    root = root_of(name, recipe, roots)
+    return WithoutLabels(open_labeled(name, root) if name in LABELED else Pictures(units(name, root)))
+
+
+class Joined:
+    """Sets one after the other, without balancing (V1 section 4.1)."""
+
+    def __init__(self, sets: Sequence[Samples]):
+        self.sets = sets
+        self.set_ends = np.cumsum([len(one) for one in sets])
+        if any(hasattr(one, "ends") for one in sets):
+            starts = self.set_ends - [len(one) for one in sets]
+            ends = [
+                np.asarray(getattr(one, "ends", [len(one)])) + start for one, start in zip(sets, starts, strict=True)
+            ]
+            self.ends = np.concatenate(ends)
+
+    def __len__(self) -> int:
+        return int(self.set_ends[-1])
+
+    def __getitem__(self, number: int) -> Sample:
+        which = int(np.searchsorted(self.set_ends, number, side="right"))
+        return self.sets[which][number - int(self.set_ends[which] - len(self.sets[which]))]
+
+
+class Repeated:
+    """A set, seen as often as makes it `share` of the whole beside `others` pictures."""
+
+    def __init__(self, samples: Samples, others: int, share: float):
+        self.samples = samples
+        self.count = round(others * share / (1 - share))
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getitem__(self, number: int) -> Sample:
+        return self.samples[number % len(self.samples)]
+
+
+class WithoutLabels:
+    """Pictures as samples whose every pixel still waits for the teacher."""
+
+    def __init__(self, pictures):
+        self.pictures = pictures
+        if hasattr(pictures, "ends"):
+            self.ends = pictures.ends
+
+    def __len__(self) -> int:
+        return len(self.pictures)
+
+    def __getitem__(self, number: int) -> Sample:
+        found = self.pictures[number]
+        if isinstance(found, Sample):
+            nothing_HW = np.zeros_like(found.valid_HW)
+            return replace(
+                found, disparity_HW=np.zeros_like(found.disparity_HW), valid_HW=nothing_HW, sky_HW=nothing_HW
+            )
+        key, image_HW3 = found
+        nothing_HW = np.zeros(image_HW3.shape[:2], bool)
+        return Sample(
+            image_HW3=image_HW3,
+            disparity_HW=np.zeros(image_HW3.shape[:2], np.float32),
+            valid_HW=nothing_HW,
+            sky_HW=nothing_HW,
+            scale="affine",
+            key=key,
+        )

@@ -1,0 +1,40 @@
+"""What torchrun starts in test_distributed.py: one step, or a short run, of a tiny student.
+
+torchrun ... distributed_step.py ddp|fsdp|one OUT [steps]
+"""
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from drawn import Boxes, tiny_student
+
+from depth_anything.model import DepthAnything
+from depth_anything.train import loop
+from depth_anything.train.batches import Data, build_slice
+from depth_anything.train.distributed import Machine, join, whole
+from depth_anything.train.sources import WithoutLabels
+from depth_anything.train.student import FinalTokens
+
+mode, out = sys.argv[1], Path(sys.argv[2])
+steps = int(sys.argv[3]) if len(sys.argv) > 3 else 0
+torch.set_num_threads(1)
+recipe = replace(tiny_student(max(steps, 4)), precision="float32")
+data = Data(Boxes(7), WithoutLabels(Boxes(9)))
+torch.manual_seed(1)
+teacher, frozen = DepthAnything("nano").eval(), FinalTokens(DepthAnything("nano").pretrained)
+machine = Machine(shard=mode == "fsdp", accumulate=2 if mode == "one" else 1, checkpointing=mode == "fsdp")
+with join() as ranks:
+    if steps:
+        loop.train(recipe, out, data, teacher=teacher, frozen=frozen, machine=machine, ranks=ranks, save_seconds=0)
+    else:
+        run = loop.start(recipe, None, machine, ranks)
+        stage, _ = recipe.stage_of(3)
+        slices, own = ranks.slices(machine)
+        for number, index in enumerate(own):
+            one = build_slice(recipe, data, 3, slices, index)
+            loop.backward(run, one, stage, teacher, frozen, len(own), last=number == len(own) - 1)
+        gradients = {name: whole(p.grad) for name, p in run.model.named_parameters() if p.grad is not None}
+        if ranks.first:
+            torch.save(gradients, out)

@@ -1,0 +1,56 @@
+"""Drawn pictures for tests of training: bright boxes are near."""
+
+from dataclasses import replace
+
+import numpy as np
+
+from depth_anything.data.sample import Sample
+from depth_anything.train.recipes import Recipe, Stage, Unlabeled, nano_teacher
+
+
+class Boxes:
+    """Labelled pictures by number; each number its own boxes."""
+
+    def __init__(self, count: int):
+        self.count = count
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getitem__(self, number: int) -> Sample:
+        rng = np.random.default_rng(number)
+        disparity_HW = np.full((40, 48), 0.1, np.float32)
+        for near in sorted(rng.uniform(0.2, 1, 3)):
+            top, left = rng.integers(0, 30), rng.integers(0, 38)
+            disparity_HW[top : top + 14, left : left + 14] = near
+        image_HW3 = np.repeat((disparity_HW[..., None] * 250).astype(np.uint8), 3, axis=2)
+        valid_HW = rng.uniform(size=disparity_HW.shape) > 0.05
+        sky_HW = np.zeros_like(valid_HW)
+        return Sample(image_HW3=image_HW3, disparity_HW=disparity_HW, valid_HW=valid_HW, sky_HW=sky_HW, scale="metric")
+
+
+def tiny(steps: int = 8) -> Recipe:
+    """Nano at the smallest sizes, both losses, everything random switched on."""
+    return replace(
+        nano_teacher(),
+        stages=(
+            Stage(samples=2 * (steps // 2), sizes=((28, 42), (42, 28)), batch=2, loss="range", gradient_weight=0.5),
+            Stage(samples=2 * (steps - steps // 2), sizes=((42, 42),), batch=2, gradient_weight=0.5),
+        ),
+        warmup=4,
+    )
+
+
+def tiny_student(steps: int = 4) -> Recipe:
+    """A student of two labelled and four unlabelled pictures a step, with CutMix and L_feat."""
+    half = steps // 2
+    return replace(
+        tiny(),
+        name="tiny-student",
+        stages=(
+            Stage(samples=6 * half, sizes=((28, 42), (42, 28)), batch=6, loss="range", gradient_weight=0.5),
+            Stage(samples=6 * (steps - half), sizes=((42, 42),), batch=6, gradient_weight=0.5),
+        ),
+        labeled_weight=1 / 3,
+        unlabeled=Unlabeled(data=("pictures",), share=2 / 3, teacher="nano", weight=1 / 3, feature_weight=1 / 3),
+    )
