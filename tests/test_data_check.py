@@ -1,9 +1,11 @@
 """`data check` over the official layouts: counts, ranges, faults, exit codes, the sheet."""
 
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from labeled_writers import HEIGHT, HOLE, TRUTH_M, WIDTH, WRITERS, save_h5, save_picture, save_png8, save_png16
 from PIL import Image
 from test_cli import run
@@ -115,6 +117,47 @@ def test_rendered_scenes(tmp_path, capsys):
     said = capsys.readouterr().out
     assert said.startswith(f"scenes: 5 pictures in {tmp_path / 'data'}\n") and "5 usable" in said
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["scenes.png"]
+
+
+def test_sky_by_segformer_fills_the_cache(tmp_path, capsys):
+    from transformers import SegformerConfig, SegformerForSemanticSegmentation
+
+    four = {"hidden_sizes": [8] * 4, "depths": [1] * 4, "num_attention_heads": [1] * 4}
+    network = SegformerForSemanticSegmentation(SegformerConfig(num_labels=3, decoder_hidden_size=8, **four))
+    with torch.no_grad():
+        network.decode_head.classifier.bias[2] = 1e4  # sky everywhere
+    network.save_pretrained(tmp_path / "model")
+    WRITERS["blendedmvs"](tmp_path / "data")
+    options = ("--sky", "segformer", "--segmenter", tmp_path / "model", "--cache", tmp_path / "masks")
+    assert run("data", "check", "blendedmvs", tmp_path / "data", "-o", tmp_path / "out", *options) == 0
+    said = capsys.readouterr().out
+    assert "not valid: 0.0% of the pixels; sky: 100.0%" in said and "disparity" not in said
+    assert len(list((tmp_path / "masks").rglob("*.png"))) == 1  # both pictures have the same pixels
+
+
+DOCS = (Path(__file__).parents[1] / "docs/datasets.md").read_text()
+
+
+def test_the_docs_table_is_the_code_s():
+    rows = {name: row for row, name in re.findall(r"^(\| `(\w+)` .*)$", DOCS, re.MULTILINE)}
+    for name, one in LABELED.items():
+        cells = [cell.strip() for cell in rows[name].strip("|").split("|")]
+        assert one.pictures is None or f"{one.pictures:,}" in cells[1], name
+        assert cells[2] == one.printed and one.obtain.split(":")[0].split(",")[0] in cells[5], name
+        if name != "scenes":
+            assert cells[3] == one.open.scale
+
+
+def test_what_the_docs_show_runs(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    WRITERS["tartanair"](tmp_path / "tartanair")
+    (command,) = re.findall(r"^    depth-anything (data .*)$", DOCS, re.MULTILINE)
+    assert run(*command.replace("/data/", f"{tmp_path}/").split()) == 0
+    assert (tmp_path / "data_check/tartanair.png").is_file()
+    (code,) = re.findall(r"^```python\n(.*?)^```", DOCS, re.MULTILINE | re.DOTALL)
+    names: dict = {}
+    exec(compile(code.replace("/data/", f"{tmp_path}/"), "docs/datasets.md", "exec"), names)
+    assert len(names["samples"]) == 2 and names["sample"].scale == "metric"
 
 
 class Many:

@@ -19,6 +19,7 @@ def data(
     out: Annotated[Path, tyro.conf.arg(aliases=["-o"])] = Path("data_check"),
     limit: int | None = None,
     sky: Literal["off", "renderer", "segformer"] = "renderer",
+    segmenter: str | None = None,
     cache: Path | None = None,
     device: str = "cpu",
     threads: int = 2,
@@ -37,6 +38,7 @@ def data(
         out: folder for the files.
         limit: read only this many pictures, evenly spread.
         sky: off; renderer, what the set itself knows; segformer, also what SegFormer finds (extra transfer).
+        segmenter: another SegFormer for ADE20K than the largest released one: a hub id or a folder.
         cache: folder that keeps SegFormer's masks, for training too; by default OUT/sky.
         device: of SegFormer: cpu, cuda, mps.
         threads: how many pictures are read at a time.
@@ -44,7 +46,7 @@ def data(
     """
     from ..data.check import check
     from ..data.labeled.sets import find_set
-    from ..data.sky import SkySegmenter, choose_sky
+    from ..data.sky import SEGFORMER, SkySegmenter, choose_sky
     from ..files import atomic_path
 
     chosen = find_set(name)
@@ -54,8 +56,10 @@ def data(
     if chosen.pictures is not None:
         said += f"; the papers train on {chosen.printed}: {len(samples) / chosen.pictures:.1%} of {chosen.pictures:,}"
     print(said)
-    segmenter = SkySegmenter(device=device, accept_license=accept_license) if sky == "segformer" else None
-    report = check(choose_sky(samples, sky, segmenter, cache or out / "sky"), limit, out / f"{name}.png", threads)
+    segment = None
+    if sky == "segformer":
+        segment = SkySegmenter(segmenter or SEGFORMER, device=device, accept_license=accept_license)
+    report = check(choose_sky(samples, sky, segment, cache or out / "sky"), limit, out / f"{name}.png", threads)
     for line in report.lines():
         print(line)
     written = [out / f"{name}.png"] if report.usable else []
