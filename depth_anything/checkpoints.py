@@ -137,6 +137,7 @@ def save(model: Model, path: str | Path, dtype: torch.dtype = torch.float32) -> 
     state = {key: in_precision(tensor.detach().cpu(), dtype).contiguous() for key, tensor in state.items()}
     with atomic_path(path) as temporary:
         save_file(state, temporary, metadata_of(model.variant))
+        sort_metadata(temporary)
 
 
 def save_transformers(model: Model, folder: str | Path) -> None:
@@ -162,12 +163,28 @@ def save_transformers(model: Model, folder: str | Path) -> None:
     state = {key: tensor.contiguous() for key, tensor in transformers_layout.to_transformers(official).items()}
     with atomic_path(folder / "model.safetensors") as temporary:
         save_file(state, temporary, {"format": "pt", **metadata_of(variant)})
+        sort_metadata(temporary)
     for name, values in (
         ("preprocessor_config.json", transformers_layout.preprocessor_config(variant)),
         ("config.json", transformers_layout.transformers_config(variant)),
     ):
         with atomic_path(folder / name) as temporary:
             temporary.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
+
+
+def sort_metadata(path: Path) -> None:
+    """Bring the metadata of a safetensors file into one order: the library writes it in another one each time.
+
+    Equal weights then are equal bytes. The order of keys does not change the header's length.
+    """
+    with path.open("r+b") as file:
+        length = int.from_bytes(file.read(8), "little")
+        header = json.loads(file.read(length))
+        header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+        text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode().ljust(length)
+        assert len(text) == length, "the header changed its length"
+        file.seek(8)
+        file.write(text)
 
 
 def metadata_of(variant: Variant) -> dict[str, str]:
