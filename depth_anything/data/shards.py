@@ -1,10 +1,18 @@
 """Tar shards: many samples in one file, each sample a few members that share a key. Written whole or not at all."""
 
+import hashlib
 import io
 import os
 import tarfile
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+
+from ..files import atomic_path
+from ..hub import cache_dir
 
 BLOCK = 512  # bytes of a tar block; two blocks of zeros end an archive
 
@@ -18,17 +26,23 @@ def write_shard(path: str | os.PathLike, samples: Iterable[tuple[str, dict[str, 
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.tmp")  # a killed run leaves it; the next one overwrites it
     try:
-        with tarfile.open(temporary, "w", format=tarfile.USTAR_FORMAT) as tar:
-            for key, members in samples:
-                if "." in key or not key:
-                    raise ValueError(f"shard key {key!r}: expected a name without a dot")
-                for suffix, content in members.items():
-                    info = tarfile.TarInfo(f"{key}.{suffix}")
-                    info.size, info.mtime, info.mode = len(content), 0, 0o644
-                    tar.addfile(info, io.BytesIO(content))
+        with temporary.open("wb") as file:
+            write_samples(file, samples)
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def write_samples(file: BinaryIO, samples: Iterable[tuple[str, dict[str, bytes]]]) -> None:
+    """The same into an open file."""
+    with tarfile.open(fileobj=file, mode="w", format=tarfile.USTAR_FORMAT) as tar:
+        for key, members in samples:
+            if "." in key or not key:
+                raise ValueError(f"shard key {key!r}: expected a name without a dot")
+            for suffix, content in members.items():
+                info = tarfile.TarInfo(f"{key}.{suffix}")
+                info.size, info.mtime, info.mode = len(content), 0, 0o644
+                tar.addfile(info, io.BytesIO(content))
 
 
 def read_shard(path: str | os.PathLike) -> Iterator[tuple[str, dict[str, bytes]]]:
@@ -60,3 +74,68 @@ def read_shard(path: str | os.PathLike) -> Iterator[tuple[str, dict[str, bytes]]
         raise ValueError(f"{path}: no such shard") from None
     except (tarfile.TarError, EOFError) as error:
         raise ValueError(broken) from error
+
+
+@dataclass(frozen=True)
+class TarIndex:
+    """Where the files inside an uncompressed tar lie, in their order."""
+
+    names: list[str]
+    start: np.ndarray
+    """int64: of a file's first byte."""
+    size: np.ndarray
+    """int64: its bytes."""
+
+    def read(self, file: BinaryIO, number: int) -> bytes:
+        """The content of one file, from the open tar."""
+        file.seek(int(self.start[number]))
+        return file.read(int(self.size[number]))
+
+
+def index_tar(path: str | os.PathLike) -> TarIndex:
+    """Read the headers of a tar, not its files.
+
+    Raises:
+        ValueError: missing, not an uncompressed tar, or cut short; one line that names it.
+    """
+    path = Path(path)
+    try:
+        with path.open("rb") as file, tarfile.open(fileobj=file, mode="r:") as tar:
+            members = [info for info in tar if info.isreg()]
+            file.seek(tar.offset)  # of the block that ended the walk: zeros, in a whole archive
+            ended = file.read(BLOCK) == bytes(BLOCK)
+    except FileNotFoundError:
+        raise ValueError(f"{path}: no such tar") from None
+    except (tarfile.TarError, EOFError, OSError) as error:
+        raise ValueError(f"{path}: no uncompressed tar, or damaged ({error}); fetch it again") from None
+    if not ended:
+        raise ValueError(f"{path}: the tar is cut short after {len(members)} files; fetch it again")
+    return TarIndex(
+        [info.name for info in members],
+        np.array([info.offset_data for info in members], np.int64),
+        np.array([info.size for info in members], np.int64),
+    )
+
+
+def cached_index(path: str | os.PathLike) -> TarIndex:
+    """`index_tar`, remembered in the user's cache folder until the tar's size or time changes."""
+    path = Path(path)
+    try:
+        stat = path.stat()
+    except OSError:
+        raise ValueError(f"{path}: no such tar") from None
+    identity = f"{path.resolve()}\n{stat.st_size}\n{stat.st_mtime_ns}"
+    note = cache_dir() / "tar-index" / f"{hashlib.sha256(identity.encode()).hexdigest()}.npz"
+    try:
+        with np.load(note) as found:
+            names = found["names"].tobytes().decode()
+            return TarIndex(names.split("\n") if names else [], found["start"], found["size"])
+    except (OSError, ValueError, KeyError):  # none yet, or damaged
+        index = index_tar(path)
+    try:
+        with atomic_path(note) as temporary:
+            names = np.frombuffer("\n".join(index.names).encode(), np.uint8)
+            np.savez(temporary, names=names, start=index.start, size=index.size)
+    except OSError:
+        pass  # a read-only home: read the headers again next time
+    return index

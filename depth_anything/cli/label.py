@@ -1,0 +1,77 @@
+"""`depth-anything label`: a teacher's labels for unlabelled pictures."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from tyro.conf import Positional
+
+from .exits import Failed
+
+
+def label(
+    source: Positional[str | None] = None,
+    out: Positional[str | None] = None,
+    teacher: str = "nano",
+    kind: str = "auto",
+    encoding: Literal["png16", "fp16"] = "png16",
+    variant: str | None = None,
+    device: str = "cpu",
+    dtype: Literal["fp32", "bf16"] | None = None,
+    input_size: int | None = None,
+    batch: int = 8,
+    unit_size: int = 1000,
+    threads: int | None = None,
+    ray: str | None = None,
+    simulate: bool = False,
+    accept_license: bool = False,
+) -> None:
+    """Pseudo labels: a teacher's disparity for pictures without labels, as tar shards.
+
+    Stop it, or let it be killed, and give the same command again: it goes on. Start it with torchrun and its ranks
+    share the work.
+
+    Args:
+        source: pictures: a folder, a .txt list, tars (also s3://...), or the root of a set that --kind names.
+        out: folder, or URL such as s3://bucket/labels, for labels/*.tar and manifest/*.json.
+        teacher: a name that `depth-anything models` lists, a hub id, a checkpoint, a transformers folder.
+        kind: auto, folder, list, tars; or the official layout of bdd100k, imagenet21k, landmarks, lsun, objects365,
+            openimages, places365, sa1b.
+        encoding: png16 (16 bits from minimum to maximum of each map) or fp16 (half floats).
+        variant: which model a checkpoint holds, where the file does not say it.
+        device: cpu, cuda, mps.
+        dtype: of the encoder: fp32 or bf16; by default bf16 on cuda, else fp32.
+        input_size: lower bound of the shorter side at the network; by default the teacher's own (518, nano 224).
+        batch: most pictures of one size that run together.
+        unit_size: pictures in a shard, where the source can be cut.
+        threads: processor threads, for the network and for decoding and encoding; by default one per core.
+        ray: label on a Ray cluster: its address, auto, or local.
+        simulate: label nothing: rehearse 62,000 shards of 1,000 pictures with workers that die.
+        accept_license: needed once for weights whose owner does not clearly allow commercial use.
+    """
+    if simulate:
+        from ..label_simulate import simulate as rehearse
+
+        print(rehearse())
+        return
+    if source is None or out is None:
+        raise ValueError("label: expected two places: the pictures, and where the labels go")
+
+    from ..label_runs import Asked
+    from ..label_runs import label as run
+
+    asked = Asked(
+        teacher=teacher,
+        variant=variant,
+        device=device,
+        dtype=dtype or ("bf16" if device.startswith("cuda") else "fp32"),
+        input_size=input_size,
+        batch=batch,
+        encoding=encoding,
+        threads=threads,
+        accept_license=accept_license,
+    )
+    report = run(source, out, asked, kind=kind, unit_size=unit_size, ray=ray)
+    print(report)
+    if report.exit_code:
+        raise Failed(report.exit_code)

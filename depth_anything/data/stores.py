@@ -1,0 +1,276 @@
+"""Where results go: a folder, or a place in an object store. A file there is whole or it is not there.
+
+A store also knows who works in it: one job at a time, of one process or many, and which of them does what.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import socket
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Protocol
+
+WORK = ".work"
+"""Folder of a store for what only the running job needs: its lock, its claims, files that are being written."""
+CLAIMS = f"{WORK}/claims"
+PATIENCE_S = 60
+"""How long the processes of one job wait for the first of them to take the lock."""
+
+
+class Store(Protocol):
+    """Files by name, with / between folders."""
+
+    where: str
+
+    def names(self, folder: str) -> set[str]:
+        """The files in a folder, without its name; empty where there is none."""
+        ...
+
+    def read(self, name: str) -> bytes:
+        """A file's bytes; FileNotFoundError where it is not there."""
+        ...
+
+    def write(self, name: str, content: bytes) -> None:
+        """A small file, replaced whole."""
+        ...
+
+    def scratch(self) -> Path:
+        """A new empty file on this machine to write to; `put` or the caller removes it."""
+        ...
+
+    def put(self, name: str, file: Path) -> None:
+        """Move a finished file of `scratch` to its name, replaced whole: one rename, or one upload."""
+        ...
+
+    def claim(self, name: str) -> bool:
+        """Mark a piece of work as somebody's; False where it is already."""
+        ...
+
+    def lock(self, job: str, first: bool) -> None:
+        """Hold the store for a job until this process ends, however it ends.
+
+        Args:
+            job: what all processes of one job give, and no other.
+            first: whether this process takes the lock for its job, where the store cannot tell.
+
+        Raises:
+            ValueError: another job works here.
+        """
+        ...
+
+
+def open_store(where: str | os.PathLike) -> Store:
+    """The store at a path or a URL that fsspec knows (s3://, gs://, memory://)."""
+    where = os.fspath(where)
+    return ObjectStore(where) if "://" in where else Folder(where)
+
+
+class Folder:
+    """A folder on a disk, perhaps a shared one."""
+
+    def __init__(self, where: str):
+        self.where = where
+        self.root = Path(where)
+        if self.root.exists() and not self.root.is_dir():
+            raise ValueError(f"{where}: a file; expected a folder for the results, or a name for a new one")
+        self._lock = None
+
+    def names(self, folder: str) -> set[str]:
+        try:
+            return {entry.name for entry in os.scandir(self.root / folder) if not entry.name.startswith(".")}
+        except FileNotFoundError:
+            return set()
+
+    def read(self, name: str) -> bytes:
+        return (self.root / name).read_bytes()
+
+    def write(self, name: str, content: bytes) -> None:
+        file = self.scratch()
+        try:
+            file.write_bytes(content)
+            self.put(name, file)
+        finally:
+            file.unlink(missing_ok=True)
+
+    def scratch(self) -> Path:
+        (self.root / WORK).mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=self.root / WORK)
+        os.fchmod(handle, 0o644)
+        os.close(handle)
+        return Path(name)
+
+    def put(self, name: str, file: Path) -> None:
+        target = self.root / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with file.open("rb") as written:
+            os.fsync(written.fileno())  # a power cut must not leave a name without its bytes
+        os.replace(file, target)
+
+    def claim(self, name: str) -> bool:
+        try:
+            os.close(os.open(self.root / CLAIMS / name, os.O_CREAT | os.O_EXCL))
+        except FileExistsError:
+            return False
+        return True
+
+    def lock(self, job: str, first: bool) -> None:
+        """The kernel's lock on a file: it falls when its last holder dies, also by kill -9.
+
+        Every process of a job holds it in common with the others. Whoever can have it alone is the first of a new job:
+        it writes the job's name and removes what the last job left.
+        """
+        import fcntl
+
+        (self.root / WORK).mkdir(parents=True, exist_ok=True)
+        self._lock = (self.root / WORK / "lock").open("a+")
+        for _ in range(PATIENCE_S * 10):
+            try:
+                fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                self._begin(job)
+                fcntl.flock(self._lock, fcntl.LOCK_SH)  # the kernel lets go for a moment: read again who won
+            except BlockingIOError:
+                try:
+                    fcntl.flock(self._lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+                except BlockingIOError:  # the first of some job is writing its name
+                    time.sleep(0.1)
+                    continue
+            self._lock.seek(0)
+            holder = json.loads(self._lock.read())
+            if holder["job"] == job:
+                return
+            self._lock.close()
+            raise refusal(self.where, holder)
+        raise ValueError(f"{self.where}: its lock is busy; try again")
+
+    def _begin(self, job: str) -> None:
+        shutil.rmtree(self.root / CLAIMS, ignore_errors=True)
+        for left in (self.root / WORK).glob("tmp*"):
+            left.unlink(missing_ok=True)
+        (self.root / CLAIMS).mkdir()
+        assert self._lock is not None
+        self._lock.truncate(0)
+        self._lock.write(json.dumps(this_process(job)))
+        self._lock.flush()
+
+
+class ObjectStore:
+    """A place in an object store: every file is one upload, which appears when it is complete.
+
+    Such stores have no locks. The lock here is an object that names its holder: a holder that died on this machine is
+    recognised; one that died elsewhere has to be removed by hand. Claims are exact where the store can create without
+    replacing (S3, Google), else advice: two processes may do the same piece of work, with the same bytes.
+    """
+
+    def __init__(self, where: str):
+        import fsspec
+
+        self.where = where.rstrip("/")
+        self.system, self.root = fsspec.core.url_to_fs(self.where)
+
+    def names(self, folder: str) -> set[str]:
+        self.system.invalidate_cache()
+        try:
+            found = self.system.ls(f"{self.root}/{folder}", detail=False)
+        except FileNotFoundError:
+            return set()
+        return {path.rpartition("/")[2] for path in found}
+
+    def read(self, name: str) -> bytes:
+        return self.system.cat_file(f"{self.root}/{name}")
+
+    def write(self, name: str, content: bytes) -> None:
+        self.system.pipe_file(f"{self.root}/{name}", content)
+
+    def scratch(self) -> Path:
+        handle, name = tempfile.mkstemp(prefix="depth-anything-")
+        os.close(handle)
+        return Path(name)
+
+    def put(self, name: str, file: Path) -> None:
+        self.system.put_file(str(file), f"{self.root}/{name}")
+        file.unlink()
+
+    def claim(self, name: str) -> bool:
+        try:
+            self.system.pipe_file(f"{self.root}/{CLAIMS}/{name}", b"", mode="create")
+        except FileExistsError:
+            return False
+        return True
+
+    def lock(self, job: str, first: bool) -> None:
+        name = f"{WORK}/lock"
+        for _ in range(PATIENCE_S * 2):
+            try:
+                holder = json.loads(self.read(name))
+            except (FileNotFoundError, ValueError):
+                holder = None
+            if holder and holder["job"] == job:
+                return
+            if first:
+                if holder and not is_dead(holder):
+                    raise refusal(self.where, holder, f"; if that job is dead, delete {self.where}/{name}")
+                self._begin(name, job)
+                return
+            time.sleep(0.5)
+        raise ValueError(f"{self.where}: the first process of this job did not take the lock within {PATIENCE_S} s")
+
+    def _begin(self, name: str, job: str) -> None:
+        import atexit
+
+        if self.system.exists(f"{self.root}/{CLAIMS}"):
+            self.system.rm(f"{self.root}/{CLAIMS}", recursive=True)
+        self.write(name, json.dumps(this_process(job)).encode())
+        atexit.register(self._release, name, job)
+
+    def _release(self, name: str, job: str) -> None:
+        if json.loads(self.read(name))["job"] == job:
+            self.system.rm_file(f"{self.root}/{name}")
+
+
+def this_process(job: str) -> dict:
+    """Who holds a lock."""
+    return {"job": job, "host": socket.gethostname(), "pid": os.getpid(), "started": started(os.getpid())}
+
+
+def started(pid: int) -> str:
+    """When a process began, in the kernel's ticks, so that a pid that was given again is not taken for the old one."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
+    except (OSError, IndexError):
+        return ""
+
+
+def is_dead(holder: dict) -> bool:
+    """Whether the holder of a lock was a process of this machine that is no more; False where nobody can know."""
+    if holder["host"] != socket.gethostname():
+        return False
+    try:
+        os.kill(holder["pid"], 0)
+    except ProcessLookupError:
+        return True
+    except PermissionError:
+        pass
+    return started(holder["pid"]) != holder["started"]
+
+
+def refusal(where: str, holder: dict, more: str = "") -> ValueError:
+    return ValueError(
+        f"{where}: another job writes there (process {holder['pid']} on {holder['host']}): wait for it, or use another "
+        f"folder{more}"
+    )
+
+
+@contextmanager
+def scratch(store: Store) -> Iterator[Path]:
+    """A file of `store.scratch` that is gone afterwards, unless it was put somewhere."""
+    file = store.scratch()
+    try:
+        yield file
+    finally:
+        file.unlink(missing_ok=True)

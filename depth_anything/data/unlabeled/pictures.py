@@ -1,0 +1,95 @@
+"""Unlabelled pictures by number, for training: nothing is unpacked, nothing is kept in memory but where things lie."""
+
+from collections.abc import Sequence
+from functools import lru_cache
+from itertools import islice
+from os.path import join
+
+import numpy as np
+
+from ... import image_io
+from ..shards import cached_index
+from .read import open_lmdb, unique_key
+from .units import Unit, list_files, picture_numbers
+
+
+class Pictures:
+    """The pictures of many units as one sequence; `ends` says where each unit ends.
+
+    Args:
+        units: of tars that are not compressed and lie on a disk, of folders, lists, lmdb databases.
+
+    Raises:
+        ValueError: a unit that can only be read from front to end: a compressed or remote archive, videos.
+    """
+
+    def __init__(self, units: Sequence[Unit]):
+        for unit in units:
+            if unit.form == "videos" or (unit.form == "tar" and unit.count is None):
+                raise ValueError(
+                    f"{unit.path}: it can only be read from front to end; unpack the .gz, bring the archive here, or "
+                    "label it first and train on the labels' shards"
+                )
+        self.units = list(units)
+        counts = [len(list_files(unit.path)) if unit.count is None else unit.count for unit in self.units]
+        self.ends = np.cumsum(counts, dtype=np.int64)
+        """int64: number of pictures up to the end of each unit."""
+
+    def __len__(self) -> int:
+        return int(self.ends[-1]) if len(self.ends) else 0
+
+    def __getitem__(self, number: int) -> tuple[str, np.ndarray]:
+        """(key, uint8 RGB (H, W, 3), upright). A key is unique within its unit.
+
+        Raises:
+            ValueError: the picture is broken; the line names it.
+        """
+        if not 0 <= number < len(self):
+            raise IndexError(number)
+        which = int(np.searchsorted(self.ends, number, side="right"))
+        unit = self.units[which]
+        offset = number - (int(self.ends[which - 1]) if which else 0)
+        name, content = fetch(unit, offset)
+        try:
+            return unique_key(name, set()), image_io.read(content)
+        except image_io.PictureError as error:
+            raise ValueError(f"{unit.path}: {name}: {error}") from None
+
+
+def fetch(unit: Unit, offset: int) -> tuple[str, bytes]:
+    """Name and bytes of one picture of a unit."""
+    if unit.form == "tar":
+        index, numbers = tar_pictures(unit.path)
+        member = numbers[unit.first + offset]
+        with open(unit.path, "rb") as file:
+            return index.names[member], index.read(file, member)
+    if unit.form == "files":
+        name = (unit.members or folder_members(unit.path))[offset]
+        try:
+            with open(join(unit.path, name), "rb") as file:
+                return name, file.read()
+        except OSError as error:
+            raise ValueError(str(error)) from None
+    key = lmdb_keys(unit)[offset]
+    with open_lmdb(unit.path) as database, database.begin() as transaction:
+        return key.decode("ascii", errors="backslashreplace"), transaction.get(key)
+
+
+@lru_cache(maxsize=64)
+def tar_pictures(path: str):
+    """The index of a tar and which of its files are pictures, for the last few tars that were asked for."""
+    index = cached_index(path)
+    return index, picture_numbers(index)
+
+
+@lru_cache(maxsize=256)
+def folder_members(path: str) -> list[str]:
+    return list_files(path)
+
+
+@lru_cache(maxsize=256)
+def lmdb_keys(unit: Unit) -> list[bytes]:
+    with open_lmdb(unit.path) as database, database.begin() as transaction:
+        cursor = transaction.cursor()
+        cursor.set_range(bytes.fromhex(unit.start))
+        return list(islice(cursor.iternext(values=False), unit.count))

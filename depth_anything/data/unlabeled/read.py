@@ -1,0 +1,176 @@
+"""Units read: the encoded pictures of a tar, of files, of a database, of videos, one after the other."""
+
+import hashlib
+import io
+import os
+import re
+import tarfile
+from collections.abc import Callable, Iterator
+from pathlib import PurePosixPath
+from typing import Any
+
+from ..shards import BLOCK, cached_index
+from .units import Unit, is_picture, is_url, list_files, picture_numbers
+
+EVERY = 10
+"""Of a video's frames, one in ten is taken (the authors, about BDD100K)."""
+QUALITY = 95
+"""JPEG quality of what has no JPEG of its own."""
+LONGEST_KEY = 80
+
+OnError = Callable[[str, Exception], None]
+
+
+def read_unit(unit: Unit, on_error: OnError | None = None) -> Iterator[tuple[str, bytes]]:
+    """The pictures of a unit as (key, bytes of an image file), in one order.
+
+    The key is the picture's path in its source, without suffix and dots; no two of a unit are equal. The bytes are as
+    they lie there, not decoded; frames of videos become JPEGs.
+
+    Args:
+        on_error: called with the key and the error of a single file or frame that cannot be read, after which the rest
+            follows. Without it, that error is raised.
+
+    Raises:
+        ValueError: the archive, database or video is missing, damaged or cut short; one line that names it.
+    """
+    readers = {"tar": read_tar, "files": read_files, "lmdb": read_lmdb, "videos": read_videos}
+    used: set[str] = set()
+    for name, content in readers[unit.form](unit):
+        key = unique_key(name, used)
+        if isinstance(content, bytes):
+            yield key, content
+        elif on_error is None:
+            raise content
+        else:
+            on_error(key, content)
+
+
+def unique_key(name: str, used: set[str]) -> str:
+    """A key from a picture's name: no suffix, no dots (they end a key), short enough for a tar, not used before."""
+    path = re.sub(r"^(\.?/)+", "", name.replace("\\", "/"))
+    key = str(PurePosixPath(path).with_suffix("")).replace(".", "_") or "picture"
+    if len(key.encode()) > LONGEST_KEY or not key.isascii():
+        readable = re.sub(r"[^\w/-]", "_", key, flags=re.ASCII)[-40:].strip("/")
+        key = f"{readable}-{hashlib.sha256(path.encode(errors='surrogateescape')).hexdigest()[:16]}"
+    number, first = 2, key
+    while key in used:
+        key = f"{first}-{number}"
+        number += 1
+    used.add(key)
+    return key
+
+
+def read_tar(unit: Unit) -> Iterator[tuple[str, bytes]]:
+    """A slice of an archive through its index, or all of it as a stream."""
+    if unit.count is None:
+        yield from stream_tar(unit.path)
+        return
+    index = cached_index(unit.path)
+    try:
+        with open(unit.path, "rb") as file:
+            for number in picture_numbers(index)[unit.first : unit.first + unit.count]:
+                yield index.names[number], index.read(file, number)
+    except OSError as error:
+        raise ValueError(f"{unit.path}: cannot be read ({error}); fetch it again") from None
+
+
+def stream_tar(path: str) -> Iterator[tuple[str, bytes]]:
+    """All pictures of an archive, compressed or not, on a disk or at a URL, read once from front to end."""
+    try:
+        with open_stream(path) as file, tarfile.open(fileobj=file, mode="r|*") as tar:
+            for info in tar:
+                if info.isreg() and is_picture(info.name):
+                    content = tar.extractfile(info)
+                    assert content is not None
+                    yield info.name, content.read()
+        if not path.endswith((".gz", ".tgz")):
+            check_end(path)
+    except (tarfile.TarError, EOFError, OSError) as error:  # gzip's own errors are OSErrors
+        raise ValueError(f"{path}: cut short, damaged or no tar ({error}); fetch it again") from None
+
+
+def open_stream(path: str) -> Any:
+    """A file on a disk or at a URL, for reading."""
+    if not is_url(path):
+        return open(path, "rb")
+    import fsspec
+
+    system, name = fsspec.core.url_to_fs(path)
+    return system.open(name, "rb")
+
+
+def check_end(path: str) -> None:
+    """A tar cut between two files looks whole to Python's reader: it must end with a block of zeros.
+
+    Raises:
+        tarfile.ReadError: it does not.
+    """
+    with open_stream(path) as file:
+        size = file.seek(0, io.SEEK_END)
+        file.seek(max(0, size - BLOCK))
+        if size % BLOCK or file.read().strip(b"\0"):
+            raise tarfile.ReadError("no end mark")
+
+
+def read_files(unit: Unit) -> Iterator[tuple[str, bytes | OSError]]:
+    """Files of a folder or a list."""
+    for member in unit.members or list_files(unit.path):
+        try:
+            with open(os.path.join(unit.path, member), "rb") as file:
+                yield member, file.read()
+        except OSError as error:
+            yield member, error
+
+
+def open_lmdb(path: str) -> Any:
+    """An LSUN database, to be read only.
+
+    Raises:
+        ValueError: none there, or no library to read it.
+    """
+    try:
+        import lmdb
+    except ModuleNotFoundError:
+        raise ValueError(f'{path}: an lmdb needs one more package: pip install "depth-anything[train]"') from None
+    try:
+        return lmdb.open(path, readonly=True, lock=False, readahead=False, subdir=os.path.isdir(path))
+    except lmdb.Error as error:
+        raise ValueError(f"{path}: no readable lmdb ({error}); fetch it again") from None
+
+
+def read_lmdb(unit: Unit) -> Iterator[tuple[str, bytes]]:
+    """Values of a database, images in whatever format; their names are the keys."""
+    with open_lmdb(unit.path) as database, database.begin() as transaction:
+        cursor = transaction.cursor()
+        if not cursor.set_range(bytes.fromhex(unit.start)):
+            raise ValueError(f"{unit.path}: the database became shorter since it was planned; plan it again")
+        for _, (key, value) in zip(range(unit.count or 0), cursor, strict=False):
+            yield key.decode("ascii", errors="backslashreplace"), value
+
+
+def read_videos(unit: Unit) -> Iterator[tuple[str, bytes | Exception]]:
+    """One frame in ten of each video, as JPEG; a frame's name is the video's with its number."""
+    try:
+        import av
+    except ModuleNotFoundError:
+        raise ValueError('videos need one more package: pip install "depth-anything[video]"') from None
+    for member in unit.members:
+        path = os.path.join(unit.path, member)
+        stem = os.path.splitext(member)[0]
+        number = 0
+        try:
+            with av.open(path) as container:
+                stream = container.streams.video[0]
+                stream.thread_type = "AUTO"
+                for number, frame in enumerate(container.decode(stream)):
+                    if number % EVERY == 0:
+                        yield f"{stem}-{number:06d}.jpg", as_jpeg(frame)
+        except (av.FFmpegError, IndexError, OSError) as error:
+            yield f"{stem}-{number:06d}-broken.jpg", ValueError(f"{path}: {error or 'no video in this file'}")
+
+
+def as_jpeg(frame: Any) -> bytes:
+    stream = io.BytesIO()
+    frame.to_image().save(stream, "JPEG", quality=QUALITY)
+    return stream.getvalue()

@@ -1,0 +1,185 @@
+"""Where each unlabelled set of V1's table 1 keeps its pictures, in its official layout; and any other source."""
+
+import glob
+import os
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from .units import (
+    PICTURES,
+    VIDEO_SUFFIXES,
+    Unit,
+    file_units,
+    folder_unit,
+    is_url,
+    list_files,
+    lmdb_units,
+    tar_units,
+    video_units,
+)
+
+DEPTH = 4
+"""Folders above which an archive is looked for, from the root that the user names."""
+
+
+@dataclass(frozen=True)
+class UnlabeledSet:
+    """One set. Of the lists, the first that finds something is the copy that lies there."""
+
+    pictures: float
+    """Millions, V1 table 1."""
+    tars: tuple[str, ...] = ()
+    """Patterns of archives."""
+    folders: tuple[str, ...] = ()
+    """Patterns of unpacked folders; each is a unit of its own where there are many."""
+    lmdbs: tuple[str, ...] = ()
+    videos: tuple[str, ...] = ()
+
+
+UNLABELED = {
+    "bdd100k": UnlabeledSet(8.2, videos=("train/*",)),
+    "imagenet21k": UnlabeledSet(13.1, tars=("n????????.tar",), folders=("n????????",)),
+    "landmarks": UnlabeledSet(4.1, tars=("train/images_???.tar", "images_???.tar"), folders=("train/?/?",)),
+    "lsun": UnlabeledSet(9.8, lmdbs=("*_train_lmdb",)),
+    "objects365": UnlabeledSet(
+        1.7, tars=("train/patch*.tar", "train/patch*.tar.gz", "patch*.tar", "patch*.tar.gz"), folders=("train/patch*",)
+    ),
+    "openimages": UnlabeledSet(7.8, tars=("train_?.tar", "train_?.tar.gz"), folders=("train_?", "train")),
+    "places365": UnlabeledSet(
+        6.5,
+        tars=("train_large_places365*.tar", "train_256_places365*.tar"),
+        folders=("data_large/?/*", "data_256/?/*"),
+    ),
+    "sa1b": UnlabeledSet(11.1, tars=("sa_??????.tar",), folders=("sa_??????",)),
+}
+"""The eight sets: 62M pictures. Test and validation parts are never taken where the layout tells them apart."""
+
+OTHERS = ("folder", "list", "tars")
+
+
+def units(kind: str, root: str | os.PathLike, size: int = PICTURES) -> list[Unit]:
+    """The units of a source, in one order.
+
+    Args:
+        kind: a name of UNLABELED; or `folder` (pictures at any depth), `list` (a .txt of paths), `tars` (WebDataset
+            tars: a folder of them, a pattern, or one; also at a URL such as s3://bucket/part-*.tar); or `auto`, which
+            tells the last three apart by what lies there.
+        root: where it lies.
+        size: pictures in a unit, where the source can be cut.
+
+    Raises:
+        ValueError: no such kind, nothing there, or nothing of that kind.
+    """
+    root = os.fspath(root)
+    if kind == "auto":
+        kind = recognise(root)
+    if kind in UNLABELED:
+        found = list(official(kind, root, size))
+    elif kind == "folder":
+        found = list(file_units(root, Path(root).resolve().name, list_files(existing(root)), size))
+    elif kind == "list":
+        found = list(file_units("", Path(root).stem, read_list(existing(root)), size))
+    elif kind == "tars":
+        found = [unit for path, label in find_tars(root) for unit in tar_units(path, label, size)]
+    else:
+        raise ValueError(f"kind {kind!r}: expected one of auto, {', '.join((*OTHERS, *UNLABELED))}")
+    if not found:
+        raise ValueError(f"{root}: no picture of kind {kind} there; see docs/label.md for the layouts")
+    return found
+
+
+def recognise(root: str) -> str:
+    """folder, list or tars."""
+    if is_url(root) or is_tar(root) or (is_pattern(root) and not os.path.exists(root)):
+        return "tars"
+    if root.endswith(".txt"):
+        return "list"
+    return "tars" if find_tars(existing(root)) else "folder"
+
+
+def existing(root: str) -> str:
+    if not os.path.exists(root):
+        raise ValueError(f"{root}: no such file or folder; expected pictures, tars or a .txt list of pictures")
+    return root
+
+
+def official(kind: str, root: str, size: int) -> Iterator[Unit]:
+    """The units of one of the eight sets."""
+    row = UNLABELED[kind]
+    if is_url(root):
+        for path, label in find_tars(root):
+            yield from tar_units(path, label, size)
+        return
+    existing(root)
+    for path in look(root, row.lmdbs, os.path.isdir):
+        yield from lmdb_units(path, os.path.relpath(path, root), size)
+    videos = look(root, row.videos, lambda path: os.path.splitext(path)[1].lower() in VIDEO_SUFFIXES)
+    yield from video_units(root, [os.path.relpath(path, root) for path in videos])
+    archives = look(root, row.tars, os.path.isfile)
+    for path in archives:
+        yield from tar_units(path, os.path.relpath(path, root), size)
+    folders = [] if archives else look(root, row.folders, os.path.isdir)
+    for path in folders:
+        if len(folders) > 100:
+            yield folder_unit(path, os.path.relpath(path, root))
+        else:
+            yield from file_units(path, os.path.relpath(path, root), list_files(path), size)
+    if not (archives or folders or row.lmdbs or row.videos):  # loose pictures: whatever the copy looks like
+        yield from file_units(root, kind, list_files(root), size)
+
+
+def look(root: str, patterns: tuple[str, ...], fits: Callable[[str], bool]) -> list[str]:
+    """What one of the patterns finds, as near to the root as it is found, sorted."""
+    for depth in range(DEPTH):
+        for pattern in patterns:
+            found = sorted(glob.glob(os.path.join(glob.escape(root), *["*"] * depth, pattern)))
+            found = [path for path in found if fits(path)]
+            if found:
+                return found
+    return []
+
+
+def find_tars(root: str) -> list[tuple[str, str]]:
+    """(path, label) of the archives that a folder, a pattern or a path names; the label is its path below the root."""
+    if is_url(root):
+        import fsspec
+
+        system, path = fsspec.core.url_to_fs(root)
+        if not (is_tar(path) or is_pattern(path)):
+            path = f"{path.rstrip('/')}/**"
+        found = [name for name in sorted(system.glob(path)) if is_tar(name)]
+        return [(system.unstrip_protocol(name), below(name, path)) for name in found]
+    if os.path.isdir(root):
+        names = list_files(root, frozenset((".tar", ".tgz", ".gz")))
+        return [(os.path.join(root, name), name) for name in names if is_tar(name)]
+    found = sorted(glob.glob(root, recursive=True)) if is_pattern(root) and not os.path.isfile(root) else [root]
+    return [(path, below(path, root)) for path in found if is_tar(path) and os.path.isfile(path)]
+
+
+def is_tar(name: str) -> bool:
+    return name.endswith((".tar", ".tar.gz", ".tgz"))
+
+
+def is_pattern(path: str) -> bool:
+    return any(letter in path for letter in "*?[")
+
+
+def below(path: str, pattern: str) -> str:
+    """A path without the folders that the pattern fixes."""
+    return path.removeprefix(re.split(r"[*?\[]", pattern)[0].rpartition("/")[0]).lstrip("/")
+
+
+def read_list(path: str) -> list[str]:
+    """The lines of a list of paths: relative to the current folder, or else to the list's own."""
+    try:
+        lines = [line.strip() for line in Path(path).read_text(encoding="utf-8-sig").splitlines() if line.strip()]
+    except UnicodeDecodeError:
+        raise ValueError(f"{path}: not a text file in UTF-8; expected one path per line") from None
+    folder = os.path.dirname(path)
+    beside = [os.path.join(folder, line) for line in lines]
+    return [
+        near if os.path.exists(near) and not os.path.exists(line) else line
+        for line, near in zip(lines, beside, strict=True)
+    ]

@@ -1,0 +1,134 @@
+"""Sources cut into units of about a thousand pictures: what one worker reads, labels and writes at a time.
+
+Nothing is unpacked: a unit says where its pictures lie. Its name follows from what it holds: equal pictures give equal
+names in every process and at every time, and pictures that came or went give other names.
+"""
+
+import hashlib
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from ...image_io import SUFFIXES
+from ..shards import TarIndex, cached_index
+
+PICTURES = 1000
+"""In a unit, if its source can be cut."""
+VIDEOS = 8
+"""In a unit: BDD100K's 40 seconds at 30 frames a second give 120 pictures each."""
+VIDEO_SUFFIXES = frozenset((".mov", ".mp4", ".avi", ".mkv", ".webm"))
+
+
+@dataclass(frozen=True)
+class Unit:
+    """Some pictures that are read together."""
+
+    name: str
+    """Unique among units, and fit for a file's name."""
+    form: Literal["tar", "files", "videos", "lmdb"]
+    path: str
+    """The archive, the database, or the folder below which `members` lie; an archive may be a URL."""
+    count: int | None = None
+    """Pictures; None where only reading tells."""
+    first: int = 0
+    """tar: number of the first picture; with `count` None the whole archive is read from end to end."""
+    start: str = ""
+    """lmdb: the first key, hexadecimal."""
+    members: tuple[str, ...] = ()
+    """files, videos: paths below `path`; empty for everything below it, listed when it is read."""
+
+
+def is_url(path: str | os.PathLike) -> bool:
+    """Whether this lies in an object store rather than on a disk."""
+    return "://" in os.fspath(path)
+
+
+def is_picture(name: str) -> bool:
+    """Whether a file's name ends as a picture's does; hidden files are none."""
+    return os.path.splitext(name)[1].lower() in SUFFIXES and not os.path.basename(name).startswith(".")
+
+
+def stem(path: str) -> str:
+    """A path as a part of a file's name: without its suffixes, no separators, no dots."""
+    for suffix in (".gz", ".tgz", ".tar", ".txt"):
+        path = path.removesuffix(suffix)
+    return "".join(letter if letter.isalnum() or letter in "-_" else "_" for letter in path.strip("./"))[-60:]
+
+
+def named(path: str, number: int, *contents: object) -> str:
+    """The name of a unit: of its source, its number there, and eight digits that stand for what it holds."""
+    digest = hashlib.sha256("\n".join(str(content) for content in (path, *contents)).encode())
+    return f"{stem(path)}-{number:05d}-{digest.hexdigest()[:8]}"
+
+
+def tar_units(path: str, label: str, size: int = PICTURES) -> Iterator[Unit]:
+    """Slices of one archive. Where it cannot be entered in the middle (compressed, or at a URL), it is one unit.
+
+    Args:
+        path: of the archive.
+        label: its path below the source's root, which names the units.
+        size: pictures in a unit.
+    """
+    if is_url(path) or path.endswith((".gz", ".tgz")):
+        yield Unit(named(label, 0), "tar", path)
+        return
+    bytes_in_all = os.stat(path).st_size
+    try:
+        pictures = picture_numbers(cached_index(path))
+    except ValueError:  # damaged: whoever reads it says so, and the rest is done
+        yield Unit(named(label, 0, bytes_in_all), "tar", path)
+        return
+    for number, first in enumerate(range(0, len(pictures), size)):
+        count = min(size, len(pictures) - first)
+        yield Unit(named(label, number, bytes_in_all, first, count), "tar", path, count, first)
+
+
+def picture_numbers(index: TarIndex) -> list[int]:
+    """Which of a tar's files are pictures."""
+    return [number for number, name in enumerate(index.names) if is_picture(name)]
+
+
+def file_units(root: str, label: str, members: Sequence[str], size: int = PICTURES) -> Iterator[Unit]:
+    """Slices of a listing of picture files below `root`."""
+    for number, first in enumerate(range(0, len(members), size)):
+        part = tuple(members[first : first + size])
+        yield Unit(named(label, number, *part), "files", root, len(part), members=part)
+
+
+def folder_unit(path: str, label: str) -> Unit:
+    """One folder as one unit, listed when it is read: for sets of many folders of a fair size each."""
+    return Unit(named(label, 0), "files", path)
+
+
+def video_units(root: str, videos: Sequence[str]) -> Iterator[Unit]:
+    """A few videos each."""
+    for number, first in enumerate(range(0, len(videos), VIDEOS)):
+        part = tuple(videos[first : first + VIDEOS])
+        yield Unit(named(Path(root).name or "videos", number, *part), "videos", root, members=part)
+
+
+def lmdb_units(path: str, label: str, size: int = PICTURES) -> Iterator[Unit]:
+    """Slices of an LSUN database, in the order of its keys."""
+    from .read import open_lmdb
+
+    with open_lmdb(path) as database, database.begin() as transaction:
+        entries = transaction.stat()["entries"]
+        for position, key in enumerate(transaction.cursor().iternext(values=False)):
+            if position % size == 0:
+                count = min(size, entries - position)
+                name = named(label, position // size, key.hex(), count)
+                yield Unit(name, "lmdb", path, count, start=key.hex())
+
+
+def list_files(folder: str | os.PathLike, suffixes: frozenset[str] = SUFFIXES) -> list[str]:
+    """Files below a folder by their suffix, as paths below it, sorted folder by folder; hidden ones are left out."""
+    found: list[str] = []
+    for parent, folders, files in os.walk(folder):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        here = os.path.relpath(parent, folder)
+        for name in sorted(files):
+            if os.path.splitext(name)[1].lower() in suffixes and not name.startswith("."):
+                found.append(name if here == "." else f"{here}/{name}")
+    return found
