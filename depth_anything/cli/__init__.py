@@ -16,13 +16,14 @@ from .data import data
 from .evaluate import evaluate
 from .exits import Failed
 from .export import export
+from .label import label
 from .models import models
 from .predict import predict
 from .render import render
 from .serve import serve
 from .train import train
 
-COMMANDS = (predict, calibrate, models, render, data, train, evaluate, export, serve)
+COMMANDS = (predict, calibrate, models, render, data, train, label, evaluate, export, serve)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
