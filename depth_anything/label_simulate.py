@@ -104,8 +104,8 @@ class Rehearsed:
                 f"{self.shards:,} shards of {each:,} pictures, {self.workers} workers",
                 f"{self.deaths} workers died; the job was started {self.runs} times",
                 f"every shard has one manifest; {self.pictures:,} pictures are labelled, each once",
-                f"{self.twice} shards were written twice with equal bytes, {self.lost_pictures:,} predictions lost ({share:.2%})",
-                f"simulated {self.hours:.1f} h; the slowest planning took {self.planning_s:.2f} s, all {self.seconds:.1f} s",
+                f"{self.lost_pictures:,} predictions lost ({share:.2%}); {self.twice} shards written twice",
+                f"simulated: {self.hours:.1f} h; real: slowest plan {self.planning_s:.2f} s, all {self.seconds:.1f} s",
             )
         )
 

@@ -102,8 +102,8 @@ class Teacher:
 
     def prepare(self, image_HW3: np.ndarray) -> Tensor:
         """The network's input (1, 3, h, w) of an upright uint8 RGB picture, on the device."""
-        size = preprocess.network_size(*image_HW3.shape[:2], self.input_size)
-        return preprocess.to_tensor(image_HW3, size, self.device)
+        height, width = image_HW3.shape[:2]
+        return preprocess.to_tensor(image_HW3, preprocess.network_size(height, width, self.input_size), self.device)
 
     def __call__(self, images_13HW: list[Tensor]) -> np.ndarray:
         """Disparity float32 (B, h, w) of pictures of one network size."""
@@ -244,7 +244,8 @@ class Labeller:
         """Pictures of one network size together; the last of each size in the order in which the sizes appeared."""
         waiting: dict[tuple[int, int], list] = {}
         for picture in pictures:
-            size = preprocess.network_size(*picture[2].shape[:2], self.recipe.input_size)
+            height, width = picture[2].shape[:2]
+            size = preprocess.network_size(height, width, self.recipe.input_size)
             waiting.setdefault(size, []).append(picture)
             if sum(map(len, waiting.values())) >= WAITING * self.recipe.batch:
                 size = max(waiting, key=lambda size: len(waiting[size]))
