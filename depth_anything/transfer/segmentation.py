@@ -1,0 +1,283 @@
+"""Semantic segmentation on our encoder: Mask2Former through a pyramid, or a linear probe (V1 section 4.4, semseg/).
+
+The classifier's parts are transformers' Mask2Former; the pyramid is that of V1's configuration. Both heads answer
+scores for every class; `segmentation_predict.py` makes class maps of them.
+
+Shapes: B batch, H W pixels, h w patches, N tokens, D width of the encoder, Q queries, K classes.
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from depth_anything.dinov2 import DinoVisionTransformer
+from depth_anything.files import atomic_path
+from depth_anything.preprocess import PATCH
+from depth_anything.transfer.segmentation_data import IGNORE
+from depth_anything.variants import Variant, get_variant
+
+try:
+    from transformers import Mask2FormerConfig
+    from transformers.models.mask2former.modeling_mask2former import (
+        Mask2FormerLoss,
+        Mask2FormerPixelDecoder,
+        Mask2FormerPreTrainedModel,
+        Mask2FormerTransformerModule,
+    )
+except ModuleNotFoundError:
+    raise ModuleNotFoundError('segmentation needs transformers: pip install "depth-anything[transfer]"') from None
+
+
+@dataclass(frozen=True)
+class Segments:
+    """What a segmenter is, as its file says it."""
+
+    variant: str
+    """Row of `VARIANTS` whose encoder it has."""
+    head: str
+    """`mask2former` or `linear`."""
+    names: tuple[str, ...]
+    """Of the classes."""
+    crop: int
+    """Side of the windows that it was trained on."""
+    stride: int
+    """Between windows at inference."""
+    queries: int = 200
+
+
+class Pyramid(nn.Module):
+    """Four token maps to maps at 4, 2, 1 and 1/2 times the patch grid (mmsegmentation's Feature2Pyramid)."""
+
+    def __init__(self, width: int):
+        super().__init__()
+
+        def double() -> nn.Module:
+            return nn.ConvTranspose2d(width, width, kernel_size=2, stride=2)
+
+        four = nn.Sequential(double(), nn.BatchNorm2d(width), nn.GELU(), double())
+        self.levels = nn.ModuleList([four, double(), nn.Identity(), nn.MaxPool2d(2, 2)])
+
+    def forward(self, maps_BDhw: list[Tensor]) -> list[Tensor]:
+        return [level(x_BDhw) for level, x_BDhw in zip(self.levels, maps_BDhw, strict=True)]
+
+
+def mask2former_config(width: int, classes: int, queries: int) -> Mask2FormerConfig:
+    """V1's settings: as many channels as the encoder has, 32 to a head, 6 layers for pixels and 9 for queries."""
+    return Mask2FormerConfig(
+        num_labels=classes,  # type: ignore[call-arg]  (every config of transformers takes it)
+        feature_size=width,
+        mask_feature_size=width,
+        hidden_dim=width,
+        encoder_feedforward_dim=4 * width,
+        dim_feedforward=4 * width,
+        num_attention_heads=width // 32,
+        encoder_layers=6,
+        decoder_layers=10,  # transformers counts the queries' first prediction, too
+        num_queries=queries,
+        dropout=0.0,
+        class_weight=2.0,
+        mask_weight=5.0,
+        dice_weight=5.0,
+        no_object_weight=0.1,
+        train_num_points=12544,
+        oversample_ratio=3.0,
+        importance_sample_ratio=0.75,
+    )
+
+
+class Mask2FormerHead(Mask2FormerPreTrainedModel):
+    """transformers' Mask2Former without its backbone: four maps in, class and mask logits of every layer out."""
+
+    def __init__(self, config: Mask2FormerConfig):
+        super().__init__(config)
+        self.pixel_decoder = Mask2FormerPixelDecoder(config, feature_channels=[config.feature_size] * 4)
+        self.transformer_module = Mask2FormerTransformerModule(in_features=config.feature_size, config=config)
+        self.class_predictor = nn.Linear(config.hidden_dim, int(config.num_labels or 0) + 1)
+        self.weights = {"loss_cross_entropy": 2.0, "loss_mask": 5.0, "loss_dice": 5.0}
+        self.criterion = Mask2FormerLoss(config, self.weights)
+        self.post_init()
+
+    def forward(self, maps_BDhw: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
+        """Class logits (B, Q, K + 1) and mask logits (B, Q, h, w), the final layer's last."""
+        pixels = self.pixel_decoder(maps_BDhw, output_hidden_states=False)
+        queries = self.transformer_module(
+            multi_scale_features=pixels.multi_scale_features,
+            mask_features=pixels.mask_features,
+            output_hidden_states=True,
+        )
+        classes = [self.class_predictor(state.transpose(0, 1)) for state in queries.intermediate_hidden_states]
+        return classes, list(queries.masks_queries_logits)
+
+
+class Mask2FormerSegmenter(nn.Module):
+    """Our encoder, the pyramid and Mask2Former: V1's segmentation model."""
+
+    def __init__(self, about: Segments):
+        super().__init__()
+        self.about, variant = about, get_variant(about.variant)
+        self.variant = variant
+        self.pretrained = DinoVisionTransformer(variant)
+        self.pyramid = Pyramid(variant.width)
+        self.head = Mask2FormerHead(mask2former_config(variant.width, len(about.names), about.queries))
+
+    def logits(self, image_B3HW: Tensor) -> tuple[list[Tensor], list[Tensor]]:
+        """Class and mask logits of every layer. V1's configuration reads the encoder's last four blocks, all sizes."""
+        depth = self.variant.depth
+        tokens = self.pretrained(image_B3HW, (depth - 4, depth - 3, depth - 2, depth - 1))
+        classes, masks = self.head(self.pyramid([as_map(x_BND, image_B3HW) for x_BND in tokens]))
+        return [x.float() for x in classes], [x.float() for x in masks]
+
+    def forward(self, image_B3HW: Tensor) -> Tensor:
+        """Scores (B, K, H, W): over the queries, the sum of class probability times mask probability."""
+        classes, masks = self.logits(image_B3HW)
+        mask_BQHW = F.interpolate(masks[-1], size=image_B3HW.shape[2:], mode="bilinear", align_corners=False).sigmoid()
+        return torch.einsum("bqk,bqhw->bkhw", classes[-1].softmax(-1)[..., :-1], mask_BQHW)
+
+    def loss(self, image_B3HW: Tensor, classes_BHW: Tensor) -> Tensor:
+        """Mask2Former's loss over all layers: 2 x class, 5 x mask, 5 x dice after Hungarian matching."""
+        classes, masks = self.logits(image_B3HW)
+        truth = [masks_of(classes_HW) for classes_HW in classes_BHW]
+        earlier = [
+            {"class_queries_logits": c, "masks_queries_logits": m}
+            for c, m in zip(classes[:-1], masks[:-1], strict=True)
+        ]
+        parts = self.head.criterion(
+            masks_queries_logits=masks[-1],
+            class_queries_logits=classes[-1],
+            mask_labels=[mask_CHW for _, mask_CHW in truth],
+            class_labels=[label_C for label_C, _ in truth],
+            auxiliary_predictions=earlier,
+        )
+        weights = self.head.weights
+        total = sum(
+            weights[name.rsplit("_", 1)[0] if name[-1].isdigit() else name] * part for name, part in parts.items()
+        )
+        assert isinstance(total, Tensor)
+        return total
+
+
+class LinearProbe(nn.Module):
+    """DINOv2's linear probe: batch norm and one 1x1 convolution on the last block's patch tokens."""
+
+    def __init__(self, about: Segments):
+        super().__init__()
+        self.about, variant = about, get_variant(about.variant)
+        self.variant = variant
+        self.pretrained = DinoVisionTransformer(variant)
+        self.norm = nn.BatchNorm2d(variant.width)
+        self.classify = nn.Conv2d(variant.width, len(about.names), 1)
+
+    def forward(self, image_B3HW: Tensor) -> Tensor:
+        """Logits (B, K, H, W)."""
+        tokens_BND = self.pretrained(image_B3HW, (self.variant.depth - 1,))[-1]
+        logits_BKhw = self.classify(self.norm(as_map(tokens_BND, image_B3HW)))
+        return F.interpolate(logits_BKhw.float(), size=image_B3HW.shape[2:], mode="bilinear", align_corners=False)
+
+    def loss(self, image_B3HW: Tensor, classes_BHW: Tensor) -> Tensor:
+        """Mean cross-entropy over labelled pixels."""
+        if (classes_BHW == IGNORE).all():
+            return self(image_B3HW).sum() * 0
+        return F.cross_entropy(self(image_B3HW), classes_BHW.long(), ignore_index=IGNORE)
+
+
+Segmenter = Mask2FormerSegmenter | LinearProbe
+
+
+def build(about: Segments) -> Segmenter:
+    """A segmenter with random weights.
+
+    Raises:
+        ValueError: an unknown head or variant.
+    """
+    heads = {"mask2former": Mask2FormerSegmenter, "linear": LinearProbe}
+    if about.head not in heads:
+        raise ValueError(f"segmentation head {about.head!r}: expected one of {', '.join(heads)}")
+    return heads[about.head](about)
+
+
+def as_map(tokens_BND: Tensor, image_B3HW: Tensor) -> Tensor:
+    """Patch tokens as a map (B, D, h, w)."""
+    h, w = image_B3HW.shape[2] // PATCH, image_B3HW.shape[3] // PATCH
+    return tokens_BND.transpose(1, 2).unflatten(2, (h, w))
+
+
+def masks_of(classes_HW: Tensor) -> tuple[Tensor, Tensor]:
+    """The classes of a picture (C,), and each one's mask as 0 and 1 (C, H, W); unlabelled pixels are in none."""
+    present_C = classes_HW.unique()
+    present_C = present_C[present_C != IGNORE].long()
+    return present_C, (classes_HW[None] == present_C[:, None, None]).float()
+
+
+# -- files ------------------------------------------------------------------------------------------------------------
+
+
+def save(model: Segmenter, path: str | Path) -> None:
+    """Write weights and what they are: safetensors with metadata.
+
+    Raises:
+        ValueError: the name does not end in .safetensors.
+    """
+    from safetensors.torch import save_file
+
+    if Path(path).suffix != ".safetensors":
+        raise ValueError(f"{path}: expected a name that ends in .safetensors")
+    about = model.about
+    metadata = {
+        "kind": "segmentation",
+        "variant": about.variant,
+        "head": about.head,
+        "names": json.dumps(about.names),
+        "crop": str(about.crop),
+        "stride": str(about.stride),
+        "queries": str(about.queries),
+    }
+    state = {key: tensor.detach().cpu().contiguous() for key, tensor in model.state_dict().items()}
+    with atomic_path(path) as temporary:
+        save_file(state, temporary, metadata)
+
+
+def load(path: str | Path, device: str = "cpu") -> Segmenter:
+    """A segmenter that `save` wrote, in evaluation mode.
+
+    Raises:
+        ValueError: no such file, or another kind of file.
+    """
+    from depth_anything.weight_files import read
+
+    contents = read(Path(path))
+    if contents.metadata.get("kind") != "segmentation":
+        raise ValueError(f"{path} holds no segmentation model: expected a file of `depth-anything segment train`")
+    about = contents.metadata
+    model = build(
+        Segments(
+            about["variant"],
+            about["head"],
+            tuple(json.loads(about["names"])),
+            int(about["crop"]),
+            int(about["stride"]),
+            int(about["queries"]),
+        )
+    )
+    try:
+        model.load_state_dict(contents.state)
+    except RuntimeError as error:
+        raise ValueError(f"{path} does not fit {about['head']} on {about['variant']} ({error})") from None
+    return model.to(device).eval()
+
+
+def encoder_of(variant: Variant | str, start: str | Path, accept_license: bool = False) -> dict[str, Tensor]:
+    """The encoder's weights for a segmenter: a name of `VARIANTS`, a checkpoint, or a DINOv2 file.
+
+    Raises:
+        ValueError: they cannot be had, or are of another size.
+    """
+    from depth_anything import checkpoints, hub
+    from depth_anything.variants import VARIANTS
+
+    if str(start) in VARIANTS:
+        start = hub.find_weights(VARIANTS[str(start)], accept_license)
+    return checkpoints.load_backbone(start, variant)

@@ -1,0 +1,282 @@
+"""Pictures with a class for every pixel: ADE20K, Cityscapes, rendered scenes; what training does to them; the measure.
+
+Class maps are uint8 from 0; 255 is unlabelled and never counts.
+"""
+
+import re
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from PIL import Image
+
+from depth_anything import image_io
+
+IGNORE = 255
+
+
+@dataclass(frozen=True)
+class ClassSample:
+    """A picture and its classes."""
+
+    image_HW3: np.ndarray
+    """uint8 RGB."""
+    classes_HW: np.ndarray
+    """uint8; 255 is unlabelled."""
+    key: str = ""
+
+
+class ClassSamples(Protocol):
+    """Pictures with classes, by number."""
+
+    @property
+    def names(self) -> tuple[str, ...]: ...
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, number: int) -> ClassSample: ...
+
+
+class PairedFiles:
+    """Pictures and class maps in files, by number. Subclasses say where they lie and what the numbers in them mean."""
+
+    names: tuple[str, ...] = ()
+    pairs: list[tuple[Path, Path]]
+
+    def __len__(self) -> int:
+        return len(self.pairs)
+
+    def __getitem__(self, number: int) -> ClassSample:
+        picture, label = self.pairs[number]
+        image_HW3 = image_io.read(picture)
+        try:
+            with Image.open(label) as stored:
+                raw_HW = np.asarray(stored if stored.mode in ("L", "P") else stored.convert("L"))
+        except OSError as error:
+            raise ValueError(f"{label}: not readable as a class map ({error})") from None
+        if raw_HW.shape != image_HW3.shape[:2]:
+            raise ValueError(f"{label} is {raw_HW.shape}, its picture {image_HW3.shape[:2]}: bring the pair again")
+        return ClassSample(image_HW3, self.to_classes(raw_HW), picture.stem)
+
+    def to_classes(self, raw_HW: np.ndarray) -> np.ndarray:
+        """Class indices from the numbers in the file."""
+        raise NotImplementedError
+
+    def require(self, root: Path, layout: str) -> None:
+        """Raise ValueError where nothing was found, or a picture has no class map."""
+        if not self.pairs:
+            raise ValueError(f"{root}: no pictures found; expected {layout}")
+        lacking = [label for _, label in self.pairs if not label.is_file()]
+        if lacking:
+            raise ValueError(f"{root}: {len(lacking)} class maps are missing (first: {lacking[0]}); expected {layout}")
+
+
+class ADE20K(PairedFiles):
+    """ADE20K-150 (Zhou et al. 2017): 20,210 training and 2,000 validation pictures.
+
+        ROOT[/ADEChallengeData2016]/images/{training,validation}/ADE_train_00000001.jpg
+        ROOT[/ADEChallengeData2016]/annotations/{training,validation}/ADE_train_00000001.png
+        ROOT[/ADEChallengeData2016]/objectInfo150.txt                                     (class names, optional)
+
+    In the files 1 to 150 are the classes and 0 is everything else, which is not counted (reduce_zero_label).
+    """
+
+    def __init__(self, root: str | Path, split: str = "training"):
+        root = Path(root)
+        base = next((p for p in (root / "ADEChallengeData2016", root) if (p / "images").is_dir()), root)
+        pictures = sorted((base / "images" / split).glob("*.jpg"))
+        self.pairs = [(path, base / "annotations" / split / f"{path.stem}.png") for path in pictures]
+        self.require(root, f"images/{split}/*.jpg and annotations/{split}/*.png")
+        self.names = ade_names(base / "objectInfo150.txt")
+
+    def to_classes(self, raw_HW: np.ndarray) -> np.ndarray:
+        return (raw_HW - 1).astype(np.uint8)  # 0 becomes 255, and 255 would become 254: it does not occur
+
+
+def ade_names(path: Path) -> tuple[str, ...]:
+    """The first name of each of the 150 classes from ADE20K's own list; numbers where the list is absent."""
+    numbers = tuple(f"class {number}" for number in range(1, 151))
+    if not path.is_file():
+        return numbers
+    lines = [line.split("\t")[-1].split(",")[0].strip() for line in path.read_text().splitlines()[1:] if line.strip()]
+    if len(lines) != 150:
+        raise ValueError(f"{path}: {len(lines)} classes; expected ADE20K's list of 150")
+    return tuple(lines)
+
+
+CITYSCAPES_NAMES = (
+    "road", "sidewalk", "building", "wall", "fence", "pole", "traffic light", "traffic sign", "vegetation", "terrain",
+    "sky", "person", "rider", "car", "truck", "bus", "train", "motorcycle", "bicycle",
+)  # fmt: skip
+CITYSCAPES_IDS = (7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 31, 32, 33)
+"""labelIds of the 19 evaluated classes, in the order of their trainIds."""
+CITYSCAPES_COLOURS = (
+    (128, 64, 128), (244, 35, 232), (70, 70, 70), (102, 102, 156), (190, 153, 153), (153, 153, 153), (250, 170, 30),
+    (220, 220, 0), (107, 142, 35), (152, 251, 152), (70, 130, 180), (220, 20, 60), (255, 0, 0), (0, 0, 142), (0, 0, 70),
+    (0, 60, 100), (0, 80, 100), (0, 0, 230), (119, 11, 32),
+)  # fmt: skip
+
+
+class Cityscapes(PairedFiles):
+    """Cityscapes, fine (Cordts et al. 2016): 2,975 training and 500 validation pictures of 2048 x 1024.
+
+        ROOT/leftImg8bit/{train,val}/<city>/<name>_leftImg8bit.png
+        ROOT/gtFine/{train,val}/<city>/<name>_gtFine_labelIds.png
+
+    labelIds become the 19 trainIds here; the scripts that write `..._labelTrainIds.png` are not needed.
+    """
+
+    names = CITYSCAPES_NAMES
+
+    def __init__(self, root: str | Path, split: str = "train"):
+        root = Path(root)
+        pictures = sorted((root / "leftImg8bit" / split).glob("*/*_leftImg8bit.png"))
+        self.pairs = [(path, root / "gtFine" / split / path.parent.name / label_name(path.name)) for path in pictures]
+        self.require(root, f"leftImg8bit/{split}/<city>/*_leftImg8bit.png and gtFine/{split}/<city>/*_labelIds.png")
+
+    def to_classes(self, raw_HW: np.ndarray) -> np.ndarray:
+        table = np.full(256, IGNORE, np.uint8)
+        table[list(CITYSCAPES_IDS)] = range(len(CITYSCAPES_IDS))
+        return table[raw_HW]
+
+
+def label_name(picture: str) -> str:
+    """The name of a Cityscapes class map."""
+    return re.sub(r"_leftImg8bit\.png$", "_gtFine_labelIds.png", picture)
+
+
+class SceneClasses:
+    """Rendered scenes with the renderer's own classes, held in memory (200 KB a scene of 256 x 192).
+
+    Args:
+        folder: scene shards (`depth-anything render`).
+        limit: only so many, from the first.
+    """
+
+    def __init__(self, folder: str | Path, limit: int | None = None):
+        from itertools import islice
+
+        from depth_anything.data.labeled.scenes import read_scenes
+        from depth_anything.scenes.objects import CLASSES
+
+        self.names = CLASSES
+        self.samples = [
+            ClassSample(scene.image_HW3, scene.classes_HW.astype(np.uint8), scene.key)
+            for scene in islice(read_scenes(folder), limit)
+            if scene.classes_HW is not None
+        ]
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def __getitem__(self, number: int) -> ClassSample:
+        return self.samples[number]
+
+
+def open_classes(name: str, root: str | Path, held_out: bool = False) -> ClassSamples:
+    """A set by the name that recipes use: its training split, or the one that is measured.
+
+    Rendered scenes lie in ROOT/training and ROOT/held_out, as `depth-anything train` leaves them.
+
+    Raises:
+        ValueError: an unknown set, or nothing of it below the root.
+    """
+    match name:
+        case "ade20k":
+            return ADE20K(root, "validation" if held_out else "training")
+        case "cityscapes":
+            return Cityscapes(root, "val" if held_out else "train")
+        case "scenes":
+            return SceneClasses(Path(root) / ("held_out" if held_out else "training"))
+    raise ValueError(f"no set of classes {name!r}; choose one of: ade20k, cityscapes, scenes")
+
+
+# -- colours ----------------------------------------------------------------------------------------------------------
+
+
+def palette(names: tuple[str, ...]) -> np.ndarray:
+    """uint8 (classes, 3): Cityscapes' own colours for its classes, else distinct ones (PASCAL VOC's bit pattern)."""
+    if names == CITYSCAPES_NAMES:
+        return np.array(CITYSCAPES_COLOURS, np.uint8)
+    index = np.arange(1, len(names) + 1)
+    colours = np.zeros((len(names), 3), np.uint8)
+    for bit in range(8):
+        for channel in range(3):
+            colours[:, channel] |= (((index >> (3 * bit + channel)) & 1) << (7 - bit)).astype(np.uint8)
+    return colours
+
+
+# -- what training does to a picture (V1's configuration of mmsegmentation) --------------------------------------------
+
+
+def training_crop(
+    sample: ClassSample, crop: int, short_edges: tuple[int, ...], most: float, rng: np.random.Generator
+) -> ClassSample:
+    """A random resize, a random square window, mirroring, and colour distortion, in the order of V1's configuration.
+
+    Args:
+        crop: side of the window; smaller pictures give smaller windows (`padded` fills them up).
+        short_edges: lengths of which the shorter side becomes one; the longer one ends at four crops.
+        most: no class may cover more of the window's labelled pixels, if one of ten draws avoids it.
+    """
+    height, width = sample.classes_HW.shape
+    short = int(rng.choice(short_edges))
+    scale = min(short / min(height, width), 4 * crop / max(height, width))
+    sample = resized(sample, max(1, round(height * scale)), max(1, round(width * scale)))
+    height, width = sample.classes_HW.shape
+    for _ in range(10):
+        top, left = rng.integers(max(height - crop, 0) + 1), rng.integers(max(width - crop, 0) + 1)
+        window = np.s_[top : top + crop, left : left + crop]
+        counts = np.bincount(sample.classes_HW[window].ravel(), minlength=256)[:IGNORE]
+        if (counts > 0).sum() > 1 and counts.max() < most * counts.sum():
+            break
+    image_HW3, classes_HW = sample.image_HW3[window], sample.classes_HW[window]
+    if rng.uniform() < 0.5:
+        image_HW3, classes_HW = image_HW3[:, ::-1], classes_HW[:, ::-1]
+    return ClassSample(distorted(image_HW3, rng), np.ascontiguousarray(classes_HW), sample.key)
+
+
+def resized(sample: ClassSample, height: int, width: int) -> ClassSample:
+    """The picture bilinear, its classes by their nearest pixel."""
+    image = Image.fromarray(sample.image_HW3).resize((width, height), Image.Resampling.BILINEAR)
+    classes = Image.fromarray(sample.classes_HW).resize((width, height), Image.Resampling.NEAREST)
+    return replace(sample, image_HW3=np.asarray(image), classes_HW=np.asarray(classes))
+
+
+def distorted(image_HW3: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Photometric distortion (Liu et al. 2016, SSD): each half of the time, brightness by up to 32 of 255, contrast and
+    saturation by 0.5 to 1.5, hue by up to 18 degrees of 180; contrast before or after the two others.
+    """
+    image = image_HW3.astype(np.float32)
+    contrast, early = (rng.uniform(0.5, 1.5) if rng.uniform() < 0.5 else 1.0), rng.uniform() < 0.5
+    if rng.uniform() < 0.5:
+        image = image + rng.uniform(-32, 32)
+    if early:
+        image = image * contrast
+    saturation = rng.uniform(0.5, 1.5) if rng.uniform() < 0.5 else 1.0
+    hue = rng.uniform(-18, 18) if rng.uniform() < 0.5 else 0.0
+    pixels = np.clip(image, 0, 255).astype(np.uint8)
+    if saturation != 1 or hue:
+        hsv = np.asarray(Image.fromarray(pixels).convert("HSV")).astype(np.float32)
+        hsv[..., 0] = (hsv[..., 0] + hue * 256 / 180) % 256
+        hsv[..., 1] = np.clip(hsv[..., 1] * saturation, 0, 255)
+        pixels = np.asarray(Image.fromarray(hsv.astype(np.uint8), "HSV").convert("RGB"))
+    return pixels if early else np.clip(pixels * np.float32(contrast), 0, 255).astype(np.uint8)
+
+
+# -- the measure ------------------------------------------------------------------------------------------------------
+
+
+def confusion(prediction_HW: np.ndarray, classes_HW: np.ndarray, count: int) -> np.ndarray:
+    """int64 (count, count): pixels by true class (row) and predicted class (column); unlabelled ones left out."""
+    known = classes_HW != IGNORE
+    pairs = classes_HW[known].astype(np.int64) * count + prediction_HW[known]
+    return np.bincount(pairs, minlength=count * count).reshape(count, count)
+
+
+def mean_iou(counts: np.ndarray) -> float:
+    """Mean over classes of intersection over union, over a whole set; classes that nobody has or says are left out."""
+    both = np.diag(counts)
+    union = counts.sum(0) + counts.sum(1) - both
+    return float(np.mean(both[union > 0] / union[union > 0]))
