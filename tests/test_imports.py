@@ -28,6 +28,8 @@ EXTRAS = {
     "preprocess": {"torch": "inside"},
     "backends": {"torch": "inside"},
     "export": {"torch": "inside", "onnx": "inside", "onnxscript": "inside"},
+    "steady": {"cv2": "inside"},
+    "video_in": {"av": "inside", "cv2": "inside"},
     "scenes.stage": {"mitsuba": "inside", "drjit": "inside"},
     "image_io": {"pillow_heif": "inside"},
     "map_files": {"OpenEXR": "inside"},
@@ -52,7 +54,7 @@ LAYERS = [
     {"model", "checkpoints", "weight_files", "transformers_layout", "hub", "backends", "prediction", "image_io",
      "inputs", "exif", "to_rgb", "map_files", "outputs", "calibrate", "camera", "point_cloud"},
     {"predictor"},
-    {"video", "export", "data", "scenes"},
+    {"video", "video_chunk", "video_in", "video_out", "steady", "ahead", "export", "data", "scenes"},
     {"train", "transfer", "evaluate", "pseudo_label", "label_runs", "label_ray", "label_simulate"},
     {"cli", "web", "__main__"},
 ]  # fmt: skip

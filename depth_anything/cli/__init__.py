@@ -22,8 +22,9 @@ from .predict import predict
 from .render import render
 from .serve import serve
 from .train import train
+from .video import video
 
-COMMANDS = (predict, calibrate, models, render, data, train, label, evaluate, export, serve)
+COMMANDS = (predict, video, calibrate, models, render, data, train, label, evaluate, export, serve)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

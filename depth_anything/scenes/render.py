@@ -20,7 +20,7 @@ GENERATOR = 1  # raised whenever a change makes other pictures from the same see
 
 
 @lru_cache(maxsize=1)
-def _stage(size: tuple[int, int], spp: int) -> Stage:
+def stage(size: tuple[int, int], spp: int) -> Stage:
     return Stage(size, spp)
 
 
@@ -29,9 +29,9 @@ def render_scene(seed: int, size: tuple[int, int] = (256, 192), spp: int = 4) ->
 
     A seed whose camera sees nothing worth a photograph goes on to its next attempt, always the same one.
     """
-    stage = _stage(size, spp)
+    place = stage(size, spp)
     for attempt in range(100):
-        rendered = stage.render(make_scene(seed, attempt))
+        rendered = place.render(make_scene(seed, attempt))
         if rendered is not None:
             return rendered
     raise AssertionError(f"seed {seed}: no attempt gave a picture")

@@ -1,0 +1,113 @@
+"""`depth-anything video`: the maps of a film, steady from frame to frame."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+from tyro.conf import Positional
+
+
+def video(
+    input: Positional[str | None] = None,
+    out: Annotated[Path, tyro.conf.arg(aliases=["-o"])] = Path("out"),
+    source: int | None = None,
+    model: str = "nano",
+    save: str = "color",
+    steady: Literal["on", "off"] = "on",
+    codec: Literal["vp9", "av1", "mpeg4", "h264"] = "vp9",
+    colors: str = "Spectral_r",
+    ends: tuple[float, float] | None = None,
+    fps: float | None = None,
+    frames: int | None = None,
+    variant: str | None = None,
+    backend: Literal["onnx", "torch"] | None = None,
+    device: str = "cpu",
+    dtype: Literal["fp32", "bf16", "fp16"] = "fp32",
+    input_size: int | None = None,
+    threads: int | None = None,
+    exr_channel: Literal["Z", "R"] = "Z",
+    overwrite: bool = False,
+    accept_license: bool = False,
+) -> None:
+    """Depth maps of a video, steady from frame to frame. A run that was killed goes on when it is repeated.
+
+    Args:
+        input: a video, a folder or a pattern of pictures ('shots/*.png', shot_%04d.png).
+        out: folder for the results, or the name of one video.
+        source: number of a camera, instead of an input; Ctrl-C ends the recording.
+        model: a name that `depth-anything models` lists, a hub id, a checkpoint, a transformers folder, an .onnx file.
+        save: what to write, separated by commas: color, gray, side (videos), gray16 (lossless FFV1), png16, exr, npz.
+        steady: off leaves every frame's map as the model gave it.
+        codec: of color, gray and side. h264 is x264, under the GPL, as PyAV's wheel brings it.
+        colors: Spectral_r, inferno, turbo, gray.
+        ends: two values at the ends of the colours; by default they follow the clip slowly, metres go up to the
+            model's farthest.
+        fps: frames per second of a sequence of pictures; 25 unless told.
+        frames: stop after so many.
+        variant: which model a checkpoint holds, where the file does not say it.
+        backend: onnx (base install) or torch; by default onnx for nano and .onnx files, torch for the rest.
+        device: cpu, cuda, mps.
+        dtype: fp32, bf16, fp16.
+        input_size: lower bound of the shorter side at the network; by default the model's own (518, nano 224).
+        threads: processor threads.
+        exr_channel: name of the EXR channel, Z or R.
+        overwrite: replace results that exist.
+        accept_license: needed once for weights whose owner does not clearly allow commercial use.
+    """
+    import signal
+
+    from tqdm import tqdm
+
+    from ..outputs import split_formats
+    from ..predictor import Predictor
+    from ..video import VideoOptions, convert
+    from ..video_in import load_av, open_clip
+
+    if (input is None) == (source is None):
+        raise ValueError(
+            "give a video, a folder or a pattern of pictures, or --source with a camera's number: one of them"
+        )
+    if frames is not None and frames < 1:
+        raise ValueError(f"--frames {frames}: expected 1 or more")
+    load_av()
+    clip = open_clip(input if source is None else source, fps)  # type: ignore[arg-type]
+    predictor = Predictor(
+        model,
+        backend=backend,
+        variant=variant,
+        device=device,
+        dtype=dtype,
+        input_size=input_size,
+        accept_license=accept_license,
+        threads=threads,
+    )
+    options = VideoOptions(tuple(split_formats(save)), steady == "on", codec, colors, ends, exr_channel)
+    stop: list[int] = []
+    if clip.is_live:
+        signal.signal(signal.SIGINT, lambda number, _: stop.append(number))
+    total = min(clip.count, frames) if clip.count and frames else frames or clip.count
+    with tqdm(total=total, unit="frame", disable=None) as progress:
+
+        def begun(done: int) -> None:
+            progress.initial = done
+            progress.reset(total)
+            progress.update(done)
+
+        converted = convert(
+            clip,
+            predictor,
+            out,
+            options,
+            limit=frames,
+            stopped=lambda: bool(stop),
+            overwrite=overwrite,
+            begun=begun,
+            advance=lambda: progress.update() and None,
+        )
+    if clip.promised and frames is None and converted.frames < clip.promised:
+        print(f"{input}: promises {clip.promised} frames, {converted.frames} could be decoded", file=sys.stderr)
+    for path in converted.paths:
+        print(path)

@@ -1,0 +1,182 @@
+"""A clip's maps without flicker: every frame in the scale of the last ones, and averaged along the motion.
+
+A relative model answers every frame in a scale and shift of its own, and with noise of its own. Both are taken out here
+with nothing but the past, so a film of any length and a camera that runs for ever need the memory of one frame:
+
+1. Optical flow finds each pixel again in the last frame; where the two colours differ it was not found.
+2. The new map is brought to the last steady one by scale and shift: robust least squares over the pixels found again
+   (evaluate/align.py). A fit from noise to noise shrinks a little every time, so it is done both ways and the
+   geometric mean is taken; and scale and shift lean back to 1 and 0, so that nothing drifts over a long clip.
+3. Each pixel becomes a running mean along its track. Where the map really changes, the mean gives way.
+4. Where too few pixels are found again the scene was cut, and everything starts anew.
+
+Metres keep their scale: step 2 is left out for them.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from .evaluate.align import fit_scale_shift
+
+FLOW_SIDE = 384
+"""Longer side, in pixels, of the pictures in which motion is looked for and scales are fitted."""
+FOUND = 20
+"""Grey levels of 255 by which a pixel may differ from itself in the last frame."""
+CUT = 1 / 3
+"""Below this share of pixels found again the scene was cut."""
+MEMORY = 8
+"""Frames in the running mean of a pixel."""
+LEAN = 0.02
+"""Share of the way back to the model's own scale and shift that each frame goes."""
+
+
+@dataclass(frozen=True)
+class SteadyFrame:
+    """One frame's answer."""
+
+    values_HW: np.ndarray
+    """float32 (H, W), in the quantity of the model and the scale of the clip."""
+    cut: bool
+    """Whether a scene begins here; true for the first frame."""
+    scale: float
+    shift: float
+    """What the model's map was multiplied with and what was added, before the mean was taken."""
+
+
+class Steady:
+    """Steadies the frames of one clip, in their order.
+
+    Args:
+        is_metric: the maps are metres: average them, but leave their scale alone.
+    """
+
+    def __init__(self, is_metric: bool = False):
+        _cv2()
+        self.is_metric = is_metric
+        self.grey_hw: np.ndarray | None = None
+        self.mean_HW: np.ndarray | None = None
+        self.count_HW: np.ndarray | None = None
+        self.scale, self.shift = 1.0, 0.0
+
+    def __call__(self, image_HW3: np.ndarray, values_HW: np.ndarray) -> SteadyFrame:
+        """The next frame: its upright picture, uint8 RGB, and the model's map of it, float32 of the same size."""
+        grey_hw = small_grey(image_HW3)
+        cut = True
+        if self.grey_hw is not None and self.mean_HW is not None and self.mean_HW.shape == values_HW.shape:
+            position_hw2, found_hw = find_again(self.grey_hw, grey_hw)
+            cut = float(found_hw.mean()) < CUT
+        if cut:
+            self.scale, self.shift = 1.0, 0.0
+            self.mean_HW = values_HW.astype(np.float32)
+            self.count_HW = np.ones(values_HW.shape, np.float32)
+        else:
+            self._follow(values_HW, position_hw2, found_hw)
+        self.grey_hw = grey_hw
+        return SteadyFrame(self.mean_HW, cut, self.scale, self.shift)
+
+    def state(self) -> dict[str, np.ndarray]:
+        """What the next frame must know, to go on in another process."""
+        assert self.grey_hw is not None and self.mean_HW is not None and self.count_HW is not None
+        numbers = np.array([self.scale, self.shift])
+        return {"grey": self.grey_hw, "mean": self.mean_HW, "count": self.count_HW, "numbers": numbers}
+
+    def restore(self, state: dict[str, np.ndarray]) -> None:
+        """Go on where `state` was taken."""
+        self.grey_hw, self.mean_HW, self.count_HW = state["grey"], state["mean"], state["count"]
+        self.scale, self.shift = (float(number) for number in state["numbers"])
+
+    def _follow(self, values_HW: np.ndarray, position_hw2: np.ndarray, found_hw: np.ndarray) -> None:
+        """Bring a map to the last steady one and add it to the mean along the tracks."""
+        cv2 = _cv2()
+        height, width = values_HW.shape
+        last_hw = cv2.remap(small(self.mean_HW, found_hw.shape), position_hw2, None, cv2.INTER_LINEAR)
+        if not self.is_metric:
+            fitted = symmetric_fit(small(values_HW, found_hw.shape), last_hw, found_hw)
+            if fitted is not None:
+                self.scale, self.shift = fitted[0] ** (1 - LEAN), fitted[1] * (1 - LEAN)
+        values_HW = (self.scale * values_HW + self.shift).astype(np.float32)
+
+        position_HW2 = enlarge(position_hw2, height, width)
+        # Specks of pixels that were not found would stay as specks in the mean: whole patches count, with soft edges.
+        sure_hw = cv2.GaussianBlur(cv2.medianBlur(found_hw.astype(np.uint8), 5).astype(np.float32), (0, 0), 3)
+        sure_HW = cv2.resize(sure_hw, (width, height))
+        border = {"borderMode": cv2.BORDER_REPLICATE}
+        last_HW = cv2.remap(self.mean_HW, position_HW2, None, cv2.INTER_LINEAR, **border)
+        count_HW = cv2.remap(self.count_HW, position_HW2, None, cv2.INTER_LINEAR, **border)
+        count_HW = np.minimum(count_HW, MEMORY - 1) * sure_HW
+        change_HW = values_HW - last_HW
+        self.mean_HW = last_HW + change_HW / (count_HW + 1)
+        self.count_HW = count_HW + 1
+
+
+def small_grey(image_HW3: np.ndarray) -> np.ndarray:
+    """A picture in grey, uint8, its longer side at most FLOW_SIDE."""
+    cv2 = _cv2()
+    height, width = image_HW3.shape[:2]
+    factor = min(1.0, FLOW_SIDE / max(height, width))
+    size = (max(16, round(width * factor)), max(16, round(height * factor)))
+    return cv2.cvtColor(cv2.resize(image_HW3, size, interpolation=cv2.INTER_AREA), cv2.COLOR_RGB2GRAY)
+
+
+def small(map_HW: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+    """A map at the size at which motion is looked for."""
+    cv2 = _cv2()
+    return cv2.resize(map_HW.astype(np.float32, copy=False), shape[::-1], interpolation=cv2.INTER_AREA)
+
+
+def enlarge(position_hw2: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Positions (x, y) at another size: resized, and in that size's pixels."""
+    cv2 = _cv2()
+    h, w = position_hw2.shape[:2]
+    if (h, w) == (height, width):
+        return position_hw2
+    grid_hw2 = np.stack(np.meshgrid(np.arange(w), np.arange(h)), axis=-1).astype(np.float32)
+    motion_HW2 = cv2.resize((position_hw2 - grid_hw2) * np.float32([width / w, height / h]), (width, height))
+    motion_HW2[..., 0] += np.arange(width, dtype=np.float32)
+    motion_HW2[..., 1] += np.arange(height, dtype=np.float32)[:, None]
+    return motion_HW2
+
+
+def find_again(last_hw: np.ndarray, grey_hw: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Where the pixels of a picture were in the last one (DIS optical flow, Kroeger et al. 2016).
+
+    Returns:
+        float32 (h, w, 2): x and y in the last picture; and bool (h, w): whether it really looks the same there.
+    """
+    cv2 = _cv2()
+    flow_hw2 = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM).calc(grey_hw, last_hw, None)
+    height, width = grey_hw.shape
+    flow_hw2[..., 0] += np.arange(width, dtype=np.float32)
+    flow_hw2[..., 1] += np.arange(height, dtype=np.float32)[:, None]
+    inside_hw = (flow_hw2 >= 0).all(-1) & (flow_hw2 <= np.float32([width - 1, height - 1])).all(-1)
+    same_hw = np.abs(cv2.remap(last_hw, flow_hw2, None, cv2.INTER_LINEAR).astype(np.int16) - grey_hw) < FOUND
+    return flow_hw2, inside_hw & same_hw
+
+
+def symmetric_fit(values: np.ndarray, target: np.ndarray, valid: np.ndarray) -> tuple[float, float] | None:
+    """Scale and shift from values to target, robust, and the same both ways; None where they hardly correlate.
+
+    Three rounds of least squares with Huber's weights (1 up to 1.345 robust deviations, falling beyond).
+    """
+    weights = np.ones(values.shape)
+    for _ in range(3):
+        forward, _ = fit_scale_shift(values, target, valid, weights)
+        backward, _ = fit_scale_shift(target, values, valid, weights)
+        if forward * backward < 0.25 or forward <= 0:  # the square of their correlation
+            return None
+        scale = float(np.sqrt(forward / backward))
+        total = weights[valid].sum()
+        shift = float((weights[valid] @ (target[valid] - scale * values[valid])) / total)
+        residual = np.abs(scale * values + shift - target)
+        deviation = 1.4826 * float(np.median(residual[valid])) + 1e-12
+        weights = np.minimum(1, 1.345 * deviation / np.maximum(residual, 1e-12))
+    return scale, shift
+
+
+def _cv2():
+    try:
+        import cv2
+    except ImportError:
+        raise ValueError('steady video needs one more package: pip install "depth-anything[video]"') from None
+    return cv2
