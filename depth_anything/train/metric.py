@@ -1,0 +1,278 @@
+"""Fine-tuning to metres: what a step sees, its loss, its rates, and how the result is measured (V1 4.3, V2 metric)."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from depth_anything import losses
+from depth_anything.data.sample import Sample
+from depth_anything.evaluate import metrics
+from depth_anything.evaluate.score import kb_window
+from depth_anything.model import DepthAnything
+from depth_anything.preprocess import normalise
+from depth_anything.train.batches import LABELED, Batch, Data, Samples, build_slice, read, sample_number
+from depth_anything.train.metric_recipes import Metric, MetricRecipe
+from depth_anything.train.recipes import Stage
+from depth_anything.train.teacher import Losses, run_network
+
+MOMENTA = (0.85, 0.95)
+FLAT_SHARE = 0.7
+"""Of a one-cycle run: the rate starts at its top and stays."""
+FINAL_DIVISOR = 1e4
+
+
+# -- the start --------------------------------------------------------------------------------------------------------
+
+
+def start_model(recipe: MetricRecipe, relative: dict[str, Tensor]) -> DepthAnything:
+    """The recipe's model, started from a relative model's weights.
+
+    Args:
+        relative: state dict of `recipe.metric.start` (`checkpoints.load`).
+
+    Raises:
+        ValueError: weights that the encoder (and, as the recipe says, the decoder) does not find there.
+    """
+    torch.manual_seed(recipe.seed)
+    model = DepthAnything(recipe.row)
+    wanted = ("pretrained.",) if recipe.metric.init == "encoder" else ("pretrained.", "depth_head.")
+    chosen = {key: tensor for key, tensor in relative.items() if key.startswith(wanted)}
+    lacking = [key for key in model.state_dict() if key.startswith(wanted) and key not in chosen]
+    if lacking:
+        raise ValueError(
+            f"{recipe.name} starts from {recipe.metric.start}: these weights lack {len(lacking)} of its tensors "
+            f"(first: {lacking[0]})"
+        )
+    model.load_state_dict(chosen, strict=False)
+    return model
+
+
+def groups(model: DepthAnything, recipe: MetricRecipe) -> list[dict]:
+    """AdamW's groups: what is pre-trained at its share of the rate, what is new at all of it.
+
+    Both papers' metric codes decay every parameter, norms and biases too.
+    """
+    slow = recipe.metric.pretrained_rate
+    parts: list[tuple[nn.Module | None, float]] = [
+        (model.pretrained, slow),
+        (model.depth_head, slow if recipe.metric.init == "network" else 1.0),
+        (model.metric_head, 1.0),
+    ]
+    return [
+        {"params": [p for p in part.parameters() if p.requires_grad], "share": share, "lr": 0.0}
+        | {"weight_decay": recipe.weight_decay}
+        for part, share in parts
+        if part is not None
+    ]
+
+
+# -- schedules --------------------------------------------------------------------------------------------------------
+
+
+def polynomial(step: int, steps: int) -> float:
+    """V2's rate at a step as a share of the highest: (1 - step / steps)^0.9."""
+    return (1 - step / steps) ** 0.9
+
+
+def one_cycle(step: int, steps: int) -> tuple[float, float]:
+    """ZoeDepth's rate (share of the highest) and momentum at a step.
+
+    One cycle (Smith 2018) as torch computes it, with a start at the top: flat for 70 % of the steps, while the momentum
+    falls from 0.95 to 0.85 along a cosine; then the rate falls to a ten-thousandth and the momentum rises again.
+    """
+    turn, end = FLAT_SHARE * steps - 1, steps - 1
+    low, high = MOMENTA
+    if step <= turn:
+        return 1.0, cosine(high, low, step / turn if turn > 0 else 1.0)
+    progress = (step - turn) / (end - turn)
+    return cosine(1.0, 1 / FINAL_DIVISOR, progress), cosine(low, high, progress)
+
+
+def cosine(first: float, last: float, progress: float) -> float:
+    """From `first` at progress 0 to `last` at 1 along half a cosine."""
+    return last + (first - last) * (1 + math.cos(math.pi * progress)) / 2
+
+
+def set_rate(optimizer: Optimizer, recipe: MetricRecipe, step: int) -> float:
+    """Give every group its rate, and its momentum under one cycle; answers the rate of what is new."""
+    if recipe.metric.schedule == "one_cycle":
+        share, momentum = one_cycle(step, recipe.steps)
+    else:
+        share, momentum = polynomial(step, recipe.steps), recipe.betas[0]
+    rate = recipe.learning_rate * share
+    for group in optimizer.param_groups:
+        group["lr"] = rate * group["share"]
+        group["betas"] = (momentum, recipe.betas[1])
+    return rate
+
+
+# -- a step -----------------------------------------------------------------------------------------------------------
+
+
+def metric_losses(network: nn.Module, batch: Batch, recipe: MetricRecipe, stage: Stage | None = None) -> Losses:
+    """SiLog of the recipe over all pixels whose true metres lie in its range; the prediction comes to the truth's size.
+
+    Args:
+        network: the model, or `teacher.MapAndTokens` around it.
+        stage: not read; there for the same call as `teacher_losses`.
+    """
+    answer = run_network(network, batch.image_B3HW, recipe)
+    prediction_BHW = (answer[0] if isinstance(answer, tuple) else answer).float()
+    depth_BHW, valid_BHW = true_metres(batch, recipe.metric)
+    if prediction_BHW.shape != depth_BHW.shape:
+        size = depth_BHW.shape[1:]
+        prediction_BHW = F.interpolate(prediction_BHW[:, None], size, mode="bilinear", align_corners=True)[:, 0]
+    of = {"silog": losses.silog_loss, "zoedepth_silog": losses.zoedepth_silog_loss}[recipe.metric.loss]
+    loss = of(prediction_BHW, depth_BHW, valid_BHW)
+    return Losses(loss, {recipe.metric.loss: loss.detach()})
+
+
+def true_metres(batch: Batch, metric: Metric) -> tuple[Tensor, Tensor]:
+    """Metres (0 where unknown) and where they count: known, not sky, and within the recipe's range."""
+    known_BHW = batch.valid_BHW & (batch.disparity_BHW > 0)
+    depth_BHW = torch.where(known_BHW, 1 / batch.disparity_BHW.clamp(min=1e-12), 0)
+    return depth_BHW, known_BHW & in_range(depth_BHW, metric)
+
+
+def in_range(depth: Tensor, metric: Metric) -> Tensor:
+    """bool: within the recipe's range, with or without its ends."""
+    if metric.closed:
+        return (depth >= metric.min_depth) & (depth <= metric.max_depth)
+    return (depth > metric.min_depth) & (depth < metric.max_depth)
+
+
+def metric_batch(recipe: MetricRecipe, samples: Samples, step: int, device: str = "cpu") -> Batch:
+    """The pictures of a step, decided by seed and step alone: whole pictures (ZoeDepth) or random windows (V2).
+
+    Raises:
+        ValueError: a set whose truth is not in metres.
+    """
+    if not recipe.metric.whole:
+        batch = build_slice(recipe, Data(labeled=samples), step, device=device).labeled
+        assert batch is not None
+        return batch
+    stage, seen = recipe.stage_of(step)
+    rng = np.random.default_rng([recipe.seed, 2, step])
+    size = stage.sizes[rng.integers(len(stage.sizes))]
+    numbers = [sample_number([recipe.seed, LABELED], samples, seen + k) for k in range(stage.batch)]
+    found = [augmented(read(samples, number), recipe, rng.random(8)) for number in numbers]
+    image_B3HW = torch.from_numpy(np.stack([one.image_HW3 for one in found])).permute(0, 3, 1, 2)
+    return Batch(
+        normalise(F.interpolate(image_B3HW, size, mode="bilinear", align_corners=True)).to(device),
+        torch.from_numpy(np.stack([one.disparity_HW for one in found])).to(device),
+        torch.from_numpy(np.stack([one.valid_HW for one in found])).to(device),
+    )
+
+
+@dataclass(frozen=True)
+class Augmented:
+    """A whole picture as ZoeDepth's training sees it."""
+
+    image_HW3: np.ndarray
+    """float32 in 0..1."""
+    disparity_HW: np.ndarray
+    valid_HW: np.ndarray
+
+
+def augmented(sample: Sample, recipe: MetricRecipe, draws_8: np.ndarray) -> Augmented:
+    """ZoeDepth's training augmentation: KB crop, a small turn, mirroring, gamma, brightness, colours.
+
+    Args:
+        draws_8: uniform random numbers in 0..1: turn, mirroring, whether colours change, gamma, brightness, R, G, B.
+
+    Raises:
+        ValueError: truth that is not in metres.
+    """
+    metric = recipe.metric
+    if sample.scale != "metric":
+        raise ValueError(f"{sample.key or 'a picture'}: its truth is {sample.scale}; {recipe.name} learns metres")
+    image_HW3, disparity_HW, valid_HW = sample.image_HW3, sample.disparity_HW, sample.valid_HW & ~sample.sky_HW
+    if metric.kb_crop:
+        window = kb_window(*disparity_HW.shape)
+        image_HW3, disparity_HW, valid_HW = image_HW3[window], disparity_HW[window], valid_HW[window]
+    if metric.rotation:
+        degrees = metric.rotation * (2 * draws_8[0] - 1)
+        image_HW3 = turned(image_HW3, degrees, Image.Resampling.BILINEAR)
+        disparity_HW = turned(disparity_HW, degrees, Image.Resampling.NEAREST)
+        valid_HW = turned(valid_HW.astype(np.uint8), degrees, Image.Resampling.NEAREST) > 0
+    if draws_8[1] < recipe.flip:
+        image_HW3, disparity_HW, valid_HW = (array[:, ::-1] for array in (image_HW3, disparity_HW, valid_HW))
+    image_HW3 = image_HW3.astype(np.float32) / 255
+    if draws_8[2] < metric.colours:
+        gamma, *gains = 0.9 + 0.2 * draws_8[[3, 5, 6, 7]]
+        bright = 1 + metric.brightness * (2 * draws_8[4] - 1)
+        image_HW3 = np.clip(image_HW3**gamma * bright * np.array(gains), 0, 1).astype(np.float32)
+    return Augmented(image_HW3, disparity_HW.copy(), valid_HW.copy())
+
+
+def turned(array: np.ndarray, degrees: float, rule: Image.Resampling) -> np.ndarray:
+    """A picture or map turned about its centre, at its size; 0 in the corners."""
+    return np.asarray(Image.fromarray(array).rotate(degrees, resample=rule))
+
+
+# -- how good it is ---------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class MetricScore:
+    """Means over pictures of what `evaluate.metrics` computes, without any alignment."""
+
+    abs_rel: float
+    delta1: float
+    rmse: float
+    pictures: int
+
+
+def validate(
+    model: DepthAnything, samples: Samples, metric: Metric, input_size: int | None = None, mirrored: bool = False
+) -> MetricScore:
+    """Metres against truth over held-out pictures, at their size, within the recipe's range.
+
+    Args:
+        input_size: lower bound of the shorter side at the network; None: the model's own rule.
+        mirrored: average with the prediction of the mirrored picture, as ZoeDepth's evaluation does.
+    """
+    predictions = []
+    for number in range(len(samples)):
+        image_HW3 = samples[number].image_HW3
+        depth_HW = model.infer_rgb(image_HW3, input_size)
+        if mirrored:
+            depth_HW = (depth_HW + model.infer_rgb(np.ascontiguousarray(image_HW3[:, ::-1]), input_size)[:, ::-1]) / 2
+        predictions.append(depth_HW)
+    return score(predictions, samples, metric)
+
+
+def score(predictions: Sequence[np.ndarray | float], samples: Samples, metric: Metric) -> MetricScore:
+    """The same for finished maps, or for one number of metres everywhere."""
+    rows = []
+    for number, prediction in enumerate(predictions):
+        depth_HW, valid_HW = metres_of(samples[number], metric)
+        if valid_HW.sum() < 10:
+            continue
+        p = np.broadcast_to(np.asarray(prediction, np.float64), depth_HW.shape)[valid_HW]
+        p, g = np.clip(p, metric.min_depth, metric.max_depth), depth_HW[valid_HW].astype(np.float64)
+        rows.append((metrics.abs_rel(p, g), metrics.delta1(p, g), metrics.rmse(p, g)))
+    if not rows:
+        raise ValueError("no held-out picture has ten pixels with metres in the recipe's range")
+    abs_rel, delta1, rmse = np.mean(rows, axis=0)
+    return MetricScore(float(abs_rel), float(delta1), float(rmse), len(rows))
+
+
+def metres_of(sample: Sample, metric: Metric) -> tuple[np.ndarray, np.ndarray]:
+    """A sample's metres, and where they are known and in range."""
+    known_HW = sample.valid_HW & ~sample.sky_HW & (sample.disparity_HW > 0)
+    depth_HW = np.divide(1, sample.disparity_HW, out=np.zeros(sample.disparity_HW.shape, np.float32), where=known_HW)
+    return depth_HW, known_HW & in_range(torch.from_numpy(depth_HW), metric).numpy()
+
+
+def median_metres(samples: Samples, metric: Metric) -> float:
+    """The median of all known metres of a set: the constant that a model must beat."""
+    parts = [metres_of(samples[number], metric) for number in range(len(samples))]
+    return float(np.median(np.concatenate([depth_HW[valid_HW] for depth_HW, valid_HW in parts])))
