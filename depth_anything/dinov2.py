@@ -30,8 +30,25 @@ class Attention(nn.Module):
         batch, tokens, width = x_BNC.shape
         qkv = self.qkv(x_BNC).reshape(batch, tokens, 3, self.heads, width // self.heads)
         q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)
-        x = F.scaled_dot_product_attention(q, k, v)
+        x = attend(q, k, v)
         return self.proj(x.transpose(1, 2).reshape(batch, tokens, width))
+
+
+def attend(q_BHND: Tensor, k_BHND: Tensor, v_BHND: Tensor) -> Tensor:
+    """softmax(q k^T / sqrt(D)) v for H heads of D channels.
+
+    torch's fused kernel, except for bfloat16 on a processor: there plain products over 192 queries at a time, whose
+    scores stay in the cache, take three quarters of its time (docs/log.md). In float32 the fused kernel wins.
+    """
+    if not (q_BHND.dtype == torch.bfloat16 and is_eager_cpu_inference(q_BHND)):
+        return F.scaled_dot_product_attention(q_BHND, k_BHND, v_BHND)
+    q, k, v = q_BHND * q_BHND.shape[-1] ** -0.5, k_BHND.contiguous(), v_BHND.contiguous()
+    return torch.cat([(rows @ k.mT).softmax(dim=-1) @ v for rows in q.split(192, dim=-2)], dim=-2)
+
+
+def is_eager_cpu_inference(x: Tensor) -> bool:
+    """Whether forms may be used that are written for the processor's cache: no gradients, nothing traces."""
+    return x.device.type == "cpu" and not torch.is_grad_enabled() and not torch.compiler.is_compiling()
 
 
 class Mlp(nn.Module):
@@ -136,7 +153,8 @@ class DinoVisionTransformer(nn.Module):
         size_2 = torch.stack([torch.scalar_tensor(n, device=table_SSC.device) for n in (h, w)])
         offset = POSITION_OFFSET * (size_2 - side).abs().sum().clamp(max=1)
         rows_hS, columns_wS = cubic_matrix(h, side, offset), cubic_matrix(w, side, offset)
-        table_hwC = torch.einsum("hS,STC,wT->hwC", rows_hS, table_SSC.float(), columns_wS)
+        table_hSC = (rows_hS @ table_SSC.float().flatten(1)).unflatten(1, (side, -1))
+        table_hwC = columns_wS @ table_hSC
         return torch.cat([cls_11C, table_hwC.reshape(1, h * w, -1).to(cls_11C.dtype)], dim=1)
 
     def forward(self, image_B3HW: Tensor, taps: tuple[int, ...]) -> list[Tensor]:

@@ -104,10 +104,25 @@ class DPTHead(nn.Module):
 
     def forward(self, tokens_BNC: list[Tensor], h: int, w: int) -> Tensor:
         """(B, 1, 14 h, 14 w) from the four tapped token maps of h x w patches."""
-        return self.stages(tokens_BNC, h, w).map_B1HW
+        if not is_eager_cpu_inference(tokens_BNC[0]):
+            return self.stages(tokens_BNC, h, w).map_B1HW
+        _, paths = self.fuse(tokens_BNC, h, w)
+        x = self.scratch.output_conv1(paths[-1])
+        return enlarge_and_predict(self.scratch.output_conv2, x, (h * PATCH, w * PATCH))
 
     def stages(self, tokens_BNC: list[Tensor], h: int, w: int) -> Stages:
         """The map and all that was computed on the way."""
+        level4, paths = self.fuse(tokens_BNC, h, w)
+        x = self.scratch.output_conv1(paths[-1])
+        x = F.interpolate(x, size=(h * PATCH, w * PATCH), mode="bilinear", align_corners=True)
+        convolution, relu, *last = self.scratch.output_conv2
+        activation = x = relu(convolution(x))
+        for layer in last:
+            x = layer(x)
+        return Stages(level4, paths, activation, x)
+
+    def fuse(self, tokens_BNC: list[Tensor], h: int, w: int) -> tuple[Tensor, tuple[Tensor, Tensor, Tensor, Tensor]]:
+        """The coarsest level, and the running map after each fusion, from coarse to fine."""
         scratch = self.scratch
         levels = []
         for tokens, project, resize in zip(tokens_BNC, self.projects, self.resize_layers, strict=True):
@@ -119,10 +134,41 @@ class DPTHead(nn.Module):
         path3 = scratch.refinenet3(path4, level3, level2.shape[2:])
         path2 = scratch.refinenet2(path3, level2, level1.shape[2:])
         path1 = scratch.refinenet1(path2, level1, (level1.shape[2] * 2, level1.shape[3] * 2))
-        x = scratch.output_conv1(path1)
-        x = F.interpolate(x, size=(h * PATCH, w * PATCH), mode="bilinear", align_corners=True)
-        convolution, relu, *last = scratch.output_conv2
-        activation = x = relu(convolution(x))
+        return level4, (path4, path3, path2, path1)
+
+
+STRIP = 600_000
+"""Numbers in a strip of the enlarged features: 37 rows of 518 pixels and 32 channels, 2.4 MB."""
+
+
+def enlarge_and_predict(output_conv2: nn.Sequential, x_BFhw: Tensor, size: tuple[int, int]) -> Tensor:
+    """`output_conv2(interpolate(x, size))`, one strip of rows after the other, so that each stays in the cache.
+
+    Rows are enlarged by a matrix whose first and last row are zero: the padding of the 3x3 convolution. The last 1x1
+    convolution is done in float32: the eight bits of bfloat16 would leave steps in the map.
+    """
+    conv1, relu, conv2, *last = output_conv2
+    weight2, bias2 = conv2.weight.float(), conv2.bias.float()
+    (batch, features, rows, _), (height, width) = x_BFhw.shape, size
+    matrix_Hh = F.pad(bilinear_matrix(height, rows), (0, 0, 1, 1)).to(x_BFhw.dtype)
+    map_B1HW = x_BFhw.new_empty(batch, 1, height, width, dtype=torch.float32)
+    step = max(1, STRIP // (width * features))
+    for top in range(0, height, step):
+        strip_Rh = matrix_Hh[top : top + step + 2]
+        needed = strip_Rh.any(dim=0).nonzero()
+        low, high = int(needed[0]), int(needed[-1]) + 1
+        wide_BFhW = F.interpolate(x_BFhw[:, :, low:high], size=(high - low, width), mode="bilinear", align_corners=True)
+        wide_Bhx = wide_BFhW.permute(0, 2, 3, 1).reshape(batch, high - low, width * features)
+        strip_BFRW = (strip_Rh[:, low:high] @ wide_Bhx).reshape(batch, -1, width, features).permute(0, 3, 1, 2)
+        y = relu(F.conv2d(strip_BFRW, conv1.weight, conv1.bias, padding=(0, 1)))
+        y = F.conv2d(y.float(), weight2, bias2)
         for layer in last:
-            x = layer(x)
-        return Stages(level4, (path4, path3, path2, path1), activation, x)
+            y = layer(y)
+        map_B1HW[:, :, top : top + step] = y
+    return map_B1HW
+
+
+def bilinear_matrix(size: int, side: int) -> Tensor:
+    """Weights (size, side) of a bilinear resize of `side` samples with aligned corners, as `interpolate` has them."""
+    position_n1 = (torch.arange(size) * ((side - 1) / max(size - 1, 1)))[:, None]
+    return (1 - (position_n1 - torch.arange(side)).abs()).clamp(min=0)

@@ -57,10 +57,9 @@ class DepthAnything(nn.Module):
 
     def decode(self, tokens_BNC: list[Tensor], h: int, w: int) -> Tensor:
         """The map (B, 14 h, 14 w) from the four token maps of h x w patches: disparity or metres, as `forward`."""
-        stages = self.depth_head.stages(tokens_BNC, h, w)
         if self.metric_head is not None:
-            return self.metric_head(stages)
-        map_BHW = stages.map_B1HW[:, 0]
+            return self.metric_head(self.depth_head.stages(tokens_BNC, h, w))
+        map_BHW = self.depth_head(tokens_BNC, h, w)[:, 0]
         if self.variant.head == "log":
             return map_BHW.float().clamp(*LOG_METRES).exp()
         return map_BHW if self.variant.max_depth is None else map_BHW * self.variant.max_depth
