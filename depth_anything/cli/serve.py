@@ -57,6 +57,8 @@ def serve(
     if min(max_megabytes, max_megapixels, timeout, at_once) <= 0:
         raise ValueError("--max-megabytes, --max-megapixels, --timeout and --at-once: expected numbers above 0")
     token = token or os.environ.get("DEPTH_ANYTHING_TOKEN") or None
+    if token is not None and not (token.isascii() and token.isprintable() and " " not in token):
+        raise ValueError("--token: expected printable ASCII without spaces, as HTTP headers carry it")
     predictors = {
         Path(name).stem if Path(name).exists() else name: Predictor(
             name,

@@ -9,6 +9,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Literal
 
+from pydantic import BaseModel, ConfigDict, Field
+
 from ..prediction import Prediction
 
 Form = Literal["png16", "npz", "json", "color", "side", "control", "normals", "pfm", "exr", "ply", "glb"]
@@ -25,6 +27,24 @@ MEDIA_TYPES: dict[str, str] = {
 }
 
 
+class Options(BaseModel):
+    """What the query of /v1/depth may say; the names are those of the command `predict`."""
+
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+
+    format: Form = Field("png16", description="What to answer with. json carries base64 of float32.")
+    model: str | None = Field(None, description="One of /v1/models; by default the first.", max_length=200)
+    colors: Colors = Field("Spectral_r", description="For color and side.")
+    near: float | None = Field(
+        None, gt=0, description="Metres of the nearest point, for normals, ply and glb of a relative disparity."
+    )
+    far: float | None = Field(None, gt=0, description="Metres of the farthest point, likewise.")
+    fov: float | None = Field(
+        None, gt=0, lt=180, description="Horizontal field of view in degrees; without it, EXIF is asked."
+    )
+    focal_mm: float | None = Field(None, gt=0, description="Or the focal length as its 35 mm equivalent.")
+
+
 @dataclass(frozen=True)
 class Answer:
     """One encoded map."""
@@ -35,17 +55,20 @@ class Answer:
     """For a client that saves it: picture_disparity.png."""
 
 
-def encode(prediction: Prediction, form: Form, colors: Colors, near: float | None, far: float | None) -> Answer:
+def encode(prediction: Prediction, options: Options) -> Answer:
     """The map in one of the forms. Files are made by `Prediction.save`, in a folder that is gone when it returns.
 
     Raises:
         ValueError: the form needs metres, the camera, or a package that is not installed.
     """
+    form = options.format
     if form == "json":
         name = f"picture_{prediction.quantity}.json"
         return Answer(json.dumps(as_json(prediction)).encode(), MEDIA_TYPES[form], name)
     with TemporaryDirectory(prefix="depth-anything-") as folder:
-        [path] = prediction.save(Path(folder) / "picture", [form], colors=colors, near=near, far=far)
+        [path] = prediction.save(
+            Path(folder) / "picture", [form], colors=options.colors, near=options.near, far=options.far
+        )
         return Answer(path.read_bytes(), MEDIA_TYPES[form], path.name)
 
 
@@ -68,20 +91,21 @@ def as_json(prediction: Prediction) -> dict:
     }
 
 
-def check(form: Form, quantity: str, near: float | None, far: float | None, has_camera: bool) -> None:
+def check(options: Options, quantity: str, has_camera: bool) -> None:
     """Refuses, before a network runs, what could not be answered after it.
 
     Raises:
         ValueError: see `encode`.
     """
+    form = options.format
     if form not in GEOMETRY:
         return
-    if quantity == "disparity" and (near is None or far is None):
+    if quantity == "disparity" and (options.near is None or options.far is None):
         raise ValueError(
             f"{form} needs metres, which a relative disparity has not: give near and far, the distances of the nearest "
             "and the farthest point, or choose a metric model"
         )
-    if quantity == "depth_m" and (near is not None or far is not None):
+    if quantity == "depth_m" and (options.near is not None or options.far is not None):
         raise ValueError("near and far belong to a relative disparity: this model answers metres already")
     if not has_camera:
         raise ValueError(f"{form} needs the camera: give fov or focal_mm; this picture's EXIF does not say")

@@ -17,9 +17,9 @@ _LINGER_BYTES, _LINGER_SECONDS = 16 * 2**20, 2.0
 _HEADERS = {
     # The page and its libraries may talk to this server only; blob: and data: are what the page makes itself.
     "content-security-policy": (
-        "default-src 'self'; connect-src 'self' blob: data:; img-src 'self' blob: data:; style-src 'self' "
-        "'unsafe-inline'; script-src 'self'; worker-src 'self' blob:; frame-ancestors 'none'; base-uri 'none'; "
-        "form-action 'none'"
+        "default-src 'self'; connect-src 'self' blob: data:; img-src 'self' blob: data:; worker-src 'self' blob:; "
+        "style-src 'self' 'unsafe-inline'; script-src 'self' 'wasm-unsafe-eval'; "
+        "frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
     ),
     "x-content-type-options": "nosniff",
     "referrer-policy": "no-referrer",

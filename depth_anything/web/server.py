@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import hmac
-import os
 import socket
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
-from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
@@ -22,37 +18,18 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import FileResponse, JSONResponse
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from fastapi.staticfiles import StaticFiles
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel
 from starlette.requests import ClientDisconnect
 
-from .. import __version__, camera, colormap, image_io
-from ..files import atomic_path
+from .. import __version__, colormap
 from ..predictor import Predictor
 from . import answers
 from .gate import Gate, Limits, Metrics, too_busy
-from .queueing import Batcher, Budget
 from .receive import Refused, read_picture
+from .work import Work
 
 STATIC = Path(str(files("depth_anything"))) / "web" / "static"
 T = TypeVar("T")
-
-
-class Options(BaseModel):
-    """What the query of /v1/depth may say; the names are those of the command `predict`."""
-
-    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
-
-    format: answers.Form = Field("png16", description="What to answer with. json carries base64 of float32.")
-    model: str | None = Field(None, description="One of /v1/models; by default the first.", max_length=200)
-    colors: answers.Colors = Field("Spectral_r", description="For color and side.")
-    near: float | None = Field(
-        None, gt=0, description="Metres of the nearest point, for normals, ply and glb of a relative disparity."
-    )
-    far: float | None = Field(None, gt=0, description="Metres of the farthest point, likewise.")
-    fov: float | None = Field(
-        None, gt=0, lt=180, description="Horizontal field of view in degrees; without it, EXIF is asked."
-    )
-    focal_mm: float | None = Field(None, gt=0, description="Or the focal length as its 35 mm equivalent.")
 
 
 class Problem(BaseModel):
@@ -69,7 +46,7 @@ class Model(BaseModel):
     max_depth: float | None
     licence: str
     commercial: bool | None
-    input_size: int
+    input_size: int | tuple[int, int]
     note: str
 
 
@@ -82,6 +59,7 @@ class Server(BaseModel):
     colormaps: list[str]
     max_bytes: int
     max_pixels: int
+    keeps_pictures: bool
 
 
 _PROBLEMS: dict[int | str, dict[str, Any]] = {
@@ -140,18 +118,11 @@ def create_app(
     """
     limits = limits or Limits()
     metrics = Metrics()
-    budget = Budget(2 * limits.max_pixels)
-    batchers = {name: Batcher(predictor, metrics.batch) for name, predictor in predictors.items()}
-    threads = ThreadPoolExecutor(os.cpu_count() or 1, "pictures")
 
     @asynccontextmanager
-    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        tasks = [asyncio.create_task(batcher.run()) for batcher in batchers.values()]
-        yield
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        threads.shutdown()
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        async with Work(predictors, limits, metrics, keep).running() as app.state.work:
+            yield
 
     app = FastAPI(
         title="Depth Anything", version=__version__, lifespan=lifespan, docs_url=None, redoc_url=None,
@@ -183,43 +154,20 @@ def create_app(
         if sent is None or not hmac.compare_digest(sent.credentials.encode(), token.encode()):
             raise Refused(401, "this server needs its bearer token: Authorization: Bearer TOKEN")
 
-    async def in_thread(function: Callable[..., T], *arguments: object) -> T:
-        return await asyncio.get_running_loop().run_in_executor(threads, function, *arguments)
-
-    async def answer(data: bytes, name: str, options: Options) -> answers.Answer:
-        """From an encoded picture to an encoded map."""
-        width, height = await in_thread(image_io.stored_size, data)
-        if width * height > limits.max_pixels:
-            raise Refused(
-                413,
-                f"the picture has {width} x {height} pixels; expected {limits.max_pixels / 1e6:g} megapixels at most",
-            )
-        async with budget.of(width * height):
-            K = await in_thread(_intrinsics, data, options)
-            quantity = batchers[name].predictor.variant.quantity
-            answers.check(options.format, quantity, options.near, options.far, K is not None)
-            image_HW3 = await in_thread(image_io.read, data)
-            prediction = replace(await batchers[name].predict(image_HW3), K=K)
-            return await in_thread(
-                answers.encode, prediction, options.format, options.colors, options.near, options.far
-            )
-
     @app.post("/v1/depth", response_class=Response, dependencies=[Depends(authorize)], **_DEPTH_DOCS)
-    async def depth(request: Request, options: Annotated[Options, Query()]) -> Response:
+    async def depth(request: Request, options: Annotated[answers.Options, Query()]) -> Response:
         """The map of one picture."""
-        name = options.model or next(iter(batchers))
-        if name not in batchers:
-            raise Refused(422, f"model: this server has {', '.join(batchers)}, not {name!r}")
+        name = options.model or next(iter(predictors))
+        if name not in predictors:
+            raise Refused(422, f"model: this server has {', '.join(predictors)}, not {name!r}")
         data = await read_picture(request, limits)
         try:
             async with asyncio.timeout(limits.seconds):
-                result = await _unless_gone(request, answer(data, name, options))
+                result = await _unless_gone(request, app.state.work.answer(data, name, options))
         except TimeoutError:
             return too_busy(f"no answer within {limits.seconds:g} s: try again, or a smaller picture", limits.seconds)
         except ValueError as error:  # the picture or the options, in one line
             raise Refused(422, str(error)) from None
-        if keep is not None:
-            await in_thread(_keep, keep, data, result)
         return Response(
             result.body, media_type=result.media_type,
             headers={"Content-Disposition": f'inline; filename="{result.name}"', "Cache-Control": "no-store"},
@@ -231,13 +179,13 @@ def create_app(
         rows = [
             Model(
                 name=name, quantity=row.quantity, max_depth=row.max_depth, licence=row.licence,
-                commercial=row.commercial, input_size=batcher.predictor.input_size, note=row.note,
+                commercial=row.commercial, input_size=predictor.input_size, note=row.note,
             )
-            for name, batcher in batchers.items() for row in [batcher.predictor.variant]
+            for name, predictor in predictors.items() for row in [predictor.variant]
         ]  # fmt: skip
         return Server(
             version=__version__, models=rows, formats=list(answers.MEDIA_TYPES), colormaps=list(colormap.COLORMAPS),
-            max_bytes=limits.max_bytes, max_pixels=limits.max_pixels,
+            max_bytes=limits.max_bytes, max_pixels=limits.max_pixels, keeps_pictures=keep is not None,
         )  # fmt: skip
 
     @app.get("/v1/colormaps")
@@ -282,27 +230,6 @@ async def _unless_gone(request: Request, work: Coroutine[Any, Any, T]) -> T:
     finally:
         task.cancel()
         gone.cancel()
-
-
-def _intrinsics(data: bytes, options: Options):
-    """K from the options, or else from EXIF, as the command `predict` finds it; None where nothing is known."""
-    if options.format not in answers.TAKES_CAMERA and options.fov is None and options.focal_mm is None:
-        return None
-    info = image_io.info(data)
-    return camera.intrinsics(
-        info.width, info.height, fov=options.fov, focal_mm=options.focal_mm, exif_focal_35mm=info.focal_35mm
-    )
-
-
-def _keep(folder: Path, data: bytes, result: answers.Answer) -> None:
-    stem = hashlib.sha256(data).hexdigest()[:16]
-    kind = (image_io.info(data).format or "picture").lower()
-    for path, content in (
-        (folder / f"{stem}.{kind}", data),
-        (folder / result.name.replace("picture", stem, 1), result.body),
-    ):
-        with atomic_path(path) as part:
-            part.write_bytes(content)
 
 
 def run(app: FastAPI, host: str, port: int, seconds: float, ready: Callable[[str], None]) -> None:

@@ -1,0 +1,374 @@
+// The page: a picture in; the map beside it, its values in words, a shape to turn, files to keep.
+
+import { decodePng16 } from "./png16.js";
+import { DepthMap } from "./depthmap.js";
+
+const $ = (id) => document.getElementById(id);
+const ASSUMED_FOV = 55;
+const FORMS = {
+  color: ["Colours", "PNG to look at"],
+  png16: ["16-bit PNG", "exact to 16 bits"],
+  npz: ["NPZ", "float32 for Python"],
+  json: ["JSON", "float32 as base64"],
+  exr: ["EXR", "float32 for compositing"],
+  pfm: ["PFM", "float32, plain"],
+  side: ["Side by side", "picture and colours"],
+  control: ["Control image", "for a depth ControlNet"],
+  normals: ["Normals", "directions of surfaces"],
+  ply: ["Points", "PLY, coloured"],
+  glb: ["Mesh", "GLB, textured"],
+};
+const NEEDS_SHAPE = ["normals", "ply", "glb"];
+
+let server = null; // what /v1/models answers
+let tables = {}; // of colour maps
+let picture = null; // the Blob that was given
+let map = null; // its DepthMap
+let asked = 0; // counts pictures: an answer to an older one is dropped
+let mesh = null; // what the 3-D view shows: { key, url }
+
+// -- the server ------------------------------------------------------------------------------------------------------
+
+/** A request; asks for the token where the server does. Throws an Error with the server's own line. */
+async function request(path, options = {}) {
+  for (;;) {
+    const token = sessionStorage.getItem("token");
+    const headers = { ...options.headers, ...(token && { Authorization: `Bearer ${token}` }) };
+    let response;
+    try {
+      response = await fetch(path, { ...options, headers });
+    } catch {
+      throw new Error("The server does not answer. Is it still running?");
+    }
+    if (response.status === 401) {
+      sessionStorage.setItem("token", await askToken());
+      continue;
+    }
+    if (response.ok) return response;
+    const detail = await response.json().then((body) => body.detail, () => response.statusText);
+    const later = response.headers.get("Retry-After");
+    throw Object.assign(new Error(later ? `${detail} (in about ${later} s)` : detail), { status: response.status });
+  }
+}
+
+function askToken() {
+  return new Promise((resolve) => {
+    $("token").value = "";
+    $("key").addEventListener("close", () => resolve($("token").value), { once: true });
+    $("key").showModal();
+  });
+}
+
+/** The answer in one form, for the picture, model, colours and numbers that are chosen now. */
+async function ask(format) {
+  const query = new URLSearchParams({ format, model: $("model").value, colors: chosenColors() });
+  if (NEEDS_SHAPE.includes(format) && !isMetric()) {
+    query.set("near", $("near").value);
+    query.set("far", $("far").value);
+  }
+  if ($("fov").value && (NEEDS_SHAPE.includes(format) || ["npz", "json"].includes(format))) query.set("fov", $("fov").value);
+  const post = () => request(`/v1/depth?${query}`, { method: "POST", body: picture, headers: { "Content-Type": "application/octet-stream" } });
+  try {
+    return await post();
+  } catch (error) {
+    if (error.status !== 422 || !NEEDS_SHAPE.includes(format) || $("fov").value) throw error;
+    $("fov").value = ASSUMED_FOV; // the photograph does not say
+    $("solid-words").textContent = `The photograph does not tell its view angle; ${ASSUMED_FOV}° is assumed.`;
+    query.set("fov", ASSUMED_FOV);
+    return await post();
+  }
+}
+
+const isMetric = () => server.models.find((row) => row.name === $("model").value).quantity === "depth_m";
+const chosenColors = () => document.querySelector("input[name=colors]:checked")?.value ?? server.colormaps[0];
+
+// -- states ----------------------------------------------------------------------------------------------------------
+
+function show(state, words = "") {
+  document.body.dataset.state = state;
+  document.body.setAttribute("aria-busy", String(state === "working"));
+  $("status").textContent = words;
+}
+
+function showProblem(error) {
+  $("problem").textContent = error.message;
+  $("problem").hidden = false;
+  show(map ? "done" : "empty");
+}
+
+// -- a picture -------------------------------------------------------------------------------------------------------
+
+async function take(blob) {
+  if (!blob || !server) return;
+  $("problem").hidden = true;
+  if (blob.size > server.max_bytes) {
+    return showProblem(new Error(`That file has ${(blob.size / 2 ** 20).toFixed(0)} MiB; this server takes ${server.max_bytes / 2 ** 20}.`));
+  }
+  picture = blob;
+  map = null;
+  $("fov").value = "";
+  URL.revokeObjectURL($("picture").src);
+  $("picture").src = URL.createObjectURL(blob);
+  $("view").classList.toggle("blind", !(await $("picture").decode().then(() => true, () => false)));
+  fit($("picture").naturalWidth || 3, $("picture").naturalHeight || 2);
+  $("split").value = 50;
+  split();
+  await compute();
+}
+
+async function compute() {
+  const mine = ++asked;
+  dropMesh();
+  $("problem").hidden = true;
+  show("working", "Working on the picture");
+  try {
+    const answer = await decodePng16(await (await ask("png16")).arrayBuffer());
+    if (mine !== asked) return;
+    map = new DepthMap(answer);
+    fit(map.width, map.height);
+    paint();
+    probe(Math.floor(map.width * 0.74), Math.floor(map.height * 0.68));
+    $("meaning").textContent = `${answer.text.meaning}. Model ${answer.text.model}, licence ${answer.text.licence}.`;
+    show("done", "The map is ready");
+    if (!$("panel-solid").hidden) await showSolid();
+  } catch (error) {
+    if (mine === asked) showProblem(error);
+  }
+}
+
+/** Makes room in the picture's proportions. */
+function fit(width, height) {
+  $("view").style.setProperty("--ratio", width / height);
+  $("solid").style.setProperty("--ratio", width / height);
+}
+
+function paint() {
+  const table = tables[chosenColors()];
+  map.draw($("map"), table);
+  const stops = Array.from({ length: 17 }, (_, i) => `rgb(${table[Math.min(255, i * 16)].join(" ")})`);
+  document.documentElement.style.setProperty("--ramp", `linear-gradient(90deg, ${stops.join(", ")})`);
+  const [far, near] = map.ends();
+  $("end-far").textContent = `far ${far}`;
+  $("end-near").textContent = `${near} near`;
+}
+
+// -- divider and probe -----------------------------------------------------------------------------------------------
+
+const split = () => $("view").style.setProperty("--split", `${$("split").value}%`);
+
+let at = { x: 0, y: 0 };
+
+function probe(x, y) {
+  if (!map) return;
+  at = { x: Math.max(0, Math.min(map.width - 1, x)), y: Math.max(0, Math.min(map.height - 1, y)) };
+  const reading = map.reading(at.x, at.y);
+  const [value, place] = $("reading").children;
+  value.textContent = reading ? reading.value : "unknown here";
+  place.textContent = reading ? reading.place : "the model gives no value";
+  $("needle").style.left = `${100 * (reading?.nearness ?? 0)}%`;
+  $("probe").style.left = `${(100 * (at.x + 0.5)) / map.width}%`;
+  $("probe").style.top = `${(100 * (at.y + 0.5)) / map.height}%`;
+}
+
+function probeAt(event) {
+  if (!map) return;
+  const box = $("view").getBoundingClientRect();
+  probe(Math.floor(((event.clientX - box.left) / box.width) * map.width), Math.floor(((event.clientY - box.top) / box.height) * map.height));
+}
+
+function probeByKey(event) {
+  const way = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] }[event.key];
+  if (!way || !map) return;
+  event.preventDefault();
+  const stride = Math.max(1, Math.round(Math.max(map.width, map.height) / (event.shiftKey ? 10 : 100)));
+  probe(at.x + way[0] * stride, at.y + way[1] * stride);
+}
+
+// -- 3-D -------------------------------------------------------------------------------------------------------------
+
+function selectTab(name) {
+  for (const tab of ["compare", "solid"]) {
+    const on = tab === name;
+    $(`tab-${tab}`).setAttribute("aria-selected", String(on));
+    $(`tab-${tab}`).tabIndex = on ? 0 : -1;
+    $(`panel-${tab}`).hidden = !on;
+  }
+  if (name === "solid") showSolid();
+}
+
+function dropMesh() {
+  if (mesh) URL.revokeObjectURL(mesh.url);
+  mesh = null;
+  $("solid").replaceChildren();
+  $("solid-words").textContent = "";
+}
+
+async function showSolid() {
+  if (!map) return;
+  const mine = asked;
+  const key = [$("near").value, $("far").value, $("fov").value].join();
+  if (mesh?.key === key) return;
+  dropMesh();
+  $("solid").classList.add("waiting");
+  show("done", "Building the shape");
+  try {
+    const [answer] = await Promise.all([ask("glb"), import("./vendor/model-viewer.min.js")]);
+    const url = URL.createObjectURL(await answer.blob());
+    if (mine !== asked) return URL.revokeObjectURL(url);
+    mesh = { key: [$("near").value, $("far").value, $("fov").value].join(), url };
+    $("solid").replaceChildren(viewer(url));
+  } catch (error) {
+    $("solid").classList.remove("waiting");
+    showProblem(error);
+  }
+}
+
+/** A <model-viewer> that first looks from where the photograph was taken, then steps a little aside. */
+function viewer(url) {
+  const element = document.createElement("model-viewer");
+  const angle = Number($("fov").value) || ASSUMED_FOV;
+  const upright = (2 * Math.atan((Math.tan((angle * Math.PI) / 360) * map.height) / map.width) * 180) / Math.PI;
+  const settings = {
+    src: url, alt: "The picture as a surface in space; drag or use the arrow keys to turn it",
+    "camera-controls": "", "touch-action": "pan-y", "interaction-prompt": "none", "shadow-intensity": "0",
+    "min-camera-orbit": "-75deg 25deg 0m", "max-camera-orbit": "75deg 140deg auto", "max-field-of-view": `${upright + 12}deg`,
+    "field-of-view": `${upright}deg`, "interpolation-decay": "120",
+  };
+  for (const [name, value] of Object.entries(settings)) element.setAttribute(name, value);
+  element.append(Object.assign(document.createElement("span"), { slot: "progress-bar" })); // ours says it in words
+  element.addEventListener("load", () => {
+    const middle = -element.getBoundingBoxCenter().z;
+    const half = element.getDimensions().z / 2;
+    const away = (middle - half) * (middle + half) / middle; // of the point to turn about: halfway in disparity
+    element.cameraTarget = `0m 0m ${-away}m`;
+    element.cameraOrbit = `0deg 90deg ${away}m`;
+    element.jumpCameraToGoal();
+    element.cameraOrbit = `9deg 86deg ${away}m`;
+    if (matchMedia("(prefers-reduced-motion: reduce)").matches) element.jumpCameraToGoal();
+    $("solid").classList.remove("waiting");
+    if (!$("solid-words").textContent) $("solid-words").textContent = "Drag to turn, pinch or scroll to come nearer.";
+    show("done", "The shape is ready");
+  });
+  element.addEventListener("error", () => showProblem(new Error("This browser cannot draw in 3-D (WebGL is off). The mesh can be downloaded all the same.")));
+  return element;
+}
+
+// -- downloads -------------------------------------------------------------------------------------------------------
+
+async function download(format, button) {
+  button.setAttribute("aria-busy", "true");
+  $("problem").hidden = true;
+  try {
+    const answer = await ask(format);
+    const link = document.createElement("a");
+    link.href = URL.createObjectURL(await answer.blob());
+    link.download = answer.headers.get("Content-Disposition").match(/filename="(.+)"/)[1];
+    link.click();
+    setTimeout(() => URL.revokeObjectURL(link.href), 60_000);
+    $("status").textContent = `${link.download} is downloaded`;
+  } catch (error) {
+    showProblem(error);
+  } finally {
+    button.removeAttribute("aria-busy");
+  }
+}
+
+// -- camera ----------------------------------------------------------------------------------------------------------
+
+async function shoot() {
+  if (!navigator.mediaDevices?.getUserMedia) return $("shoot").click(); // no live view without https; phones can still
+  let stream;
+  try {
+    stream = await navigator.mediaDevices.getUserMedia({ video: { facingMode: "environment", width: { ideal: 1920 } } });
+  } catch {
+    return showProblem(new Error("The camera cannot be used: none is there, or this page was not allowed to."));
+  }
+  $("video").srcObject = stream;
+  $("camera").returnValue = "cancel";
+  $("camera").showModal();
+  $("camera").addEventListener("close", async () => {
+    const canvas = document.createElement("canvas");
+    [canvas.width, canvas.height] = [$("video").videoWidth, $("video").videoHeight];
+    if ($("camera").returnValue === "take" && canvas.width) canvas.getContext("2d").drawImage($("video"), 0, 0);
+    for (const track of stream.getTracks()) track.stop();
+    $("video").srcObject = null;
+    if ($("camera").returnValue === "take" && canvas.width) take(await new Promise((resolve) => canvas.toBlob(resolve, "image/jpeg", 0.95)));
+  }, { once: true });
+}
+
+// -- wiring ----------------------------------------------------------------------------------------------------------
+
+function wire() {
+  $("choose").onclick = () => $("file").click();
+  $("take").onclick = shoot;
+  for (const input of [$("file"), $("shoot")]) {
+    input.onchange = () => { take(input.files[0]); input.value = ""; };
+  }
+  for (const button of document.querySelectorAll("[data-example]")) {
+    button.onclick = async () => take(await (await fetch(`/static/examples/${button.dataset.example}`)).blob());
+  }
+  addEventListener("paste", (event) => take([...event.clipboardData.files].find((file) => file.type.startsWith("image/"))));
+  let inside = 0; // dragenter and dragleave come for every element
+  const over = (change) => { inside += change; document.body.classList.toggle("dragging", inside > 0); };
+  addEventListener("dragenter", () => over(1));
+  addEventListener("dragleave", () => over(-1));
+  addEventListener("dragover", (event) => event.preventDefault());
+  addEventListener("drop", (event) => { event.preventDefault(); over(-inside); take(event.dataTransfer.files[0]); });
+
+  $("split").oninput = split;
+  $("view").addEventListener("pointermove", probeAt);
+  $("view").addEventListener("pointerdown", probeAt);
+  $("probe").addEventListener("keydown", probeByKey);
+  for (const name of ["compare", "solid"]) $(`tab-${name}`).onclick = () => selectTab(name);
+  document.querySelector("[role=tablist]").onkeydown = (event) => {
+    if (!["ArrowLeft", "ArrowRight"].includes(event.key)) return;
+    const other = $("panel-solid").hidden ? "solid" : "compare";
+    selectTab(other);
+    $(`tab-${other}`).focus();
+  };
+  $("geometry").onsubmit = (event) => { event.preventDefault(); selectTab("solid"); };
+  $("model").onchange = () => { describeModel(); if (picture) compute(); };
+}
+
+function describeModel() {
+  for (const element of document.querySelectorAll("[data-relative]")) element.hidden = isMetric();
+  for (const id of ["near", "far"]) $(id).disabled = isMetric();
+}
+
+function fill() {
+  $("model").replaceChildren(...server.models.map((row) => new Option(row.name, row.name)));
+  describeModel();
+  $("privacy").textContent = server.keeps_pictures
+    ? "This server keeps the pictures that it is given."
+    : "A picture goes to this server only, and is forgotten with its answer.";
+  $("colors").replaceChildren(...server.colormaps.map((name, i) => {
+    const label = document.createElement("label");
+    const input = Object.assign(document.createElement("input"), { type: "radio", name: "colors", value: name, checked: i === 0 });
+    const swatch = document.createElement("span");
+    const stops = [0, 51, 102, 153, 204, 255].map((step) => `rgb(${tables[name][step].join(" ")})`);
+    swatch.style.background = `linear-gradient(90deg, ${stops.join(", ")})`;
+    input.onchange = () => map && paint();
+    label.append(input, swatch, name.replace("_r", ""));
+    return label;
+  }));
+  $("downloads").replaceChildren(...server.formats.filter((form) => FORMS[form]).sort((a, b) => order(a) - order(b)).map((form) => {
+    const item = document.createElement("li");
+    const button = Object.assign(document.createElement("button"), { type: "button" });
+    button.dataset.form = form;
+    button.append(...FORMS[form].map((words, i) => Object.assign(document.createElement(i ? "span" : "b"), { textContent: words })));
+    button.onclick = () => download(form, button);
+    item.append(button);
+    return item;
+  }));
+}
+
+const order = (form) => Object.keys(FORMS).indexOf(form);
+
+wire();
+try {
+  [server, tables] = await Promise.all(["/v1/models", "/v1/colormaps"].map(async (path) => (await request(path)).json()));
+  fill();
+  document.body.dataset.ready = "yes";
+} catch (error) {
+  showProblem(error);
+}

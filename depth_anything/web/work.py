@@ -1,0 +1,97 @@
+"""From an encoded picture to an encoded map: decode, wait for the network, encode; bounded in memory."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+from collections.abc import AsyncIterator, Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+
+from .. import camera, image_io
+from ..files import atomic_path
+from ..predictor import Predictor
+from . import answers
+from .gate import Limits, Metrics
+from .queueing import Batcher, Budget
+from .receive import Refused
+
+T = TypeVar("T")
+
+
+class Work:
+    """What runs behind the routes, from the application's start to its end.
+
+    Args:
+        predictors: by the names that clients choose.
+        keep: folder for pictures and answers, or None.
+    """
+
+    def __init__(self, predictors: Mapping[str, Predictor], limits: Limits, metrics: Metrics, keep: Path | None):
+        self._limits, self._keep = limits, keep
+        self._budget = Budget(2 * limits.max_pixels)
+        self._batchers = {name: Batcher(predictor, metrics.batch) for name, predictor in predictors.items()}
+        self._threads = ThreadPoolExecutor(os.cpu_count() or 1, "pictures")
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[Work]:
+        """The block in which `answer` may be called."""
+        tasks = [asyncio.create_task(batcher.run()) for batcher in self._batchers.values()]
+        try:
+            yield self
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            self._threads.shutdown()
+
+    async def answer(self, data: bytes, model: str, options: answers.Options) -> answers.Answer:
+        """The map of an encoded picture.
+
+        Raises:
+            Refused: 413 too many pixels.
+            ValueError: the picture cannot be read, or the options cannot be answered for it.
+        """
+        width, height = await self._in_thread(image_io.stored_size, data)
+        if width * height > self._limits.max_pixels:
+            most = self._limits.max_pixels / 1e6
+            raise Refused(413, f"the picture has {width} x {height} pixels; expected {most:g} megapixels at most")
+        batcher = self._batchers[model]
+        async with self._budget.of(width * height):
+            K = await self._in_thread(_intrinsics, data, options)
+            answers.check(options, batcher.predictor.variant.quantity, K is not None)
+            image_HW3 = await self._in_thread(image_io.read, data)
+            prediction = replace(await batcher.predict(image_HW3), K=K)
+            answer = await self._in_thread(answers.encode, prediction, options)
+        if self._keep is not None:
+            await self._in_thread(_keep, self._keep, data, answer)
+        return answer
+
+    async def _in_thread(self, function: Callable[..., T], *arguments: object) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._threads, function, *arguments)
+
+
+def _intrinsics(data: bytes, options: answers.Options) -> np.ndarray | None:
+    """K from the options, or else from EXIF, as the command `predict` finds it; None where nothing is known."""
+    if options.format not in answers.TAKES_CAMERA and options.fov is None and options.focal_mm is None:
+        return None
+    info = image_io.info(data)
+    return camera.intrinsics(
+        info.width, info.height, fov=options.fov, focal_mm=options.focal_mm, exif_focal_35mm=info.focal_35mm
+    )
+
+
+def _keep(folder: Path, data: bytes, answer: answers.Answer) -> None:
+    """Keeps a picture and its answer under the picture's hash: 0123456789abcdef.jpeg, ..._disparity.png."""
+    stem = hashlib.sha256(data).hexdigest()[:16]
+    kind = (image_io.info(data).format or "picture").lower()
+    files = {f"{stem}.{kind}": data, answer.name.replace("picture", stem, 1): answer.body}
+    for name, content in files.items():
+        with atomic_path(folder / name) as part:
+            part.write_bytes(content)
