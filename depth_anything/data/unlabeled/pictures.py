@@ -10,7 +10,7 @@ import numpy as np
 from ... import image_io
 from ..shards import cached_index
 from .read import open_lmdb, unique_key
-from .units import Unit, list_files, picture_numbers
+from .units import Unit, expanded, picture_numbers
 
 
 class Pictures:
@@ -31,7 +31,7 @@ class Pictures:
                     "label it first and train on the labels' shards"
                 )
         self.units = list(units)
-        counts = [len(list_files(unit.path)) if unit.count is None else unit.count for unit in self.units]
+        counts = [len(expanded(unit)) if unit.count is None else unit.count for unit in self.units]
         self.ends = np.cumsum(counts, dtype=np.int64)
         """int64: number of pictures up to the end of each unit."""
 
@@ -64,7 +64,7 @@ def fetch(unit: Unit, offset: int) -> tuple[str, bytes]:
         with open(unit.path, "rb") as file:
             return index.names[member], index.read(file, member)
     if unit.form == "files":
-        name = (unit.members or folder_members(unit.path))[offset]
+        name = files_of(unit)[offset]
         try:
             with open(join(unit.path, name), "rb") as file:
                 return name, file.read()
@@ -83,8 +83,8 @@ def tar_pictures(path: str):
 
 
 @lru_cache(maxsize=256)
-def folder_members(path: str) -> list[str]:
-    return list_files(path)
+def files_of(unit: Unit) -> list[str]:
+    return expanded(unit)
 
 
 @lru_cache(maxsize=256)

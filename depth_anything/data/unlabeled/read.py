@@ -1,22 +1,25 @@
 """Units read: the encoded pictures of a tar, of files, of a database, of videos, one after the other."""
 
+import gzip
 import hashlib
 import io
 import os
 import re
 import tarfile
+import zlib
 from collections.abc import Callable, Iterator
 from pathlib import PurePosixPath
 from typing import Any
 
 from ..shards import BLOCK, cached_index
-from .units import Unit, is_picture, is_url, list_files, picture_numbers
+from .units import Unit, expanded, is_picture, is_url, picture_numbers
 
 EVERY = 10
 """Of a video's frames, one in ten is taken (the authors, about BDD100K)."""
 QUALITY = 95
 """JPEG quality of what has no JPEG of its own."""
 LONGEST_KEY = 80
+GZIPPED = (".gz", ".tgz")
 
 OnError = Callable[[str, Exception], None]
 
@@ -78,15 +81,14 @@ def read_tar(unit: Unit) -> Iterator[tuple[str, bytes]]:
 def stream_tar(path: str) -> Iterator[tuple[str, bytes]]:
     """All pictures of an archive, compressed or not, on a disk or at a URL, read once from front to end."""
     try:
-        with open_stream(path) as file, tarfile.open(fileobj=file, mode="r|*") as tar:
+        with open_stream(path) as file, tarfile.open(fileobj=unzipped(file, path), mode="r|") as tar:
             for info in tar:
                 if info.isreg() and is_picture(info.name):
                     content = tar.extractfile(info)
                     assert content is not None
                     yield info.name, content.read()
-        if not path.endswith((".gz", ".tgz")):
-            check_end(path)
-    except (tarfile.TarError, EOFError, OSError) as error:  # gzip's own errors are OSErrors
+        check_end(path)
+    except (tarfile.TarError, EOFError, OSError, zlib.error) as error:
         raise ValueError(f"{path}: cut short, damaged or no tar ({error}); fetch it again") from None
 
 
@@ -100,12 +102,19 @@ def open_stream(path: str) -> Any:
     return system.open(name, "rb")
 
 
+def unzipped(file: Any, path: str) -> Any:
+    """What an archive holds; the gzip module notices a cut stream, tarfile's own reader does not always."""
+    return gzip.open(file) if path.endswith(GZIPPED) else file
+
+
 def check_end(path: str) -> None:
     """A tar cut between two files looks whole to Python's reader: it must end with a block of zeros.
 
     Raises:
         tarfile.ReadError: it does not.
     """
+    if path.endswith(GZIPPED):
+        return
     with open_stream(path) as file:
         size = file.seek(0, io.SEEK_END)
         file.seek(max(0, size - BLOCK))
@@ -115,7 +124,7 @@ def check_end(path: str) -> None:
 
 def read_files(unit: Unit) -> Iterator[tuple[str, bytes | OSError]]:
     """Files of a folder or a list."""
-    for member in unit.members or list_files(unit.path):
+    for member in expanded(unit):
         try:
             with open(os.path.join(unit.path, member), "rb") as file:
                 yield member, file.read()

@@ -24,6 +24,10 @@ DEPTH = 4
 """Folders above which an archive is looked for, from the root that the user names."""
 
 
+MANY = 100
+"""Folders of a set beyond which each is a unit, whatever it holds: listing them all would take the planner too long."""
+
+
 @dataclass(frozen=True)
 class UnlabeledSet:
     """One set. Of the lists, the first that finds something is the copy that lies there."""
@@ -121,11 +125,12 @@ def official(kind: str, root: str, size: int) -> Iterator[Unit]:
     for path in archives:
         yield from tar_units(path, os.path.relpath(path, root), size)
     folders = [] if archives else look(root, row.folders, os.path.isdir)
-    for path in folders:
-        if len(folders) > 100:
-            yield folder_unit(path, os.path.relpath(path, root))
+    for folder in (os.path.relpath(path, root) for path in folders):
+        if len(folders) > MANY:
+            yield folder_unit(root, folder)
         else:
-            yield from file_units(path, os.path.relpath(path, root), list_files(path), size)
+            names = list_files(os.path.join(root, folder))
+            yield from file_units(root, folder, [f"{folder}/{name}" for name in names], size)
     if not (archives or folders or row.lmdbs or row.videos):  # loose pictures: whatever the copy looks like
         yield from file_units(root, kind, list_files(root), size)
 

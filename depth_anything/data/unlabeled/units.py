@@ -37,7 +37,7 @@ class Unit:
     start: str = ""
     """lmdb: the first key, hexadecimal."""
     members: tuple[str, ...] = ()
-    """files, videos: paths below `path`; empty for everything below it, listed when it is read."""
+    """files, videos: paths below `path`; one that ends with / is a folder, listed when it is read."""
 
 
 def is_url(path: str | os.PathLike) -> bool:
@@ -97,9 +97,20 @@ def file_units(root: str, label: str, members: Sequence[str], size: int = PICTUR
         yield Unit(named(label, number, *part), "files", root, len(part), members=part)
 
 
-def folder_unit(path: str, label: str) -> Unit:
-    """One folder as one unit, listed when it is read: for sets of many folders of a fair size each."""
-    return Unit(named(label, 0), "files", path)
+def folder_unit(root: str, folder: str) -> Unit:
+    """One folder below `root` as one unit, listed when it is read: for sets of many folders of a fair size each."""
+    return Unit(named(folder, 0), "files", root, members=(f"{folder}/",))
+
+
+def expanded(unit: Unit) -> list[str]:
+    """The members of a unit of files, with its folders listed now."""
+    found: list[str] = []
+    for member in unit.members:
+        if member.endswith("/"):
+            found += (member + name for name in list_files(os.path.join(unit.path, member)))
+        else:
+            found.append(member)
+    return found
 
 
 def video_units(root: str, videos: Sequence[str]) -> Iterator[Unit]:

@@ -1,0 +1,148 @@
+"""How labels are stored: Pillow, OpenCV and tarfile read the same numbers; errors within what is stated."""
+
+import io
+import json
+import tarfile
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
+from pictures import encode as encode_picture
+from PIL import Image
+
+from depth_anything.data.pseudo_labels import PseudoLabels, decode, encode, png16
+from depth_anything.data.shards import write_shard
+
+
+@given(arrays.arrays(np.uint16, arrays.array_shapes(min_dims=2, max_dims=2, max_side=40)))
+@settings(max_examples=50, deadline=None)
+def test_pillow_and_opencv_read_our_png(codes_HW: np.ndarray):
+    content = png16(codes_HW)
+    np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(content))), codes_HW)
+    np.testing.assert_array_equal(cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED), codes_HW)
+
+
+def stored(disparity_HW: np.ndarray, encoding) -> tuple[np.ndarray, float]:
+    """What a shard gives back, and the error that encoding it stated."""
+    members, error = encode(disparity_HW, encoding)
+    about = {"min": float(disparity_HW.min()), "max": float(disparity_HW.max())}
+    return decode({**members, "json": json.dumps(about).encode()}), error
+
+
+@given(
+    st.floats(-1e4, 1e4, width=32),
+    st.floats(2**-6, 1e4, width=32),
+    st.integers(0, 2**32 - 1),
+)
+@settings(max_examples=50, deadline=None)
+def test_png16_is_off_by_half_a_step_at_most(low: float, extent: float, seed: int):
+    disparity_HW = np.float32(low) + np.float32(extent) * np.random.default_rng(seed).random((9, 11), np.float32)
+    back_HW, error = stored(disparity_HW, "png16")
+    reach = float(disparity_HW.max()) - float(disparity_HW.min())
+    worst = np.abs(back_HW.astype(np.float64) - disparity_HW).max()
+    assert worst <= reach / 131070 * 1.0001 + np.spacing(np.float32(abs(low) + extent))
+    assert error == pytest.approx(worst / reach, rel=1e-3)
+    assert back_HW.dtype == np.float32
+
+
+def test_fp16_is_off_by_one_in_2048_at_most():
+    disparity_HW = np.random.default_rng(0).uniform(0.01, 200, (50, 60)).astype(np.float32)
+    back_HW, error = stored(disparity_HW, "fp16")
+    np.testing.assert_array_equal(back_HW, disparity_HW.astype(np.float16).astype(np.float32))
+    assert (np.abs(back_HW - disparity_HW) <= disparity_HW / 2048).all()
+    assert error == pytest.approx(np.abs(back_HW - disparity_HW).max() / np.ptp(disparity_HW))
+    with pytest.raises(ValueError, match="half floats: use the encoding png16"):
+        encode(disparity_HW * 1000, "fp16")
+
+
+def test_far_from_zero_fp16_loses_what_png16_keeps():
+    """What docs/label.md says about when to take which."""
+    disparity_HW = 1000 + np.random.default_rng(0).random((20, 20), np.float32)
+    assert stored(disparity_HW, "png16")[1] < 1e-4
+    assert stored(disparity_HW, "fp16")[1] > 0.1
+
+
+@pytest.mark.parametrize("encoding", ["png16", "fp16"])
+def test_constant_maps_and_equal_bytes(encoding):
+    constant_HW = np.full((4, 5), 0.25, np.float32)
+    back_HW, error = stored(constant_HW, encoding)
+    np.testing.assert_array_equal(back_HW, constant_HW)
+    assert error == 0
+    ramp_HW = np.linspace(0, 1, 20, dtype=np.float32).reshape(4, 5)
+    assert encode(ramp_HW, encoding) == encode(ramp_HW, encoding)
+
+
+# -- by number -------------------------------------------------------------------------------------
+
+
+def make_folder(folder: Path, counts: dict[str, int]) -> dict[str, np.ndarray]:
+    """Shards as `label` writes them; returns the maps by key."""
+    maps = {}
+    for unit, count in counts.items():
+        samples = []
+        for number in range(count):
+            key = f"{unit}/{number}"
+            maps[key] = np.random.default_rng(len(maps)).random((14, 28), np.float32)
+            members, _ = encode(maps[key], "fp16" if number % 2 else "png16")
+            about = {"min": float(maps[key].min()), "max": float(maps[key].max())}
+            jpg = encode_picture(Image.new("RGB", (56, 28), (len(maps), 0, 0)), "JPEG", quality=100)
+            samples.append((key, {"jpg": jpg, **members, "json": json.dumps(about).encode()}))
+        write_shard(folder / f"labels/{unit}.tar", samples)
+        (folder / "manifest").mkdir(exist_ok=True)
+        (folder / f"manifest/{unit}.json").write_text(json.dumps({"unit": unit, "labelled": count}))
+    return maps
+
+
+def test_samples_by_number(tmp_path: Path):
+    """Every sample of every finished shard, also next to an empty one; at the map's size."""
+    maps = make_folder(tmp_path, {"a": 2, "b": 0, "c": 3})
+    write_shard(tmp_path / "labels/d.tar", [("unfinished", {"jpg": b""})])
+    labels = PseudoLabels(tmp_path)
+    assert len(labels) == 5
+    assert labels.ends.tolist() == [2, 2, 5]
+    for number, (key, disparity_HW) in enumerate(maps.items()):
+        sample = labels[number]
+        assert sample.key == key
+        assert sample.scale == "affine"
+        assert sample.image_HW3.shape == (14, 28, 3)
+        assert sample.image_HW3[..., 0] == pytest.approx(number + 1, abs=1)
+        np.testing.assert_allclose(sample.disparity_HW, disparity_HW, atol=3e-4)
+        assert sample.valid_HW.all()
+        assert not sample.sky_HW.any()
+    with pytest.raises(IndexError):
+        labels[5]
+
+
+def test_tarfile_sees_the_designed_members(tmp_path: Path):
+    make_folder(tmp_path, {"a": 2})
+    with tarfile.open(tmp_path / "labels/a.tar") as tar:
+        names = tar.getnames()
+    assert names == [
+        "a/0.jpg",
+        "a/0.disparity.png",
+        "a/0.json",
+        "a/1.jpg",
+        "a/1.disparity.npz",
+        "a/1.json",
+    ]
+
+
+def test_damage_is_named(tmp_path: Path):
+    with pytest.raises(ValueError, match="no pseudo labels"):
+        PseudoLabels(tmp_path)
+    make_folder(tmp_path, {"a": 2, "b": 2, "c": 1})
+    labels = PseudoLabels(tmp_path)
+    (tmp_path / "labels/a.tar").unlink()
+    with pytest.raises(ValueError, match=r"a\.tar: no such tar"):
+        labels[0]
+    content = (tmp_path / "labels/b.tar").read_bytes()
+    (tmp_path / "labels/b.tar").write_bytes(content[: len(content) // 2])
+    with pytest.raises(ValueError, match=r"b\.tar: "):
+        labels[2]
+    write_shard(tmp_path / "labels/c.tar", [("c/0", {"jpg": b"no picture", "json": b"{}"})])
+    with pytest.raises(ValueError, match=r"c\.tar: c/0: .*label again"):
+        labels[4]
