@@ -14,6 +14,7 @@ Metres keep their scale: step 2 is left out for them.
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -27,6 +28,8 @@ CUT = 1 / 3
 """Below this share of pixels found again the scene was cut."""
 MEMORY = 8
 """Frames in the running mean of a pixel."""
+GIVE_WAY = 4.0
+"""Robust deviations of the map's blurred change from which on it counts as real, and the mean forgets."""
 LEAN = 0.02
 """Share of the way back to the model's own scale and shift that each frame goes."""
 
@@ -52,7 +55,7 @@ class Steady:
     """
 
     def __init__(self, is_metric: bool = False):
-        _cv2()
+        load_cv2()
         self.is_metric = is_metric
         self.grey_hw: np.ndarray | None = None
         self.mean_HW: np.ndarray | None = None
@@ -88,31 +91,44 @@ class Steady:
 
     def _follow(self, values_HW: np.ndarray, position_hw2: np.ndarray, found_hw: np.ndarray) -> None:
         """Bring a map to the last steady one and add it to the mean along the tracks."""
-        cv2 = _cv2()
+        cv2 = load_cv2()
         height, width = values_HW.shape
         last_hw = cv2.remap(small(self.mean_HW, found_hw.shape), position_hw2, None, cv2.INTER_LINEAR)
+        values_hw = small(values_HW, found_hw.shape)
         if not self.is_metric:
-            fitted = symmetric_fit(small(values_HW, found_hw.shape), last_hw, found_hw)
+            fitted = symmetric_fit(values_hw, last_hw, found_hw)
             if fitted is not None:
                 self.scale, self.shift = fitted[0] ** (1 - LEAN), fitted[1] * (1 - LEAN)
-        values_HW = (self.scale * values_HW + self.shift).astype(np.float32)
+        change_hw = self.scale * values_hw + self.shift - last_hw
+        sure_HW = cv2.resize(sureness(change_hw, found_hw), (width, height))
 
         position_HW2 = enlarge(position_hw2, height, width)
-        # Specks of pixels that were not found would stay as specks in the mean: whole patches count, with soft edges.
-        sure_hw = cv2.GaussianBlur(cv2.medianBlur(found_hw.astype(np.uint8), 5).astype(np.float32), (0, 0), 3)
-        sure_HW = cv2.resize(sure_hw, (width, height))
         border = {"borderMode": cv2.BORDER_REPLICATE}
         last_HW = cv2.remap(self.mean_HW, position_HW2, None, cv2.INTER_LINEAR, **border)
         count_HW = cv2.remap(self.count_HW, position_HW2, None, cv2.INTER_LINEAR, **border)
         count_HW = np.minimum(count_HW, MEMORY - 1) * sure_HW
-        change_HW = values_HW - last_HW
-        self.mean_HW = last_HW + change_HW / (count_HW + 1)
+        aligned_HW = np.float32(self.scale) * values_HW + np.float32(self.shift)
+        self.mean_HW = last_HW + (aligned_HW - last_HW) / (count_HW + 1)
         self.count_HW = count_HW + 1
+
+
+def sureness(change_hw: np.ndarray, found_hw: np.ndarray) -> np.ndarray:
+    """How much of a pixel's past still holds, 0 to 1, float32: nothing where it was not found, less where it changes.
+
+    Noise goes when it is blurred, and the median tells how much of it is left; what sticks out from that by more than
+    GIVE_WAY is the scene itself. Specks would stay as specks in the mean: whole patches count, with soft edges.
+    """
+    cv2 = load_cv2()
+    blurred_hw = cv2.GaussianBlur(change_hw.astype(np.float32), (0, 0), 6)
+    deviation = 1.4826 * float(np.median(np.abs(blurred_hw[found_hw]))) + 1e-12
+    holds_hw = 1 / (1 + (blurred_hw / (GIVE_WAY * deviation)) ** 4)
+    whole_hw = cv2.GaussianBlur(cv2.medianBlur(found_hw.astype(np.uint8), 5).astype(np.float32), (0, 0), 3)
+    return (whole_hw * holds_hw).astype(np.float32)
 
 
 def small_grey(image_HW3: np.ndarray) -> np.ndarray:
     """A picture in grey, uint8, its longer side at most FLOW_SIDE."""
-    cv2 = _cv2()
+    cv2 = load_cv2()
     height, width = image_HW3.shape[:2]
     factor = min(1.0, FLOW_SIDE / max(height, width))
     size = (max(16, round(width * factor)), max(16, round(height * factor)))
@@ -121,18 +137,18 @@ def small_grey(image_HW3: np.ndarray) -> np.ndarray:
 
 def small(map_HW: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
     """A map at the size at which motion is looked for."""
-    cv2 = _cv2()
+    cv2 = load_cv2()
     return cv2.resize(map_HW.astype(np.float32, copy=False), shape[::-1], interpolation=cv2.INTER_AREA)
 
 
 def enlarge(position_hw2: np.ndarray, height: int, width: int) -> np.ndarray:
     """Positions (x, y) at another size: resized, and in that size's pixels."""
-    cv2 = _cv2()
+    cv2 = load_cv2()
     h, w = position_hw2.shape[:2]
     if (h, w) == (height, width):
         return position_hw2
     grid_hw2 = np.stack(np.meshgrid(np.arange(w), np.arange(h)), axis=-1).astype(np.float32)
-    motion_HW2 = cv2.resize((position_hw2 - grid_hw2) * np.float32([width / w, height / h]), (width, height))
+    motion_HW2 = cv2.resize((position_hw2 - grid_hw2) * np.array([width / w, height / h], np.float32), (width, height))
     motion_HW2[..., 0] += np.arange(width, dtype=np.float32)
     motion_HW2[..., 1] += np.arange(height, dtype=np.float32)[:, None]
     return motion_HW2
@@ -144,12 +160,12 @@ def find_again(last_hw: np.ndarray, grey_hw: np.ndarray) -> tuple[np.ndarray, np
     Returns:
         float32 (h, w, 2): x and y in the last picture; and bool (h, w): whether it really looks the same there.
     """
-    cv2 = _cv2()
+    cv2 = load_cv2()
     flow_hw2 = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM).calc(grey_hw, last_hw, None)
     height, width = grey_hw.shape
     flow_hw2[..., 0] += np.arange(width, dtype=np.float32)
     flow_hw2[..., 1] += np.arange(height, dtype=np.float32)[:, None]
-    inside_hw = (flow_hw2 >= 0).all(-1) & (flow_hw2 <= np.float32([width - 1, height - 1])).all(-1)
+    inside_hw = (flow_hw2 >= 0).all(-1) & (flow_hw2 <= np.array([width - 1, height - 1], np.float32)).all(-1)
     same_hw = np.abs(cv2.remap(last_hw, flow_hw2, None, cv2.INTER_LINEAR).astype(np.int16) - grey_hw) < FOUND
     return flow_hw2, inside_hw & same_hw
 
@@ -174,9 +190,14 @@ def symmetric_fit(values: np.ndarray, target: np.ndarray, valid: np.ndarray) -> 
     return scale, shift
 
 
-def _cv2():
+def load_cv2() -> Any:
+    """The module cv2 (OpenCV).
+
+    Raises:
+        ValueError: it is not installed.
+    """
     try:
         import cv2
     except ImportError:
-        raise ValueError('steady video needs one more package: pip install "depth-anything[video]"') from None
+        raise ValueError('this needs OpenCV: pip install "depth-anything[video]"') from None
     return cv2

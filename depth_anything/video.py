@@ -227,7 +227,7 @@ def _make_chunk(
         advance()
     assert item is not None  # groupby makes no empty groups
     writer.close(item.prediction.quantity)
-    np.savez(part / "state.npz", ranges=ranges.state(), **(item.state or {}))
+    np.savez(part / "state.npz", ranges=ranges.state(), **(item.state or {}))  # type: ignore[arg-type]
     with atomic_path(work / "comment.json") as path:
         path.write_text(json.dumps(item.prediction.text()))
     os.rename(part, work / f"{index:06d}")

@@ -11,6 +11,7 @@ from typing import BinaryIO
 import numpy as np
 
 from . import colormap, map_files
+from .map_files import MILLIMETRES, PNG16_MAX
 from .prediction import Prediction
 from .steady import SteadyFrame
 from .video_in import Clip, Frame
@@ -20,8 +21,6 @@ FORMATS = ("color", "gray", "side", "gray16", "png16", "exr", "npz")
 VIDEOS = ("color", "gray", "side", "gray16")
 FOLLOW = 0.02
 """Share of the way to a frame's own range that the range of the colours goes: 50 frames make two thirds of it."""
-MILLIMETRES = map_files.MILLIMETRES
-PNG16_MAX = map_files.PNG16_MAX
 
 
 class Ranges:
@@ -138,8 +137,9 @@ class ChunkWriter:
         """Write the next frame, whose prediction already holds the steady values."""
         values_HW, name = prediction.values, f"frame_{frame.index:06d}"
         self.text, self.shape = prediction.text(), values_HW.shape
-        nearness_HW = ranges.nearness(values_HW) if {"color", "gray", "side"} & set(self.formats) else values_HW
-        colored_HW3 = colormap.colored(nearness_HW, self.colors) if {"color", "side"} & set(self.formats) else None
+        seen = {"color", "gray", "side"} & set(self.formats)
+        nearness_HW = ranges.nearness(values_HW) if seen else values_HW
+        colored_HW3 = colormap.colored(nearness_HW, self.colors) if seen - {"gray"} else frame.image_HW3
         for form in self.formats:
             if form == "color":
                 self.pieces[form].add(colored_HW3)

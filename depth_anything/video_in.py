@@ -13,6 +13,7 @@ import numpy as np
 
 from . import image_io
 from .inputs import find_images
+from .steady import load_cv2
 
 DEFAULT_FPS = 25.0
 """Of a sequence of pictures, which does not say how fast it is."""
@@ -215,11 +216,8 @@ def _camera_frames(number: int) -> Iterator[Frame]:
     """Frames of a camera until it stops; their times are the machine's clock."""
     import time
 
-    try:
-        import cv2
-    except ImportError:
-        raise ValueError('cameras need one more package: pip install "depth-anything[video]"') from None
-    cv2.setLogLevel(0)
+    cv2 = load_cv2()
+    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
     capture = cv2.VideoCapture(number)
     try:
         if not capture.isOpened():

@@ -29,7 +29,7 @@ EXTRAS = {
     "backends": {"torch": "inside"},
     "export": {"torch": "inside", "onnx": "inside", "onnxscript": "inside"},
     "steady": {"cv2": "inside"},
-    "video_in": {"av": "inside", "cv2": "inside"},
+    "video_in": {"av": "inside"},
     "scenes.stage": {"mitsuba": "inside", "drjit": "inside"},
     "image_io": {"pillow_heif": "inside"},
     "map_files": {"OpenEXR": "inside"},
