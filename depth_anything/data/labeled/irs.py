@@ -37,5 +37,4 @@ class IRS(LabeledFolder):
 
     def read_label(self, path: Path) -> Label:
         disparity_HW = read_exr(path)[0] / np.float32(FOCAL_BASELINE)
-        valid_HW = np.isfinite(disparity_HW) & (disparity_HW >= 1 / FARTHEST_M)
-        return disparity_label(disparity_HW, valid_HW, K_33)
+        return disparity_label(disparity_HW, disparity_HW >= 1 / FARTHEST_M, K_33)

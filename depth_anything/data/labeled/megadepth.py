@@ -48,11 +48,6 @@ class MegaDepth(LabeledFolder):
 
 
 def is_ordinal(depth_HW: np.ndarray) -> bool:
-    """Whether a map is an order: a negative number, or only whole numbers up to 10, or fewer than 50 different ones."""
+    """Whether a map is an order: a negative number in it, or fewer than 50 different positive ones (ours)."""
     positive = depth_HW[depth_HW > 0]
-    if depth_HW.min() < 0:
-        return True
-    if positive.size == 0:
-        return False
-    whole = positive.max() <= 10 and bool((positive == np.round(positive)).all())
-    return whole or np.unique(positive).size < 50
+    return depth_HW.min() < 0 or 0 < np.unique(positive).size < 50
