@@ -3,16 +3,19 @@
 #   make demo     base install (no torch), depth maps of the photographs in examples/
 #   make test     full environment, the fast tests
 #   make slow     the slow tests
+#   make engine   teacher, pseudo labels, student at nano's size, in one table; SIZE=1 for real, PAIRS=manifest.json to score
 #   make check    formatting, lint, types, dependency check
 #   make system   as root: the Debian packages that rendering needs
 #   make bench    time to the first map, beside `import torch`
 
 PYTHON ?= python3
+SIZE ?= 0.1
+PHOTOS ?= examples
 BASE := .venv/base
 DEV := .venv/dev
 SOURCES := $(shell find depth_anything -name '*.py')
 
-.PHONY: demo test slow check bench system clean
+.PHONY: demo test slow engine check bench system clean
 .DELETE_ON_ERROR:
 
 demo: $(BASE)/.installed
@@ -23,6 +26,9 @@ test: $(DEV)/.installed
 
 slow: $(DEV)/.installed
 	$(DEV)/bin/python -m pytest -q -m slow --durations=10
+
+engine: $(DEV)/.installed
+	$(DEV)/bin/python -m depth_anything.train.engine --out out/engine --size $(SIZE) --photos $(PHOTOS) $(if $(PAIRS),--pairs $(PAIRS))
 
 check: $(DEV)/.installed
 	$(DEV)/bin/ruff format --check .

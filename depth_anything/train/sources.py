@@ -14,6 +14,8 @@ from depth_anything.train.recipes import Recipe
 
 FIRST_HELD_OUT_SEED = 10_000_000
 """Held-out scenes have their seeds from here on, training scenes from 0."""
+KEPT_BYTES = 2**30
+"""A set of pseudo labels that fits is kept in memory."""
 
 
 def folders(given: Sequence[str]) -> dict[str, Path]:
@@ -61,7 +63,7 @@ def open_data(
         if pseudo_labels is not None:
             from depth_anything.data.pseudo_labels import PseudoLabels
 
-            unlabeled = PseudoLabels(pseudo_labels)
+            unlabeled = Kept(PseudoLabels(pseudo_labels))
         else:
             unlabeled = Joined([open_pictures(name, recipe, roots) for name in recipe.unlabeled.data])
     if recipe.validation_scenes:
@@ -91,10 +93,13 @@ def open_set(name: str, recipe: Recipe, roots: Mapping[str, Path]) -> Samples:
 
 def open_pictures(name: str, recipe: Recipe, roots: Mapping[str, Path]) -> Samples:
     """A set of pictures without labels; a labelled set's pictures, where it is named here."""
-    from depth_anything.data.unlabeled import Pictures, units
+    from depth_anything.data.unlabeled.pictures import Pictures
+    from depth_anything.data.unlabeled.sets import UNLABELED, units
 
     root = root_of(name, recipe, roots)
-    return WithoutLabels(open_labeled(name, root) if name in LABELED else Pictures(units(name, root)))
+    if name in LABELED:
+        return WithoutLabels(open_labeled(name, root))
+    return WithoutLabels(Pictures(units(name if name in UNLABELED else "auto", root)))
 
 
 class Joined:
@@ -130,6 +135,30 @@ class Repeated:
 
     def __getitem__(self, number: int) -> Sample:
         return self.samples[number % len(self.samples)]
+
+
+class Kept:
+    """Pictures that stay in memory once they are read, up to KEPT_BYTES: a small set is decoded once."""
+
+    def __init__(self, samples: Samples):
+        self.samples = samples
+        self.kept: dict[int, Sample] = {}
+        self.bytes = 0
+        if hasattr(samples, "ends"):
+            self.ends = samples.ends  # type: ignore[attr-defined]
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def __getitem__(self, number: int) -> Sample:
+        if number in self.kept:
+            return self.kept[number]
+        sample = self.samples[number]
+        size = sample.image_HW3.nbytes + sample.disparity_HW.nbytes + 2 * sample.valid_HW.nbytes
+        if self.bytes + size <= KEPT_BYTES:
+            self.kept[number] = sample
+            self.bytes += size
+        return sample
 
 
 class WithoutLabels:

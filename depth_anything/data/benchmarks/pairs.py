@@ -18,6 +18,7 @@ from typing import Any, get_args
 import numpy as np
 
 from depth_anything import image_io
+from depth_anything.data.benchmarks import scenes
 from depth_anything.data.benchmarks.case import Case, Kind, Truth
 from depth_anything.data.benchmarks.files import read_uint16
 
@@ -25,13 +26,15 @@ _KEYS = {"id": str, "rgb": str, "gt": str, "gt_scale": (int, float), "kind": str
 
 
 def read(manifest: str | Path) -> list[Case]:
-    """The pairs of a manifest, in its order.
+    """The pairs of a manifest, in its order; or, of a folder with scene shards, its scenes.
 
     Raises:
         ValueError: not a manifest, an entry that cannot be used, an id used twice, or files that are missing: with how
             many were found and where the first missing one was expected.
     """
     manifest = Path(manifest)
+    if manifest.is_dir() and any(manifest.glob("scenes-*.tar")):
+        return scenes.read(manifest)
     entries = _entries(manifest)
     seen: set[str] = set()
     for number, entry in enumerate(entries):
