@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Literal
 
 from tyro.conf import Positional
 
@@ -17,6 +18,8 @@ def train(
     teacher: str | None = None,
     pseudo_labels: Path | None = None,
     frozen: Path | None = None,
+    sky: Literal["set", "off"] = "set",
+    segformer: str | None = None,
     seed: int | None = None,
     size: float = 1.0,
     device: str = "cpu",
@@ -39,6 +42,8 @@ def train(
         teacher: a model that labels the unlabelled pictures in every step.
         pseudo_labels: or the folder in which `depth-anything label` has labelled them.
         frozen: weights whose encoder the student's features stay near; by default those of --backbone.
+        sky: set: disparity 0 where a set's own values or SegFormer see sky (docs/datasets.md); off: as in the files.
+        segformer: the model that finds the sky, a hub id or a folder.
         seed: of weights, order, crops and colours, instead of the recipe's.
         size: part of the recipe's pictures and scenes, to try it out: 0.1 for a tenth.
         device: cpu, cuda.
@@ -48,7 +53,7 @@ def train(
         compile: torch.compile.
         readers: threads that read pictures.
         processes: workers for rendering; by default one per core.
-        accept_license: as for predict, for the teacher's weights.
+        accept_license: as for predict, for the teacher's weights and SegFormer's.
     """
     import logging
     from dataclasses import replace
@@ -66,7 +71,7 @@ def train(
     from ..model import DepthAnything
     from ..train.distributed import Machine, first_alone, join
     from ..train.loop import train as run
-    from ..train.sources import folders, open_data
+    from ..train.sources import folders, open_data, sky_by_set
     from ..train.student import frozen_encoder
 
     anchor = (frozen or backbone) if unlabeled and unlabeled.feature_weight else None
@@ -78,7 +83,9 @@ def train(
             labeler = None
             if teacher and not pseudo_labels:
                 labeler = DepthAnything.from_pretrained(teacher, accept_license=accept_license)
-            learned, held_out = open_data(resolved, folders(data), scenes or out / "scenes", pseudo_labels, processes)
+            find_sky = sky_by_set(out / "sky", segformer, ranks.device, accept_license) if sky == "set" else None
+            roots, scenes = folders(data), scenes or out / "scenes"
+            learned, held_out = open_data(resolved, roots, scenes, pseudo_labels, processes, find_sky)
         run(
             resolved,
             out,

@@ -1,6 +1,6 @@
 """The pictures that a recipe names: opened where they lie, rendered where they are ours."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,6 +9,7 @@ import numpy as np
 from depth_anything.data.labeled.scenes import PackedScenes
 from depth_anything.data.labeled.sets import LABELED, open_labeled
 from depth_anything.data.sample import Sample
+from depth_anything.data.sky import SEGFORMER, SkySegmenter, choose_sky
 from depth_anything.train.batches import Data, Samples
 from depth_anything.train.recipes import Recipe
 
@@ -35,6 +36,7 @@ def open_data(
     scenes: Path,
     pseudo_labels: Path | None = None,
     processes: int | None = None,
+    find_sky: Callable[[str, Samples], Samples] | None = None,
 ) -> tuple[Data, Samples | None]:
     """What a recipe learns from, and what it is watched on.
 
@@ -43,6 +45,9 @@ def open_data(
         scenes: folder of rendered scenes (training/, held_out/); what is missing there is rendered.
         pseudo_labels: folder that `depth-anything label` wrote; without it unlabelled pictures come without labels,
             and the teacher labels them in every step.
+        processes: workers for rendering.
+        find_sky: what is done about the sky of a labelled set, by its name (`sky_by_set`); None leaves it as the files
+            have it.
 
     Raises:
         ValueError: a set's folder is missing or is not laid out as it should be.
@@ -54,9 +59,10 @@ def open_data(
             if name == "scenes":
                 sets.append(rendered(scenes / "training", recipe.scenes, 0, processes))
             else:
-                sets.append(open_set(name, recipe, roots))
+                sets.append(open_set(name, recipe, roots, find_sky))
         if recipe.minor:
-            sets.append(Repeated(open_set(recipe.minor[0], recipe, roots), sum(map(len, sets)), recipe.minor[1]))
+            name, share = recipe.minor
+            sets.append(Repeated(open_set(name, recipe, roots, find_sky), sum(map(len, sets)), share))
         labeled = Joined(sets)
     if recipe.unlabeled_share > 0:
         assert recipe.unlabeled is not None
@@ -86,9 +92,31 @@ def root_of(name: str, recipe: Recipe, roots: Mapping[str, Path]) -> Path:
     return roots[name]
 
 
-def open_set(name: str, recipe: Recipe, roots: Mapping[str, Path]) -> Samples:
-    """A labelled set."""
-    return open_labeled(name, root_of(name, recipe, roots))
+def open_set(
+    name: str, recipe: Recipe, roots: Mapping[str, Path], find_sky: Callable[[str, Samples], Samples] | None
+) -> Samples:
+    """A labelled set, with its sky."""
+    samples = open_labeled(name, root_of(name, recipe, roots))
+    return find_sky(name, samples) if find_sky else samples
+
+
+def sky_by_set(
+    cache: Path, model: str | None = None, device: str = "cpu", accept_license: bool = False
+) -> Callable[[str, Samples], Samples]:
+    """V1 section 3.1: sky has disparity 0. Each set's way is in `LABELED`: its own far value, or SegFormer's mask.
+
+    Args:
+        cache: folder for the masks, so that each picture is segmented once.
+        model: the SegFormer, by default `data.sky.SEGFORMER`.
+    """
+    found: list[SkySegmenter] = []
+
+    def find(name: str, samples: Samples) -> Samples:
+        if LABELED[name].sky == "segformer" and not found:
+            found.append(SkySegmenter(model or SEGFORMER, device=device, accept_license=accept_license))
+        return choose_sky(samples, LABELED[name].sky, found[0] if found else None, cache / name)
+
+    return find
 
 
 def open_pictures(name: str, recipe: Recipe, roots: Mapping[str, Path]) -> Samples:
