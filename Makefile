@@ -5,7 +5,7 @@
 #   make slow     the slow tests
 #   make engine   teacher, pseudo labels, student at nano's size, in one table; SIZE=1 for real, PAIRS=manifest.json to score
 #   make check    formatting, lint, types, dependency check
-#   make system   as root: the Debian packages that rendering needs
+#   make system   as root: the Debian packages that rendering and the test of the page need
 #   make bench    time to the first map, beside `import torch`
 
 PYTHON ?= python3
@@ -54,7 +54,7 @@ $(BASE)/.installed: pyproject.toml constraints.txt $(SOURCES)
 
 system:
 	apt-get update
-	apt-get install -y --no-install-recommends libllvm19
+	apt-get install -y --no-install-recommends libllvm19 chromium
 
 clean:
 	rm -rf .venv out build dist *.egg-info

@@ -167,7 +167,7 @@ def create_app(
         except TimeoutError:
             return too_busy(f"no answer within {limits.seconds:g} s: try again, or a smaller picture", limits.seconds)
         except ValueError as error:  # the picture or the options, in one line
-            raise Refused(422, str(error)) from None
+            raise Refused(422, str(error).removeprefix("picture bytes: ")) from None
         return Response(
             result.body, media_type=result.media_type,
             headers={"Content-Disposition": f'inline; filename="{result.name}"', "Cache-Control": "no-store"},

@@ -51,12 +51,15 @@ async function request(path, options = {}) {
   }
 }
 
+let asking = null; // requests that meet 401 at once share one question
+
 function askToken() {
-  return new Promise((resolve) => {
+  asking ??= new Promise((resolve) => {
     $("token").value = "";
-    $("key").addEventListener("close", () => resolve($("token").value), { once: true });
+    $("key").addEventListener("close", () => { asking = null; resolve($("token").value); }, { once: true });
     $("key").showModal();
   });
+  return asking;
 }
 
 /** The answer in one form, for the picture, model, colours and numbers that are chosen now. */
@@ -93,6 +96,7 @@ function show(state, words = "") {
 function showProblem(error) {
   $("problem").textContent = error.message;
   $("problem").hidden = false;
+  $("solid").classList.remove("waiting");
   show(map ? "done" : "empty");
 }
 
@@ -200,6 +204,7 @@ function dropMesh() {
   if (mesh) URL.revokeObjectURL(mesh.url);
   mesh = null;
   $("solid").replaceChildren();
+  $("solid").classList.toggle("waiting", !$("panel-solid").hidden);
   $("solid-words").textContent = "";
 }
 
@@ -209,7 +214,6 @@ async function showSolid() {
   const key = [$("near").value, $("far").value, $("fov").value].join();
   if (mesh?.key === key) return;
   dropMesh();
-  $("solid").classList.add("waiting");
   show("done", "Building the shape");
   try {
     const [answer] = await Promise.all([ask("glb"), import("./vendor/model-viewer.min.js")]);
@@ -218,7 +222,6 @@ async function showSolid() {
     mesh = { key: [$("near").value, $("far").value, $("fov").value].join(), url };
     $("solid").replaceChildren(viewer(url));
   } catch (error) {
-    $("solid").classList.remove("waiting");
     showProblem(error);
   }
 }

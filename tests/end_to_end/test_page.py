@@ -1,0 +1,423 @@
+"""The page in a real browser (Debian's Chromium), against a real server on the loopback."""
+
+import base64
+import io
+import os
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+pytest.importorskip("fastapi", reason="the extra web is not installed")
+from serving import serving
+
+from depth_anything import prediction
+from depth_anything.predictor import Predictor
+
+ROOT = Path(__file__).parents[2]
+CHROMIUM = "/usr/bin/chromium"
+FLAGS = [
+    *("--no-sandbox", "--no-first-run", "--disable-quic", "--disable-sync", "--disable-component-update"),
+    "--disable-background-networking",
+    *("--use-angle=swiftshader", "--enable-unsafe-swiftshader", "--ignore-gpu-blocklist"),  # WebGL without a GPU
+    *("--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"),  # a camera
+]
+WAIT_MS = 120_000  # a loaded machine without a GPU draws slowly
+MAGIC = {
+    **dict.fromkeys(("color", "png16", "side", "control", "normals"), b"\x89PNG"),
+    "npz": b"PK",
+    "json": b"{",
+    "exr": b"v/1\x01",
+    "pfm": b"Pf\n",
+    "ply": b"ply\n",
+    "glb": b"glTF",
+}
+
+
+def absent(reason: str):
+    if os.environ.get("REQUIRE_SYSTEM") == "1":
+        pytest.fail(reason)
+    pytest.skip(reason)
+
+
+@pytest.fixture(scope="module")
+def browser():
+    if not Path(CHROMIUM).exists():
+        absent(f"{CHROMIUM} is absent: make system installs it")
+    try:
+        from playwright.sync_api import sync_playwright
+    except ModuleNotFoundError:
+        absent("playwright is not installed: it comes with the extra dev")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="module")
+def server():
+    with serving() as server:
+        yield server
+
+
+@pytest.fixture
+def visit(browser):
+    """Opens a page; at the end, nothing was asked of anybody but its server, and nothing went wrong in it."""
+    contexts, outside, wrong = [], [], []
+
+    def opened(
+        url: str,
+        width: int = 1280,
+        height: int = 860,
+        scheme: str = "light",
+        phone: bool = False,
+        ready="body[data-ready]",
+    ):
+        context = browser.new_context(
+            viewport={"width": width, "height": height}, color_scheme=scheme, has_touch=phone, is_mobile=phone
+        )
+        contexts.append(context)
+        page = context.new_page()
+        page.set_default_timeout(WAIT_MS)
+        page.on("request", lambda request: asked(request.url))
+        page.on("pageerror", lambda error: wrong.append(str(error)))
+
+        def asked(address: str) -> None:
+            if not address.startswith((url, f"blob:{url}", "data:")):
+                outside.append(address)
+
+        page.goto(url)
+        page.wait_for_selector(ready)
+        return page
+
+    yield opened
+    for context in contexts:
+        context.close()
+    assert not outside, f"requests left the machine: {outside}"
+    assert not wrong, wrong
+
+
+@pytest.fixture(scope="module")
+def photo(tmp_path_factory) -> Path:
+    path = tmp_path_factory.mktemp("photo") / "photo.jpg"
+    with Image.open(ROOT / "examples/kodak_24.jpg") as image:
+        image.resize((240, 160)).save(path, quality=92)
+    return path
+
+
+@pytest.fixture(scope="module")
+def nano():
+    return Predictor("nano", threads=1)
+
+
+def until(page, condition: str) -> None:
+    """Waits for what JavaScript says (wait_for_function would be stopped by the page's own policy)."""
+    for _ in range(WAIT_MS // 100):
+        if page.evaluate(condition):
+            return
+        page.wait_for_timeout(100)
+    raise AssertionError(f"never: {condition}")
+
+
+def upload(page, path: Path) -> None:
+    page.set_input_files("#file", path)
+    page.wait_for_selector("body[data-state=done]")
+
+
+def point(page, x: float, y: float) -> None:
+    """Moves the pointer to a place of the picture, in fractions of its sides."""
+    page.locator("#view").scroll_into_view_if_needed()
+    box = page.locator("#view").bounding_box()
+    page.mouse.move(box["x"] + x * box["width"], box["y"] + y * box["height"])
+
+
+def shot(page, selector: str) -> np.ndarray:
+    picture = Image.open(io.BytesIO(page.locator(selector).screenshot())).convert("RGB")
+    return np.asarray(picture).astype(int)
+
+
+def words(page) -> str:
+    return page.inner_text("#reading").replace("\n", ", ")
+
+
+def test_a_picture_gives_a_map_with_readings_a_divider_and_a_download(visit, server, photo, nano, tmp_path):
+    page = visit(server.url)
+    assert page.is_visible("text=Drop a picture here") and not page.is_visible("#view")
+    upload(page, photo)
+
+    # the value under the pointer, in words, as the model's own numbers have it
+    disparity = nano(photo).disparity
+    for x, y in ((0.2, 0.15), (0.5, 0.9), (0.9, 0.5)):
+        point(page, x, y)
+        value, percent = re.fullmatch(r"disparity (\S+), nearer than (\d+) % of the picture", words(page)).groups()
+        row, column = int(y * 160), int(x * 240)
+        around = disparity[max(0, row - 1) : row + 2, max(0, column - 1) : column + 2]
+        assert around.min() - 0.006 <= float(value) <= around.max() + 0.006
+        assert abs(int(percent) - 100 * (disparity < disparity[row, column]).mean()) <= 2
+
+    # the divider: left of it the picture, right of it the map
+    def drawn_left_of(share: float) -> np.ndarray:
+        view = shot(page, "#view")
+        return view[:, int(share * view.shape[1])]
+
+    before = drawn_left_of(0.35)
+    point(page, 0.5, 0.3)
+    page.mouse.down()
+    point(page, 0.2, 0.3)
+    page.mouse.up()
+    assert abs(float(page.input_value("#split")) - 20) <= 1
+    assert np.abs(drawn_left_of(0.35) - before).mean() > 20
+    page.focus("#split")
+    page.keyboard.press("End")
+    assert float(page.input_value("#split")) == 100
+
+    with page.expect_download() as expected:
+        page.click("[data-form=png16]")
+    expected.value.save_as(tmp_path / expected.value.suggested_filename)
+    loaded = prediction.load(tmp_path / "picture_disparity.png")
+    assert loaded.model == "nano"
+    assert np.abs(loaded.disparity - disparity).max() <= (disparity.max() - disparity.min()) / 65535
+
+
+@pytest.mark.slow
+def test_the_shape_is_drawn_and_turns(visit, server, photo):
+    page = visit(server.url)
+    upload(page, photo)
+    page.click("#tab-solid")
+    page.wait_for_selector("#solid:not(.waiting) model-viewer")
+    until(page, "document.querySelector('model-viewer').modelIsVisible")
+
+    def settled() -> np.ndarray:
+        """The view after it has stopped to move."""
+        last = shot(page, "#solid")
+        for _ in range(60):
+            page.wait_for_timeout(500)
+            now = shot(page, "#solid")
+            if np.abs(now - last).mean() < 0.05:
+                return now
+            last = now
+        raise AssertionError("the view does not come to rest")
+
+    ahead = settled()
+    middle = ahead[ahead.shape[0] // 3 : -ahead.shape[0] // 3, ahead.shape[1] // 3 : -ahead.shape[1] // 3]
+    assert middle.std(axis=(0, 1)).min() > 15  # a textured surface, not an empty ground
+    assert page.input_value("#fov") == "55" and "55" in page.inner_text("#solid-words")
+    box = page.locator("#solid").bounding_box()
+    page.mouse.move(box["x"] + 300, box["y"] + 200)
+    page.mouse.down()
+    page.mouse.move(box["x"] + 180, box["y"] + 200, steps=8)
+    page.mouse.up()
+    turned = settled()
+    assert np.abs(turned - ahead).mean() > 5
+    page.focus("model-viewer")
+    for _ in range(5):
+        page.keyboard.press("ArrowLeft")
+    assert np.abs(settled() - turned).mean() > 1
+    # other distances make another shape
+    page.fill("#far", "30")
+    page.click("#geometry button")
+    page.wait_for_selector("#solid:not(.waiting) model-viewer")
+    assert np.abs(settled() - ahead).mean() > 1
+
+
+@pytest.mark.slow
+def test_colours_are_the_servers_and_every_form_downloads(visit, server, photo, nano, tmp_path):
+    page = visit(server.url)
+    upload(page, photo)
+    for name in ("inferno", "Spectral_r"):
+        page.locator(f"input[value={name}]").focus()
+        page.keyboard.press("Space")
+        data = page.evaluate("document.getElementById('map').toDataURL().split(',')[1]")
+        canvas = np.asarray(Image.open(io.BytesIO(base64.b64decode(data))).convert("RGB")).astype(int)
+        assert np.abs(canvas - nano(photo).colored(name)).max() <= 8  # one of 256 colours beside, where 16 bits round
+    for form, magic in MAGIC.items():
+        with page.expect_download() as expected:
+            page.click(f"[data-form={form}]")
+        expected.value.save_as(tmp_path / "file")
+        assert (tmp_path / "file").read_bytes().startswith(magic), form
+        assert expected.value.suggested_filename.startswith("picture_")
+        page.wait_for_selector(f"[data-form={form}]:not([aria-busy])")
+    assert set(MAGIC) == {button.get_attribute("data-form") for button in page.query_selector_all("[data-form]")}
+
+
+@pytest.mark.slow
+def test_camera_paste_drop_and_examples(visit, server, photo):
+    page = visit(server.url)
+    page.click("#take")
+    until(page, "document.getElementById('video').videoWidth > 0")
+    page.click("#camera button[value=cancel]")
+    assert page.get_attribute("body", "data-state") == "empty"
+    page.click("#take")
+    until(page, "document.getElementById('video').videoWidth > 0")
+    page.click("#camera button[value=take]")
+    page.wait_for_selector("body[data-state=done]")
+    assert page.evaluate("document.getElementById('video').srcObject") is None  # the camera is off
+
+    give = """async ([name, address]) => {
+        const blob = await (await fetch(address)).blob();
+        const transfer = new DataTransfer();
+        transfer.items.add(new File([blob], "x.jpg", { type: "image/jpeg" }));
+        const event = name === "paste" ? new ClipboardEvent(name, { clipboardData: transfer })
+                                       : new DragEvent(name, { dataTransfer: transfer, cancelable: true });
+        window.dispatchEvent(event);
+    }"""
+    for name, example in (("paste", "kodak_12.jpg"), ("drop", "kodak_19.jpg")):
+        page.evaluate(give, [name, f"/static/examples/{example}"])
+        width, height = Image.open(ROOT / "examples" / example).size
+        until(page, f"document.getElementById('map').width === {width} && document.body.dataset.state === 'done'")
+        assert page.evaluate("document.getElementById('map').height") == height
+    for button in page.query_selector_all("[data-example]"):
+        button.click()
+        page.wait_for_selector("body[data-state=working]")
+        page.wait_for_selector("body[data-state=done]")
+        assert page.is_hidden("#problem")
+
+
+@pytest.mark.slow
+def test_errors_are_told_and_left_behind(visit, server, photo, tmp_path):
+    page = visit(server.url)
+    text = tmp_path / "notes.jpg"
+    text.write_text("no picture")
+    page.set_input_files("#file", text)
+    page.wait_for_selector("#problem:not([hidden])")
+    assert "not a picture" in page.inner_text("[role=alert]")
+    upload(page, photo)
+    assert page.is_hidden("#problem")
+    page.fill("#near", "9")
+    page.fill("#far", "3")
+    page.click("#geometry button")
+    page.wait_for_selector("#problem:not([hidden])")
+    assert "near" in page.inner_text("[role=alert]")
+    large = tmp_path / "large.jpg"
+    large.write_bytes(bytes(33 * 2**20))
+    page.set_input_files("#file", large)
+    until(page, "document.getElementById('problem').textContent.includes('MiB')")
+
+
+@pytest.mark.slow
+def test_the_token_is_asked_for(visit, photo):
+    with serving(DEPTH_ANYTHING_TOKEN="open-sesame") as server:
+        page = visit(server.url, ready="#key[open]")
+        page.fill("#token", "wrong")
+        page.keyboard.press("Enter")
+        until(page, "document.getElementById('token').value === ''")  # it asks again
+        page.fill("#token", "open-sesame")
+        page.keyboard.press("Enter")
+        page.wait_for_selector("body[data-ready]")
+        upload(page, photo)
+        assert "disparity" in words(page)
+
+
+@pytest.mark.slow
+def test_everything_has_a_name_and_the_keyboard_reaches_it(visit, server, photo):
+    page = visit(server.url)
+    upload(page, photo)
+    nameless = page.evaluate(
+        """[...document.querySelectorAll("button, input, select, [tabindex], [role=img], img, dialog, section, form")]
+        .filter((e) => !(e.getAttribute("aria-label") || e.getAttribute("aria-labelledby") || e.labels?.length
+                         || e.innerText?.trim() || e.textContent.trim() || e.alt || e.querySelector("img[alt]")))
+        .map((e) => e.outerHTML.slice(0, 120))"""
+    )
+    assert not nameless
+    for attribute in ("aria-labelledby", "aria-controls", "aria-describedby"):
+        for element in page.query_selector_all(f"[{attribute}]"):
+            assert page.query_selector(f"#{element.get_attribute(attribute)}")
+    assert page.get_attribute("html", "lang") == "en" and len(page.query_selector_all("h1")) == 1
+
+    seen = []
+    page.focus("#choose")
+    for _ in range(40):
+        seen.append(
+            page.evaluate(
+                "document.activeElement.id || document.activeElement.dataset.form || document.activeElement.name || ''"
+            )
+        )
+        page.keyboard.press("Tab")
+    for expected in ("take", "tab-compare", "split", "probe", "colors", "near", "far", "fov", "color", "png16", "glb"):
+        assert expected in seen, f"Tab does not reach {expected}: {seen}"
+
+    page.focus("#probe")
+    before = words(page)
+    for _ in range(3):
+        page.keyboard.press("Shift+ArrowUp")
+    assert words(page) != before and page.get_attribute("#reading", "aria-live") == "polite"
+    page.focus("#tab-compare")
+    page.keyboard.press("ArrowRight")
+    assert page.get_attribute("#tab-solid", "aria-selected") == "true" and page.is_visible("#panel-solid")
+    assert page.evaluate("document.activeElement.id") == "tab-solid"
+
+
+def contrast(first: list[float], second: list[float]) -> float:
+    """Of two sRGB colours, by WCAG 2."""
+
+    def luminance(color: list[float]) -> float:
+        linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in (v / 255 for v in color)]
+        return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+    high, low = sorted((luminance(first), luminance(second)), reverse=True)
+    return (high + 0.05) / (low + 0.05)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("phone", [False, True], ids=["desktop", "phone"])
+def test_it_fits_and_can_be_read(visit, server, photo, scheme, phone):
+    page = visit(server.url, *((390, 844) if phone else (1280, 860)), scheme=scheme, phone=phone)
+    fits = "document.documentElement.scrollWidth <= window.innerWidth"
+    assert page.evaluate(fits)
+    upload(page, photo)
+    assert page.evaluate(fits)
+    color = """(name) => {
+        const probe = document.createElement("i");
+        probe.style.color = `var(${name})`;
+        document.body.append(probe);
+        const rgb = getComputedStyle(probe).color.match(/[0-9.]+/g).slice(0, 3).map(Number);
+        probe.remove();
+        return rgb;
+    }"""
+    ground, card, ink, soft, accent, on_accent, warn, warn_ground = (
+        page.evaluate(color, f"--{name}")
+        for name in ("ground", "card", "ink", "soft", "accent", "on-accent", "warn", "warn-ground")
+    )
+    assert (sum(ground) > 384) == (scheme == "light")
+    for front, back in (
+        (ink, ground),
+        (ink, card),
+        (soft, ground),
+        (soft, card),
+        (on_accent, accent),
+        (warn, warn_ground),
+    ):
+        assert contrast(front, back) >= 4.5
+    if phone:
+        for selector in ("#choose", "#take", "[data-form=glb]"):
+            assert page.locator(selector).bounding_box()["height"] >= 40  # for thumbs
+
+
+@pytest.mark.slow
+def test_metres_in_words(visit, server):
+    page = visit(server.url)
+    told = page.evaluate(
+        """async () => {
+        const { DepthMap } = await import("/static/depthmap.js");
+        const values = new Uint16Array([0, 1500, 12340, 30000, 65535]);
+        const map = new DepthMap({ width: 5, height: 1, values, text: { quantity: "depth_m" } });
+        return [[0, 1, 2, 3, 4].map((x) => map.reading(x, 0)), map.ends()];
+    }"""
+    )
+    readings, ends = told
+    assert readings[0] is None
+    assert [reading["value"] for reading in readings[1:]] == [
+        "1.50 m away",
+        "12.3 m away",
+        "30.0 m away",
+        "65.5 m or more away",
+    ]
+    assert [reading["place"] for reading in readings[1:3]] == [
+        "nearer than 75 % of the picture",
+        "nearer than 50 % of the picture",
+    ]
+    assert readings[1]["nearness"] == 1 and readings[4]["nearness"] == 0
+    assert ends == ["65.5 m or more", "1.50 m"]
