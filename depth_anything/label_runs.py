@@ -125,22 +125,24 @@ def label(
     if out.startswith("memory:") and (ray or world > 1):
         raise ValueError(f"{out}: memory is not shared between processes; use a folder or an object store")
     store = open_store(out)
-    store.lock(job_name(world), first=rank == 0)
-    found = find_units(kind, source, unit_size)
-    teacher = load_teacher(asked, cuda_of_rank=world > 1 and not ray)
-    recipe = LabelRecipe(asked.teacher, teacher.sha256, teacher.input_size, asked.dtype, asked.batch, asked.encoding)
-    todo = remaining(store, recipe, found)
-    report = Report(len(found), len(found) - len(todo))
-    if ray:
-        from .label_ray import label_on_ray
+    with store.lock(job_name(world), first=rank == 0):
+        found = find_units(kind, source, unit_size)
+        teacher = load_teacher(asked, cuda_of_rank=world > 1 and not ray)
+        recipe = LabelRecipe(
+            asked.teacher, teacher.sha256, teacher.input_size, asked.dtype, asked.batch, asked.encoding
+        )
+        todo = remaining(store, recipe, found)
+        report = Report(len(found), len(found) - len(todo))
+        if ray:
+            from .label_ray import label_on_ray
 
-        outcomes = label_on_ray(ray, out, asked, recipe, todo)
-    else:
-        labeller = Labeller(teacher, recipe, store, asked.threads)
-        outcomes = label_here(labeller, claimed(todo, store, rank, world))
-    follow(outcomes, report, total=len(todo), rank=rank, world=world)
-    if world > 1:
-        end_together(store, rank, world, report.exit_code > 0)
+            outcomes = label_on_ray(ray, out, asked, recipe, todo)
+        else:
+            labeller = Labeller(teacher, recipe, store, asked.threads)
+            outcomes = label_here(labeller, claimed(todo, store, rank, world))
+        follow(outcomes, report, total=len(todo), rank=rank)
+        if world > 1:
+            end_together(store, rank, world, report.exit_code > 0)
     return report
 
 
@@ -257,7 +259,7 @@ def attempt(labeller: Labeller, unit: Unit) -> Outcome:
     return Outcome(unit.name, manifest.labelled, manifest.failed, manifest.encoding_error)
 
 
-def follow(outcomes: Iterator[Outcome], report: Report, total: int, rank: int = 0, world: int = 1) -> None:
+def follow(outcomes: Iterator[Outcome], report: Report, total: int, rank: int = 0) -> None:
     """Count outcomes as they come, and show them."""
     from tqdm import tqdm
 

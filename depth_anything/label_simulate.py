@@ -12,6 +12,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -71,9 +72,11 @@ class Rehearsal:
         self.files[CLAIMS][name] = b""
         return True
 
-    def lock(self, job: str, first: bool) -> None:
+    @contextmanager
+    def lock(self, job: str, first: bool) -> Iterator[None]:
         """A new job: what the one before claimed and did not do is free again."""
         self.files[CLAIMS].clear()
+        yield
 
 
 @dataclass(frozen=True)
@@ -133,44 +136,56 @@ def simulate(
     """
     began = time.perf_counter()
     rng = np.random.default_rng(seed)
-    folder = tempfile.TemporaryDirectory()
-    store = Rehearsal(folder.name)
     units = [
         Unit(named("simulated.tar", number, pictures), "tar", "simulated.tar", pictures) for number in range(shards)
     ]
-    runs = deaths = lost = 0
+    runs = deaths = 0
     planning_s = hours = 0.0
-    while True:
-        started = time.perf_counter()
-        todo = remaining(store, RECIPE, units)
-        planning_s = max(planning_s, time.perf_counter() - started)
-        if not todo:
-            break
-        runs += 1
-        hours += restart_h * (runs > 1)
-        store.lock(f"run {runs}", first=True)
-        crew = [work(claimed(todo, store, rank, workers), store, death, rng) for rank in range(workers)]
-        clock = [(0.0, rank) for rank in range(workers)]
-        last = 0.0
-        while clock:
-            now, rank = heapq.heappop(clock)
-            try:
-                pace = next(crew[rank])
-            except StopIteration:
-                continue
-            except Killed:
-                deaths += 1
-                lost += pictures
-                last = max(last, now)
-                continue
-            last = now + pace * pictures / images_per_s
-            heapq.heappush(clock, (last, rank))
-        hours += last / 3600
+    with tempfile.TemporaryDirectory() as folder:
+        store = Rehearsal(folder)
+        while True:
+            started = time.perf_counter()
+            todo = remaining(store, RECIPE, units)
+            planning_s = max(planning_s, time.perf_counter() - started)
+            if not todo:
+                break
+            with store.lock(f"run {runs}", first=True):
+                crew = [work(claimed(todo, store, rank, workers), store, death, rng) for rank in range(workers)]
+                seconds, dead = run(crew, pictures / images_per_s)
+            hours += seconds / 3600 + restart_h * (runs > 0)
+            runs += 1
+            deaths += dead
     check(store, units)
-    twice = sum(count - 1 for count in store.written.values())
     return Rehearsed(
-        shards, shards * pictures, workers, runs, deaths, twice, lost, hours, planning_s, time.perf_counter() - began
+        shards=shards,
+        pictures=shards * pictures,
+        workers=workers,
+        runs=runs,
+        deaths=deaths,
+        twice=sum(count - 1 for count in store.written.values()),
+        lost_pictures=deaths * pictures,
+        hours=hours,
+        planning_s=planning_s,
+        seconds=time.perf_counter() - began,
     )
+
+
+def run(crew: list[Iterator[float]], seconds_a_shard: float) -> tuple[float, int]:
+    """One start of the job, until no living worker finds anything to do: (simulated seconds, workers that died)."""
+    clock = [(0.0, rank) for rank in range(len(crew))]  # when each worker is done with its shard
+    last, dead = 0.0, 0
+    while clock:
+        now, rank = heapq.heappop(clock)
+        last = now
+        try:
+            pace = next(crew[rank])
+        except StopIteration:
+            continue
+        except Killed:
+            dead += 1
+            continue
+        heapq.heappush(clock, (now + pace * seconds_a_shard, rank))
+    return last, dead
 
 
 def work(units: Iterator[Unit], store: Rehearsal, death: float, rng: np.random.Generator) -> Iterator[float]:

@@ -16,9 +16,9 @@ HOLD = """
 import sys, time
 from depth_anything.data.stores import open_store
 store = open_store(sys.argv[1])
-store.lock(sys.argv[2], first=sys.argv[3] == "first")
-print("held", flush=True)
-time.sleep(60)
+with store.lock(sys.argv[2], first=sys.argv[3] == "first"):
+    print("held", flush=True)
+    time.sleep(60)
 """
 
 
@@ -43,6 +43,12 @@ def hold(where: Path, job: str, first: str = "first") -> subprocess.Popen:
 def kill(process: subprocess.Popen) -> None:
     process.send_signal(signal.SIGKILL)
     process.wait()
+
+
+def enter(store: Store, job: str, first: bool = True) -> None:
+    """Take the lock and let it go."""
+    with store.lock(job, first):
+        pass
 
 
 def test_files_come_back(store: Store):
@@ -70,15 +76,13 @@ def test_what_fails_leaves_nothing(store: Store):
 
 
 def test_claims_are_given_once(store: Store):
-    store.lock("job", first=True)
     given = []
     threads = [threading.Thread(target=lambda: given.append(store.claim("unit"))) for _ in range(8)]
-    if "memory" in store.where:  # no atomic creation there: one after the other
-        for thread in threads:
-            thread.run()
-    else:
+    with store.lock("job", first=True):
         for thread in threads:
             thread.start()
+            if "memory" in store.where:  # it cannot create without replacing: one after the other
+                thread.join()
         for thread in threads:
             thread.join()
     assert sorted(given) == [False] * 7 + [True]
@@ -89,16 +93,17 @@ def test_a_second_job_is_refused_until_the_first_is_dead(tmp_path: Path):
     holder = hold(tmp_path, "one")
     try:
         with pytest.raises(ValueError, match=rf"another job writes there \(process {holder.pid} on "):
-            open_store(tmp_path).lock("two", first=True)
+            enter(open_store(tmp_path), "two")
         open_store(tmp_path).claim("unit of one")
     finally:
         kill(holder)
     (tmp_path / ".work/tmphalf").write_bytes(b"what the killed job was writing")
     store = open_store(tmp_path)
-    store.lock("two", first=True)
+    enter(store, "two")
     assert store.names(CLAIMS) == set()
     assert not (tmp_path / ".work/tmphalf").exists()
     assert store.claim("unit of one")
+    enter(store, "three")  # the block of two has ended
 
 
 def test_the_processes_of_one_job_hold_it_together(tmp_path: Path):
@@ -111,37 +116,37 @@ def test_the_processes_of_one_job_hold_it_together(tmp_path: Path):
         assert open_store(tmp_path).names(CLAIMS) == {"unit"}  # only a new job starts afresh
         kill(first)
         with pytest.raises(ValueError, match="another job writes there"):
-            open_store(tmp_path).lock("other", first=True)
+            enter(open_store(tmp_path), "other")
     finally:
         kill(first)
         kill(second)
-    open_store(tmp_path).lock("other", first=True)
+    enter(open_store(tmp_path), "other")
 
 
 def test_the_lock_in_an_object_store(tmp_path: Path):
     """Refused while its holder may live; taken over from a dead process of this machine, not from another machine."""
     where = f"memory://{tmp_path.name}"
     store = open_store(where)
-    store.lock("one", first=True)
-    open_store(where).lock("one", first=False)
-    with pytest.raises(ValueError, match=r"another job writes there .*delete memory://.*/\.work/lock"):
-        open_store(where).lock("two", first=True)
-    holder = json.loads(store.read(".work/lock"))
-    assert holder["pid"] == os.getpid()
+    with store.lock("one", first=True):
+        enter(open_store(where), "one", first=False)
+        with pytest.raises(ValueError, match=r"another job writes there .*delete memory://.*/\.work/lock"):
+            enter(open_store(where), "two")
+        holder = json.loads(store.read(".work/lock"))
+        assert holder["pid"] == os.getpid()
+    enter(open_store(where), "two")
 
     dead = subprocess.Popen([sys.executable, "-c", ""])
     dead.wait()
     store.claim("unit")
     store.write(".work/lock", json.dumps({**holder, "pid": dead.pid}).encode())
-    store.lock("two", first=True)
+    enter(store, "two")
     assert store.names(CLAIMS) == set()
-    assert json.loads(store.read(".work/lock"))["job"] == "two"
 
     store.write(".work/lock", json.dumps({**holder, "started": "1"}).encode())  # its pid was given to another since
-    store.lock("three", first=True)
+    enter(store, "three")
     store.write(".work/lock", json.dumps({**holder, "pid": dead.pid, "host": "elsewhere"}).encode())
     with pytest.raises(ValueError, match="on elsewhere"):
-        store.lock("four", first=True)
+        enter(store, "four")
 
 
 def test_a_file_is_no_folder(tmp_path: Path):

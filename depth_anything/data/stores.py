@@ -12,9 +12,9 @@ import socket
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TextIO
 
 WORK = ".work"
 """Folder of a store for what only the running job needs: its lock, its claims, files that are being written."""
@@ -52,8 +52,8 @@ class Store(Protocol):
         """Mark a piece of work as somebody's; False where it is already."""
         ...
 
-    def lock(self, job: str, first: bool) -> None:
-        """Hold the store for a job until this process ends, however it ends.
+    def lock(self, job: str, first: bool) -> AbstractContextManager[None]:
+        """Hold the store for a job until the block or the process ends, however it ends.
 
         Args:
             job: what all processes of one job give, and no other.
@@ -79,7 +79,6 @@ class Folder:
         self.root = Path(where)
         if self.root.exists() and not self.root.is_dir():
             raise ValueError(f"{where}: a file; expected a folder for the results, or a name for a new one")
-        self._lock = None
 
     def names(self, folder: str) -> set[str]:
         try:
@@ -119,44 +118,47 @@ class Folder:
             return False
         return True
 
-    def lock(self, job: str, first: bool) -> None:
+    @contextmanager
+    def lock(self, job: str, first: bool) -> Iterator[None]:
         """The kernel's lock on a file: it falls when its last holder dies, also by kill -9.
 
         Every process of a job holds it in common with the others. Whoever can have it alone is the first of a new job:
         it writes the job's name and removes what the last job left.
         """
+        (self.root / WORK).mkdir(parents=True, exist_ok=True)
+        with (self.root / WORK / "lock").open("a+") as file:
+            self._take(file, job)
+            yield
+
+    def _take(self, file: TextIO, job: str) -> None:
         import fcntl
 
-        (self.root / WORK).mkdir(parents=True, exist_ok=True)
-        self._lock = (self.root / WORK / "lock").open("a+")
         for _ in range(PATIENCE_S * 10):
             try:
-                fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                self._begin(job)
-                fcntl.flock(self._lock, fcntl.LOCK_SH)  # the kernel lets go for a moment: read again who won
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                self._begin(file, job)
+                fcntl.flock(file, fcntl.LOCK_SH)  # the kernel lets go for a moment: read again who has it
             except BlockingIOError:
                 try:
-                    fcntl.flock(self._lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+                    fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
                 except BlockingIOError:  # the first of some job is writing its name
                     time.sleep(0.1)
                     continue
-            self._lock.seek(0)
-            holder = json.loads(self._lock.read())
+            file.seek(0)
+            holder = json.loads(file.read())
             if holder["job"] == job:
                 return
-            self._lock.close()
             raise refusal(self.where, holder)
         raise ValueError(f"{self.where}: its lock is busy; try again")
 
-    def _begin(self, job: str) -> None:
+    def _begin(self, file: TextIO, job: str) -> None:
         shutil.rmtree(self.root / CLAIMS, ignore_errors=True)
         for left in (self.root / WORK).glob("tmp*"):
             left.unlink(missing_ok=True)
         (self.root / CLAIMS).mkdir()
-        assert self._lock is not None
-        self._lock.truncate(0)
-        self._lock.write(json.dumps(this_process(job)))
-        self._lock.flush()
+        file.truncate(0)
+        file.write(json.dumps(this_process(job)))
+        file.flush()
 
 
 class ObjectStore:
@@ -203,34 +205,33 @@ class ObjectStore:
             return False
         return True
 
-    def lock(self, job: str, first: bool) -> None:
+    @contextmanager
+    def lock(self, job: str, first: bool) -> Iterator[None]:
         name = f"{WORK}/lock"
+        self._take(name, job, first)
+        try:
+            yield
+        finally:
+            if first:
+                self.system.rm_file(f"{self.root}/{name}")
+
+    def _take(self, name: str, job: str, first: bool) -> None:
         for _ in range(PATIENCE_S * 2):
             try:
                 holder = json.loads(self.read(name))
             except (FileNotFoundError, ValueError):
                 holder = None
-            if holder and holder["job"] == job:
-                return
             if first:
                 if holder and not is_dead(holder):
                     raise refusal(self.where, holder, f"; if that job is dead, delete {self.where}/{name}")
-                self._begin(name, job)
+                if self.system.exists(f"{self.root}/{CLAIMS}"):
+                    self.system.rm(f"{self.root}/{CLAIMS}", recursive=True)
+                self.write(name, json.dumps(this_process(job)).encode())
+                return
+            if holder and holder["job"] == job:
                 return
             time.sleep(0.5)
         raise ValueError(f"{self.where}: the first process of this job did not take the lock within {PATIENCE_S} s")
-
-    def _begin(self, name: str, job: str) -> None:
-        import atexit
-
-        if self.system.exists(f"{self.root}/{CLAIMS}"):
-            self.system.rm(f"{self.root}/{CLAIMS}", recursive=True)
-        self.write(name, json.dumps(this_process(job)).encode())
-        atexit.register(self._release, name, job)
-
-    def _release(self, name: str, job: str) -> None:
-        if json.loads(self.read(name))["job"] == job:
-            self.system.rm_file(f"{self.root}/{name}")
 
 
 def this_process(job: str) -> dict:
