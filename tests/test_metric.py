@@ -9,7 +9,7 @@ import torch
 from depth_anything.data.sample import Sample
 from depth_anything.model import DepthAnything
 from depth_anything.train import metric
-from depth_anything.train.batches import Batch
+from depth_anything.train.batches import Batch, Data
 from depth_anything.train.metric_recipes import METRIC_RECIPES, MetricRecipe, nano_metric, v1_metric, v2_metric
 from depth_anything.train.recipes import Stage
 
@@ -191,7 +191,7 @@ def test_the_prediction_comes_to_the_truths_size():
 
 def test_a_whole_picture_keeps_its_truths_size_and_follows_from_seed_and_step():
     recipe = as_zoedepth()
-    one, same, other = (metric.metric_batch(replace(recipe, seed=seed), Rooms(5), 3) for seed in (0, 0, 1))
+    one, same, other = (metric.build_slice(replace(recipe, seed=seed), Data(Rooms(5)), 3).labeled for seed in (0, 0, 1))
     assert one.image_B3HW.shape == (2, 3, 28, 42) and one.disparity_BHW.shape == (2, 40, 56)
     assert torch.equal(one.image_B3HW, same.image_B3HW) and torch.equal(one.disparity_BHW, same.disparity_BHW)
     assert not torch.equal(one.image_B3HW, other.image_B3HW)
@@ -199,7 +199,7 @@ def test_a_whole_picture_keeps_its_truths_size_and_follows_from_seed_and_step():
 
 
 def test_windows_come_from_the_relative_readers():
-    batch = metric.metric_batch(replace(small(nano_metric()), perturbation="none"), Rooms(5), 0)
+    batch = metric.build_slice(replace(small(nano_metric()), perturbation="none"), Data(Rooms(5)), 0).labeled
     assert batch.image_B3HW.shape == (2, 3, 28, 42) and batch.disparity_BHW.shape == (2, 28, 42)
 
 
@@ -265,7 +265,7 @@ def test_mirrored_predictions_are_averaged():
             return depth_HW
 
     settings = nano_metric().metric
-    twice = metric.validate(Left("nano"), Rooms(1), settings, mirrored=True)
+    twice = metric.measure(Left("nano"), Rooms(1), settings, mirrored=True)
     assert twice.abs_rel == pytest.approx(metric.score([2.0], Rooms(1), settings).abs_rel)
 
 
@@ -279,7 +279,7 @@ def test_a_few_steps_learn_metres(recipe):
     found = []
     for step in range(recipe.steps):
         metric.set_rate(optimizer, recipe, step)
-        loss = metric.metric_losses(model, metric.metric_batch(recipe, Rooms(4), step), recipe).total
+        loss = metric.metric_losses(model, metric.build_slice(recipe, Data(Rooms(4)), step).labeled, recipe).total
         optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), recipe.clip)

@@ -15,6 +15,7 @@ def train(
     data: tuple[str, ...] = (),
     scenes: Path | None = None,
     backbone: Path | None = None,
+    start: str | None = None,
     teacher: str | None = None,
     pseudo_labels: Path | None = None,
     frozen: Path | None = None,
@@ -39,6 +40,7 @@ def train(
         data: NAME=FOLDER of each set that the recipe names, labelled or not.
         scenes: folder with rendered scenes (training/, held_out/); by default OUT/scenes. What is missing is rendered.
         backbone: DINOv2 weights that the encoder starts from, where the recipe wants them.
+        start: a relative model that a recipe for metres starts from.
         teacher: a model that labels the unlabelled pictures in every step.
         pseudo_labels: or the folder in which `depth-anything label` has labelled them.
         frozen: weights whose encoder the student's features stay near; by default those of --backbone.
@@ -67,7 +69,7 @@ def train(
     if unlabeled and unlabeled.share and not (teacher or pseudo_labels):
         raise ValueError(f"{recipe} learns from a teacher: give --teacher MODEL, or --pseudo-labels FOLDER")
 
-    from ..checkpoints import load_backbone
+    from ..checkpoints import load, load_backbone
     from ..model import DepthAnything
     from ..train.distributed import Machine, first_alone, join
     from ..train.loop import train as run
@@ -79,6 +81,11 @@ def train(
     with join(device) as ranks:
         level = logging.INFO if ranks.first else logging.WARNING
         logging.basicConfig(level=level, format="%(message)s", stream=sys.stderr)
+        weights = None
+        if backbone:
+            weights = {f"pretrained.{key}": tensor for key, tensor in load_backbone(backbone, resolved.variant).items()}
+        elif start:
+            weights = load(start, accept_license=accept_license)[0]
         with first_alone(ranks):
             labeler = None
             if teacher and not pseudo_labels:
@@ -91,7 +98,7 @@ def train(
             out,
             learned,
             held_out,
-            backbone=load_backbone(backbone, resolved.variant) if backbone else None,
+            weights=weights,
             teacher=labeler,
             frozen=frozen_encoder(anchor, resolved.variant) if anchor else None,
             machine=machine,

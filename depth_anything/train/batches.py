@@ -8,7 +8,7 @@ on one device (accumulation), or side by side on many: the slices are the same.
 import logging
 import queue
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache, partial
@@ -262,6 +262,7 @@ def partner(batch: Tensor) -> Tensor:
 
 
 def batches(
+    build: Callable[..., Slice],
     recipe: Recipe,
     data: Data,
     first_step: int,
@@ -274,6 +275,7 @@ def batches(
     """The slices of every step from `first_step` on, built up to `ahead` steps early in a background thread.
 
     Args:
+        build: `build_slice`, or what takes its place.
         slices: equal parts that every step is cut into.
         own: those of this process.
         device: where they are put, and coloured.
@@ -298,7 +300,7 @@ def batches(
                     if stop.is_set():
                         return
                     of_many = pool if readers > 1 else None
-                    offer([build_slice(recipe, data, step, slices, index, device, of_many) for index in own])
+                    offer([build(recipe, data, step, slices, index, device, of_many) for index in own])
         except BaseException as error:
             offer(error)
 

@@ -6,8 +6,8 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import torch
@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from depth_anything.files import atomic_path
 from depth_anything.model import DepthAnything
+from depth_anything.train import metric, relative
 from depth_anything.train.batches import Data, Samples, Slice, batches
 from depth_anything.train.checkpoint import Run
 from depth_anything.train.curve import Curve
@@ -26,10 +27,9 @@ from depth_anything.train.distributed import (
     mean_over_ranks,
     prepare,
 )
+from depth_anything.train.metric_recipes import MetricRecipe
 from depth_anything.train.recipes import Recipe, Stage
-from depth_anything.train.student import student_losses
-from depth_anything.train.teacher import Losses, MapAndTokens, plain_attention, teacher_losses
-from depth_anything.train.validation import predict, validate
+from depth_anything.train.teacher import Losses, MapAndTokens, plain_attention
 
 LOG = logging.getLogger(__name__)
 
@@ -40,7 +40,7 @@ def train(
     data: Data,
     validation: Samples | None = None,
     *,
-    backbone: dict[str, Tensor] | None = None,
+    weights: dict[str, Tensor] | None = None,
     teacher: nn.Module | None = None,
     frozen: nn.Module | None = None,
     machine: Machine = Machine(),  # noqa: B008 (frozen)
@@ -58,7 +58,7 @@ def train(
     Args:
         data: labelled and unlabelled pictures by number, as the recipe wants them.
         validation: held-out labelled pictures.
-        backbone: the encoder's start, where the recipe wants one (`checkpoints.load_backbone`).
+        weights: what the run starts from, by official keys: DINOv2's encoder, or a whole model.
         teacher: labels the unlabelled pictures, where their labels do not come from shards.
         frozen: the encoder of L_feat (`student.FinalTokens`), where the recipe has that loss.
         machine: accumulation, FSDP2, compilation, reading threads.
@@ -67,15 +67,16 @@ def train(
         save_seconds: wall clock between two writes of state.pt.
 
     Raises:
-        ValueError: no pictures, no backbone or teacher where one is needed, `out` holds another recipe, or the loss is
+        ValueError: no pictures, no weights or teacher where they are needed, `out` holds another recipe, or the loss is
             not finite.
     """
-    check(recipe, data, backbone, frozen)
+    check(recipe, data, frozen)
+    task = task_of(recipe)
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
     with stop_signals() as asked:
         slices, own = ranks.slices(machine)
-        run = start(recipe, backbone, machine, ranks)
+        run = start(recipe, weights, machine, ranks)
         if run.resume(out):
             LOG.info("going on after step %d of %d", run.step, recipe.steps)
         curve = None
@@ -86,10 +87,12 @@ def train(
 
         run.network.train()
         meter, saved = Meter(), time.monotonic()
-        for step_slices in batches(recipe, data, run.step, slices, own, ranks.device, machine.readers):
+        for step_slices in batches(
+            task.build_slice, recipe, data, run.step, slices, own, ranks.device, machine.readers
+        ):
             began = time.monotonic()
             stage, seen = recipe.stage_of(run.step)
-            rate = set_rate(run, seen)
+            rate = task.set_rate(run.optimizer, recipe, run.step)
             run.optimizer.zero_grad(set_to_none=True)
             losses = [
                 backward(run, one, stage, teacher, frozen, len(own), last=number == len(own) - 1)
@@ -119,22 +122,22 @@ def train(
             if validation is not None and (run.step % validate_every == 0 or done):
                 average = run.whole_average()
                 if curve:
-                    answer = partial(predict, averaged_model(recipe, average).to(ranks.device), device=ranks.device)
-                    curve.add({"step": run.step, **validate(answer, validation)})
-                    curve.show(run.step, answer, validation)
+                    model = averaged_model(run, average)
+                    curve.add({"step": run.step, **task.validate(model, validation, recipe)})
+                    curve.show(run.step, model.infer_rgb, validation)
             if due or done or stopping:
                 run.save(out, ranks.first)
                 saved = time.monotonic()
             if stopping and not done:
                 raise KeyboardInterrupt(f"stopped and saved after step {run.step} of {recipe.steps}")
 
-        model = averaged_model(recipe, run.whole_average())
+        model = averaged_model(run, run.whole_average())
         if ranks.first:
             save_final(model, out)
         return model
 
 
-def check(recipe: Recipe, data: Data, backbone: dict[str, Tensor] | None, frozen: nn.Module | None) -> None:
+def check(recipe: Recipe, data: Data, frozen: nn.Module | None) -> None:
     """Everything that the recipe needs is there."""
     for kind, samples, share in (
         ("labelled", data.labeled, 1 - recipe.unlabeled_share),
@@ -142,8 +145,6 @@ def check(recipe: Recipe, data: Data, backbone: dict[str, Tensor] | None, frozen
     ):
         if share and not (samples is not None and len(samples)):
             raise ValueError(f"{recipe.name}: there are no {kind} pictures to train on")
-    if recipe.from_backbone and backbone is None:
-        raise ValueError(f"{recipe.name} starts from a DINOv2 encoder: give its file with --backbone")
     if recipe.unlabeled and recipe.unlabeled.feature_weight and frozen is None:
         raise ValueError(f"{recipe.name} keeps near a frozen encoder (V1 Eq. 9): give its file with --frozen")
 
@@ -159,11 +160,7 @@ def backward(
 ) -> Losses:
     """The losses of one slice, and their gradients added to the step's."""
     with gradients_shared(run.network, last), plain_attention(one.image_B3HW):
-        if run.recipe.unlabeled:
-            losses = student_losses(run.network, one, run.recipe, stage, teacher, frozen)
-        else:
-            assert one.labeled is not None
-            losses = teacher_losses(run.network, one.labeled, run.recipe, stage)
+        losses = task_of(run.recipe).step_losses(run.network, one, run.recipe, stage, teacher, frozen)
         (losses.total / accumulate).backward()
     return Losses(losses.total.detach(), losses.parts)
 
@@ -189,54 +186,24 @@ def stop_signals() -> Iterator[threading.Event]:
 
 def start(
     recipe: Recipe,
-    backbone: dict[str, Tensor] | None,
+    weights: dict[str, Tensor] | None = None,
     machine: Machine = Machine(),  # noqa: B008
     ranks: Ranks = Ranks(),  # noqa: B008
 ) -> Run:
-    """Step 0: weights from the seed, the encoder from `backbone` where the recipe wants one, AdamW."""
-    torch.manual_seed(recipe.seed)
-    model = DepthAnything(recipe.variant)
-    if recipe.from_backbone and backbone is not None:
-        model.pretrained.load_state_dict(backbone)
-    # The last ReLU answers 0 everywhere, and learns nothing, where random weights happen to start below it.
-    last = model.depth_head.scratch.output_conv2[2]
-    assert isinstance(last, nn.Conv2d) and last.bias is not None
-    nn.init.constant_(last.bias, 0.5)
+    """Step 0: the model, as the machine runs it, and AdamW."""
+    task = task_of(recipe)
+    model = task.start_model(recipe, weights)
     # In every official file, and never read: DDP would wait for their gradients.
     model.pretrained.mask_token.requires_grad_(False)
     model.depth_head.scratch.refinenet4.resConfUnit1.requires_grad_(False)
     network = prepare(MapAndTokens(model.to(ranks.device)), recipe, machine, ranks)
     average = {key: tensor.clone() for key, tensor in model.state_dict().items()}
-    optimizer = torch.optim.AdamW(groups(model, recipe), betas=recipe.betas)
-    return Run(recipe, model, network, optimizer, average)
+    return Run(recipe, model, network, torch.optim.AdamW(task.groups(model, recipe), betas=recipe.betas), average)
 
 
-def groups(model: DepthAnything, recipe: Recipe) -> list[dict]:
-    """AdamW's groups: encoder and decoder at their own rates, decay on weight matrices only."""
-    result = []
-    for part, share in ((model.pretrained, recipe.encoder_rate), (model.depth_head, 1.0)):
-        for decayed in (True, False):
-            chosen = [
-                parameter
-                for name, parameter in part.named_parameters()
-                if parameter.requires_grad
-                and (parameter.ndim > 1 and not name.endswith(("_token", "pos_embed"))) == decayed
-            ]
-            decay = recipe.weight_decay if decayed else 0.0
-            result.append({"params": chosen, "share": share, "weight_decay": decay, "lr": 0.0})
-    return result
-
-
-def set_rate(run: Run, seen: int) -> float:
-    """The decoder's learning rate after `seen` pictures: up over the warm-up, then down to 0 in a straight line."""
-    recipe = run.recipe
-    total = sum(stage.steps * stage.batch for stage in recipe.stages)
-    stage, _ = recipe.stage_of(run.step)
-    rising = (seen + stage.batch) / recipe.warmup if seen < recipe.warmup else 1.0
-    rate = recipe.learning_rate * min(rising, 1.0) * (1 - seen / total)
-    for group in run.optimizer.param_groups:
-        group["lr"] = rate * group["share"]
-    return rate
+def task_of(recipe: Recipe) -> ModuleType:
+    """The functions for disparity, or those for metres."""
+    return metric if isinstance(recipe, MetricRecipe) else relative
 
 
 def update_average(run: Run) -> None:
@@ -247,11 +214,11 @@ def update_average(run: Run) -> None:
         torch._foreach_lerp_([run.average[key] for key in state], list(state.values()), 1 - decay)
 
 
-def averaged_model(recipe: Recipe, average: dict[str, Tensor]) -> DepthAnything:
-    """A model of its own with the running mean of the weights, in evaluation mode."""
-    model = DepthAnything(recipe.variant)
+def averaged_model(run: Run, average: dict[str, Tensor]) -> DepthAnything:
+    """A model of its own with the running mean of the weights, in evaluation mode, where the run is."""
+    model = DepthAnything(run.model.variant)
     model.load_state_dict(average)
-    return model.eval()
+    return model.to(next(iter(run.average.values())).device).eval()
 
 
 def save_final(model: DepthAnything, out: Path) -> None:

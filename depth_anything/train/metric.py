@@ -2,7 +2,8 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
 
 import numpy as np
 import torch
@@ -17,7 +18,8 @@ from depth_anything.evaluate import metrics
 from depth_anything.evaluate.score import kb_window
 from depth_anything.model import DepthAnything
 from depth_anything.preprocess import normalise
-from depth_anything.train.batches import LABELED, Batch, Data, Samples, build_slice, read, sample_number
+from depth_anything.train import batches
+from depth_anything.train.batches import LABELED, Batch, Data, Samples, Slice, parts, read, sample_number
 from depth_anything.train.metric_recipes import Metric, MetricRecipe
 from depth_anything.train.recipes import Stage
 from depth_anything.train.teacher import Losses, run_network
@@ -31,19 +33,21 @@ FINAL_DIVISOR = 1e4
 # -- the start --------------------------------------------------------------------------------------------------------
 
 
-def start_model(recipe: MetricRecipe, relative: dict[str, Tensor]) -> DepthAnything:
+def start_model(recipe: MetricRecipe, weights: dict[str, Tensor] | None) -> DepthAnything:
     """The recipe's model, started from a relative model's weights.
 
     Args:
-        relative: state dict of `recipe.metric.start` (`checkpoints.load`).
+        weights: state dict of `recipe.metric.start` (`checkpoints.load`).
 
     Raises:
-        ValueError: weights that the encoder (and, as the recipe says, the decoder) does not find there.
+        ValueError: no weights, or weights that lack what the encoder (and, as the recipe says, the decoder) needs.
     """
+    if weights is None:
+        raise ValueError(f"{recipe.name} starts from {recipe.metric.start}: give its weights with --start")
     torch.manual_seed(recipe.seed)
     model = DepthAnything(recipe.row)
     wanted = ("pretrained.",) if recipe.metric.init == "encoder" else ("pretrained.", "depth_head.")
-    chosen = {key: tensor for key, tensor in relative.items() if key.startswith(wanted)}
+    chosen = {key: tensor for key, tensor in weights.items() if key.startswith(wanted)}
     lacking = [key for key in model.state_dict() if key.startswith(wanted) and key not in chosen]
     if lacking:
         raise ValueError(
@@ -134,6 +138,19 @@ def metric_losses(network: nn.Module, batch: Batch, recipe: MetricRecipe, stage:
     return Losses(loss, {recipe.metric.loss: loss.detach()})
 
 
+def step_losses(
+    network: nn.Module,
+    one: Slice,
+    recipe: MetricRecipe,
+    stage: Stage,
+    teacher: nn.Module | None = None,
+    frozen: nn.Module | None = None,
+) -> Losses:
+    """`metric_losses` of a slice; metres have neither teacher nor frozen encoder."""
+    assert one.labeled is not None
+    return metric_losses(network, one.labeled, recipe, stage)
+
+
 def true_metres(batch: Batch, metric: Metric) -> tuple[Tensor, Tensor]:
     """Metres (0 where unknown) and where they count: known, not sky, and within the recipe's range."""
     known_BHW = batch.valid_BHW & (batch.disparity_BHW > 0)
@@ -148,27 +165,37 @@ def in_range(depth: Tensor, metric: Metric) -> Tensor:
     return (depth > metric.min_depth) & (depth < metric.max_depth)
 
 
-def metric_batch(recipe: MetricRecipe, samples: Samples, step: int, device: str = "cpu") -> Batch:
-    """The pictures of a step, decided by seed and step alone: whole pictures (ZoeDepth) or random windows (V2).
+def build_slice(
+    recipe: MetricRecipe,
+    data: Data,
+    step: int,
+    slices: int = 1,
+    index: int = 0,
+    device: str = "cpu",
+    pool: ThreadPoolExecutor | None = None,
+) -> Slice:
+    """A slice of a step, decided by seed and step alone: whole pictures (ZoeDepth) or random windows (V2).
 
     Raises:
         ValueError: a set whose truth is not in metres.
     """
     if not recipe.metric.whole:
-        batch = build_slice(recipe, Data(labeled=samples), step, device=device).labeled
-        assert batch is not None
-        return batch
+        return batches.build_slice(recipe, data, step, slices, index, device, pool)
+    assert data.labeled is not None
     stage, seen = recipe.stage_of(step)
     rng = np.random.default_rng([recipe.seed, 2, step])
     size = stage.sizes[rng.integers(len(stage.sizes))]
-    numbers = [sample_number([recipe.seed, LABELED], samples, seen + k) for k in range(stage.batch)]
-    found = [augmented(read(samples, number), recipe, rng.random(8)) for number in numbers]
+    if index:
+        rng = np.random.default_rng([recipe.seed, 2, step, index])
+    count = parts(recipe, stage, slices)[0]
+    first = seen + index * count
+    numbers = [sample_number([recipe.seed, LABELED], data.labeled, first + k) for k in range(count)]
+    found = [augmented(read(data.labeled, number), recipe, rng.random(8)) for number in numbers]
     image_B3HW = torch.from_numpy(np.stack([one.image_HW3 for one in found])).permute(0, 3, 1, 2)
-    return Batch(
-        normalise(F.interpolate(image_B3HW, size, mode="bilinear", align_corners=True)).to(device),
-        torch.from_numpy(np.stack([one.disparity_HW for one in found])).to(device),
-        torch.from_numpy(np.stack([one.valid_HW for one in found])).to(device),
-    )
+    image_B3HW = normalise(F.interpolate(image_B3HW, size, mode="bilinear", align_corners=True)).to(device)
+    disparity_BHW = torch.from_numpy(np.stack([one.disparity_HW for one in found])).to(device)
+    valid_BHW = torch.from_numpy(np.stack([one.valid_HW for one in found])).to(device)
+    return Slice(Batch(image_B3HW, disparity_BHW, valid_BHW), None)
 
 
 @dataclass(frozen=True)
@@ -230,7 +257,7 @@ class MetricScore:
     pictures: int
 
 
-def validate(
+def measure(
     model: DepthAnything, samples: Samples, metric: Metric, input_size: int | None = None, mirrored: bool = False
 ) -> MetricScore:
     """Metres against truth over held-out pictures, at their size, within the recipe's range.
@@ -247,6 +274,11 @@ def validate(
             depth_HW = (depth_HW + model.infer_rgb(np.ascontiguousarray(image_HW3[:, ::-1]), input_size)[:, ::-1]) / 2
         predictions.append(depth_HW)
     return score(predictions, samples, metric)
+
+
+def validate(model: DepthAnything, samples: Samples, recipe: MetricRecipe) -> dict[str, float]:
+    """`measure` during a run, by name."""
+    return asdict(measure(model, samples, recipe.metric))
 
 
 def score(predictions: Sequence[np.ndarray | float], samples: Samples, metric: Metric) -> MetricScore:

@@ -272,14 +272,15 @@ RECIPES: dict[str, Callable[[], Recipe]] = {
 
 
 def get_recipe(name: str) -> Recipe:
-    """The recipe called `name`, here or among the papers' ablations.
+    """The recipe called `name`, here, among the papers' ablations, or those for metres.
 
     Raises:
         ValueError: no such recipe; the message lists the names.
     """
     from depth_anything.train.ablations import ABLATIONS
+    from depth_anything.train.metric_recipes import METRIC_RECIPES
 
-    recipes = RECIPES | ABLATIONS
+    recipes: dict[str, Callable[[], Recipe]] = {**RECIPES, **ABLATIONS, **METRIC_RECIPES}
     if name not in recipes:
         raise ValueError(f"unknown recipe {name!r}: expected one of {', '.join(recipes)}")
     return recipes[name]()
