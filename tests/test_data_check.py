@@ -1,6 +1,8 @@
 """`data check` over the official layouts: counts, ranges, faults, exit codes, the sheet."""
 
+import io
 import re
+import tarfile
 from pathlib import Path
 
 import numpy as np
@@ -133,6 +135,66 @@ def test_sky_by_segformer_fills_the_cache(tmp_path, capsys):
     said = capsys.readouterr().out
     assert "not valid: 0.0% of the pixels; sky: 100.0%" in said and "disparity" not in said
     assert len(list((tmp_path / "masks").rglob("*.png"))) == 1  # both pictures have the same pixels
+
+
+def jpeg(seed: int, width: int, height: int) -> bytes:
+    stream = io.BytesIO()
+    pixels = np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(stream, "JPEG")
+    return stream.getvalue()
+
+
+def write_sa1b(root: Path) -> None:
+    """Two archives of three pictures each with their masks, as they are fetched."""
+    for shard in range(2):
+        with tarfile.open(root / f"sa_{shard:06d}.tar", "w") as tar:
+            for number in range(3):
+                for name, content in (
+                    (f"sa_{number}.jpg", jpeg(number, 60 + 10 * shard, 40)),
+                    (f"sa_{number}.json", b"{}"),
+                ):
+                    member = tarfile.TarInfo(f"./{name}")
+                    member.size = len(content)
+                    tar.addfile(member, io.BytesIO(content))
+
+
+def test_an_unlabelled_set(tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "home"))
+    (tmp_path / "data").mkdir()
+    write_sa1b(tmp_path / "data")
+    assert run("data", "check", "sa1b", tmp_path / "data", "-o", tmp_path / "out") == 0
+    said = capsys.readouterr().out
+    assert "sa1b: 6 pictures in" in said and "the papers train on 11.1M: 0.0% of 11,100,000" in said
+    assert "read 6: 6 usable, 0 broken" in said and "shorter side: 40 | 40 | 40 pixels" in said
+    with Image.open(tmp_path / "out/sa1b.png") as sheet:
+        assert sheet.size == (2 * module.TILE[0], module.TILE[1])  # one picture of each archive
+    assert run("data", "check", "sa1b", tmp_path / "data", "-o", tmp_path / "out", "--limit", "2") == 0
+    assert "read 2: 2 usable" in capsys.readouterr().out
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["sa1b.png"]
+
+
+def test_a_broken_picture_and_a_broken_archive_of_an_unlabelled_set(tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "home"))
+    folder = tmp_path / "data"
+    folder.mkdir()
+    write_sa1b(folder)
+    (folder / "sa_000001.tar").write_bytes((folder / "sa_000001.tar").read_bytes()[:700])
+    assert run("data", "check", "sa1b", folder, "-o", tmp_path / "out") == 1
+    told = capsys.readouterr()
+    assert f"error: {folder / 'sa_000001.tar'}: " in told.err and "3 usable, 1 broken" in told.out
+    lines = (tmp_path / "out/sa1b_left_out.txt").read_text().splitlines()
+    assert lines and all(line.startswith(str(folder / "sa_000001.tar")) for line in lines)
+    pictures = tmp_path / "pictures"
+    pictures.mkdir()
+    (pictures / "a.jpg").write_bytes(jpeg(0, 60, 40))
+    (pictures / "b.jpg").write_bytes(jpeg(1, 60, 40)[:200])
+    assert run("data", "check", "folder", pictures, "-o", tmp_path / "out") == 1
+    told = capsys.readouterr()
+    assert "folder: 2 pictures in" in told.out and "papers" not in told.out
+    assert told.err.count("error:") == 1 and f"error: {pictures}: b: " in told.err
+    (pictures / "a.jpg").unlink()
+    assert run("data", "check", "folder", pictures, "-o", tmp_path / "out") == 2
+    assert run("data", "check", "folder", tmp_path / "home", "-o", tmp_path / "out") == 2
 
 
 DOCS = (Path(__file__).parents[1] / "docs/datasets.md").read_text()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -25,56 +26,85 @@ def data(
     threads: int = 2,
     accept_license: bool = False,
 ) -> None:
-    """Walk a copy of a labelled data set: count it, show its ranges, name what is broken.
+    """Walk a copy of a data set: count it, show its ranges, name what is broken.
 
-    Written to OUT: NAME.png, pictures beside their disparity (grey is not valid, black is sky); NAME_left_out.txt, a
-    line for each picture that is broken or refused, where there are any; and after a walk over all pictures
-    NAME_pictures.txt, the usable ones: put it into ROOT as pictures.txt and only these are trained on.
+    Written to OUT: NAME.png, some pictures, those of a labelled set beside their disparity (grey is not valid, black is
+    sky); NAME_left_out.txt, a line for each picture that is broken or refused, where there are any; and after a walk
+    over all of a labelled set NAME_pictures.txt, the usable ones: put it into ROOT as pictures.txt and only these are
+    trained on.
 
     Args:
         action: check.
-        name: blendedmvs, diml, hrwsi, irs, megadepth, tartanair, hypersim, vkitti2, nyuv2, kitti, scenes.
+        name: blendedmvs, diml, hrwsi, irs, megadepth, tartanair, hypersim, vkitti2, nyuv2, kitti, scenes; or without
+            labels sa1b, imagenet21k, lsun, bdd100k, openimages, places365, landmarks, objects365, folder, list, tars.
         root: the folder of this set.
         out: folder for the files.
         limit: read only this many pictures, evenly spread.
-        sky: off; renderer, what the set itself knows; segformer, also what SegFormer finds (extra transfer).
+        sky: of a labelled set: off; renderer, what the set itself knows; segformer, also what SegFormer finds (extra
+            transfer).
         segmenter: another SegFormer for ADE20K than the largest released one: a hub id or a folder.
         cache: folder that keeps SegFormer's masks, for training too; by default OUT/sky.
         device: of SegFormer: cpu, cuda, mps.
         threads: how many pictures are read at a time.
         accept_license: needed once for SegFormer's weights, which are not for commercial use.
     """
-    from ..data.check import check
-    from ..data.labeled.sets import find_set
-    from ..data.sky import SEGFORMER, SkySegmenter, choose_sky
-    from ..files import atomic_path
+    from ..data.labeled.sets import LABELED
+    from ..data.unlabeled.sets import OTHERS, UNLABELED, units
 
-    chosen = find_set(name)
-    samples = chosen.open(root)
-    names = getattr(samples, "pictures", None)  # of files; rendered scenes have none
-    said = f"{name}: {len(samples):,} pictures in {root}"
-    if chosen.pictures is not None:
-        said += f"; the papers train on {chosen.printed}: {len(samples) / chosen.pictures:.1%} of {chosen.pictures:,}"
-    print(said)
-    segment = None
-    if sky == "segformer":
-        segment = SkySegmenter(segmenter or SEGFORMER, device=device, accept_license=accept_license)
-    report = check(choose_sky(samples, sky, segment, cache or out / "sky"), limit, out / f"{name}.png", threads)
+    sheet = out / f"{name}.png"
+    if name in LABELED:
+        from ..data.check import check
+        from ..data.sky import SEGFORMER, SkySegmenter, choose_sky
+
+        chosen = LABELED[name]
+        samples = chosen.open(root)
+        names = getattr(samples, "pictures", None)  # of files; rendered scenes have none
+        say_count(name, root, len(samples), chosen.pictures, chosen.printed)
+        segment = None
+        if sky == "segformer":
+            segment = SkySegmenter(segmenter or SEGFORMER, device=device, accept_license=accept_license)
+        report = check(choose_sky(samples, sky, segment, cache or out / "sky"), limit, sheet, threads)
+        usable, broken, refused = len(report.usable), report.broken, report.refused
+        pictures = [names[number] for number in report.usable] if names is not None and limit is None else []
+    elif name in UNLABELED or name in OTHERS:
+        from ..data.check_pictures import check_pictures
+
+        found = units(name, root)
+        counts = [unit.count for unit in found]
+        printed = UNLABELED[name].pictures if name in UNLABELED else None
+        if None in counts:
+            print(f"{name}: {len(found):,} units in {root}; how many pictures they hold, only reading tells")
+        else:
+            expected = None if printed is None else round(printed * 1e6)
+            say_count(name, root, sum(count or 0 for count in counts), expected, f"{printed}M")
+        report = check_pictures(found, limit, sheet, threads)
+        usable, broken, refused, pictures = len(report.shorter_sides), report.broken, [], []
+    else:
+        raise ValueError(f"no data set {name!r}; choose one of: {', '.join((*LABELED, *UNLABELED, *OTHERS))}")
     for line in report.lines():
         print(line)
-    written = [out / f"{name}.png"] if report.usable else []
-    for kind, lines in (
-        ("left_out", report.broken + report.refused),
-        ("pictures", [names[number] for number in report.usable] if names is not None and limit is None else []),
-    ):
-        if lines:
-            written.append(out / f"{name}_{kind}.txt")
-            with atomic_path(written[-1]) as temporary:
-                temporary.write_text("\n".join(lines) + "\n", encoding="utf-8")
-    for path in written:
-        print(path)
-    for kind, lines in (("error", report.broken), ("refused", report.refused)):
+    if usable:
+        print(sheet)
+    write_lines(out / f"{name}_left_out.txt", [*broken, *refused])
+    write_lines(out / f"{name}_pictures.txt", pictures)
+    for kind, lines in (("error", broken), ("refused", refused)):
         if lines:
             print(f"{kind}: {lines[0]}", file=sys.stderr)
-    if report.broken or not report.usable:
-        raise Failed(1 if report.usable else 2)
+    if broken or not usable:
+        raise Failed(1 if usable else 2)
+
+
+def say_count(name: str, root: Path, found: int, expected: int | None, printed: str) -> None:
+    """How many pictures there are, beside the papers' number."""
+    of = f"; the papers train on {printed}: {found / expected:.1%} of {expected:,}" if expected else ""
+    print(f"{name}: {found:,} pictures in {root}{of}")
+
+
+def write_lines(path: Path, lines: Sequence[str]) -> None:
+    """A text file, if there is a line to write; its name is printed."""
+    from ..files import atomic_path
+
+    if lines:
+        with atomic_path(path) as temporary:
+            temporary.write_text("\n".join(lines) + "\n", encoding="utf-8")
+        print(path)

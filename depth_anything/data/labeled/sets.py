@@ -66,15 +66,6 @@ def open_labeled(name: str, root: str | Path) -> Samples:
     Raises:
         ValueError: an unknown set, or nothing of it below the root; the line says which folders were expected.
     """
-    return OnlyUsable(find_set(name).open(Path(root)))
-
-
-def find_set(name: str) -> LabeledSet:
-    """A row of LABELED.
-
-    Raises:
-        ValueError: an unknown name; the line lists them all.
-    """
     if name not in LABELED:
         raise ValueError(f"no labelled set {name!r}; choose one of: {', '.join(LABELED)}")
-    return LABELED[name]
+    return OnlyUsable(LABELED[name].open(Path(root)))

@@ -1,0 +1,123 @@
+"""Walk a real copy of an unlabelled set, or of any source of pictures: count it, decode it, name what is broken."""
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from depth_anything import image_io
+from depth_anything.data.check import TILE, TILES, spread, write_sheet
+from depth_anything.data.unlabeled.read import read_unit
+from depth_anything.data.unlabeled.units import Unit
+
+
+@dataclass
+class UnitSeen:
+    """What one unit told."""
+
+    shorter_sides: list[int] = field(default_factory=list)
+    """Of the pictures that could be decoded."""
+    bytes: int = 0
+    broken: list[str] = field(default_factory=list)
+    tile_HW3: np.ndarray | None = None
+
+
+@dataclass
+class PicturesReport:
+    """What all units told."""
+
+    shorter_sides: list[int] = field(default_factory=list)
+    bytes: int = 0
+    broken: list[str] = field(default_factory=list)
+
+    def add(self, seen: UnitSeen) -> None:
+        """Count one unit."""
+        self.shorter_sides += seen.shorter_sides
+        self.bytes += seen.bytes
+        self.broken += seen.broken
+
+    def lines(self) -> list[str]:
+        """For people."""
+        usable = len(self.shorter_sides)
+        lines = [f"read {usable + len(self.broken):,}: {usable:,} usable, {len(self.broken):,} broken"]
+        if usable:
+            least, half, most = np.quantile(self.shorter_sides, [0, 0.5, 1]).astype(int)
+            lines.append(f"shorter side: {least} | {half} | {most} pixels (least | 50 % | most)")
+            lines.append(f"{self.bytes / usable / 1000:.0f} kB a picture")
+        return lines
+
+
+def check_pictures(
+    units: Sequence[Unit],
+    limit: int | None = None,
+    sheet: Path | None = None,
+    threads: int = 1,
+    progress: bool = True,
+) -> PicturesReport:
+    """Decode every picture, or about `limit` of them: the first few of units that are evenly spread.
+
+    Args:
+        units: of `data.unlabeled.units`.
+        limit: pictures to read; all by default.
+        sheet: a PNG of some pictures, written when all are read.
+        threads: how many units are read at a time.
+        progress: show a bar.
+
+    Raises:
+        ValueError: a limit or a number of threads below 1.
+    """
+    from tqdm import tqdm
+
+    if (limit is not None and limit < 1) or threads < 1:
+        raise ValueError(f"limit {limit}, threads {threads}: expected 1 or more")
+    chosen = [units[number] for number in spread(len(units), limit or len(units))]
+    first = None if limit is None else -(-limit // len(chosen))
+    shown = set(spread(len(chosen), TILES))
+    report, tiles = PicturesReport(), []
+    with ThreadPoolExecutor(threads) as pool, tqdm(total=len(chosen), unit="unit", disable=not progress) as bar:
+        for start in range(0, len(chosen), threads):
+            numbers = range(start, min(start + threads, len(chosen)))
+            for seen in pool.map(lambda number: look_into(chosen[number], first, number in shown), numbers):
+                report.add(seen)
+                if seen.tile_HW3 is not None:
+                    tiles.append(seen.tile_HW3)
+                bar.update()
+    if sheet is not None and tiles:
+        write_sheet(sheet, tiles, columns=6)
+    return report
+
+
+def look_into(unit: Unit, first: int | None, with_tile: bool) -> UnitSeen:
+    """Decode the first pictures of a unit, or all. What cannot be read becomes a line, and the rest follows."""
+    seen = UnitSeen()
+
+    def broken(key: str, error: Exception) -> None:
+        seen.broken.append(f"{unit.path}: {key}: {' '.join(str(error).split())}")
+
+    try:
+        for key, content in islice(read_unit(unit, broken), first):
+            try:
+                image_HW3 = image_io.read(content)
+            except image_io.PictureError as error:
+                broken(key, error)
+                continue
+            seen.shorter_sides.append(min(image_HW3.shape[:2]))
+            seen.bytes += len(content)
+            if with_tile and seen.tile_HW3 is None:
+                seen.tile_HW3 = draw(image_HW3)
+    except ValueError as error:  # the archive, the database or the video itself
+        seen.broken.append(str(error))
+    return seen
+
+
+def draw(image_HW3: np.ndarray) -> np.ndarray:
+    """A picture in a white box of TILE: uint8."""
+    image = Image.fromarray(image_HW3)
+    image.thumbnail(TILE)
+    tile = Image.new("RGB", TILE, "white")
+    tile.paste(image, (0, 0))
+    return np.asarray(tile)
