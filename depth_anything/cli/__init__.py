@@ -12,19 +12,37 @@ import tyro
 
 from .. import __version__
 from .calibrate import calibrate
+from .controlnet import controlnet
 from .data import data
 from .evaluate import evaluate
 from .exits import Failed
 from .export import export
+from .finetune import finetune
 from .label import label
 from .models import models
 from .predict import predict
 from .render import render
+from .segment import segment
 from .serve import serve
 from .train import train
 from .video import video
 
-COMMANDS = (predict, video, calibrate, models, render, data, train, label, evaluate, export, serve)
+COMMANDS = (
+    predict,
+    video,
+    calibrate,
+    models,
+    render,
+    data,
+    train,
+    finetune,
+    label,
+    evaluate,
+    export,
+    segment,
+    controlnet,
+    serve,
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from depth_anything.data.labeled.folder import OnlyUsable
 from depth_anything.data.labeled.scenes import PackedScenes
 from depth_anything.data.labeled.sets import LABELED, open_labeled
 from depth_anything.data.sample import Sample
@@ -96,7 +97,7 @@ def open_set(
     name: str, recipe: Recipe, roots: Mapping[str, Path], find_sky: Callable[[str, Samples], Samples] | None
 ) -> Samples:
     """A labelled set, with its sky."""
-    samples = open_labeled(name, root_of(name, recipe, roots))
+    samples = OnlyUsable(open_labeled(name, root_of(name, recipe, roots)))
     return find_sky(name, samples) if find_sky else samples
 
 
