@@ -5,8 +5,8 @@ with nothing but the past, so a film of any length and a camera that runs for ev
 
 1. Optical flow finds each pixel again in the last frame; where the two colours differ it was not found.
 2. The new map is brought to the last steady one by scale and shift: robust least squares over the pixels found again
-   (evaluate/align.py). A fit from noise to noise shrinks a little every time, so it is done both ways and the
-   geometric mean is taken; and scale and shift lean back to 1 and 0, so that nothing drifts over a long clip.
+   (evaluate/align.py), there and back, because both sides are noisy and a fit in one direction would shrink the range
+   a little with every frame. Scale and shift lean back to 1 and 0, so that nothing drifts over a long clip.
 3. Each pixel becomes a running mean along its track. Where the map really changes, the mean gives way.
 4. Where too few pixels are found again the scene was cut, and everything starts anew.
 
@@ -57,16 +57,15 @@ class Steady:
     def __init__(self, is_metric: bool = False):
         load_cv2()
         self.is_metric = is_metric
-        self.grey_hw: np.ndarray | None = None
-        self.mean_HW: np.ndarray | None = None
-        self.count_HW: np.ndarray | None = None
+        self.grey_hw = np.zeros((0, 0), np.uint8)
+        self.mean_HW = self.count_HW = np.zeros((0, 0), np.float32)
         self.scale, self.shift = 1.0, 0.0
 
     def __call__(self, image_HW3: np.ndarray, values_HW: np.ndarray) -> SteadyFrame:
         """The next frame: its upright picture, uint8 RGB, and the model's map of it, float32 of the same size."""
         grey_hw = small_grey(image_HW3)
         cut = True
-        if self.grey_hw is not None and self.mean_HW is not None and self.mean_HW.shape == values_HW.shape:
+        if self.mean_HW.shape == values_HW.shape:
             position_hw2, found_hw = find_again(self.grey_hw, grey_hw)
             cut = float(found_hw.mean()) < CUT
         if cut:
@@ -80,7 +79,6 @@ class Steady:
 
     def state(self) -> dict[str, np.ndarray]:
         """What the next frame must know, to go on in another process."""
-        assert self.grey_hw is not None and self.mean_HW is not None and self.count_HW is not None
         numbers = np.array([self.scale, self.shift])
         return {"grey": self.grey_hw, "mean": self.mean_HW, "count": self.count_HW, "numbers": numbers}
 
@@ -96,7 +94,8 @@ class Steady:
         last_hw = cv2.remap(small(self.mean_HW, found_hw.shape), position_hw2, None, cv2.INTER_LINEAR)
         values_hw = small(values_HW, found_hw.shape)
         if not self.is_metric:
-            fitted = symmetric_fit(values_hw, last_hw, found_hw)
+            # The noise of a running mean of independent frames is 1 / (2 MEMORY - 1) of theirs.
+            fitted = fair_fit(values_hw, last_hw, found_hw, self.scale**2 / (2 * MEMORY - 1))
             if fitted is not None:
                 self.scale, self.shift = fitted[0] ** (1 - LEAN), fitted[1] * (1 - LEAN)
         change_hw = self.scale * values_hw + self.shift - last_hw
@@ -170,24 +169,35 @@ def find_again(last_hw: np.ndarray, grey_hw: np.ndarray) -> tuple[np.ndarray, np
     return flow_hw2, inside_hw & same_hw
 
 
-def symmetric_fit(values: np.ndarray, target: np.ndarray, valid: np.ndarray) -> tuple[float, float] | None:
-    """Scale and shift from values to target, robust, and the same both ways; None where they hardly correlate.
+def fair_fit(
+    values: np.ndarray, target: np.ndarray, valid: np.ndarray, noise_ratio: float
+) -> tuple[float, float] | None:
+    """Scale and shift from values to target where both are noisy (Deming 1943), robust; None where they differ much.
 
-    Three rounds of least squares with Huber's weights (1 up to 1.345 robust deviations, falling beyond).
+    Plain least squares blames all noise on the target and so finds too small a scale: from frame to frame a clip would
+    lose its range. The fair scale lies between the least squares there and the inverse of the one back, where the
+    ratio of the noises puts it. Five rounds with Huber's weights: 1 up to 1.345 robust deviations, falling beyond.
+
+    Args:
+        values, target: of one shape.
+        valid: bool, same shape: what counts.
+        noise_ratio: variance of the target's noise by that of the values'.
     """
-    weights = np.ones(values.shape)
-    for _ in range(3):
-        forward, _ = fit_scale_shift(values, target, valid, weights)
-        backward, _ = fit_scale_shift(target, values, valid, weights)
-        if forward * backward < 0.25 or forward <= 0:  # the square of their correlation
+    weights, scale, shift, agreement = np.ones(values.shape), 1.0, 0.0, 0.0
+    for _ in range(5):
+        there, _ = fit_scale_shift(values, target, valid, weights)
+        back, _ = fit_scale_shift(target, values, valid, weights)
+        if there <= 0 or back <= 0:
             return None
-        scale = float(np.sqrt(forward / backward))
+        agreement = there * back  # the square of their correlation
+        half = (1 / back - noise_ratio / there) / 2
+        scale = float(half + np.sqrt(half**2 + noise_ratio))
         total = weights[valid].sum()
-        shift = float((weights[valid] @ (target[valid] - scale * values[valid])) / total)
+        shift = float(weights[valid] @ (target[valid] - scale * values[valid]) / total)
         residual = np.abs(scale * values + shift - target)
         deviation = 1.4826 * float(np.median(residual[valid])) + 1e-12
         weights = np.minimum(1, 1.345 * deviation / np.maximum(residual, 1e-12))
-    return scale, shift
+    return (scale, shift) if agreement > 0.25 else None
 
 
 def load_cv2() -> Any:
