@@ -176,7 +176,7 @@ def fair_fit(
 
     Plain least squares blames all noise on the target and so finds too small a scale: from frame to frame a clip would
     lose its range. The fair scale lies between the least squares there and the inverse of the one back, where the
-    ratio of the noises puts it. Five rounds with Huber's weights: 1 up to 1.345 robust deviations, falling beyond.
+    ratio of the noises puts it. Five rounds, in which points far off (2 robust deviations: half) lose their weight.
 
     Args:
         values, target: of one shape.
@@ -196,7 +196,7 @@ def fair_fit(
         shift = float(weights[valid] @ (target[valid] - scale * values[valid]) / total)
         residual = np.abs(scale * values + shift - target)
         deviation = 1.4826 * float(np.median(residual[valid])) + 1e-12
-        weights = np.minimum(1, 1.345 * deviation / np.maximum(residual, 1e-12))
+        weights = 1 / (1 + (residual / (2 * deviation)) ** 4)
     return (scale, shift) if agreement > 0.25 else None
 
 
