@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 from collections import Counter, deque
 from collections.abc import Iterator
 from typing import Any
@@ -124,9 +125,12 @@ def connect(address: str) -> Any:
     options: dict[str, Any] = {"logging_level": logging.WARNING, "log_to_driver": False}
     if address == "local":
         options["include_dashboard"] = False
+    host, _, port = address.removeprefix("ray://").rpartition(":")
     try:
+        if port.isdigit():  # Ray itself would try for ten minutes
+            socket.create_connection((host, int(port)), timeout=10).close()
         ray.init(address=address, **options)
-    except (ConnectionError, ValueError, RuntimeError) as error:
+    except (OSError, ValueError, RuntimeError) as error:
         raise ValueError(f"ray {address}: no cluster there ({last_line(error)}); start one with `ray start`") from None
     return ray
 

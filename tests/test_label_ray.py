@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from depth_anything.data.shards import read_shard
+from depth_anything.label_ray import connect
 from depth_anything.label_runs import Asked, label
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
@@ -55,9 +56,8 @@ def test_a_node_dies_in_the_middle(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         assert path.read_bytes() == (out / "labels" / path.name).read_bytes()
 
 
-def test_no_cluster_is_one_line():
+@pytest.mark.parametrize("address", ["127.0.0.1:1", "ray://127.0.0.1:1"])
+def test_no_cluster_is_one_line(address: str):
     pytest.importorskip("ray")
-    with pytest.raises(ValueError, match="no cluster there .*ray start"):
-        from depth_anything.label_ray import connect
-
-        connect("127.0.0.1:1")
+    with pytest.raises(ValueError, match=r"ray .*127\.0\.0\.1:1: no cluster there .*ray start"):
+        connect(address)
