@@ -5,12 +5,15 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from PIL import Image
+from test_labeled_scenes import scene
 
-pytest.importorskip("transformers")
-
+from depth_anything import cli
+from depth_anything.data.shards import write_shard
+from depth_anything.evaluate.tables import run as run_table
 from depth_anything.model import DepthAnything
 from depth_anything.preprocess import normalise
-from depth_anything.transfer import segmentation, segmentation_predict, segmentation_train
+from depth_anything.transfer import segmentation, segmentation_data, segmentation_predict, segmentation_train
 from depth_anything.transfer.segmentation import LinearProbe, Mask2FormerHead, Pyramid, Segments, mask2former_config
 from depth_anything.transfer.segmentation_data import ClassSample
 from depth_anything.transfer.segmentation_train import RECIPES, SegmentationRecipe, nano_scenes
@@ -281,6 +284,70 @@ def test_sets_and_files_that_do_not_fit_are_refused(tmp_path):
         segmentation.load(tmp_path / "x.safetensors")
     with pytest.raises(ValueError, match="expected one of mask2former, linear"):
         segmentation.build(Segments("nano", "upernet", ("a",), 56, 42))
+
+
+# -- the commands --
+
+
+def run(*arguments: object) -> int:
+    try:
+        cli.main([str(argument) for argument in arguments])
+    except SystemExit as stop:
+        return int(stop.code or 0)
+    return 0
+
+
+@pytest.fixture
+def scenes(tmp_path):
+    """A folder of scene shards as `train` leaves it."""
+    for part, first in (("training", 0), ("held_out", 100)):
+        write_shard(tmp_path / part / "scenes-00000.tar", [scene(seed, 48, 64) for seed in range(first, first + 3)])
+    return tmp_path
+
+
+def test_the_documented_commands(scenes, tmp_path, capsys):
+    out, photo = tmp_path / "run", tmp_path / "photo.png"
+    Image.fromarray(Patches(1)[0].image_HW3).save(photo)
+    assert run("segment", "train", "nano-scenes-linear", out, "--data", scenes, "--steps", 2) == 0
+    model = out / "final.safetensors"
+    assert run("segment", "predict", photo, "--model", model, "-o", tmp_path / "maps") == 0
+    with Image.open(tmp_path / "maps" / "photo_classes.png") as classes:
+        assert classes.size == (70, 50) and classes.mode == "L" and np.asarray(classes).max() < 18
+    with Image.open(tmp_path / "maps" / "photo_segments.png") as segments:
+        assert segments.size[0] == 70 + 190
+    capsys.readouterr()
+    assert run("segment", "evaluate", model, "scenes", "--data", scenes) == 0
+    assert "mIoU" in capsys.readouterr().out
+    assert run("segment", "predict", photo, "--model", model, "-o", tmp_path / "maps") == 2  # nothing is overwritten
+    assert run("segment", "train", "ade20k", out, "--data", scenes) == 2
+    assert "ade20k-large" in capsys.readouterr().err
+
+
+def test_the_papers_tables_measure_a_segmenter(tmp_path):
+    for number in range(2):
+        sample = Patches(3)[number]
+        stem = f"frankfurt_000000_00000{number}"
+        raw_HW = np.array([7, 8, 11, 0], np.uint8)[np.where(sample.classes_HW == 255, 3, sample.classes_HW)]
+        for kind, name, array in (
+            ("leftImg8bit", "leftImg8bit", sample.image_HW3),
+            ("gtFine", "gtFine_labelIds", raw_HW),
+        ):
+            folder = tmp_path / "root" / "cityscapes" / kind / "val" / "frankfurt"
+            folder.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(array).save(folder / f"{stem}_{name}.png")
+    about = Segments("nano", "linear", segmentation_data.CITYSCAPES_NAMES, 56, 42)
+    segmentation.save(segmentation.build(about), tmp_path / "m.safetensors")
+    report = run_table("v1-table7", tmp_path / "root", [str(tmp_path / "m.safetensors")], out=tmp_path / "report")
+    assert "mIoU" in report and "mIoU (ms)" in report and (tmp_path / "report" / "report.csv").is_file()
+    with pytest.raises(ValueError, match="knows the classes of ade20k"):
+        ade = tmp_path / "root" / "ade20k"
+        for kind, array, end in (
+            ("images", np.zeros((5, 5, 3), np.uint8), "jpg"),
+            ("annotations", raw_HW[:5, :5], "png"),
+        ):
+            (ade / kind / "validation").mkdir(parents=True)
+            Image.fromarray(array).save(ade / kind / "validation" / f"a.{end}")
+        run_table("v1-table8", tmp_path / "root", [str(tmp_path / "m.safetensors")], out=tmp_path / "report")
 
 
 @pytest.mark.slow

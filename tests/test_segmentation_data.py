@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from depth_anything.data.shards import write_shard
+from depth_anything.evaluate.metrics import mean_iou
 from depth_anything.scenes.objects import CLASSES
 from depth_anything.transfer import segmentation_data
 from depth_anything.transfer.segmentation_data import (
@@ -18,7 +19,6 @@ from depth_anything.transfer.segmentation_data import (
     ClassSample,
     SceneClasses,
     confusion,
-    mean_iou,
     open_classes,
     palette,
     training_crop,

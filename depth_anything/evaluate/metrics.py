@@ -161,6 +161,17 @@ def flicker(
     return float(change / (high - low))
 
 
+def mean_iou(counts: np.ndarray) -> float:
+    """Mean over classes of intersection over union, over a whole set; classes that nobody has or says are left out.
+
+    Args:
+        counts: (classes, classes), pixels by true class (row) and predicted class (column).
+    """
+    both = np.diag(counts)
+    union = counts.sum(0) + counts.sum(1) - both
+    return float(np.mean(both[union > 0] / union[union > 0]))
+
+
 @dataclass(frozen=True)
 class Metric:
     """A number with its direction. `compute` of a pixel metric takes (prediction, truth), flat, positive."""
@@ -168,7 +179,7 @@ class Metric:
     name: str
     label: str
     better: Literal["lower", "higher"]
-    of: Literal["pixels", "points", "maps", "clips"]
+    of: Literal["pixels", "points", "maps", "clips", "classes"]
     compute: Callable[..., float]
     source: str
 
@@ -195,6 +206,8 @@ METRICS: dict[str, Metric] = {
         Metric("ordinal", "accuracy", "higher", "points", ordinal, "V2 section 6, DA-2K"),
         Metric("boundary_f1", "boundary F1", "higher", "maps", boundary_f1, "Depth Pro section 3.3"),
         Metric("flicker", "flicker", "lower", "clips", flicker, "this project"),
+        Metric("miou", "mIoU", "higher", "classes", mean_iou, "V1 section 4.4, one scale"),
+        Metric("miou_multiscale", "mIoU (ms)", "higher", "classes", mean_iou, "V1 section 4.4, seven scales, mirrored"),
     )
 }
 """Every metric by name."""

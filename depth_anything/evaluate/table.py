@@ -13,7 +13,8 @@ class Row:
 
     label: str
     model: str | None
-    """The name that `models.load_candidate` knows it by; None where there are no weights to be had."""
+    """The name that `models.load_candidate` knows it by; None where there are no weights to be had. For
+    segmentation the variant whose encoder it has."""
     values: str
     """Numbers as printed, in the order of the table's columns."""
 

@@ -54,7 +54,7 @@ def run(
     """The command `evaluate`: measure, keep what is worth keeping under `out`, answer the report.
 
     Args:
-        table: `pairs`, `da2k-propose`, or a name in TABLES.
+        table: `pairs`, `da2k-propose`, or a name in TABLES; those of segmentation measure files of `segment train`.
         data: the manifest for `pairs`; pictures for `da2k-propose`; else ROOT, the folder with one folder per test set.
         models: names for `models.load_candidate`; none: the table's own models that can be had.
         form: one of report.FORMS.
@@ -81,10 +81,12 @@ def run(
         disputes = propose(Path(data), [load_candidate(name, **options) for name in models], folder, regions)
         return f"{len(disputes)} disputed pairs in {folder}: look at index.html, settle them in annotations.json"
     published = get_table(table)
-    if published.protocol is None:
-        raise ValueError(f"{table} is about segmentation: its published values are listed, it is not measured here")
     if form not in report.FORMS:
         raise ValueError(f"no report form {form!r}; choose one of: {', '.join(report.FORMS)}")
+    if published.protocol is None:
+        lines, notes = _segmentation(published, Path(data), models, sets, options.get("device", "cpu"))
+        _write(Path(out or "evaluation"), published.title, lines, notes, [])
+        return report.render(published.title, lines, notes, form)
     names = list(models) or [row.model for row in published.rows if row.model]
     if not names:
         raise ValueError(f"{table} has no released model; say which to measure")
@@ -200,6 +202,52 @@ def _da2k(table: Table, root: Path, candidates: list[Candidate], out: Path) -> t
             f"{result.model}: {scenarios}; ties {100 * result.ties:.1f}, of {sum(result.pairs.values())} pairs"
         )
     return lines, notes
+
+
+def _segmentation(
+    table: Table, root: Path, models: Sequence[str], sets: Sequence[str], device: str
+) -> tuple[list[Line], list[str]]:
+    """Measure segmentation models (files of `segment train`) on those of the table's sets whose classes they know."""
+    from depth_anything.transfer import segmentation
+    from depth_anything.transfer.segmentation_data import open_classes
+    from depth_anything.transfer.segmentation_predict import MULTI_SCALE, evaluate
+
+    if not models:
+        raise ValueError(
+            f"{table.name} is about segmentation, for which this program has no released weights: give --model a file "
+            "of `depth-anything segment train`"
+        )
+    unknown = [name for name in sets if name not in table.sets]
+    if unknown:
+        raise ValueError(f"{table.name} has no column {', '.join(unknown)}; it has: {', '.join(table.sets)}")
+    lines = []
+    for path in models:
+        model = segmentation.load(path, device)
+        for name in sets or table.sets:
+            samples = open_classes(name, root / name, held_out=True)
+            if len(samples.names) != len(model.about.names):
+                continue
+            published = table.published_for(model.about.variant) if model.about.head == "mask2former" else {}
+            lines += [
+                Line(
+                    table=table.name,
+                    protocol="mmsegmentation",
+                    set=name,
+                    model=str(path),
+                    metric=metric,
+                    ours=100 * evaluate(model, samples, MULTI_SCALE if metric == "miou_multiscale" else (), device),
+                    published=published.get((name, metric)),
+                    mark="unknown",
+                    reason="",
+                    images=len(samples),
+                    expected=len(samples),
+                    skipped=0,
+                )
+                for metric in table.metrics
+            ]
+    if not lines:
+        raise ValueError(f"no model given knows the classes of {', '.join(sets or table.sets)}")
+    return lines, ["in per cent; sliding windows as in V1's configuration", *([table.note] if table.note else [])]
 
 
 def _write(out: Path, title: str, lines: list[Line], notes: list[str], folders: list[Path]) -> None:

@@ -118,7 +118,7 @@ TABLES_V1: tuple[Table, ...] = (
             Row("OneFormer Swin-L", None, "83.0 84.4"),
             Row("OneFormer ConvNeXt-XL", None, "83.6 84.6"),
             Row("DDP ConvNeXt-L", None, "83.2 83.9"),
-            Row("Depth Anything ViT-L", None, "84.8 86.2"),
+            Row("Depth Anything ViT-L", "v1-large", "84.8 86.2"),
         ),
     ),
     Table(
@@ -135,7 +135,7 @@ TABLES_V1: tuple[Table, ...] = (
             Row("ViT-Adapter BEiT-L", None, "58.3"),
             Row("OneFormer Swin-L", None, "57.4"),
             Row("OneFormer ConvNeXt-XL", None, "57.4"),
-            Row("Depth Anything ViT-L", None, "59.4"),
+            Row("Depth Anything ViT-L", "v1-large", "59.4"),
         ),
     ),
     Table(
@@ -185,7 +185,7 @@ TABLES_V1: tuple[Table, ...] = (
         rows=(
             Row("MiDaS encoder", None, "82.1 52.4"),
             Row("DINOv2 encoder", None, "- 58.8"),
-            Row("Depth Anything encoder", None, "84.8 59.4"),
+            Row("Depth Anything encoder", "v1-large", "84.8 59.4"),
         ),
     ),
     Table(

@@ -59,7 +59,7 @@ TABLES_V2: tuple[Table, ...] = (
         protocol=None,
         sets=("cityscapes",),
         metrics=("miou",),
-        rows=(Row("Depth Anything V2 ViT-L", None, "85.6"),),
+        rows=(Row("Depth Anything V2 ViT-L", "v2-large", "85.6"),),
     ),
     Table(
         name="moge-table3",

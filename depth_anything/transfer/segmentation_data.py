@@ -273,10 +273,3 @@ def confusion(prediction_HW: np.ndarray, classes_HW: np.ndarray, count: int) -> 
     known = classes_HW != IGNORE
     pairs = classes_HW[known].astype(np.int64) * count + prediction_HW[known]
     return np.bincount(pairs, minlength=count * count).reshape(count, count)
-
-
-def mean_iou(counts: np.ndarray) -> float:
-    """Mean over classes of intersection over union, over a whole set; classes that nobody has or says are left out."""
-    both = np.diag(counts)
-    union = counts.sum(0) + counts.sum(1) - both
-    return float(np.mean(both[union > 0] / union[union > 0]))

@@ -6,9 +6,10 @@ import torch.nn.functional as F
 from PIL import Image, ImageDraw
 from torch import Tensor
 
+from depth_anything.evaluate.metrics import mean_iou
 from depth_anything.preprocess import PATCH, normalise
 from depth_anything.transfer.segmentation import Segmenter
-from depth_anything.transfer.segmentation_data import ClassSamples, confusion, mean_iou, palette
+from depth_anything.transfer.segmentation_data import ClassSamples, confusion, palette
 
 MULTI_SCALE = (0.5, 0.75, 1.0, 1.25, 1.5, 1.75, 2.0)
 """Of V1's multi-scale test."""

@@ -1,0 +1,139 @@
+"""`depth-anything controlnet train|generate`: pictures painted by depth."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+from tyro.conf import Positional
+
+
+@dataclass
+class Train:
+    """Train a ControlNet beside a frozen Stable Diffusion 1.5; run again after any interruption, it goes on."""
+
+    pictures: Positional[Path]
+    """Folder of pictures; NAME.txt beside NAME.jpg is its caption."""
+    controls: Positional[Path]
+    """Folder of NAME_control.png: `depth-anything predict PICTURES --save control -o CONTROLS`."""
+    out: Positional[Path]
+    """Folder for config.json and diffusion_pytorch_model.safetensors, the layout of V1's release."""
+    base: str
+    """Stable Diffusion 1.5 in diffusers' layout: a folder or hub id."""
+    controlnet: Path | None = None
+    """Start from this one instead of a copy of the base's encoder."""
+    steps: int = 15_000
+    """Optimiser steps."""
+    batch: int = 4
+    """Pictures in a step."""
+    size: int = 512
+    """Side of the pictures."""
+    learning_rate: float = 1e-5
+    """Constant."""
+    seed: int = 0
+    """Of order, noise and captions left out."""
+    device: str = "cpu"
+    """cpu, cuda, mps."""
+
+
+@dataclass
+class Generate:
+    """Paint new pictures with the depth of one: NAME_painted.png, NAME_control.png."""
+
+    picture: Positional[Path]
+    """A photograph, whose depth is taken; or with --is-control a control image."""
+    prompt: Positional[str]
+    """What to paint."""
+    base: str
+    """Stable Diffusion 1.5 in diffusers' layout: a folder or hub id."""
+    controlnet: Path | None = None
+    """Folder or weights file; by default V1's released one."""
+    model: str = "nano"
+    """The depth model; V1's ControlNet was made with v1-large."""
+    out: Annotated[Path, tyro.conf.arg(aliases=["-o"])] = Path("out")
+    """Folder for the results."""
+    is_control: bool = False
+    """The picture is a control image already."""
+    negative: str = ""
+    """What not to paint."""
+    count: int = 1
+    """How many pictures."""
+    size: int = 512
+    """Shorter side of the result."""
+    steps: int = 20
+    """Of the diffusion."""
+    guidance: float = 7.5
+    """How closely the words are followed."""
+    strength: float = 1.0
+    """How closely the depth is followed."""
+    seed: int = 0
+    """Of the noise."""
+    device: str = "cpu"
+    """cpu, cuda, mps."""
+    overwrite: bool = False
+    """Replace results that exist."""
+    accept_license: bool = False
+    """Needed once for depth weights whose owner does not clearly allow commercial use."""
+
+
+def controlnet(action: Annotated[Train | Generate, tyro.conf.arg(name="")]) -> None:
+    """A ControlNet that paints by depth: training and use (docs/transfer.md)."""
+    if isinstance(action, Train):
+        _train(action)
+    else:
+        _generate(action)
+
+
+def _train(asked: Train) -> None:
+    from ..transfer import controlnet_train
+
+    recipe = controlnet_train.ControlRecipe(
+        steps=asked.steps, batch=asked.batch, size=asked.size, learning_rate=asked.learning_rate, seed=asked.seed
+    )
+    samples = controlnet_train.ControlSet(asked.pictures, asked.controls)
+    controlnet_train.train(recipe, asked.base, samples, asked.out, asked.controlnet, asked.device)
+    print(f"{asked.out}: try it with depth-anything controlnet generate PHOTO PROMPT --controlnet {asked.out}")
+
+
+def _generate(asked: Generate) -> None:
+    from PIL import Image
+
+    from .. import image_io
+    from ..files import atomic_path
+    from ..map_files import refuse_existing
+    from ..predictor import Predictor
+    from ..transfer import controlnet
+
+    stem = asked.picture.stem
+    numbers = [""] if asked.count == 1 else [f"_{number:02d}" for number in range(asked.count)]
+    paths = [asked.out / f"{stem}_control.png", *(asked.out / f"{stem}_painted{number}.png" for number in numbers)]
+    for path in paths:
+        refuse_existing(path, asked.overwrite)
+    if asked.is_control:
+        control_HW3 = image_io.read(asked.picture)
+    else:
+        depth = Predictor(asked.model, device=asked.device, accept_license=asked.accept_license)
+        control_HW3 = depth(asked.picture).control_image()
+    painted = controlnet.generate(
+        control_HW3,
+        asked.prompt,
+        asked.base,
+        controlnet.load_controlnet(asked.controlnet),
+        negative=asked.negative,
+        count=asked.count,
+        size=asked.size,
+        steps=asked.steps,
+        guidance=asked.guidance,
+        strength=asked.strength,
+        seed=asked.seed,
+        device=asked.device,
+    )
+    for path, image_HW3 in zip(paths, [control_HW3, *painted], strict=True):
+        with atomic_path(path) as temporary:
+            Image.fromarray(image_HW3).save(temporary, "PNG")
+        print(path)
+    if asked.model == "nano" and not asked.is_control:
+        print("note: nano's map is coarse; v1-large is what the released ControlNet knows", file=sys.stderr)

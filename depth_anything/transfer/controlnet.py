@@ -1,0 +1,190 @@
+"""A ControlNet that paints by depth (V1's controlnet/): its condition, its files, its use. diffusers, SD 1.5 layout.
+
+The condition is `Prediction.control_image()`: disparity from its minimum (0) to its maximum (255), grey, near is white,
+in three channels; as a tensor that divided by 255, not normalised further.
+"""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from diffusers import ControlNetModel
+
+RELEASED = "LiheYoung/Depth-Anything"
+RELEASED_FILE = "checkpoints_controlnet/diffusion_pytorch_model.safetensors"
+"""In the authors' Space."""
+CONFIG: dict[str, Any] = {
+    "act_fn": "silu",
+    "attention_head_dim": 8,
+    "block_out_channels": [320, 640, 1280, 1280],
+    "conditioning_channels": 3,
+    "conditioning_embedding_out_channels": [16, 32, 96, 256],
+    "controlnet_conditioning_channel_order": "rgb",
+    "cross_attention_dim": 768,
+    "down_block_types": ["CrossAttnDownBlock2D"] * 3 + ["DownBlock2D"],
+    "flip_sin_to_cos": True,
+    "freq_shift": 0,
+    "in_channels": 4,
+    "layers_per_block": 2,
+    "norm_eps": 1e-5,
+    "norm_num_groups": 32,
+}
+"""V1's controlnet/config.json, without what is diffusers' default."""
+
+
+def diffusers():
+    """The library.
+
+    Raises:
+        ModuleNotFoundError: it is not installed; the line says what to install.
+    """
+    try:
+        import diffusers as library
+    except ModuleNotFoundError:
+        raise ModuleNotFoundError('ControlNet needs diffusers: pip install "depth-anything[transfer]"') from None
+    return library
+
+
+# -- the condition ----------------------------------------------------------------------------------------------------
+
+
+def condition(control_HW3: np.ndarray, size: tuple[int, int] | None = None) -> Tensor:
+    """A control image as the ControlNet reads it: (1, 3, H, W), float32 in 0..1.
+
+    Args:
+        control_HW3: uint8, `Prediction.control_image()`.
+        size: (H, W) to bring it to, bilinear; None keeps it.
+
+    Raises:
+        ValueError: not a uint8 picture.
+    """
+    if control_HW3.dtype != np.uint8 or control_HW3.ndim != 3 or control_HW3.shape[2] != 3:
+        raise ValueError(f"control image: got {control_HW3.dtype} {control_HW3.shape}; expected uint8 (H, W, 3)")
+    if size is not None and size != control_HW3.shape[:2]:
+        control_HW3 = np.asarray(Image.fromarray(control_HW3).resize((size[1], size[0]), Image.Resampling.BILINEAR))
+    return torch.from_numpy(np.array(control_HW3)).permute(2, 0, 1)[None].float() / 255
+
+
+# -- models -----------------------------------------------------------------------------------------------------------
+
+
+def load_controlnet(path: str | Path | None = None) -> "ControlNetModel":
+    """A ControlNet: V1's released one (None), a folder in diffusers' layout, or a weights file of V1's configuration.
+
+    Raises:
+        ValueError: it cannot be had or read.
+    """
+    library = diffusers()
+    path = released() if path is None else Path(path)
+    try:
+        if path.is_dir() and (path / "config.json").is_file():
+            return library.ControlNetModel.from_pretrained(path)
+        if not path.is_file():
+            raise ValueError(f"{path}: no ControlNet; expected config.json beside diffusion_pytorch_model.safetensors")
+        from safetensors.torch import load_file
+
+        model = library.ControlNetModel(**CONFIG)
+        model.load_state_dict(load_file(path))
+        return model
+    except (OSError, RuntimeError) as error:
+        raise ValueError(f"{path}: not a ControlNet that can be read ({str(error).splitlines()[0]})") from None
+
+
+def released() -> Path:
+    """V1's released weights, from the hub or its cache.
+
+    Raises:
+        ValueError: no hub within reach.
+    """
+    import huggingface_hub
+
+    from depth_anything.hub import reach
+
+    cached = huggingface_hub.try_to_load_from_cache(RELEASED, RELEASED_FILE, repo_type="space")
+    if isinstance(cached, str):
+        return Path(cached)
+    url = huggingface_hub.hf_hub_url(RELEASED, RELEASED_FILE, repo_type="space")
+    reach(url, f"bring {url} and give its path with --controlnet")
+    return Path(huggingface_hub.hf_hub_download(RELEASED, RELEASED_FILE, repo_type="space"))
+
+
+def load_base(path: str | Path, part: str):
+    """One part (vae, unet, text_encoder, tokenizer, scheduler) of a Stable Diffusion 1.5 folder or hub id.
+
+    Raises:
+        ValueError: it cannot be had.
+    """
+    import transformers
+
+    library = diffusers()
+    classes = {
+        "vae": library.AutoencoderKL,
+        "unet": library.UNet2DConditionModel,
+        "scheduler": library.DDPMScheduler,
+        "text_encoder": transformers.CLIPTextModel,
+        "tokenizer": transformers.CLIPTokenizer,
+    }
+    try:
+        return classes[part].from_pretrained(path, subfolder=part)
+    except (OSError, ValueError) as error:
+        line = (str(error).strip().splitlines() or ["unreadable"])[0]
+        raise ValueError(f"{path}: no {part} in Stable Diffusion 1.5's layout there ({line})") from None
+
+
+# -- use --------------------------------------------------------------------------------------------------------------
+
+
+def generate(
+    control_HW3: np.ndarray,
+    prompt: str,
+    base: str | Path,
+    controlnet: "ControlNetModel",
+    *,
+    negative: str = "",
+    count: int = 1,
+    size: int = 512,
+    steps: int = 20,
+    guidance: float = 7.5,
+    strength: float = 1.0,
+    seed: int = 0,
+    device: str = "cpu",
+) -> list[np.ndarray]:
+    """Pictures (uint8 RGB) that follow a caption and a control image.
+
+    Args:
+        control_HW3: uint8 (H, W, 3), `Prediction.control_image()`; its aspect is kept.
+        size: shorter side of the result; both sides are rounded to multiples of 8.
+        strength: factor on the ControlNet's residuals.
+
+    Raises:
+        ValueError: the base model cannot be had.
+    """
+    library = diffusers()
+    height, width = control_HW3.shape[:2]
+    rows, columns = (max(8, round(side * size / min(height, width) / 8) * 8) for side in (height, width))
+    try:
+        pipeline = library.StableDiffusionControlNetPipeline.from_pretrained(
+            base, controlnet=controlnet, safety_checker=None, requires_safety_checker=False
+        ).to(device)
+    except (OSError, ValueError) as error:
+        line = (str(error).strip().splitlines() or ["unreadable"])[0]
+        raise ValueError(f"{base}: not Stable Diffusion 1.5 in diffusers' layout ({line})") from None
+    pipeline.set_progress_bar_config(disable=True)
+    found: Any = pipeline(
+        prompt,
+        image=condition(control_HW3, (rows, columns)).to(device),
+        height=rows,
+        width=columns,
+        negative_prompt=negative,
+        num_images_per_prompt=count,
+        num_inference_steps=steps,
+        guidance_scale=guidance,
+        controlnet_conditioning_scale=strength,
+        generator=torch.Generator(device).manual_seed(seed),
+    )
+    return [np.asarray(image.convert("RGB")) for image in found.images]

@@ -1,0 +1,220 @@
+"""Training a depth ControlNet beside a frozen Stable Diffusion 1.5.
+
+V1 published config and weights, and nothing about the training: the settings here are those of diffusers' own example.
+
+Shapes: B batch, H W pixels, h w latents (H / 8, W / 8), T tokens of the caption, D their width.
+"""
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image, ImageOps
+from torch import Tensor
+
+from depth_anything import image_io
+from depth_anything.files import atomic_path
+from depth_anything.image_io import SUFFIXES
+from depth_anything.transfer.controlnet import condition, diffusers, load_base, load_controlnet
+
+if TYPE_CHECKING:
+    from diffusers import ControlNetModel
+    from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
+
+
+@dataclass(frozen=True, kw_only=True)
+class ControlRecipe:
+    """All that decides a ControlNet's weights, besides data and machine. V1 published none: diffusers' example."""
+
+    steps: int = 15_000
+    batch: int = 4
+    size: int = 512
+    """Side of the square pictures: shorter side to it, middle cut out."""
+    learning_rate: float = 1e-5
+    weight_decay: float = 1e-2
+    clip: float = 1.0
+    no_caption: float = 0.1
+    """Share of captions that are left out, so that guidance has something to lean on."""
+    seed: int = 0
+
+    def as_json(self) -> str:
+        """Every field, resolved."""
+        return json.dumps(asdict(self), indent=1) + "\n"
+
+
+@dataclass(frozen=True)
+class Painted:
+    """A picture, its control image and its caption."""
+
+    image_HW3: np.ndarray
+    control_HW3: np.ndarray
+    caption: str
+
+
+class ControlSet:
+    """Pictures with captions and control images, by number.
+
+    Args:
+        pictures: a folder; `<stem>.txt` beside a picture is its caption (absent: none).
+        controls: a folder with `<stem>_control.png`, as `predict --save control` writes it.
+
+    Raises:
+        ValueError: no picture, or one without control image.
+    """
+
+    def __init__(self, pictures: str | Path, controls: str | Path):
+        self.paths = sorted(path for path in Path(pictures).rglob("*") if path.suffix.lower() in SUFFIXES)
+        if not self.paths:
+            raise ValueError(f"{pictures}: no pictures")
+        relative = [path.relative_to(pictures).with_suffix("") for path in self.paths]
+        self.controls = [Path(controls) / path.with_name(f"{path.name}_control.png") for path in relative]
+        lacking = [path for path in self.controls if not path.is_file()]
+        if lacking:
+            raise ValueError(
+                f"{len(lacking)} control images are missing (first: {lacking[0]}): "
+                f"depth-anything predict {pictures} --save control -o {controls}"
+            )
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, number: int) -> Painted:
+        caption = self.paths[number].with_suffix(".txt")
+        text = caption.read_text(encoding="utf-8").strip() if caption.is_file() else ""
+        return Painted(image_io.read(self.paths[number]), image_io.read(self.controls[number]), text)
+
+
+def control_loss(
+    unet: "UNet2DConditionModel",
+    controlnet: "ControlNetModel",
+    scheduler,
+    latents_B4hw: Tensor,
+    noise_B4hw: Tensor,
+    steps_B: Tensor,
+    text_BTD: Tensor,
+    condition_B3HW: Tensor,
+) -> Tensor:
+    """Mean squared error of the predicted noise (or velocity, as the scheduler says) at the given steps."""
+    noisy_B4hw = scheduler.add_noise(latents_B4hw, noise_B4hw, steps_B)
+    answer = predicted(unet, controlnet, noisy_B4hw, steps_B, text_BTD, condition_B3HW)
+    target = noise_B4hw
+    if scheduler.config.prediction_type == "v_prediction":
+        target = scheduler.get_velocity(latents_B4hw, noise_B4hw, steps_B)
+    return F.mse_loss(answer.float(), target.float())
+
+
+def predicted(
+    unet, controlnet, noisy_B4hw: Tensor, steps_B: Tensor, text_BTD: Tensor, condition_B3HW: Tensor
+) -> Tensor:
+    """What the UNet answers with the ControlNet's residuals in its skips and its middle."""
+    skips, middle = controlnet(
+        noisy_B4hw, steps_B, encoder_hidden_states=text_BTD, controlnet_cond=condition_B3HW, return_dict=False
+    )
+    return unet(
+        noisy_B4hw,
+        steps_B,
+        encoder_hidden_states=text_BTD,
+        down_block_additional_residuals=skips,
+        mid_block_additional_residual=middle,
+        return_dict=False,
+    )[0]
+
+
+def squared(image_HW3: np.ndarray, size: int) -> np.ndarray:
+    """Shorter side to `size`, middle cut out: what diffusers' example does to pictures and control images alike."""
+    fitted = ImageOps.fit(Image.fromarray(image_HW3), (size, size), Image.Resampling.BILINEAR)
+    return np.asarray(fitted)
+
+
+def train(
+    recipe: ControlRecipe,
+    base: str | Path,
+    samples: ControlSet,
+    out: str | Path,
+    controlnet: str | Path | None = None,
+    device: str = "cpu",
+    save_every: int = 500,
+) -> "ControlNetModel":
+    """Train a ControlNet beside a frozen Stable Diffusion 1.5; `out` receives config.json and the weights, as V1's.
+
+    Also recipe.json, curve.jsonl and state.pt, from which a stopped run goes on.
+
+    Args:
+        base: folder or hub id of the base model.
+        controlnet: to start from; None: a copy of the UNet's encoder behind zero convolutions, as in the paper (Zhang
+            et al. 2023).
+
+    Raises:
+        ValueError: a part is missing, or `out` holds the state of another recipe.
+    """
+    library = diffusers()
+    unet, vae, text_encoder, tokenizer, scheduler = (
+        load_base(base, part) for part in ("unet", "vae", "text_encoder", "tokenizer", "scheduler")
+    )
+    torch.manual_seed(recipe.seed)
+    model = library.ControlNetModel.from_unet(unet) if controlnet is None else load_controlnet(controlnet)
+    for frozen in (unet, vae, text_encoder):
+        frozen.requires_grad_(False).to(device).eval()
+    model.to(device)  # type: ignore[reportArgumentType]  (diffusers wraps it)
+    model.train()
+    optimizer = torch.optim.AdamW(model.parameters(), recipe.learning_rate, weight_decay=recipe.weight_decay)
+    out = Path(out)
+    out.mkdir(parents=True, exist_ok=True)
+    with atomic_path(out / "recipe.json") as temporary:
+        temporary.write_text(recipe.as_json())
+    first = resume(out / "state.pt", recipe, model, optimizer)
+    for step in range(first, recipe.steps):
+        rng = np.random.default_rng([recipe.seed, step])
+        torch.manual_seed(int(rng.integers(2**62)))
+        found = [samples[int(number)] for number in rng.choice(len(samples), recipe.batch)]
+        pixels = np.stack([squared(one.image_HW3, recipe.size) for one in found])
+        image_B3HW = torch.from_numpy(pixels).permute(0, 3, 1, 2).to(device) / 127.5 - 1
+        condition_B3HW = torch.cat([condition(squared(one.control_HW3, recipe.size)) for one in found]).to(device)
+        captions = ["" if rng.uniform() < recipe.no_caption else one.caption for one in found]
+        with torch.no_grad():
+            latents_B4hw = vae.encode(image_B3HW).latent_dist.sample() * vae.config.scaling_factor
+            text_BTD = text_encoder(tokens(tokenizer, captions).to(device))[0]
+        noise_B4hw = torch.randn_like(latents_B4hw)
+        steps_B = torch.randint(scheduler.config.num_train_timesteps, (recipe.batch,), device=device)
+        loss = control_loss(unet, model, scheduler, latents_B4hw, noise_B4hw, steps_B, text_BTD, condition_B3HW)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), recipe.clip)
+        optimizer.step()
+        with (out / "curve.jsonl").open("a") as file:
+            file.write(json.dumps({"step": step + 1, "loss": loss.item()}) + "\n")
+        if (step + 1) % save_every == 0 or step + 1 == recipe.steps:
+            state = {"recipe": recipe.as_json(), "step": step + 1, "model": model.state_dict()}
+            with atomic_path(out / "state.pt") as temporary:
+                torch.save({**state, "optimizer": optimizer.state_dict()}, temporary)
+    model.eval().save_pretrained(out)
+    return model
+
+
+def tokens(tokenizer, captions: list[str]) -> Tensor:
+    """(B, T) token numbers, cut or filled to the text encoder's length."""
+    length = tokenizer.model_max_length
+    return tokenizer(captions, padding="max_length", truncation=True, max_length=length, return_tensors="pt").input_ids
+
+
+def resume(path: Path, recipe: ControlRecipe, model, optimizer: torch.optim.Optimizer) -> int:
+    """Go on from a state, if there is one; answers the steps done.
+
+    Raises:
+        ValueError: the state is broken or belongs to another recipe.
+    """
+    if not path.exists():
+        return 0
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        raise ValueError(f"{path} cannot be read ({error}): delete it to start the run again") from None
+    if state["recipe"] != recipe.as_json():
+        raise ValueError(f"{path} belongs to another recipe: choose another output folder")
+    model.load_state_dict(state["model"])
+    optimizer.load_state_dict(state["optimizer"])
+    return int(state["step"])
