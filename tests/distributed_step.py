@@ -1,6 +1,6 @@
 """What torchrun starts in test_distributed.py: one step, or a short run, of a tiny student.
 
-torchrun ... distributed_step.py ddp|fsdp|one OUT [steps]
+torchrun ... distributed_step.py ddp|fsdp|one|student OUT [steps]
 """
 
 import sys
@@ -32,9 +32,8 @@ with join() as ranks:
         run = loop.start(recipe, None, machine, ranks)
         stage, _ = recipe.stage_of(3)
         slices, own = ranks.slices(machine)
-        for number, index in enumerate(own):
-            one = build_slice(recipe, data, 3, slices, index)
-            loop.backward(run, one, stage, teacher, frozen, len(own), last=number == len(own) - 1)
+        mine = [build_slice(recipe, data, 3, slices, index) for index in own]
+        loop.gradients(run, mine, stage, teacher, frozen)
         gradients = {name: whole(p.grad) for name, p in run.model.named_parameters() if p.grad is not None}
         if ranks.first:
             torch.save(gradients, out)

@@ -1,11 +1,19 @@
 """The student's step: who sees what, and what each loss is made of."""
 
+import json
+import os
+import random
+import subprocess
+import sys
+import time
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from drawn import Boxes, tiny, tiny_student
+from safetensors.torch import load_file
 from torch import nn
 
 from depth_anything.data.sample import Sample
@@ -14,6 +22,7 @@ from depth_anything.preprocess import IMAGENET_MEAN, IMAGENET_STD
 from depth_anything.train import loop
 from depth_anything.train.ablations import ABLATIONS, RUNGS
 from depth_anything.train.batches import MIXED_SHARDS, Data, build_slice, partner, sample_number
+from depth_anything.train.checkpoint import STATE_FILE
 from depth_anything.train.recipes import get_recipe, v1_student, v2_student
 from depth_anything.train.sources import Joined, Repeated, WithoutLabels
 from depth_anything.train.student import FinalTokens, student_losses
@@ -225,3 +234,29 @@ def test_what_a_student_lacks_is_named(tmp_path):
         loop.train(recipe, tmp_path, Data(Boxes(3)))
     with pytest.raises(ValueError, match="--frozen"):
         loop.train(recipe, tmp_path, Data(Boxes(3), WithoutLabels(Boxes(3))))
+
+
+@pytest.mark.slow
+def test_twenty_kills_change_nothing(tmp_path):
+    """A student's run is killed with SIGKILL at twenty random moments; its weights end bit-equal to a calm run's."""
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    program = [sys.executable, str(Path(__file__).with_name("distributed_step.py")), "student"]
+    subprocess.run([*program, tmp_path / "calm", "70"], check=True, env=environment, capture_output=True)
+    rng, kills, state = random.Random(0), 0, tmp_path / "killed" / STATE_FILE
+    while kills < 20:
+        process = subprocess.Popen(
+            [*program, tmp_path / "killed", "70"], env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        before = state.stat().st_mtime_ns if state.exists() else 0
+        while process.poll() is None and (not state.exists() or state.stat().st_mtime_ns == before):
+            time.sleep(0.005)
+        time.sleep(rng.uniform(0, 0.3))
+        assert process.poll() is None, "it ended before the twentieth kill: more steps are needed"
+        process.kill()
+        process.wait()
+        kills += 1
+    subprocess.run([*program, tmp_path / "killed", "70"], check=True, env=environment, capture_output=True)
+    calm, killed = (load_file(tmp_path / name / "final.safetensors") for name in ("calm", "killed"))
+    assert all(torch.equal(calm[key], killed[key]) for key in calm)
+    steps = [json.loads(line)["step"] for line in (tmp_path / "killed" / "curve.jsonl").read_text().splitlines()]
+    assert steps == list(range(1, 71))

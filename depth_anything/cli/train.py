@@ -44,7 +44,7 @@ def train(
         teacher: a model that labels the unlabelled pictures in every step.
         pseudo_labels: or the folder in which `depth-anything label` has labelled them.
         frozen: weights whose encoder the student's features stay near; by default those of --backbone.
-        sky: set: disparity 0 where a set's own values or SegFormer see sky (docs/datasets.md); off: as in the files.
+        sky: set: disparity 0 where a set's own values or SegFormer see sky (docs/datasets.md); off: no sky is valid.
         segformer: the model that finds the sky, a hub id or a folder.
         seed: of weights, order, crops and colours, instead of the recipe's.
         size: part of the recipe's pictures and scenes, to try it out: 0.1 for a tenth.
@@ -73,7 +73,7 @@ def train(
     from ..model import DepthAnything
     from ..train.distributed import Machine, first_alone, join
     from ..train.loop import train as run
-    from ..train.sources import folders, open_data, sky_by_set
+    from ..train.sources import folders, open_data, sky_by_set, without_sky
     from ..train.student import frozen_encoder
 
     anchor = (frozen or backbone) if unlabeled and unlabeled.feature_weight else None
@@ -90,7 +90,9 @@ def train(
             labeler = None
             if teacher and not pseudo_labels:
                 labeler = DepthAnything.from_pretrained(teacher, accept_license=accept_license)
-            find_sky = sky_by_set(out / "sky", segformer, ranks.device, accept_license) if sky == "set" else None
+            find_sky = without_sky
+            if sky == "set":
+                find_sky = sky_by_set(out / "sky", segformer, ranks.device, accept_license)
             roots, scenes = folders(data), scenes or out / "scenes"
             learned, held_out = open_data(resolved, roots, scenes, pseudo_labels, processes, find_sky)
         run(

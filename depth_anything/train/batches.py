@@ -12,13 +12,13 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache, partial
-from typing import Protocol
 
 import numpy as np
 import torch
 from torch import Generator, Tensor
 
 from depth_anything.data.augment import PERTURBATIONS, cutmix_box
+from depth_anything.data.labeled.folder import Samples
 from depth_anything.data.sample import Crop, Sample, cut, min_max, random_crop
 from depth_anything.preprocess import normalise
 from depth_anything.train.recipes import Recipe, Stage, Unlabeled
@@ -32,17 +32,9 @@ LABELED, UNLABELED = 1, 3
 """First numbers of the seeds of both orders."""
 
 
-class Samples(Protocol):
-    """Pictures by number. Those that lie in shards also say where these end: `ends`, cumulative counts."""
-
-    def __len__(self) -> int: ...
-
-    def __getitem__(self, number: int) -> Sample: ...
-
-
 @dataclass(frozen=True)
 class Data:
-    """What a run learns from."""
+    """What a run learns from. Pictures that lie in shards also say where these end: `ends`, cumulative counts."""
 
     labeled: Samples | None = None
     unlabeled: Samples | None = None

@@ -6,11 +6,12 @@ from pathlib import Path
 
 from torch import Tensor
 
+from depth_anything.data.labeled.folder import Samples
 from depth_anything.data.labeled.own import Own, split
 from depth_anything.files import atomic_path
 from depth_anything.model import DepthAnything
 from depth_anything.train import loop, metric
-from depth_anything.train.batches import Data, Samples
+from depth_anything.train.batches import Data
 from depth_anything.train.distributed import Machine, Ranks
 from depth_anything.train.metric_recipes import Metric, MetricRecipe
 from depth_anything.train.recipes import LARGE, SQUARE_518, Recipe, Stage

@@ -13,10 +13,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from depth_anything.data.labeled.folder import Samples
 from depth_anything.files import atomic_path
 from depth_anything.model import DepthAnything
 from depth_anything.train import metric, relative
-from depth_anything.train.batches import Data, Samples, Slice, batches
+from depth_anything.train.batches import Data, Slice, batches
 from depth_anything.train.checkpoint import Run
 from depth_anything.train.curve import Curve
 from depth_anything.train.distributed import (
@@ -93,21 +94,14 @@ def train(
             began = time.monotonic()
             stage, seen = recipe.stage_of(run.step)
             rate = task.set_rate(run.optimizer, recipe, run.step)
-            run.optimizer.zero_grad(set_to_none=True)
-            losses = [
-                backward(run, one, stage, teacher, frozen, len(own), last=number == len(own) - 1)
-                for number, one in enumerate(step_slices)
-            ]
+            losses = gradients(run, step_slices, stage, teacher, frozen)
             due = time.monotonic() - saved > save_seconds
             broken = any(not bool(torch.isfinite(one.total)) for one in losses)
             broken, stopping, due = any_rank([broken, asked.is_set(), due], ranks.device)
             if broken:
                 loss = max(one.total.item() for one in losses)
                 raise ValueError(f"the loss is {loss} at step {run.step}: lower the learning rate or look at the data")
-            nn.utils.clip_grad_norm_(run.model.parameters(), recipe.clip)
-            run.optimizer.step()
-            run.step += 1
-            update_average(run)
+            update(run)
             run.seconds += time.monotonic() - began
             for one in losses:
                 meter.add(stage.batch / len(losses), one.parts)
@@ -149,20 +143,27 @@ def check(recipe: Recipe, data: Data, frozen: nn.Module | None) -> None:
         raise ValueError(f"{recipe.name} keeps near a frozen encoder (V1 Eq. 9): give its file with --frozen")
 
 
-def backward(
-    run: Run,
-    one: Slice,
-    stage: Stage,
-    teacher: nn.Module | None,
-    frozen: nn.Module | None,
-    accumulate: int,
-    last: bool,
-) -> Losses:
-    """The losses of one slice, and their gradients added to the step's."""
-    with gradients_shared(run.network, last), plain_attention(one.image_B3HW):
-        losses = task_of(run.recipe).step_losses(run.network, one, run.recipe, stage, teacher, frozen)
-        (losses.total / accumulate).backward()
-    return Losses(losses.total.detach(), losses.parts)
+def gradients(
+    run: Run, step_slices: list[Slice], stage: Stage, teacher: nn.Module | None, frozen: nn.Module | None
+) -> list[Losses]:
+    """The losses of this process's slices of a step, and the step's gradients in the parameters."""
+    run.optimizer.zero_grad(set_to_none=True)
+    task, found = task_of(run.recipe), []
+    for number, one in enumerate(step_slices):
+        last = number == len(step_slices) - 1
+        with gradients_shared(run.network, last), plain_attention(one.image_B3HW):
+            losses = task.step_losses(run.network, one, run.recipe, stage, teacher, frozen)
+            (losses.total / len(step_slices)).backward()
+        found.append(Losses(losses.total.detach(), losses.parts))
+    return found
+
+
+def update(run: Run) -> None:
+    """The step itself: clipped gradients, AdamW, the running mean."""
+    nn.utils.clip_grad_norm_(run.model.parameters(), run.recipe.clip)
+    run.optimizer.step()
+    run.step += 1
+    update_average(run)
 
 
 @contextmanager

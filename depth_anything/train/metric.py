@@ -13,13 +13,14 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from depth_anything import losses
+from depth_anything.data.labeled.folder import Samples
 from depth_anything.data.sample import Sample
 from depth_anything.evaluate import metrics
 from depth_anything.evaluate.score import kb_window
 from depth_anything.model import DepthAnything
 from depth_anything.preprocess import normalise
 from depth_anything.train import batches
-from depth_anything.train.batches import LABELED, Batch, Data, Samples, Slice, parts, read, sample_number
+from depth_anything.train.batches import LABELED, Batch, Data, Slice, parts, read, sample_number
 from depth_anything.train.metric_recipes import Metric, MetricRecipe
 from depth_anything.train.recipes import Stage
 from depth_anything.train.teacher import Losses, run_network

@@ -7,8 +7,9 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from depth_anything.data.labeled.folder import Samples
 from depth_anything.model import DepthAnything
-from depth_anything.train.batches import Samples, Slice, build_slice
+from depth_anything.train.batches import Slice, build_slice
 from depth_anything.train.recipes import Recipe, Stage
 from depth_anything.train.student import student_losses
 from depth_anything.train.teacher import Losses, teacher_losses

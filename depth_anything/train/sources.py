@@ -6,12 +6,12 @@ from pathlib import Path
 
 import numpy as np
 
-from depth_anything.data.labeled.folder import OnlyUsable
+from depth_anything.data.labeled.folder import Samples
 from depth_anything.data.labeled.scenes import PackedScenes
 from depth_anything.data.labeled.sets import LABELED, open_labeled
 from depth_anything.data.sample import Sample
 from depth_anything.data.sky import SEGFORMER, SkySegmenter, choose_sky
-from depth_anything.train.batches import Data, Samples
+from depth_anything.train.batches import Data
 from depth_anything.train.recipes import Recipe
 
 FIRST_HELD_OUT_SEED = 10_000_000
@@ -97,8 +97,13 @@ def open_set(
     name: str, recipe: Recipe, roots: Mapping[str, Path], find_sky: Callable[[str, Samples], Samples] | None
 ) -> Samples:
     """A labelled set, with its sky."""
-    samples = OnlyUsable(open_labeled(name, root_of(name, recipe, roots)))
+    samples = open_labeled(name, root_of(name, recipe, roots))
     return find_sky(name, samples) if find_sky else samples
+
+
+def without_sky(name: str, samples: Samples) -> Samples:
+    """No set's sky counts as valid."""
+    return choose_sky(samples, "off")
 
 
 def sky_by_set(

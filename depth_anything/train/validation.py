@@ -5,9 +5,9 @@ from typing import Protocol
 import numpy as np
 
 from depth_anything.data.benchmarks.case import Truth
+from depth_anything.data.labeled.folder import Samples
 from depth_anything.evaluate.protocol import PAIRS, Cut
 from depth_anything.evaluate.score import TooFewPixels, align, score
-from depth_anything.train.batches import Samples
 
 
 class Answers(Protocol):
