@@ -10,6 +10,7 @@ import pytest
 pytest.importorskip("fastapi", reason="the extra web is not installed")
 from starlette.responses import Response
 
+from depth_anything.backends import TorchBackend
 from depth_anything.prediction import Prediction
 from depth_anything.web.gate import Gate, Limits, Metrics
 from depth_anything.web.queueing import Batcher, Budget
@@ -19,7 +20,8 @@ class HeldPredictor:
     """Answers with each picture's first value; its batches wait until `go` is set."""
 
     def __init__(self, batch_size: int = 4):
-        self.batch_size, self.input_size, self.backend = batch_size, 224, None
+        self.batch_size, self.input_size = batch_size, 224
+        self.backend = TorchBackend.__new__(TorchBackend)  # the one that runs several pictures at once
         self.batches: list[list[int]] = []
         self.go = threading.Event()
 

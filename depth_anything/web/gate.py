@@ -33,7 +33,7 @@ class Limits:
     max_bytes: int = 32 * 2**20
     """Of a request's body."""
     max_pixels: int = 50_000_000
-    """Of a picture. Twice as many may be decoded at once over all requests."""
+    """Of a picture; and of all pictures together that are decoded at once."""
     seconds: float = 30.0
     """For a client to send its picture; then for the answer to be ready; then for the client to take it."""
     at_once: int = 64

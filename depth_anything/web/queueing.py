@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..backends import OnnxBackend
+from ..backends import TorchBackend
 from ..prediction import Prediction
 from ..predictor import Predictor
 from ..preprocess import network_size
@@ -57,7 +57,7 @@ class Batcher:
     """Runs one Predictor for many callers: one batch at a time, the picture that waited longest first.
 
     A batch is that picture and the others waiting whose size at the network is the same. Batches fill up by themselves
-    while the one before runs; a lone picture never waits for company. ONNX Runtime runs one picture at a time, so there
+    while the one before runs; a lone picture never waits for company. Only torch runs several at once; elsewhere
     a batch is one picture.
 
     Args:
@@ -67,7 +67,7 @@ class Batcher:
 
     def __init__(self, predictor: Predictor, observe: Callable[[int, float], None] = lambda pictures, seconds: None):
         self.predictor = predictor
-        self.batch_size = 1 if isinstance(predictor.backend, OnnxBackend) else predictor.batch_size
+        self.batch_size = predictor.batch_size if isinstance(predictor.backend, TorchBackend) else 1
         self._observe = observe
         self._waiting: deque[_Job] = deque()
         self._arrived = asyncio.Event()

@@ -6,7 +6,7 @@ import asyncio
 import hmac
 import socket
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
@@ -253,4 +253,5 @@ def run(app: FastAPI, host: str, port: int, seconds: float, ready: Callable[[str
         config = uvicorn.Config(
             app, log_level="warning", access_log=False, server_header=False, timeout_graceful_shutdown=int(seconds)
         )
-        uvicorn.Server(config).run(sockets=[listener])
+        with suppress(KeyboardInterrupt):  # uvicorn passes it on when all is done
+            uvicorn.Server(config).run(sockets=[listener])

@@ -35,7 +35,7 @@ class Work:
 
     def __init__(self, predictors: Mapping[str, Predictor], limits: Limits, metrics: Metrics, keep: Path | None):
         self._limits, self._keep = limits, keep
-        self._budget = Budget(2 * limits.max_pixels)
+        self._budget = Budget(limits.max_pixels)
         self._batchers = {name: Batcher(predictor, metrics.batch) for name, predictor in predictors.items()}
         self._threads = ThreadPoolExecutor(os.cpu_count() or 1, "pictures")
 

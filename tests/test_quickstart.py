@@ -1,0 +1,108 @@
+"""docs/quickstart.md and docs/serve.md: what they show is run, in one folder, from top to bottom."""
+
+import functools
+import re
+import shlex
+import subprocess
+from pathlib import Path
+
+import pytest
+from clips import write_film
+
+from depth_anything import cli
+
+ROOT = Path(__file__).parents[1]
+QUICKSTART = (ROOT / "docs/quickstart.md").read_text()
+SERVE = (ROOT / "docs/serve.md").read_text()
+
+
+def blocks(text: str) -> list[tuple[str, str]]:
+    """(language, content) of every fenced block; the language of a plain one is empty."""
+    return re.findall(r"^```(\w*)\n(.*?)^```", text, flags=re.MULTILINE | re.DOTALL)
+
+
+def commands(text: str, language: str) -> list[list[str]]:
+    lines = [line for kind, block in blocks(text) if kind == language for line in block.splitlines()]
+    return [shlex.split(line, comments=True)[1:] for line in lines if line.startswith("depth-anything ")]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("quickstart")
+    (folder / "examples").symlink_to(ROOT / "examples")
+    write_film(folder / "clip.mp4", frames=12)
+    return folder
+
+
+@pytest.mark.slow
+def test_commands_and_python_in_their_order(folder, monkeypatch):
+    monkeypatch.chdir(folder)
+    ran = 0
+    for language, block in blocks(QUICKSTART):
+        if language == "bash":
+            for line in block.splitlines():
+                words = shlex.split(line, comments=True)
+                assert words[0] == "depth-anything"
+                cli.main(words[1:])
+                ran += 1
+        elif language == "python":
+            exec(compile(block, "quickstart.md", "exec"), {})
+            ran += 1
+    assert ran >= 8
+    for written in (
+        "photo/kodak_24_side.png",
+        "photo/again_color.png",
+        "film/clip_side.mp4",
+        "film/clip_disparity.mkv",
+        "artist/kodak_20_mesh.glb",
+        "artist/kodak_20_disparity.exr",
+        "robot/kodak_24_depth_m.npz",
+        "labels/manifest",
+    ):
+        assert (folder / written).exists(), written
+
+
+@pytest.mark.parametrize("document", [QUICKSTART, SERVE], ids=["quickstart", "serve"])
+def test_commands_that_need_more_are_at_least_understood(document, monkeypatch):
+    """Those in plain blocks want official weights, data sets or hours: here their options are parsed, nothing runs."""
+    parsed = []
+
+    def recorder(command):
+        @functools.wraps(command)
+        def record(*args, **kwargs):
+            parsed.append(command.__name__)
+
+        return record
+
+    monkeypatch.setattr(cli, "COMMANDS", tuple(recorder(command) for command in cli.COMMANDS))
+    lines = commands(document, "")
+    for line in lines:
+        cli.main(line)
+    assert parsed == [line[0] for line in lines] and parsed
+
+
+def test_links_and_pictures_exist():
+    for document in (QUICKSTART, SERVE):
+        for target in re.findall(r"\]\(([^)#]+)\)", document):
+            if not target.startswith("http"):
+                assert (ROOT / "docs" / target).exists(), target
+    sizes = [path.stat().st_size for path in (ROOT / "docs/images").iterdir()]
+    assert sizes and max(sizes) < 150_000
+
+
+@pytest.mark.slow
+def test_the_servers_commands(folder):
+    """curl and the Python of docs/serve.md, against a server on another port."""
+    pytest.importorskip("fastapi", reason="the extra web is not installed")
+    from serving import serving
+
+    with serving() as server:
+        for language, block in blocks(SERVE):
+            block = block.replace("http://127.0.0.1:8000", server.url)
+            if language == "python":
+                exec(compile(block.replace("examples/", f"{ROOT}/examples/"), "serve.md", "exec"), space := {})
+                assert space["disparity"].shape == (768, 512)
+            elif "curl" in block:
+                subprocess.run(["bash", "-ec", block], cwd=folder, check=True, timeout=120)
+    assert (folder / "disparity.png").read_bytes().startswith(b"\x89PNG")
+    assert (folder / "mesh.glb").read_bytes().startswith(b"glTF")
