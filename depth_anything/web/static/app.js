@@ -41,7 +41,9 @@ async function request(path, options = {}) {
       throw new Error("The server does not answer. Is it still running?");
     }
     if (response.status === 401) {
-      sessionStorage.setItem("token", await askToken());
+      const given = await askToken();
+      if (!given) throw new Error("This server answers only with its token: load the page again to enter it.");
+      sessionStorage.setItem("token", given);
       continue;
     }
     if (response.ok) return response;
@@ -56,7 +58,11 @@ let asking = null; // requests that meet 401 at once share one question
 function askToken() {
   asking ??= new Promise((resolve) => {
     $("token").value = "";
-    $("key").addEventListener("close", () => { asking = null; resolve($("token").value); }, { once: true });
+    $("key").returnValue = "";
+    $("key").addEventListener("close", () => {
+      asking = null;
+      resolve($("key").returnValue === "ok" ? $("token").value : "");
+    }, { once: true });
     $("key").showModal();
   });
   return asking;
