@@ -13,3 +13,16 @@ def shared() -> Path:
     if not folder.is_dir():
         pytest.skip(f"{folder} is absent: it holds the photographs with ground truth that only CI has")
     return folder
+
+
+@pytest.fixture(scope="session")
+def renderer() -> None:
+    """Mitsuba with its LLVM library; without them the test is skipped, or fails where REQUIRE_SYSTEM=1."""
+    from depth_anything.scenes.stage import load_mitsuba
+
+    try:
+        load_mitsuba()
+    except ValueError as error:
+        if os.environ.get("REQUIRE_SYSTEM") == "1":
+            pytest.fail(str(error))
+        pytest.skip(str(error))

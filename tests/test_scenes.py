@@ -22,21 +22,10 @@ from depth_anything.scenes.objects import CLASSES, Part
 from depth_anything.scenes.patterns import TEXTURES, grey_pattern
 from depth_anything.scenes.render import contact_sheet, render_shards
 from depth_anything.scenes.shapes import Mesh, ball, blob, box, cylinder, lathe, quad, tube
-from depth_anything.scenes.stage import Stage, load_mitsuba
+from depth_anything.scenes.stage import Stage
 
 SIZE = (64, 48)
 TINY = {"count": 5, "seed": 7, "size": SIZE, "spp": 2, "shard_size": 2, "progress": False}
-
-
-@pytest.fixture(scope="module")
-def renderer() -> None:
-    """Mitsuba with its LLVM library; without them the test is skipped, or fails where REQUIRE_SYSTEM=1."""
-    try:
-        load_mitsuba()
-    except ValueError as error:
-        if os.environ.get("REQUIRE_SYSTEM") == "1":
-            pytest.fail(str(error))
-        pytest.skip(str(error))
 
 
 @pytest.fixture(scope="module")

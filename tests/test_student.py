@@ -21,7 +21,7 @@ from depth_anything.model import DepthAnything
 from depth_anything.preprocess import IMAGENET_MEAN, IMAGENET_STD
 from depth_anything.train import loop
 from depth_anything.train.ablations import ABLATIONS, RUNGS
-from depth_anything.train.batches import MIXED_SHARDS, Data, build_slice, partner, sample_number
+from depth_anything.train.batches import MIXED_SHARDS, Data, build_slice, partner, read, sample_number
 from depth_anything.train.checkpoint import STATE_FILE
 from depth_anything.train.recipes import get_recipe, v1_student, v2_student
 from depth_anything.train.sources import Joined, Repeated, WithoutLabels
@@ -202,6 +202,19 @@ def test_pictures_that_cannot_be_read_are_skipped_and_named(caplog):
         batch = build_slice(recipe, Data(Torn(3)), step).labeled
         assert batch.image_B3HW.isfinite().all()
     assert "skipped: torn.jpg: cut short" in caplog.text
+
+
+def test_a_damaged_shard_does_not_end_a_run():
+    class OneBad(Shards):
+        def __getitem__(self, number: int) -> Sample:
+            if 100 <= number < 400:
+                raise ValueError("shard 3 is cut short")
+            return super().__getitem__(number)
+
+    shards = OneBad()
+    assert all(read(shards, number).key == "" for number in range(100, 400, 17))
+    with pytest.raises(ValueError, match="cut short"):
+        shards[100]
 
 
 def test_sets_are_joined_and_one_may_be_repeated():

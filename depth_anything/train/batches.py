@@ -26,8 +26,10 @@ from depth_anything.train.recipes import Recipe, Stage, Unlabeled
 LOG = logging.getLogger(__name__)
 MIXED_SHARDS = 16
 """Pictures of so many shards are shuffled together; the shards follow one another in random order."""
-BROKEN_IN_A_ROW = 100
-"""So many unreadable pictures one after the other are no accident."""
+BROKEN_IN_A_ROW = 20
+"""So many unreadable pictures, far from each other, are no accident."""
+FAR = 100_003
+"""From an unreadable picture to the one that takes its place: out of its shard, if that is what is damaged. A prime."""
 LABELED, UNLABELED = 1, 3
 """First numbers of the seeds of both orders."""
 
@@ -135,14 +137,14 @@ def shard_order(seed: tuple[int, ...], ends: tuple[int, ...]) -> tuple[np.ndarra
 
 
 def read(samples: Samples, number: int) -> Sample:
-    """Picture `number`, or the next one that can be read; what is skipped is logged.
+    """Picture `number`, or another one if it cannot be read; what is skipped is logged.
 
     Raises:
         ValueError: the error of the last of many unreadable ones.
     """
     for further in range(BROKEN_IN_A_ROW):
         try:
-            return samples[(number + further) % len(samples)]
+            return samples[(number + further * FAR) % len(samples)]
         except ValueError as error:
             LOG.warning("skipped: %s", error)
             last = error
