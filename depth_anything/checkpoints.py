@@ -19,13 +19,14 @@ from . import hub, transformers_layout
 from .dinov2 import DinoVisionTransformer
 from .dpt import DPTHead
 from .files import atomic_path
-from .metric_bins import ATTRACTORS, BinsHead
+from .metric_bins import ATTRACTORS, BINS, BinsHead
 from .variants import VARIANTS, Variant, get_variant, with_bins, with_log_head, with_max_depth
 from .weight_files import Contents, State, read
 
 ENCODER, DECODER, METRIC = "pretrained.", "depth_head.", "metric_head."
 ZOEDEPTH = "core.core."
 """Before the keys of the relative network in V1's metric files; their other keys are those of our metric head."""
+ZOEDEPTH_CONSTANTS = "conditional_log_binomial.log_binomial_transform."
 SIZE_NAMES = {192: "nano", 384: "ViT-S", 768: "ViT-B", 1024: "ViT-L", 1536: "ViT-g"}
 OFFICIAL_FILES = {Path(row.hub_file).name: row for row in VARIANTS.values() if row.hub_file}
 
@@ -87,7 +88,7 @@ def load_state(path: str | Path, variant: Variant | str | None = None) -> tuple[
     if "backbone.embeddings.cls_token" in state:
         state = transformers_layout.from_transformers(state, list(shapes))
     refuse_other_keys(path, state, shapes, row.name)
-    return {key: in_precision(state[key], torch.float32) for key in shapes}, row
+    return {key: state[key].float() for key in shapes}, row
 
 
 def load_backbone(path: str | Path, variant: Variant | str | None = None) -> State:
@@ -133,8 +134,9 @@ def save(model: Model, path: str | Path, dtype: torch.dtype = torch.float32) -> 
     path = Path(path)
     if path.suffix != ".safetensors":
         raise ValueError(f"{path}: expected a name that ends in .safetensors")
-    state = to_zoedepth(model.state_dict()) if model.variant.head == "bins" else model.state_dict()
-    state = {key: in_precision(tensor.detach().cpu(), dtype).contiguous() for key, tensor in state.items()}
+    state = {key: tensor.detach().to("cpu", dtype).contiguous() for key, tensor in model.state_dict().items()}
+    if model.variant.head == "bins":
+        state = to_zoedepth(state)
     with atomic_path(path) as temporary:
         save_file(state, temporary, metadata_of(model.variant))
         sort_metadata(temporary)
@@ -272,11 +274,6 @@ def label(row: Variant) -> str:
     return f"{row.name} in metres up to {row.max_depth:g}"
 
 
-def in_precision(tensor: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
-    """Weights in that precision; counts stay whole numbers."""
-    return tensor.to(dtype) if tensor.is_floating_point() else tensor
-
-
 def is_zoedepth(state: State) -> bool:
     """Whether a state dict, in our names, has V1's metric head."""
     return any(key.startswith(METRIC) for key in state)
@@ -289,14 +286,18 @@ def from_zoedepth(state: State) -> State:
     return {
         key.removeprefix(ZOEDEPTH) if key.startswith(ZOEDEPTH) else METRIC + key: tensor
         for key, tensor in state.items()
+        if not key.startswith(ZOEDEPTH_CONSTANTS)
     }
 
 
 def to_zoedepth(state: State) -> State:
-    """Our names to those of V1's metric files."""
-    return {
+    """Our names to those of V1's metric files, which also hold the numbers of the bins."""
+    named = {
         key.removeprefix(METRIC) if key.startswith(METRIC) else ZOEDEPTH + key: tensor for key, tensor in state.items()
     }
+    numbers = torch.arange(BINS).view(1, -1, 1, 1)
+    constants = {"k_idx": numbers, "K_minus_1": numbers[:, -1:].float()}
+    return named | {ZOEDEPTH_CONSTANTS + name: tensor for name, tensor in constants.items()}
 
 
 def with_bins_of(path: Path, state: State, row: Variant) -> Variant:

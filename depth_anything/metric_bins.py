@@ -44,24 +44,17 @@ class PixelMlp(nn.Module):
         return self._net(x_BChw)
 
 
-class LogBinomial(nn.Module):
-    """Probabilities of K bins under a binomial distribution, sharpened or flattened by a temperature."""
+def log_binomial(success_B1HW: Tensor, temperature_B1HW: Tensor) -> Tensor:
+    """Probabilities (B, K, H, W) of the bins under a binomial distribution, flattened by a temperature.
 
-    k_idx: Tensor
-    K_minus_1: Tensor
-
-    def __init__(self):
-        super().__init__()
-        self.register_buffer("k_idx", torch.arange(BINS).view(1, -1, 1, 1))
-        self.register_buffer("K_minus_1", torch.tensor([float(BINS - 1)]).view(1, -1, 1, 1))
-
-    def forward(self, success_B1HW: Tensor, temperature_B1HW: Tensor) -> Tensor:
-        """softmax over k of (log C(K - 1, k) + k log p + (K - 1 - k) log(1 - p)) / t, (B, K, H, W)."""
-        k, most = self.k_idx.to(success_B1HW.dtype), self.K_minus_1.to(success_B1HW.dtype)
-        log_p = success_B1HW.clamp(min=SMALLEST_SHARE, max=1).log()
-        log_q = (1 - success_B1HW).clamp(min=SMALLEST_SHARE, max=1).log()
-        logits_BKHW = log_binomial_coefficient(most, k) + k * log_p + (most - k) * log_q
-        return torch.softmax(logits_BKHW / temperature_B1HW, dim=1)
+    softmax over k of (log C(K - 1, k) + k log p + (K - 1 - k) log(1 - p)) / t.
+    """
+    k = torch.arange(BINS, device=success_B1HW.device, dtype=success_B1HW.dtype).view(1, -1, 1, 1)
+    most = k[:, -1:]
+    log_p = success_B1HW.clamp(min=SMALLEST_SHARE, max=1).log()
+    log_q = (1 - success_B1HW).clamp(min=SMALLEST_SHARE, max=1).log()
+    logits_BKHW = log_binomial_coefficient(most, k) + k * log_p + (most - k) * log_q
+    return torch.softmax(logits_BKHW / temperature_B1HW, dim=1)
 
 
 class ConditionalLogBinomial(nn.Module):
@@ -70,7 +63,6 @@ class ConditionalLogBinomial(nn.Module):
     def __init__(self, channels: int):
         super().__init__()
         joined = channels + EMBEDDING
-        self.log_binomial_transform = LogBinomial()
         self.mlp = nn.Sequential(
             nn.Conv2d(joined, joined // 2, 1), nn.GELU(), nn.Conv2d(joined // 2, 4, 1), nn.Softplus()
         )
@@ -79,7 +71,7 @@ class ConditionalLogBinomial(nn.Module):
         pairs_B4HW = self.mlp(torch.cat([features_BCHW, embedding_BEHW], dim=1)).float() + SMALLEST_SHARE
         success_B1HW, share_B1HW = first_share(pairs_B4HW[:, :2]), first_share(pairs_B4HW[:, 2:])
         low, high = TEMPERATURES
-        return self.log_binomial_transform(success_B1HW, low + (high - low) * share_B1HW)
+        return log_binomial(success_B1HW, low + (high - low) * share_B1HW)
 
 
 class BinsHead(nn.Module):

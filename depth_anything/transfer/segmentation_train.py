@@ -98,7 +98,7 @@ def nano_scenes(head: Literal["mask2former", "linear"] = "linear", frozen: bool 
     """Ours: nano's encoder on the classes of rendered scenes, in minutes of two cores."""
     return SegmentationRecipe(
         name=f"nano-scenes-{head}", variant="nano", data="scenes", classes=18, head=head, frozen=frozen, queries=50,
-        crop=168, stride=112, edges=(1.0, 1.5), steps=1_000, batch=16, learning_rate=1e-3, encoder_rate=1.0,
+        crop=168, stride=112, edges=(1.0, 1.5), steps=400, batch=16, learning_rate=1e-3, encoder_rate=1.0,
         weight_decay=1e-4, clip=1.0, warmup=50,
     )  # fmt: skip
 
