@@ -1,6 +1,6 @@
 """64 clients at one `depth-anything serve` on the loopback for a minute: what they get, how long it takes, its memory.
 
-    python benchmarks/serve_load.py [--clients 64] [--seconds 60] [--at-once 64] [--format png16]
+    python benchmarks/serve_load.py [--clients 64] [--seconds 60] [--at-once 64] [--format png16] [--threads N]
 
 Every answer of one picture must be the same bytes. Prints one line per fact; ends by itself.
 """
@@ -62,6 +62,8 @@ async def load(options: argparse.Namespace, url: str, pid: int) -> None:
     print(f"answers    {dict(statuses)} in {seconds:.0f} s: {statuses[200] / seconds:.1f} pictures a second")
     print(f"latency    p50 {percentiles[49]:.2f} s, p90 {percentiles[89]:.2f} s, p99 {percentiles[98]:.2f} s")
     quarters = [max(resident[len(resident) * i // 4 : len(resident) * (i + 1) // 4]) for i in range(4)]
+    ticks = sum(int(field) for field in Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[11:13])
+    print(f"processor  {ticks / os.sysconf('SC_CLK_TCK') / max(statuses[200], 1):.2f} s of one core for each picture")
     print("resident   " + ", ".join(f"{mib:.0f}" for mib in quarters) + " MiB: the most in each quarter")
 
 
@@ -71,8 +73,10 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=60)
     parser.add_argument("--at-once", default="64")
     parser.add_argument("--format", default="png16")
+    parser.add_argument("--threads", help="of the network; by default the runtime's choice")
     options = parser.parse_args()
     command = [sys.executable, "-m", "depth_anything", "serve", "--port", "0", "--at-once", options.at_once]
+    command += ["--threads", options.threads] if options.threads else []
     server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     try:
         assert server.stdout is not None
