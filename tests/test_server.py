@@ -4,6 +4,7 @@ import base64
 import io
 import json
 import struct
+import sys
 import zipfile
 import zlib
 from pathlib import Path
@@ -270,6 +271,16 @@ def test_the_page_brings_everything_with_it(client):
     for path in (static / "examples").iterdir():
         assert path.read_bytes() == (ROOT / "examples" / path.name).read_bytes()
     assert {path.name for path in (static / "vendor").glob("*.LICENSE")} >= {"model-viewer.LICENSE", "three.LICENSE"}
+
+
+def test_without_the_extra_the_command_says_what_to_install(monkeypatch, capsys):
+    for name in [name for name in sys.modules if name.startswith("depth_anything.web")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "prometheus_client", None)
+    with pytest.raises(SystemExit) as stop:
+        cli.main(["serve"])
+    assert stop.value.code == 2
+    assert capsys.readouterr().err == 'error: serve needs prometheus_client: pip install "depth-anything[web]"\n'
 
 
 def test_openapi_names_every_status_and_form(client):

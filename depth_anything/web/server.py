@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hmac
+import math
 import socket
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import asynccontextmanager, suppress
@@ -251,7 +252,11 @@ def run(app: FastAPI, host: str, port: int, seconds: float, ready: Callable[[str
         shown = f"[{host}]" if ":" in host else host
         ready(f"http://{shown}:{listener.getsockname()[1]}")
         config = uvicorn.Config(
-            app, log_level="warning", access_log=False, server_header=False, timeout_graceful_shutdown=int(seconds)
+            app,
+            log_level="warning",
+            access_log=False,
+            server_header=False,
+            timeout_graceful_shutdown=math.ceil(seconds),
         )
         with suppress(KeyboardInterrupt):  # uvicorn passes it on when all is done
             uvicorn.Server(config).run(sockets=[listener])
