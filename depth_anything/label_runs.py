@@ -30,6 +30,8 @@ LANES = 2
 """Units under way in a process: one feeds the network while the one before it is written."""
 GIVE_UP = 10
 """Units in a row that cannot be written, after which a worker stops rather than waste its network's work."""
+PATIENCE_S = 1800
+"""How long a rank that has failures to tell waits for others that neither finish a shard nor end."""
 JOB = "job.json"
 
 
@@ -171,7 +173,14 @@ def load_teacher(asked: Asked, cuda_of_rank: bool = False) -> Teacher:
 
 def job_name(world: int) -> str:
     """The same for all ranks of one torchrun, different for everything else."""
-    names = ("TORCHELASTIC_RUN_ID", "MASTER_ADDR", "MASTER_PORT", "SLURM_JOB_ID")
+    names = (
+        "TORCHELASTIC_RUN_ID",
+        "TORCHELASTIC_RESTART_COUNT",
+        "MASTER_ADDR",
+        "MASTER_PORT",
+        "SLURM_JOB_ID",
+        "SLURM_STEP_ID",
+    )
     if world > 1:
         return " ".join(["ranks", *(os.environ.get(name, "-") for name in names)])
     return f"{socket.gethostname()} {os.getpid()} {uuid.uuid4().hex}"
@@ -282,7 +291,15 @@ def follow(outcomes: Iterator[Outcome], report: Report, total: int, rank: int = 
 def end_together(store: Store, rank: int, world: int, has_failures: bool) -> None:
     """torchrun ends all ranks when one ends with an error: a rank that has to tell of one waits for the rest."""
     store.claim(f"rank-{rank}-ended")
-    if has_failures and "TORCHELASTIC_RUN_ID" in os.environ:
-        everyone = {f"rank-{other}-ended" for other in range(world)}
-        while not everyone <= store.names(CLAIMS):
-            time.sleep(1)
+    if not has_failures or "TORCHELASTIC_RUN_ID" not in os.environ:
+        return
+    everyone = {f"rank-{other}-ended" for other in range(world)}
+    seen, since = 0, time.monotonic()
+    while time.monotonic() - since < PATIENCE_S:
+        names = store.names(CLAIMS)
+        if everyone <= names:
+            return
+        progress = len(names) + len(store.names(MANIFEST))
+        if progress != seen:
+            seen, since = progress, time.monotonic()
+        time.sleep(1)

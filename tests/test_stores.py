@@ -123,6 +123,26 @@ def test_the_processes_of_one_job_hold_it_together(tmp_path: Path):
     enter(open_store(tmp_path), "other")
 
 
+def test_a_process_that_starts_late_is_let_in(store: Store):
+    """The others of its job have ended already."""
+    with store.lock("job", first=True):
+        store.claim("unit")
+    with store.lock("job", first=False):
+        pass
+    with store.lock("another", first=True):
+        assert store.names(CLAIMS) == set()
+
+
+def test_the_same_job_name_again_frees_what_the_dead_had_claimed(tmp_path: Path):
+    """Launchers that give every start the same name: what was claimed and not done must be taken up."""
+    holder = hold(tmp_path, "ranks")
+    open_store(tmp_path).claim("unit")
+    kill(holder)
+    store = open_store(tmp_path)
+    with store.lock("ranks", first=True):
+        assert store.claim("unit")
+
+
 def test_the_lock_in_an_object_store(tmp_path: Path):
     """Refused while its holder may live; taken over from a dead process of this machine, not from another machine."""
     where = f"memory://{tmp_path.name}"

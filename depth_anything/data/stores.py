@@ -122,8 +122,9 @@ class Folder:
     def lock(self, job: str, first: bool) -> Iterator[None]:
         """The kernel's lock on a file: it falls when its last holder dies, also by kill -9.
 
-        Every process of a job holds it in common with the others. Whoever can have it alone is the first of a new job:
-        it writes the job's name and removes what the last job left.
+        Every process of a job holds it in common with the others. Whoever can have it alone is the first of a new job
+        (or the last of its own, to which all claims are as good as new): it writes the job's name and removes what was
+        left.
         """
         (self.root / WORK).mkdir(parents=True, exist_ok=True)
         with (self.root / WORK / "lock").open("a+") as file:
@@ -212,8 +213,8 @@ class ObjectStore:
         try:
             yield
         finally:
-            if first:
-                self.system.rm_file(f"{self.root}/{name}")
+            if first:  # not removed: a process of this job that starts late still finds its job's name
+                self.write(name, json.dumps({**this_process(job), "ended": True}).encode())
 
     def _take(self, name: str, job: str, first: bool) -> None:
         for _ in range(PATIENCE_S * 2):
@@ -222,7 +223,7 @@ class ObjectStore:
             except (FileNotFoundError, ValueError):
                 holder = None
             if first:
-                if holder and not is_dead(holder):
+                if holder and not (holder.get("ended") or is_dead(holder)):
                     raise refusal(self.where, holder, f"; if that job is dead, delete {self.where}/{name}")
                 if self.system.exists(f"{self.root}/{CLAIMS}"):
                     self.system.rm(f"{self.root}/{CLAIMS}", recursive=True)
