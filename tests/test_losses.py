@@ -189,6 +189,95 @@ def test_cutmix_without_a_box_is_the_plain_loss():
     )
 
 
+def cutmix_example(seed: int, noisiest: float = 0.0):
+    """A prediction, both teachers' maps and masks, boxes; and the pair of losses."""
+    prediction, a, valid_a = example(seed, (2, 8, 10))
+    _, b, valid_b = example(seed + 100, (2, 8, 10))
+    box = torch.zeros(2, 8, 10, dtype=torch.bool)
+    box[0, 1:6, 2:9] = box[1, :5, :6] = True
+    return (
+        prediction,
+        (a, b, box, valid_a, valid_b),
+        lambda p: losses.cutmix_pair(p, a, b, box, valid_a, valid_b, noisiest),
+    )
+
+
+@pytest.mark.parametrize("noisiest", [0.0, 0.1])
+@pytest.mark.parametrize("seed", [0, 1])
+def test_cutmix_pair_equals_the_plain_loop(seed, noisiest):
+    """Region by region: residuals over its own pixels, the noisiest tenth away, gradients inside, its area as weight."""
+    prediction, (a, b, box, valid_a, valid_b), pair = cutmix_example(seed, noisiest)
+    pixel, matching = [], []
+    for i in range(2):
+        sums = [0.0, 0.0]
+        for truth, region, valid in ((a, box, valid_a), (b, ~box, valid_b)):
+            inside = (region & valid)[i].numpy()
+            maps = (prediction[i].numpy(), truth[i].numpy())
+            if noisiest:
+                size = np.where(inside, abs(loop_residual(*maps, inside)), -1).ravel()
+                inside.ravel()[np.argsort(-size)[: int(inside.sum() * noisiest)]] = False
+            residual = loop_residual(*maps, inside)
+            share = region[i].double().mean().item()
+            sums[0] += share * float(np.mean(abs(residual[inside])))
+            sums[1] += share * loop_gradient(residual, inside)
+        pixel.append(sums[0])
+        matching.append(sums[1])
+    found = pair(prediction)
+    assert found[0].item() == pytest.approx(np.mean(pixel), rel=1e-6)
+    assert found[1].item() == pytest.approx(np.mean(matching), rel=1e-6)
+
+
+def test_cutmix_gradients_equal_finite_differences():
+    prediction, _, pair = cutmix_example(3)
+    prediction.requires_grad_()
+    for part in (0, 1):
+        assert torch.autograd.gradcheck(lambda p, part=part: pair(p)[part], (prediction,), eps=1e-7, atol=1e-5)
+
+
+@settings(max_examples=25, deadline=None)
+@given(top=st.integers(0, 5), left=st.integers(0, 7), height=st.integers(1, 8), width=st.integers(1, 10))
+def test_cutmix_weights_sum_to_one_and_each_region_has_its_own_scale_and_shift(top, left, height, width):
+    prediction, a, valid = example(31, (1, 8, 10), invalid=0.1)
+    box = torch.zeros(1, 8, 10, dtype=torch.bool)
+    box[0, top : top + height, left : left + width] = True
+    same = losses.cutmix_pair(a * 3 + 2, a, a, box, valid, valid)
+    assert same[0].item() == pytest.approx(0, abs=1e-9) and same[1].item() == pytest.approx(0, abs=1e-9)
+    other = torch.where(box, prediction * 5 + 7, prediction * 0.1 - 3)  # regions drift apart: nothing changes
+    before = losses.cutmix_loss(prediction, a, a, box, valid, valid).item()
+    assert losses.cutmix_loss(other, a, a, box, valid, valid).item() == pytest.approx(before, rel=1e-6, abs=1e-9)
+    nothing = torch.zeros_like(valid)
+    weights = []
+    for region, masks in ((box, (valid, nothing)), (~box, (nothing, valid))):
+        alone = losses.affine_invariant_loss(prediction, a, region & valid).item()
+        if alone > 0:
+            weights.append(losses.cutmix_loss(prediction, a, a, box, *masks).item() / alone)
+    assert len(weights) < 2 or sum(weights) == pytest.approx(1)
+
+
+def test_feature_alignment_equals_the_plain_loop_and_finite_differences():
+    generator = torch.Generator().manual_seed(4)
+    frozen = torch.rand(2, 6, 5, generator=generator)
+    student = frozen + torch.rand(2, 6, 5, generator=generator) * torch.linspace(0, 2, 6)[None, :, None]
+    kept = []
+    for f, g in zip(student.reshape(-1, 5).double().tolist(), frozen.reshape(-1, 5).double().tolist(), strict=True):
+        dot = sum(x * y for x, y in zip(f, g, strict=True))
+        cosine = dot / math.sqrt(sum(x * x for x in f)) / math.sqrt(sum(y * y for y in g))
+        if cosine <= 0.85:
+            kept.append(1 - cosine)
+    loss, share = losses.feature_alignment_loss(student, frozen)
+    assert 0 < len(kept) < 12 and share.item() == pytest.approx(len(kept) / 12)
+    assert loss.item() == pytest.approx(sum(kept) / len(kept), rel=1e-5)
+    moved = student.clone().requires_grad_()
+    losses.feature_alignment_loss(moved, frozen)[0].backward()
+    assert moved.grad is not None
+    for place in ((0, 5, 1), (1, 4, 3)):
+        up, down = student.clone(), student.clone()
+        up[place] += 1e-2
+        down[place] -= 1e-2
+        slope = (losses.feature_alignment_loss(up, frozen)[0] - losses.feature_alignment_loss(down, frozen)[0]) / 2e-2
+        assert moved.grad[place].item() == pytest.approx(slope.item(), rel=0.02, abs=1e-4)
+
+
 def test_feature_alignment_leaves_close_tokens_out():
     frozen = torch.eye(4)[None]
     student = torch.tensor([[[1.0, 0, 0, 0], [1, 1, 0, 0], [0, 0, 0, 1], [0, 0, 0, 1]]], requires_grad=True)
