@@ -205,7 +205,7 @@ def cutmix_example(seed: int, noisiest: float = 0.0):
 @pytest.mark.parametrize("noisiest", [0.0, 0.1])
 @pytest.mark.parametrize("seed", [0, 1])
 def test_cutmix_pair_equals_the_plain_loop(seed, noisiest):
-    """Region by region: residuals over its own pixels, the noisiest tenth away, gradients inside, its area as weight."""
+    """Region by region: residuals over its own pixels, the noisiest tenth away, gradients inside, area as weight."""
     prediction, (a, b, box, valid_a, valid_b), pair = cutmix_example(seed, noisiest)
     pixel, matching = [], []
     for i in range(2):
