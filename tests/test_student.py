@@ -1,5 +1,6 @@
 """The student's step: who sees what, and what each loss is made of."""
 
+import errno
 import json
 import os
 import random
@@ -131,6 +132,19 @@ def test_the_noisiest_pixels_of_each_region_are_left_out():
     kept = student_losses(Brightness(True), stored, plain(), stage).parts["unlabeled"]
     dropped = student_losses(Brightness(True), stored, recipe, stage).parts["unlabeled"]
     assert dropped < 0.2 * kept
+
+
+def test_what_the_teacher_cannot_say_is_left_out():
+    class Faulty(Brightness):
+        def forward(self, image_B3HW: torch.Tensor):
+            map_BHW = super().forward(image_B3HW).clone()
+            map_BHW[:, :5, :5] = torch.nan
+            return map_BHW
+
+    recipe = plain()
+    stage, _ = recipe.stage_of(3)
+    losses = student_losses(Brightness(True), mixed_slice(recipe), recipe, stage, teacher=Faulty(False))
+    assert losses.total.isfinite() and losses.parts["unlabeled"] < 1e-4
 
 
 # -- recipes --
@@ -273,3 +287,24 @@ def test_twenty_kills_change_nothing(tmp_path):
     assert all(torch.equal(calm[key], killed[key]) for key in calm)
     steps = [json.loads(line)["step"] for line in (tmp_path / "killed" / "curve.jsonl").read_text().splitlines()]
     assert steps == list(range(1, 71))
+
+
+def test_a_full_disk_is_one_line_and_the_last_state_stays(tmp_path, monkeypatch):
+    recipe = tiny(4)
+    real, written = torch.save, []
+
+    def save(state, path):
+        if written:
+            Path(path).write_bytes(b"half")
+            raise OSError(errno.ENOSPC, "No space left on device", str(path))
+        written.append(path)
+        real(state, path)
+
+    monkeypatch.setattr(torch, "save", save)
+    with pytest.raises(OSError, match="No space left"):
+        loop.train(recipe, tmp_path, Data(Boxes(3)), save_seconds=0)
+    assert torch.load(tmp_path / STATE_FILE, weights_only=True)["step"] == 1
+    assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
+    monkeypatch.setattr(torch, "save", real)
+    loop.train(recipe, tmp_path, Data(Boxes(3)))
+    assert (tmp_path / "final.safetensors").exists()

@@ -73,7 +73,7 @@ def unlabeled_losses(
     if teacher is not None:
         with torch.no_grad():
             disparity_BHW = run_network(teacher, batch.clean_B3HW, recipe).float()
-        valid_BHW = torch.ones_like(disparity_BHW, dtype=torch.bool)
+        valid_BHW = disparity_BHW.isfinite()
     if stage.loss == "range":
         return range_pair(prediction_BHW, disparity_BHW, valid_BHW, settings)
     return losses.cutmix_pair(
