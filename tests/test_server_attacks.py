@@ -7,7 +7,6 @@ import os
 import signal
 import socket
 import statistics
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -20,6 +19,7 @@ pytest.importorskip("fastapi", reason="the extra web is not installed")
 import httpx2
 from serving import Serving, serving
 
+from depth_anything import cli
 from depth_anything.predictor import Predictor
 
 ROOT = Path(__file__).parents[1]
@@ -165,14 +165,14 @@ def test_a_graceful_stop_answers_those_inside():
         (["--model", "nano", "absent.onnx"], "absent.onnx"),
     ],
 )
-def test_bad_options_are_one_line(options, said):
+def test_bad_options_are_one_line(options, said, capsys):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         options = [option.format(taken=taken.getsockname()[1]) for option in options]
-        run = subprocess.run(
-            [sys.executable, "-m", "depth_anything", "serve", *options], capture_output=True, text=True, timeout=60
-        )
-    assert run.returncode == 2
-    assert run.stderr.startswith("error: ") and said in run.stderr and run.stderr.count("\n") == 1
+        with pytest.raises(SystemExit) as stop:
+            cli.main(["serve", *options])
+    error = capsys.readouterr().err
+    assert stop.value.code == 2
+    assert error.startswith("error: ") and said in error and error.count("\n") == 1
 
 
 def resident_mib(pid: int) -> float:

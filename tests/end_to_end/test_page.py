@@ -14,6 +14,7 @@ pytest.importorskip("fastapi", reason="the extra web is not installed")
 from serving import serving
 
 from depth_anything import prediction
+from depth_anything.backends import NANO_ONNX
 from depth_anything.predictor import Predictor
 
 ROOT = Path(__file__).parents[2]
@@ -240,6 +241,22 @@ def test_colours_are_the_servers_and_every_form_downloads(visit, server, photo, 
         assert expected.value.suggested_filename.startswith("picture_")
         page.wait_for_selector(f"[data-form={form}]:not([aria-busy])")
     assert set(MAGIC) == {button.get_attribute("data-form") for button in page.query_selector_all("[data-form]")}
+
+
+@pytest.mark.slow
+def test_the_model_can_be_chosen(visit, photo, tmp_path):
+    other = tmp_path / "other.onnx"
+    other.write_bytes(NANO_ONNX.read_bytes())
+    with serving("--model", "nano", str(other)) as server:
+        page = visit(server.url)
+        assert page.eval_on_selector_all("#model option", "all => all.map((one) => one.value)") == ["nano", "other"]
+        upload(page, photo)
+        before = words(page)
+        with page.expect_response("**/v1/depth?*model=other*") as answered:
+            page.select_option("#model", "other")
+        assert answered.value.status == 200
+        page.wait_for_selector("body[data-state=done]")
+        assert words(page) == before  # the same weights
 
 
 @pytest.mark.slow
