@@ -8,10 +8,11 @@ import torch
 
 from depth_anything.data.sample import Sample
 from depth_anything.model import DepthAnything
-from depth_anything.train import metric
+from depth_anything.train import loop, metric
 from depth_anything.train.batches import Batch, Data
 from depth_anything.train.metric_recipes import METRIC_RECIPES, MetricRecipe, nano_metric, v1_metric, v2_metric
 from depth_anything.train.recipes import Stage
+from depth_anything.variants import VARIANTS
 
 
 class Rooms:
@@ -269,7 +270,7 @@ def test_mirrored_predictions_are_averaged():
     assert twice.abs_rel == pytest.approx(metric.score([2.0], Rooms(1), settings).abs_rel)
 
 
-@pytest.mark.parametrize("recipe", [small(nano_metric(), 30), small(nano_metric("log"), 30), as_zoedepth(30)])
+@pytest.mark.parametrize("recipe", [small(nano_metric(), 20), small(nano_metric("log"), 20), as_zoedepth(20)])
 def test_a_few_steps_learn_metres(recipe):
     torch.manual_seed(0)
     recipe = replace(recipe, learning_rate=2e-3, perturbation="none", clip=1.0)
@@ -286,3 +287,21 @@ def test_a_few_steps_learn_metres(recipe):
         optimizer.step()
         found.append(loss.item())
     assert np.mean(found[-5:]) < 0.7 * np.mean(found[:3])
+
+
+# -- in the one loop --
+
+
+@pytest.mark.parametrize("kind", ["softplus", "normed"])
+def test_the_loop_trains_bins_from_an_encoder_alone(kind, tmp_path, monkeypatch):
+    row = replace(VARIANTS["nano"], name="tiny-bins", head="bins", bins=kind, max_depth=10.0, fixed_size=(28, 42))
+    monkeypatch.setitem(VARIANTS, "tiny-bins", row)
+    recipe = v1_metric("nyu", "encoder")
+    recipe = replace(small(recipe, 2), variant="tiny-bins", metric=replace(recipe.metric, bins=kind, start="nano"))
+    encoder = {key: x for key, x in DepthAnything("nano").state_dict().items() if key.startswith("pretrained.")}
+    model = loop.train(recipe, tmp_path, Data(labeled=Rooms(4)), Rooms(1), weights=encoder, validate_every=1)
+    found = DepthAnything.from_pretrained(tmp_path / "final.safetensors")
+    assert found.variant.bins == kind and found.variant.max_depth == 10
+    image_HW3 = Rooms(1)[0].image_HW3
+    assert np.array_equal(found.infer_rgb(image_HW3), model.infer_rgb(image_HW3))
+    assert '"abs_rel"' in (tmp_path / "curve.jsonl").read_text()

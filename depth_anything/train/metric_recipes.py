@@ -66,19 +66,20 @@ class MetricRecipe(Recipe):
                 return with_max_depth(variant, self.metric.max_depth)
 
 
-def v1_metric(data: str) -> MetricRecipe:
+def v1_metric(data: str, init: Literal["encoder", "network"] = "network") -> MetricRecipe:
     """V1 section 4.3 in ZoeDepth's framework: 5 epochs of NYUv2 (24,231) or KITTI (23,158), batch 16.
 
     Sizes are the paper's, 384 x 768 brought to multiples of 14. KITTI has ZoeDepth's bounded bins, as in the
-    configuration that goes with that size (the released file was trained otherwise: docs/metric.md). `init` is the
-    released code's; `dataclasses.replace(recipe.metric, init="encoder")` is the paper's.
+    configuration that goes with that size (the released file was trained otherwise: docs/metric.md). The released code
+    starts encoder and decoder from the relative model; the paper (`...-paper`) the encoder alone, which may then be
+    DINOv2's as well (V1 Table 10).
     """
     pictures, size, metres, brightness = {
         "nyu": (24_231, (392, 518), 10.0, 0.25),
         "kitti": (23_158, (378, 770), 80.0, 0.1),
     }[data]
     return MetricRecipe(
-        name=f"v1-metric-{data}-large",
+        name=f"v1-metric-{data}-large" + ("-paper" if init == "encoder" else ""),
         variant=f"v1-metric-{data}-large",
         data=("nyuv2" if data == "nyu" else data,),
         stages=(Stage(samples=5 * pictures, sizes=(size,), batch=16),),
@@ -94,7 +95,7 @@ def v1_metric(data: str) -> MetricRecipe:
             closed=False,
             loss="zoedepth_silog",
             start="v1-large",
-            init="network",
+            init=init,
             pretrained_rate=1 / 50,
             schedule="one_cycle",
             whole=True,
@@ -167,6 +168,7 @@ METRIC_RECIPES: dict[str, Callable[[], MetricRecipe]] = {
     "nano-metric": nano_metric,
     "nano-metric-log": partial(nano_metric, "log"),
     **{f"v1-metric-{data}-large": partial(v1_metric, data) for data in ("nyu", "kitti")},
+    **{f"v1-metric-{data}-large-paper": partial(v1_metric, data, "encoder") for data in ("nyu", "kitti")},
     **{
         f"v2-metric-{place}-{size}": partial(v2_metric, place, size)
         for place in ("indoor", "outdoor")
