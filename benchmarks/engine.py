@@ -143,7 +143,6 @@ def training(folder: Path, variant: str, size: int, rounds: int, batch: int) -> 
     bare()
     step()
     seconds = [(timed(bare) / batch, timed(step) / batch) for _ in range(rounds)]
-    steps.close()
     return [one[0] for one in seconds], [one[1] for one in seconds]
 
 

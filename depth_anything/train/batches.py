@@ -146,9 +146,10 @@ def read(samples: Samples, number: int) -> Sample:
         try:
             return samples[(number + further * FAR) % len(samples)]
         except ValueError as error:
+            if further == BROKEN_IN_A_ROW - 1:
+                raise
             LOG.warning("skipped: %s", error)
-            last = error
-    raise last
+    raise AssertionError("not reached")
 
 
 def read_crop(samples: Samples, recipe: Recipe, size: tuple[int, int], number: int, draws_5: np.ndarray) -> Sample:

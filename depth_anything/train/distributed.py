@@ -99,7 +99,8 @@ def prepare(network: MapAndTokens, recipe: Recipe, machine: Machine, ranks: Rank
         policy = MixedPrecisionPolicy(torch.bfloat16, torch.float32) if half else MixedPrecisionPolicy()
         for block in blocks:
             fully_shard(block, mp_policy=policy)
-        return fully_shard(network, mp_policy=policy)
+        fully_shard(network, mp_policy=policy)  # in place
+        return network
     if ranks.world > 1:
         return DistributedDataParallel(network, broadcast_buffers=False)
     return network

@@ -100,12 +100,13 @@ def range_pair(
 class FinalTokens(nn.Module):
     """A frozen encoder's patch tokens (B, N, C) after the final norm: what L_feat compares with (V1 Eq. 9)."""
 
-    def __init__(self, encoder: nn.Module):
+    def __init__(self, encoder: DinoVisionTransformer):
         super().__init__()
         self.encoder = encoder.eval().requires_grad_(False)
+        self.last = len(encoder.blocks) - 1
 
     def forward(self, image_B3HW: Tensor) -> Tensor:
-        return self.encoder(image_B3HW, (len(self.encoder.blocks) - 1,))[0]
+        return self.encoder(image_B3HW, (self.last,))[0]
 
 
 def frozen_encoder(path: str | Path, variant: str) -> FinalTokens:
