@@ -7,6 +7,7 @@ import struct
 import sys
 import zipfile
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from depth_anything import cli, prediction
 from depth_anything.predictor import Predictor
 
 pytest.importorskip("fastapi", reason="the extra web is not installed")
+from serving import MetricModel
 from starlette.testclient import TestClient
 
 from depth_anything.web import answers
@@ -91,6 +93,49 @@ def test_form_and_body_give_one_answer(client, photo, tmp_path):
     assert body.content == form.content
     (tmp_path / "answer_disparity.png").write_bytes(body.content)
     assert prediction.load(tmp_path / "answer_disparity.png").quantity == "disparity"
+
+
+def test_a_metric_model_answers_metres(photo, tmp_path):
+    with TestClient(create_app({"metric": MetricModel()})) as client:
+
+        def ask(query: str):
+            return client.post(f"/v1/depth?{query}", content=photo.read_bytes())
+
+        answer = ask("format=png16")
+        assert answer.headers["content-disposition"] == 'inline; filename="picture_depth_m.png"'
+        (tmp_path / "x.png").write_bytes(answer.content)
+        depth_m = prediction.load(tmp_path / "x.png").depth_m
+        assert depth_m[0, -1] == 20 and depth_m[-1, -1] == 2 and depth_m[0, 0] == 0
+        assert ask("format=json").json()["quantity"] == "depth_m"
+        assert ask("format=ply&fov=60").content.startswith(b"ply")
+        assert "metres already" in ask("format=ply&fov=60&near=1&far=2").json()["detail"]
+        assert client.get("/v1/models").json()["models"][0]["max_depth"] == 20
+
+
+@pytest.mark.slow
+def test_batches_in_torch_give_what_each_picture_gives_alone(photo):
+    pytest.importorskip("torch", reason="the extra torch is not installed")
+    predictor = Predictor("nano", backend="torch")
+    with Image.open(ROOT / "examples/kodak_20.jpg") as image:
+        crops = [np.asarray(image.crop((x, 0, x + 300, 200))) for x in range(0, 400, 50)]
+    alone = [predictor(crop).disparity for crop in crops]
+    bodies = []
+    for crop in crops:
+        data = io.BytesIO()
+        Image.fromarray(crop).save(data, format="PNG")
+        bodies.append(data.getvalue())
+    with TestClient(create_app({"nano": predictor})) as client, ThreadPoolExecutor(8) as threads:
+
+        def ask(body: bytes) -> np.ndarray:
+            values = client.post("/v1/depth?format=json", content=body).json()["values"]
+            return np.frombuffer(base64.b64decode(values["data"]), "<f4").reshape(values["shape"])
+
+        together = list(threads.map(ask, bodies * 4))
+        lines = client.get("/metrics").text.splitlines()
+    for number, disparity in enumerate(together):
+        assert np.abs(disparity - alone[number % len(alone)]).max() < 1e-4
+    batches = [float(line.split()[1]) for line in lines if line.startswith("depth_anything_batch_pictures_count")]
+    assert batches[0] < len(together)  # some ran together
 
 
 def test_exif_gives_the_camera(client, photo):

@@ -4,6 +4,8 @@ import base64
 import io
 import os
 import re
+import socket
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +13,7 @@ import pytest
 from PIL import Image
 
 pytest.importorskip("fastapi", reason="the extra web is not installed")
-from serving import serving
+from serving import MetricModel, serving
 
 from depth_anything import prediction
 from depth_anything.backends import NANO_ONNX
@@ -411,6 +413,34 @@ def test_it_fits_and_can_be_read(visit, server, photo, scheme, phone):
     if phone:
         for selector in ("#choose", "#take", "[data-form=glb]"):
             assert page.locator(selector).bounding_box()["height"] >= 40  # for thumbs
+
+
+@pytest.mark.slow
+def test_a_metric_model_reads_in_metres(visit, photo):
+    """Nearest and farthest are not asked for, values are metres, and what is unknown is said to be."""
+    import uvicorn
+
+    from depth_anything.web.server import create_app
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        server = uvicorn.Server(uvicorn.Config(create_app({"metric": MetricModel()}), log_level="warning"))
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+        thread.start()
+        try:
+            page = visit(f"http://127.0.0.1:{listener.getsockname()[1]}")
+            upload(page, photo)
+            assert page.is_hidden("#near") and page.is_hidden("#far") and page.is_visible("#fov")
+            point(page, 0.7, 0.25)
+            metres, percent = re.fullmatch(r"(\S+) m away, nearer than (\d+) % of the picture", words(page)).groups()
+            assert abs(float(metres) - 15.5) < 0.3 and abs(int(percent) - 25) <= 2
+            point(page, 0.05, 0.5)
+            assert words(page).startswith("unknown here")
+            assert page.inner_text("#end-far") == "far 20.0 m" and page.inner_text("#end-near") == "2.00 m near"
+            page.click("#tab-solid")
+            page.wait_for_selector("#solid:not(.waiting) model-viewer")
+        finally:
+            server.should_exit = True
+            thread.join(60)
 
 
 @pytest.mark.slow
