@@ -1,7 +1,7 @@
 """What runs a network, behind one call: uint8 pictures in, maps at their sizes out.
 
-`OnnxBackend` needs only the base install; `TorchBackend` needs the extra `torch`. Both are told by their `variant` what
-their number means.
+`OnnxBackend` needs only the base install; `OpenVinoBackend` and `TorchBackend` need the extras `openvino` and `torch`.
+Each tells by its `variant` what its number means.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from .variants import VARIANTS, Variant, get_variant, with_log_head
 if TYPE_CHECKING:
     from .model import DepthAnything
 
-BackendName = Literal["torch", "onnx"]
+BackendName = Literal["torch", "onnx", "openvino"]
 Dtype = Literal["fp32", "bf16", "fp16"]
 NANO_ONNX = Path(str(files("depth_anything"))) / "weights" / "nano.onnx"
 
@@ -35,7 +35,7 @@ class Backend(Protocol):
 
 
 class OnnxBackend:
-    """ONNX Runtime on a file that `export_onnx` wrote: the whole road is in the graph.
+    """ONNX Runtime on a file that `depth-anything export` wrote: the whole road is in the graph.
 
     Raises:
         ValueError: not such a file.
@@ -44,9 +44,7 @@ class OnnxBackend:
     def __init__(self, path: str | Path, threads: int | None = None):
         import onnxruntime
 
-        path = Path(path)
-        if not path.is_file():
-            raise ValueError(f"{path}: no such file; write one with `depth-anything export`, or ask for the model nano")
+        path = existing(path)
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3
         if threads:
@@ -58,27 +56,76 @@ class OnnxBackend:
         self.variant = variant_of(self.session.get_modelmeta().custom_metadata_map, path)
 
     def __call__(self, images: list[np.ndarray], input_size: int | tuple[int, int]) -> list[np.ndarray]:
-        bound = np.array([input_size], np.int64)
-        feeds = [{"image": np.ascontiguousarray(image), "input_size": bound} for image in images]
-        return [np.asarray(self.session.run(None, feed)[0]) for feed in feeds]
+        return [np.asarray(self.session.run(None, feeds(image, input_size))[0]) for image in images]
+
+
+class OpenVinoBackend:
+    """OpenVINO on an exported file, .xml or .onnx.
+
+    Args:
+        dtype: "fp32", or "bf16" for the network's arithmetic on processors that have it (OpenVINO's own default there).
+
+    Raises:
+        ValueError: not such a file, or OpenVINO is not installed.
+    """
+
+    def __init__(self, path: str | Path, threads: int | None = None, dtype: Dtype = "fp32"):
+        try:
+            import openvino
+        except ModuleNotFoundError:
+            raise ValueError(
+                'backend openvino needs OpenVINO, which is not installed: pip install "depth-anything[openvino]"'
+            ) from None
+        from . import openvino_graph
+
+        path = existing(path)
+        settings = {"INFERENCE_PRECISION_HINT": {"fp32": "f32", "bf16": "bf16"}[dtype], "PERFORMANCE_HINT": "LATENCY"}
+        if threads:
+            settings["INFERENCE_NUM_THREADS"] = str(threads)
+        try:
+            model = openvino_graph.read(path)
+        except RuntimeError as error:
+            raise ValueError(f"{path}: not a model that OpenVINO can read ({str(error).splitlines()[0]})") from None
+        self.variant = variant_of(openvino_graph.metadata_of(model), path)
+        self.model = openvino.Core().compile_model(model, "CPU", settings)
+
+    def __call__(self, images: list[np.ndarray], input_size: int | tuple[int, int]) -> list[np.ndarray]:
+        return [self.model(feeds(image, input_size))[0] for image in images]
+
+
+def existing(path: str | Path) -> Path:
+    """`path`, where there is such a file; else ValueError."""
+    path = Path(path)
+    if not path.is_file():
+        raise ValueError(f"{path}: no such file; write one with `depth-anything export`, or ask for the model nano")
+    return path
+
+
+def feeds(image_HW3: np.ndarray, input_size: int | tuple[int, int]) -> dict[str, np.ndarray]:
+    """The inputs of an exported road: the picture, and the size that the official rule gives it at the network."""
+    size = preprocess.network_size(*image_HW3.shape[:2], input_size)
+    return {"image": np.ascontiguousarray(image_HW3), "network_size": np.array(size, np.int64)}
 
 
 class TorchBackend:
     """The network in torch, where and how the caller says.
 
     Args:
-        model: a DepthAnything with weights.
+        model: a DepthAnything with weights; it is rearranged in place and only answers from now on (freeze.py).
         device: "cpu", "cuda", "cuda:1", "mps": never chosen behind the caller's back.
         dtype: "fp32", "bf16" or "fp16" for weights and network; pictures are resized in fp32.
+        compile: through torch.compile, once for each size at the network; on a GPU with CUDA graphs.
     """
 
-    def __init__(self, model: DepthAnything, device: str = "cpu", dtype: Dtype = "fp32"):
+    def __init__(self, model: DepthAnything, device: str = "cpu", dtype: Dtype = "fp32", compile: bool = False):
         import torch
+
+        from .freeze import freeze
 
         self.variant = model.variant
         self.device = device
         self.dtype = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[dtype]
-        self.model = model.to(device, self.dtype).eval()
+        self.model = freeze(model, device, self.dtype, compile)
 
     def __call__(self, images: list[np.ndarray], input_size: int | tuple[int, int]) -> list[np.ndarray]:
         import torch
@@ -104,6 +151,8 @@ def variant_of(metadata: dict[str, str], path: Path) -> Variant:
     """
     if "variant" not in metadata:
         raise ValueError(f"{path}: no metadata of ours in it; export the model again with `depth-anything export`")
+    if metadata.get("form") != "road":
+        raise ValueError(f"{path}: holds the bare network, or an older road; export the model again, without --bare")
     row = get_variant(metadata["variant"])
     max_depth = float(metadata["max_depth"]) if metadata["max_depth"] else None
     if metadata.get("quantity") == "depth_m" and max_depth is None:
@@ -119,29 +168,52 @@ def load_backend(
     dtype: Dtype = "fp32",
     accept_license: bool = False,
     threads: int | None = None,
+    compile: bool = False,
 ) -> Backend:
-    """The backend for a model: a name of VARIANTS, a hub id, a checkpoint, a transformers folder, or an .onnx file.
+    """The backend for a model: a name of VARIANTS, a hub id, a checkpoint, a transformers folder, or an exported file.
 
-    Without `backend`, nano and .onnx files run in ONNX Runtime, everything else in torch; asking nano for a device or
-    a dtype other than the processor's fp32 means torch.
+    Without `backend`, nano and .onnx files run in ONNX Runtime, .xml files in OpenVINO, everything else in torch;
+    asking nano for a device or a dtype other than the processor's fp32, or to be compiled, means torch.
 
     Raises:
         ValueError: what was asked for cannot run; the message says what to install or to bring.
     """
-    is_onnx_file = str(model).endswith(".onnx")
-    plain = device == "cpu" and dtype == "fp32"
+    suffix = Path(model).suffix
+    is_exported = suffix in (".onnx", ".xml")
+    plain = device == "cpu" and dtype == "fp32" and not compile
     if backend is None:
-        backend = "onnx" if is_onnx_file or (model == "nano" and plain) else "torch"
-    if backend == "onnx":
-        if not plain:
-            raise ValueError(f"backend onnx runs on the processor in fp32, not {device} {dtype}: use --backend torch")
-        if model == "nano":
-            return OnnxBackend(NANO_ONNX, threads)
-        if is_onnx_file:
-            return OnnxBackend(model, threads)
-        raise ValueError(f"backend onnx needs an .onnx file: write one with `depth-anything export {model}`")
-    if is_onnx_file:
-        raise ValueError(f"{model} is an ONNX file: use --backend onnx")
+        of_suffix: dict[str, BackendName] = {".onnx": "onnx", ".xml": "openvino"}
+        backend = of_suffix.get(suffix, "onnx" if model == "nano" and plain else "torch")
+    if backend == "torch":
+        if is_exported:
+            raise ValueError(f"{model} is an exported file: use --backend {'onnx or ' * (suffix == '.onnx')}openvino")
+        return load_torch_backend(model, variant, device, dtype, accept_license, threads, compile)
+    if model != "nano" and not is_exported:
+        raise ValueError(
+            f"backend {backend} needs an exported file: write one with `depth-anything export {model} --to {backend}`"
+        )
+    path = NANO_ONNX if model == "nano" else Path(model)
+    if backend == "openvino":
+        if device != "cpu" or dtype == "fp16" or compile:
+            raise ValueError(f"backend openvino runs on the processor in fp32 or bf16, not {device} {dtype}: use torch")
+        return OpenVinoBackend(path, threads, dtype)
+    if not plain:
+        raise ValueError(f"backend onnx runs on the processor in fp32, not {device} {dtype}: use torch or openvino")
+    if suffix == ".xml":
+        raise ValueError(f"{model} is an OpenVINO file: use --backend openvino")
+    return OnnxBackend(path, threads)
+
+
+def load_torch_backend(
+    model: str | Path,
+    variant: str | None,
+    device: str,
+    dtype: Dtype,
+    accept_license: bool,
+    threads: int | None,
+    compile: bool,
+) -> TorchBackend:
+    """The torch half of `load_backend`: same arguments and errors."""
     try:
         import torch
     except ModuleNotFoundError:
@@ -156,7 +228,7 @@ def load_backend(
     from .model import DepthAnything
 
     network = DepthAnything.from_pretrained(model, variant=variant, accept_license=accept_license)
-    return TorchBackend(network, device, dtype)
+    return TorchBackend(network, device, dtype, compile)
 
 
 def check_device(device: str) -> None:

@@ -15,6 +15,7 @@ from .variants import Variant
 
 POSITION_OFFSET = 0.1
 """DINOv2 resizes its position table by the factor (n + 0.1) / side; the official weights expect that sampling step."""
+TENTHS = 10
 
 
 class Attention(nn.Module):
@@ -150,9 +151,9 @@ class DinoVisionTransformer(nn.Module):
         """
         side = self.table_side
         cls_11C, table_SSC = self.pos_embed[:, :1], self.pos_embed[0, 1:].reshape(side, side, -1)
-        size_2 = torch.stack([torch.scalar_tensor(n, device=table_SSC.device) for n in (h, w)])
-        offset = POSITION_OFFSET * (size_2 - side).abs().sum().clamp(max=1)
-        rows_hS, columns_wS = cubic_matrix(h, side, offset), cubic_matrix(w, side, offset)
+        size_2 = torch.stack([torch.scalar_tensor(n, dtype=torch.int64, device=table_SSC.device) for n in (h, w)])
+        is_other_size = (size_2 != side).sum().clamp(max=1)  # not by abs: OpenVINO's is wrong for whole numbers
+        rows_hS, columns_wS = cubic_matrix(h, side, is_other_size), cubic_matrix(w, side, is_other_size)
         table_hSC = (rows_hS @ table_SSC.float().flatten(1)).unflatten(1, (side, -1))
         table_hwC = columns_wS @ table_hSC
         return torch.cat([cls_11C, table_hwC.reshape(1, h * w, -1).to(cls_11C.dtype)], dim=1)
@@ -173,18 +174,21 @@ class DinoVisionTransformer(nn.Module):
         return tapped
 
 
-def cubic_matrix(size: int, side: int, offset: Tensor) -> Tensor:
-    """Weights (size, side), float32, of `size` bicubic samples of `side` entries, side / (size + offset) apart.
+def cubic_matrix(size: int, side: int, is_other_size: Tensor) -> Tensor:
+    """Weights (size, side), float32, of `size` bicubic samples of `side` entries, side / (size + 0.1) apart.
 
-    Borders are clamped. With size == side and offset 0 this is the identity.
+    Borders are clamped. `is_other_size` is 1, or 0 for a step of side / size: the identity where the two are equal.
+
+    Sample i lies at (i + 1/2) 10 side / n - 1/2 entries, n = 10 size + 1. Computed in integers, because a runtime that
+    was allowed bfloat16 would lose the place otherwise.
     """
-    step = side / (size + offset)
-    centre_n1 = ((torch.arange(size, device=offset.device) + 0.5) * step - 0.5)[:, None]
-    base_n1 = centre_n1.floor()
-    fraction_n1 = centre_n1 - base_n1
-    entries_1S = torch.arange(side, device=offset.device)[None]
-    weights_nS = torch.zeros_like(centre_n1 * entries_1S)
+    n = TENTHS * size + is_other_size * int(TENTHS * POSITION_OFFSET)
+    doubled_n1 = ((2 * torch.arange(size, device=n.device) + 1) * (TENTHS * side) + n)[:, None]  # 2 n (position + 1)
+    base_n1 = torch.div(doubled_n1, 2 * n, rounding_mode="trunc")
+    fraction_n1 = (doubled_n1 - base_n1 * (2 * n)).float() / (2 * n).float()
+    entries_1S = torch.arange(side, device=n.device)[None]
+    weights_nS = torch.zeros_like(fraction_n1 * entries_1S)
     for neighbour in (-1, 0, 1, 2):
-        index_n1 = (base_n1 + neighbour).clamp(0, side - 1)
+        index_n1 = (base_n1 - 1 + neighbour).clamp(0, side - 1)
         weights_nS = weights_nS + cubic_weight(fraction_n1 - neighbour) * (index_n1 == entries_1S)
     return weights_nS

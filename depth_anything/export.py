@@ -1,185 +1,154 @@
-"""Export to ONNX with the whole road inside: a uint8 picture of any size in, its map at that size out.
+"""Export to one file that runs without torch: the whole road inside, from a uint8 picture of any size to its map.
 
-torch exports the bare network with dynamic sides. The two stretches before and after it (preprocess.py) are written
-here in ONNX's own text form, because the size rule needs float64 arithmetic on a picture's shape, which torch.export
-cannot carry. tests/test_export.py holds both against the torch functions.
+torch exports the bare network with free sides; road.py writes the two stretches around it. The OpenVINO form is
+converted from the ONNX graph, so there is one road. Every file is compared with torch on photographs before it gets its
+name (parity.py).
 """
 
 from __future__ import annotations
 
 import tempfile
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
+from . import openvino_graph, parity
 from .files import atomic_path
-from .preprocess import IMAGENET_MEAN, IMAGENET_STD, MAX_TOKENS, PATCH
+from .preprocess import PATCH
+from .road import FLOAT, OPSET, after_network, before_network
 
 if TYPE_CHECKING:
     import onnx
+    import openvino
 
     from .model import DepthAnything
     from .variants import Variant
 
-OPSET = 18
-DOUBLE, FLOAT, INT64 = 11, 1, 7
-
-CUBIC_TAPS = """
-    {axis}_index = Constant <value_int = {index}> ()
-    {axis}_side_0 = Gather (shape, {axis}_index)
-    {axis}_side = Cast <to = {DOUBLE}> ({axis}_side_0)
-    {axis}_size_0 = Gather (network_size, {axis}_index)
-    {axis}_size = Cast <to = {DOUBLE}> ({axis}_size_0)
-    {axis}_step = Div ({axis}_side, {axis}_size)
-    {axis}_results = Range (nought, {axis}_size, unit)
-    {axis}_middle = Add ({axis}_results, half)
-    {axis}_scaled = Mul ({axis}_middle, {axis}_step)
-    {axis}_centre_f64 = Sub ({axis}_scaled, half)
-    {axis}_centre_f32 = Cast <to = {FLOAT}> ({axis}_centre_f64)
-    {axis}_centre_n = Cast <to = {DOUBLE}> ({axis}_centre_f32)
-    {axis}_centre_n1 = Unsqueeze ({axis}_centre_n, last)
-    {axis}_base_n1 = Floor ({axis}_centre_n1)
-    {axis}_tap_n4 = Add ({axis}_base_n1, four)
-    {axis}_farthest = Sub ({axis}_side, unit)
-    {axis}_low = Max ({axis}_tap_n4, nought)
-    {axis}_clamped = Min ({axis}_low, {axis}_farthest)
-    {axis}_tap_index_n4 = Cast <to = {INT64}> ({axis}_clamped)
-
-    {axis}_distance = Sub ({axis}_centre_n1, {axis}_tap_n4)
-    {axis}_x = Abs ({axis}_distance)
-    {axis}_x2 = Mul ({axis}_x, {axis}_x)
-    {axis}_x3 = Mul ({axis}_x2, {axis}_x)
-    {axis}_inner3 = Mul ({axis}_x3, inner3)
-    {axis}_inner2 = Mul ({axis}_x2, inner2)
-    {axis}_inner32 = Add ({axis}_inner3, {axis}_inner2)
-    {axis}_inner = Add ({axis}_inner32, unit)
-    {axis}_outer3 = Mul ({axis}_x3, outer3)
-    {axis}_outer2 = Mul ({axis}_x2, outer2)
-    {axis}_outer1 = Mul ({axis}_x, outer1)
-    {axis}_outer32 = Add ({axis}_outer3, {axis}_outer2)
-    {axis}_outer321 = Add ({axis}_outer32, {axis}_outer1)
-    {axis}_outer = Add ({axis}_outer321, outer0)
-    {axis}_is_inner = LessOrEqual ({axis}_x, unit)
-    {axis}_weight_f64 = Where ({axis}_is_inner, {axis}_inner, {axis}_outer)
-    {axis}_weight_n4 = Cast <to = {FLOAT}> ({axis}_weight_f64)
-"""
-"""`preprocess.cubic_taps` for one side of the picture."""
-
-TO_NETWORK = """
-<ir_version: 9, opset_import: ["": {OPSET}]>
-to_network (uint8[H, W, 3] image, int64[1] input_size) => (float[1, 3, h, w] network_input)
-<double[1] patch = {{{PATCH}.0}}, double[1] one = {{1.0}}, double[1] max_tokens = {{{MAX_TOKENS}.0}},
- int64[1] zero = {{0}}, int64[1] last = {{-1}}, int64[2] last_two = {{-2, -1}}, int64[1] tap_axis = {{-2}},
- double nought = {{0.0}}, double half = {{0.5}}, double unit = {{1.0}}, double[4] four = {{-1.0, 0.0, 1.0, 2.0}},
- double inner3 = {{1.25}}, double inner2 = {{-2.25}},
- double outer3 = {{-0.75}}, double outer2 = {{3.75}}, double outer1 = {{-6.0}}, double outer0 = {{3.0}},
- float[1] white = {{255.0}}, float[3] mean = {{{MEAN}}}, float[3] std = {{{STD}}}>
-{{
-    shape = Shape <start = 0, end = 2> (image)
-    sides = Cast <to = {DOUBLE}> (shape)
-    short = ReduceMin <keepdims = 0> (sides)
-    long = ReduceMax <keepdims = 0> (sides)
-    token_area = Mul (max_tokens, short)
-    token_ratio = Div (token_area, long)
-    token_square = Floor (token_ratio)
-    token_root = Sqrt (token_square)
-    token_side = Floor (token_root)
-    token_side_1 = Max (token_side, one)
-    token_bound = Mul (token_side_1, patch)
-    asked_bound = Cast <to = {DOUBLE}> (input_size)
-    bound = Min (asked_bound, token_bound)
-    scale = Div (bound, short)
-    scaled = Mul (scale, sides)
-    patches = Div (scaled, patch)
-    patches_round = Round (patches)
-    patches_up = Ceil (patches)
-    rounded = Mul (patches_round, patch)
-    up = Mul (patches_up, patch)
-    is_below = Less (rounded, bound)
-    unlimited = Where (is_below, up, rounded)
-    short_side = ReduceMin <keepdims = 0> (unlimited)
-    short_patches = Div (short_side, patch)
-    long_ratio = Div (max_tokens, short_patches)
-    long_patches = Floor (long_ratio)
-    limit = Mul (long_patches, patch)
-    network_sides = Min (unlimited, limit)
-    network_size = Cast <to = {INT64}> (network_sides)
-{ROWS}{COLUMNS}
-    rows_n4W3_u8 = Gather <axis = 0> (image, row_tap_index_n4)
-    rows_n4W3 = Cast <to = {FLOAT}> (rows_n4W3_u8)
-    row_weight_n411 = Unsqueeze (row_weight_n4, last_two)
-    rows_weighted = Mul (rows_n4W3, row_weight_n411)
-    one_axis = Constant <value_ints = [1]> ()
-    rows_hW3 = ReduceSum <keepdims = 0> (rows_weighted, one_axis)
-    columns_hn43 = Gather <axis = 1> (rows_hW3, column_tap_index_n4)
-    column_weight_n41 = Unsqueeze (column_weight_n4, last)
-    columns_weighted = Mul (columns_hn43, column_weight_n41)
-    resized_hw3 = ReduceSum <keepdims = 0> (columns_weighted, tap_axis)
-    unit_hw3 = Div (resized_hw3, white)
-    centred_hw3 = Sub (unit_hw3, mean)
-    normalised_hw3 = Div (centred_hw3, std)
-    normalised_3hw = Transpose <perm = [2, 0, 1]> (normalised_hw3)
-    network_input = Unsqueeze (normalised_3hw, zero)
-}}
-"""
-"""`preprocess.network_size`, `resize` and `normalise`."""
-
-FROM_NETWORK = """
-<ir_version: 9, opset_import: ["": {opset}]>
-from_network (uint8[H, W, 3] image, float[1, h, w] network_map) => (float[H, W] {quantity})
-<int64[1] zero = {{0}}, int64[2] zero_one = {{0, 1}}, int64[2] batch_channels = {{1, 1}}>
-{{
-    size = Shape <start = 0, end = 2> (image)
-    sizes = Concat <axis = 0> (batch_channels, size)
-    map_11hw = Unsqueeze (network_map, zero)
-    map_11HW = Resize <mode = "linear", coordinate_transformation_mode = "{corners}"> (map_11hw, , , sizes)
-    {quantity} = Squeeze (map_11HW, zero_one)
-}}
-"""
-"""`preprocess.resize_back`."""
+Form = Literal["onnx", "openvino"]
+SUFFIX = {"onnx": ".onnx", "openvino": ".xml"}
 
 
-def export_onnx(model: DepthAnything, path: str | Path, half: bool = False) -> None:
-    """Write `model` as one ONNX file.
+@dataclass(frozen=True, kw_only=True)
+class ExportOptions:
+    """What is asked of an export."""
 
-    Input `image`: uint8 (H, W, 3) RGB of any size. Optional input `input_size`: int64 (1,), the lower bound of the
-    shorter side at the network. Output named by its quantity: `disparity` or `depth_m`, float32 (H, W). Metadata: see
-    `set_metadata`.
+    to: Form = "onnx"
+    half: bool = False
+    """Store the weights as float16 (they are computed with as float32): half the file."""
+    bare: bool = False
+    """Only the network: `network_input` float32 (B, 3, h, w), normalised, to `network_map` (B, h, w)."""
+    size: tuple[int, int] | None = None
+    """Height and width of a bare network's input, fixed, for compilers that want no free dimension."""
+    input_size: int | None = None
+    """Lower bound of the shorter side that the file's own size rule keeps; None: the model's own."""
+    int8: bool = False
+    """Quantise weights and activations (quantise.py)."""
+    calibrate: tuple[Path, ...] = ()
+    """Photographs for int8."""
+
+    def check(self, variant: Variant) -> None:
+        """Raise ValueError for what cannot be had."""
+        if self.size is not None and not self.bare:
+            raise ValueError("a fixed size is for the bare network, a whole road takes every size: add --bare")
+        if self.size is not None and any(side < PATCH or side % PATCH for side in self.size):
+            raise ValueError(f"size {self.size[0]} {self.size[1]}: expected multiples of {PATCH}, such as 518 686")
+        if self.int8 and (self.to != "openvino" or self.bare or self.half):
+            raise ValueError("--int8 is for the whole road in OpenVINO: --to openvino, without --bare and --half")
+        if self.int8 != bool(self.calibrate):
+            raise ValueError("--int8 and --calibrate FOLDER (photographs like those of later) go together")
+        if variant.resize != "cubic" and not self.bare:
+            raise ValueError(f"{variant.name} resizes in ZoeDepth's way, which no whole road has yet: add --bare")
+
+
+DEFAULTS = ExportOptions()
+
+
+def export(
+    model: DepthAnything, path: str | Path, options: ExportOptions = ExportOptions(), photos: tuple[Path, ...] = ()
+):
+    """Write `model` as `path` (.onnx, or .xml with a .bin beside it) and the report that compares it with torch.
+
+    Whole road: input `image` uint8 (H, W, 3) RGB of any size, and `network_size` int64 (2,), height and width at the
+    network or zeros for the official rule (ONNX: optional). Output `disparity` or `depth_m`, float32 (H, W).
 
     Args:
-        half: store the weights as float16 (they are computed with as float32); halves the file.
+        photos: photographs for the comparison; empty: three that come with the package.
+
+    Raises:
+        ValueError: options that do not go together, or the file answers something else than torch: the message says
+            where in the network it begins, the report lies beside, and nothing is left under the final name.
     """
+    path = Path(path)
+    options.check(model.variant)
+    if path.suffix != SUFFIX[options.to]:
+        raise ValueError(f"{path}: expected a name that ends in {SUFFIX[options.to]}")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".export") as folder:
+        candidate = Path(folder) / path.name
+        graph = onnx_graph(model, options)
+        if options.to == "onnx":
+            save_onnx(graph, candidate)
+        else:
+            save_openvino(openvino_model(graph), candidate, options.half)
+        if options.int8:
+            from .quantise import quantise
+
+            quantise(candidate, options.calibrate, model.variant)
+        report = parity.compare(model, candidate, options, photos)
+        report.save(path)
+        report.check()
+        for part in sorted(Path(folder).iterdir()):  # .bin before .xml: who sees the .xml finds both
+            part.replace(path.parent / part.name)
+    return report
+
+
+def onnx_graph(model: DepthAnything, options: ExportOptions = DEFAULTS) -> onnx.ModelProto:
+    """The graph that `options` describe, in float32 (or with half weights), checked, with metadata."""
     import onnx
 
     variant = model.variant
-    if variant.head == "bins":
-        raise ValueError(f"{variant.name} has a size rule of its own, which no export writes: use it in torch")
-    graph = with_road(export_network(model), variant)
-    if half:
+    if options.input_size:
+        variant = replace(variant, input_size=options.input_size)
+    graph = export_network(model, options.size)
+    if not options.bare:
+        graph = with_road(graph, variant)
+    if options.half and options.to == "onnx":
         store_half(graph)
-    set_metadata(graph, variant)
+    set_metadata(graph, variant, options.bare)
     onnx.checker.check_model(graph, full_check=True)
+    return graph
+
+
+def save_onnx(graph: onnx.ModelProto, path: Path) -> None:
+    import onnx
+
     with atomic_path(path) as temporary:
         onnx.save(graph, temporary)
 
 
-def export_network(model: DepthAnything) -> onnx.ModelProto:
-    """The bare network: `network_input` float32 (B, 3, h, w) to `network_map` (B, h, w), sides free multiples of 14."""
+def export_network(model: DepthAnything, size: tuple[int, int] | None = None) -> onnx.ModelProto:
+    """The bare network: `network_input` float32 (B, 3, h, w) to `network_map` (B, h, w).
+
+    Args:
+        size: (h, w), fixed, for one picture; None leaves batch and sides free, the sides multiples of 14.
+    """
     import onnx
     import torch
 
-    dim = torch.export.Dim
-    dynamic = {0: dim("batch"), 2: PATCH * dim("h"), 3: PATCH * dim("w")}
+    watched = parity.Watched(model.float().eval())
     weight = next(model.parameters())
-    example = torch.zeros(2, 3, 10 * PATCH, 13 * PATCH, device=weight.device)
+    example = torch.zeros(*((1, 3, *size) if size else (2, 3, 10 * PATCH, 13 * PATCH)), device=weight.device)
+    dim = torch.export.Dim
+    free = {0: dim("batch"), 2: PATCH * dim("h"), 3: PATCH * dim("w")}
     program = torch.onnx.export(
-        model.float().eval(),
+        watched.module,
         (example,),
         dynamo=True,
-        dynamic_shapes={"image_B3HW": dynamic},
+        dynamic_shapes=None if size else {"image_B3HW": free},
         input_names=["network_input"],
-        output_names=["network_map"],
+        output_names=["network_map", *(parity.TAP + name for name in watched.names)],
         opset_version=OPSET,
         verbose=False,
     )
@@ -191,43 +160,28 @@ def export_network(model: DepthAnything) -> onnx.ModelProto:
     for node in network.graph.node:  # torch notes where in the source each node comes from
         del node.metadata_props[:]
         node.doc_string = ""
+        if node.op_type in ("Conv", "ConvTranspose"):
+            node.name = node.input[1]  # its weight's name, by which quantise.py knows it
     del network.graph.value_info[:]
+    del network.graph.output[1:]
     return network
-
-
-def before_network() -> str:
-    """The stretch from the picture to the network, as ONNX text."""
-    numbers = {"OPSET": OPSET, "DOUBLE": DOUBLE, "FLOAT": FLOAT, "INT64": INT64, "PATCH": PATCH}
-    numbers["MAX_TOKENS"] = MAX_TOKENS
-    return TO_NETWORK.format(
-        ROWS=CUBIC_TAPS.format(axis="row", index=0, **numbers),
-        COLUMNS=CUBIC_TAPS.format(axis="column", index=1, **numbers),
-        MEAN=", ".join(map(str, IMAGENET_MEAN)),
-        STD=", ".join(map(str, IMAGENET_STD)),
-        **numbers,
-    )
-
-
-def after_network(variant: Variant) -> str:
-    """The stretch from the network's map to the picture's size, as ONNX text."""
-    corners = "align_corners" if variant.align_corners_back else "half_pixel"
-    return FROM_NETWORK.format(opset=OPSET, quantity=variant.quantity, corners=corners)
 
 
 def with_road(network: onnx.ModelProto, variant: Variant) -> onnx.ModelProto:
     """Put the road from the picture and back to it around a bare network."""
     import onnx
 
-    before = onnx.parser.parse_model(before_network())
+    before = onnx.parser.parse_model(before_network(variant.input_size))
     after = onnx.parser.parse_model(after_network(variant))
     parts = {"before": before, "network": network, "after": after}
     graph = onnx.GraphProto(name=variant.name)
     for name, part in parts.items():
         renamed = onnx.compose.add_prefix(part, f"{name}/", rename_inputs=False, rename_outputs=False)
+        for node in renamed.graph.node:
+            node.name = node.name or f"{name}/{node.output[0]}"
         graph.node.extend(renamed.graph.node)
         graph.initializer.extend(renamed.graph.initializer)
-    default = np.array([variant.input_size], np.int64)
-    graph.initializer.append(onnx.numpy_helper.from_array(default, "input_size"))
+    graph.initializer.append(onnx.numpy_helper.from_array(np.zeros(2, np.int64), "network_size"))
     graph.input.extend(before.graph.input)
     graph.output.extend(after.graph.output)
     return onnx.helper.make_model(
@@ -254,19 +208,39 @@ def store_half(model: onnx.ModelProto, smallest: int = 256) -> None:
     model.graph.node.extend(nodes)
 
 
-def set_metadata(model: onnx.ModelProto, variant: Variant) -> None:
-    """Write what the file is into it: the same fields as in our checkpoints, and the package's version."""
-    import onnx
-
+def metadata(variant: Variant, bare: bool) -> dict[str, str]:
+    """What a file says about itself: the fields of our checkpoints, its form, and this package's version."""
     from . import __version__
 
-    fields = {
+    return {
         "variant": variant.name,
         "version": variant.version,
         "quantity": variant.quantity,
         "max_depth": "" if variant.max_depth is None else str(variant.max_depth),
         "licence": variant.licence,
         "input_size": str(variant.input_size),
+        "form": "network" if bare else "road",
         "depth_anything": __version__,
     }
-    onnx.helper.set_model_props(model, fields)
+
+
+def set_metadata(graph: onnx.ModelProto, variant: Variant, bare: bool = False) -> None:
+    """Write `metadata` into an ONNX graph."""
+    import onnx
+
+    onnx.helper.set_model_props(graph, metadata(variant, bare))
+
+
+def openvino_model(graph: onnx.ModelProto) -> openvino.Model:
+    """The same graph in OpenVINO's form."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "model.onnx"
+        save_onnx(graph, path)
+        return openvino_graph.read(path)
+
+
+def save_openvino(model: openvino.Model, path: Path, half: bool) -> None:
+    """Write .xml and .bin."""
+    import openvino
+
+    openvino.save_model(model, path, compress_to_fp16=half)

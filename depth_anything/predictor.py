@@ -19,8 +19,9 @@ class Predictor:
     """A model that is ready to answer.
 
     Args:
-        model: a name of VARIANTS, a hub id, a checkpoint file, a transformers folder or an exported .onnx file.
-        backend: "onnx" or "torch"; None takes ONNX Runtime for nano and .onnx files, torch for the rest.
+        model: a name of VARIANTS, a hub id, a checkpoint file, a transformers folder or an exported .onnx or .xml file.
+        backend: "onnx", "openvino" or "torch"; None takes ONNX Runtime for nano and .onnx files, OpenVINO for .xml
+            files, torch for the rest.
         variant: which model a checkpoint holds, where the file does not say.
         device: "cpu", "cuda", "mps".
         dtype: "fp32", "bf16", "fp16".
@@ -29,6 +30,8 @@ class Predictor:
         batch_size: most pictures of one network size that run together.
         accept_license: needed once for weights whose owner does not clearly allow commercial use.
         threads: processor threads; None leaves the choice to the backend.
+        compile: torch only: through torch.compile, once for each size at the network. Worth its minute for many
+            pictures of few sizes.
 
     Raises:
         ValueError: the model cannot be had; the message says what to do.
@@ -46,8 +49,9 @@ class Predictor:
         batch_size: int = 8,
         accept_license: bool = False,
         threads: int | None = None,
+        compile: bool = False,
     ):
-        self.backend = load_backend(model, backend, variant, device, dtype, accept_license, threads)
+        self.backend = load_backend(model, backend, variant, device, dtype, accept_license, threads, compile)
         self.variant = self.backend.variant
         self.input_size = input_size or self.variant.fixed_size or self.variant.input_size
         self.batch_size = batch_size

@@ -1,4 +1,4 @@
-"""`depth-anything export`: a model as one file that needs no torch."""
+"""`depth-anything export`: a model as a file that needs no torch, and the proof that it answers the same."""
 
 from __future__ import annotations
 
@@ -11,26 +11,64 @@ from tyro.conf import Positional
 
 def export(
     model: Positional[str],
-    to: Literal["onnx"] = "onnx",
+    to: Literal["onnx", "openvino"] = "onnx",
     out: Annotated[Path | None, tyro.conf.arg(aliases=["-o"])] = None,
     variant: str | None = None,
     half: bool = False,
+    int8: bool = False,
+    calibrate: Path | None = None,
+    bare: bool = False,
+    size: tuple[int, int] | None = None,
+    input_size: int | None = None,
+    photos: tuple[str, ...] = (),
     accept_license: bool = False,
 ) -> None:
-    """One ONNX file with the whole road inside: a uint8 picture of any size in, its map at that size out.
+    """One file with the whole road inside: a uint8 picture of any size in, its map at that size out.
+
+    The file runs beside torch on photographs before it gets its name; the report lies beside it.
 
     Args:
         model: a name of `depth-anything models` or a checkpoint.
-        to: the form.
-        out: the file; by default MODEL.onnx.
+        to: onnx (the base install runs it) or openvino (.xml and .bin; needs the extra openvino).
+        out: the file; by default MODEL.onnx or MODEL.xml.
         variant: which model a checkpoint holds, where the file does not say it.
         half: store the weights as float16; half the size, computed in float32.
+        int8: quantise weights and activations (OpenVINO only); needs --calibrate.
+        calibrate: folder of photographs like those the file will see; a quarter of them judges the result.
+        bare: only the network: normalised float32 (B, 3, h, w) in, (B, h, w) out.
+        size: height and width of a bare network's input, fixed, for compilers that want no free dimension.
+        input_size: lower bound of the shorter side in the file's own size rule; by default the model's own.
+        photos: photographs for the comparison instead of the three that come with the package.
         accept_license: as for predict.
     """
-    from ..export import export_onnx
+    try:
+        import onnxscript  # noqa: F401
+        import torch  # noqa: F401
+    except ModuleNotFoundError:
+        raise ValueError('export needs torch and onnx: pip install "depth-anything[export]"') from None
+
+    from ..export import SUFFIX, ExportOptions
+    from ..export import export as write
+    from ..inputs import find_images
     from ..model import DepthAnything
 
+    options = ExportOptions(
+        to=to,
+        half=half,
+        int8=int8,
+        calibrate=paths(find_images([str(calibrate)])) if calibrate else (),
+        bare=bare,
+        size=size,
+        input_size=input_size,
+    )
     network = DepthAnything.from_pretrained(model, variant=variant, accept_license=accept_license)
-    path = out or Path(f"{Path(model).stem}.onnx")
-    export_onnx(network, path, half=half)
-    print(f"{path}: uint8 (H, W, 3) RGB in, {network.variant.quantity} (H, W) out, licence {network.variant.licence}")
+    path = out or Path(f"{Path(model).stem}{SUFFIX[to]}")
+    report = write(network, path, options, paths(find_images(photos)) if photos else ())
+    worst = max(one.largest_difference for one in report.agreements)
+    print(f"{path}: {'bare network' if bare else 'uint8 (H, W, 3) RGB in'}, {report.quantity} out", end=", ")
+    print(f"licence {network.variant.licence}; within {worst:.1e} of torch, see {path.with_suffix('.parity.md').name}")
+
+
+def paths(sources: list) -> tuple[Path, ...]:
+    """The files among what `find_images` found."""
+    return tuple(source.path for source in sources if source.path is not None)

@@ -12,12 +12,13 @@ from tyro.conf import Positional
 from .exits import Failed
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     import numpy as np
 
     from ..image_io import Source
     from ..prediction import Prediction
+    from ..predictor import Predictor
 
 
 def predict(
@@ -26,11 +27,12 @@ def predict(
     model: str = "nano",
     save: str = "color,png16",
     variant: str | None = None,
-    backend: Literal["onnx", "torch"] | None = None,
+    backend: Literal["onnx", "openvino", "torch"] | None = None,
     device: str = "cpu",
     dtype: Literal["fp32", "bf16", "fp16"] = "fp32",
     input_size: int | None = None,
     threads: int | None = None,
+    compile: bool = False,
     colors: str = "Spectral_r",
     near: float | None = None,
     far: float | None = None,
@@ -50,14 +52,17 @@ def predict(
     Args:
         inputs: files, folders, patterns, a .txt list of paths, or - for standard input.
         out: folder for the results; the folders of the input are mirrored.
-        model: a name that `depth-anything models` lists, a hub id, a checkpoint, a transformers folder, an .onnx file.
+        model: a name that `depth-anything models` lists, a hub id, a checkpoint, a transformers folder, or a file
+            that export wrote.
         save: what to write, separated by commas: color, side, png16, pfm, npz, exr, normals, sky, control, ply, glb.
         variant: which model a checkpoint holds, where the file does not say it.
-        backend: onnx (base install) or torch; by default onnx for nano and .onnx files, torch for the rest.
+        backend: onnx (base install), openvino or torch; by default onnx for nano and .onnx files, openvino for .xml
+            files, torch for the rest.
         device: cpu, cuda, mps.
         dtype: fp32, bf16, fp16.
         input_size: lower bound of the shorter side at the network; by default the model's own (518, nano 224).
         threads: processor threads.
+        compile: torch only: through torch.compile, a minute for each new size, faster for many pictures of one.
         colors: Spectral_r, inferno, turbo, gray.
         near: metres of the nearest point, for the geometry (normals, ply, glb) of a relative disparity.
         far: metres of the farthest point, likewise.
@@ -75,6 +80,7 @@ def predict(
     from tqdm import tqdm
 
     from .. import outputs
+    from ..ahead import ahead
     from ..inputs import find_images
     from ..predictor import Predictor
 
@@ -91,15 +97,18 @@ def predict(
         input_size=input_size,
         accept_license=accept_license,
         threads=threads,
+        compile=compile,
     )
     written: list[Path] = []
     failed = 0
     said = ""
-    with tqdm(sources, unit="picture", disable=None if len(sources) > 1 else True) as progress:
-        for source in progress:
+    # Three at a time: while one picture is in the network, the next is read and the one before is written.
+    maps = ahead(maps_of(predictor, ahead(pictures_of(sources, out, formats, predictor, overwrite), 1)), 1)
+    with tqdm(maps, total=len(sources), unit="picture", disable=None if len(sources) > 1 else True) as progress:
+        for source, prediction in progress:
             try:
-                outputs.paths(out / source.stem, formats, predictor.variant.quantity, overwrite)  # refuses early
-                prediction = predictor(source)
+                if isinstance(prediction, ValueError):
+                    raise prediction
                 if needs_camera:
                     prediction = with_camera(prediction, source, fov, focal_mm, intrinsics)
                 if find_sky is not None:
@@ -129,6 +138,31 @@ def predict(
         print(said)
     if failed:
         raise Failed(2 if failed == len(sources) else 1)
+
+
+def pictures_of(
+    sources: list[Source], out: Path, formats: list[str], predictor: Predictor, overwrite: bool
+) -> Iterator[tuple[Source, np.ndarray | ValueError]]:
+    """Every picture in turn, or what is wrong with it or with the names of its results."""
+    from .. import image_io, outputs
+
+    for source in sources:
+        try:
+            outputs.paths(out / source.stem, formats, predictor.variant.quantity, overwrite)
+            yield source, image_io.read(source)
+        except ValueError as error:
+            yield source, error
+
+
+def maps_of(
+    predictor: Predictor, pictures: Iterator[tuple[Source, np.ndarray | ValueError]]
+) -> Iterator[tuple[Source, Prediction | ValueError]]:
+    """Every picture's map, or its error."""
+    for source, image in pictures:
+        try:
+            yield source, image if isinstance(image, ValueError) else predictor(image)
+        except ValueError as error:
+            yield source, error
 
 
 def sky_finder(method: str, accept_license: bool) -> Callable[[Prediction], np.ndarray] | None:

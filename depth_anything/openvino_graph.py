@@ -1,0 +1,79 @@
+"""An exported ONNX graph as OpenVINO's: the same arithmetic, and the two ends in float32 whatever the precision hint.
+
+On processors that have it, OpenVINO computes in bfloat16 unless it is told otherwise. That is right for the network and
+wrong around it: pixels that are resized with eight bits, and a map with steps that everybody sees in a point cloud.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import openvino
+
+METADATA = ("variant", "version", "quantity", "max_depth", "licence", "input_size", "form", "depth_anything")
+"""What an exported file says about itself; `form` is road or network (the bare one)."""
+
+
+def read(path: Path) -> openvino.Model:
+    """An .xml, or an .onnx that is brought into the same form.
+
+    Raises:
+        RuntimeError: OpenVINO cannot read it.
+    """
+    import openvino
+
+    core = openvino.Core()
+    model = core.read_model(path)
+    if path.suffix != ".onnx":
+        return model
+    for field, value in metadata_of(model, "framework").items():
+        model.set_rt_info(value, ["depth_anything", field])
+    free_network_size(model)
+    last_layer_as_sum(model)
+    keep_float32_before_network(model)
+    with tempfile.TemporaryDirectory() as folder:  # the marks of the line above take effect in what is read from a file
+        form = Path(folder) / "model.xml"
+        openvino.save_model(model, form, compress_to_fp16=False)
+        return core.read_model(form.read_bytes(), form.with_suffix(".bin").read_bytes())
+
+
+def metadata_of(model: openvino.Model, place: str = "depth_anything") -> dict[str, str]:
+    """The fields of `METADATA` that a model states."""
+    return {name: model.get_rt_info([place, name]).astype(str) for name in METADATA if model.has_rt_info([place, name])}
+
+
+def free_network_size(model: openvino.Model) -> None:
+    """OpenVINO has no optional inputs and reads an ONNX file's as constants: make `network_size` an input again."""
+    from openvino import Type, op
+
+    for node in model.get_ops():
+        if node.get_friendly_name() == "network_size" and node.get_type_name() == "Constant":
+            parameter = op.Parameter(Type.i64, node.output(0).get_partial_shape())
+            node.output(0).set_names(set())
+            parameter.output(0).set_names({"network_size"})
+            for target in node.output(0).get_target_inputs():
+                target.replace_source_output(parameter.output(0))
+            model.add_parameters([parameter])
+            return
+
+
+def last_layer_as_sum(model: openvino.Model) -> None:
+    """Write the last 1x1 convolution as a weighted sum over its channels: what follows the last convolution or product
+    stays in float32."""
+    from openvino import opset13
+
+    last = [node for node in model.get_ordered_ops() if node.get_type_name() == "Convolution"][-1]
+    x_BFHW, weight_1F11 = last.input_value(0), last.input_value(1)
+    assert list(weight_1F11.get_shape())[:1] == [1], "the network does not end in a convolution to one channel"
+    sum_B1HW = opset13.reduce_sum(opset13.multiply(x_BFHW, weight_1F11), 1, keep_dims=True)
+    last.output(0).replace(sum_B1HW.output(0))
+
+
+def keep_float32_before_network(model: openvino.Model) -> None:
+    """Mark the stretch before the network so that its float32 is never converted."""
+    for node in model.get_ops():
+        if node.get_friendly_name().startswith("before/"):
+            node.get_rt_info()["precise_0"] = ""
