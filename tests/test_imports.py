@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parents[1] / "depth_anything"
-BASE = {"numpy", "PIL", "onnxruntime", "huggingface_hub", "safetensors", "tqdm", "tyro"}
+BASE = {"numpy", "PIL", "onnxruntime", "safetensors", "tqdm", "tyro"}
 """What the base install brings; anything else is an extra."""
 
 EXTRAS = {
@@ -19,7 +19,8 @@ EXTRAS = {
     "encoders": {"torch": "top", "transformers": "inside"},
     "model": {"torch": "top"},
     "losses": {"torch": "top"},
-    "transfer": {"torch": "top", "transformers": "top", "diffusers": "inside"},
+    "hub": {"huggingface_hub": "inside"},
+    "transfer": {"torch": "top", "transformers": "top", "diffusers": "inside", "huggingface_hub": "inside"},
     "train": {"torch": "top"},
     "train.curve": {"torch": "inside"},
     "data.augment": {"torch": "top"},
