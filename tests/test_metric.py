@@ -270,7 +270,7 @@ def test_mirrored_predictions_are_averaged():
     assert twice.abs_rel == pytest.approx(metric.score([2.0], Rooms(1), settings).abs_rel)
 
 
-@pytest.mark.parametrize("recipe", [small(nano_metric(), 20), small(nano_metric("log"), 20), as_zoedepth(20)])
+@pytest.mark.parametrize("recipe", [small(nano_metric(), 30), small(nano_metric("log"), 30), as_zoedepth(30)])
 def test_a_few_steps_learn_metres(recipe):
     torch.manual_seed(0)
     recipe = replace(recipe, learning_rate=2e-3, perturbation="none", clip=1.0)
