@@ -1,23 +1,13 @@
 // The page: a picture in; the map beside it, its values in words, a shape to turn, files to keep.
 
-import { decodePng16 } from "./png16.js";
+import { takePicture } from "./camera.js";
+import { downloadButtons, swatches } from "./controls.js";
 import { DepthMap } from "./depthmap.js";
+import { decodePng16 } from "./png16.js";
+import { request } from "./server.js";
 
 const $ = (id) => document.getElementById(id);
 const ASSUMED_FOV = 55;
-const FORMS = {
-  color: ["Colours", "PNG to look at"],
-  png16: ["16-bit PNG", "exact to 16 bits"],
-  npz: ["NPZ", "float32 for Python"],
-  json: ["JSON", "float32 as base64"],
-  exr: ["EXR", "float32 for compositing"],
-  pfm: ["PFM", "float32, plain"],
-  side: ["Side by side", "picture and colours"],
-  control: ["Control image", "for a depth ControlNet"],
-  normals: ["Normals", "directions of surfaces"],
-  ply: ["Points", "PLY, coloured"],
-  glb: ["Mesh", "GLB, textured"],
-};
 const NEEDS_SHAPE = ["normals", "ply", "glb"];
 
 let server = null; // what /v1/models answers
@@ -29,45 +19,6 @@ let mesh = null; // what the 3-D view shows: { key, url }
 
 // -- the server ------------------------------------------------------------------------------------------------------
 
-/** A request; asks for the token where the server does. Throws an Error with the server's own line. */
-async function request(path, options = {}) {
-  for (;;) {
-    const token = sessionStorage.getItem("token");
-    const headers = { ...options.headers, ...(token && { Authorization: `Bearer ${token}` }) };
-    let response;
-    try {
-      response = await fetch(path, { ...options, headers });
-    } catch {
-      throw new Error("The server does not answer. Is it still running?");
-    }
-    if (response.status === 401) {
-      const given = await askToken();
-      if (!given) throw new Error("This server answers only with its token: load the page again to enter it.");
-      sessionStorage.setItem("token", given);
-      continue;
-    }
-    if (response.ok) return response;
-    const detail = await response.json().then((body) => body.detail, () => response.statusText);
-    const later = response.headers.get("Retry-After");
-    throw Object.assign(new Error(later ? `${detail} (in about ${later} s)` : detail), { status: response.status });
-  }
-}
-
-let asking = null; // requests that meet 401 at once share one question
-
-function askToken() {
-  asking ??= new Promise((resolve) => {
-    $("token").value = "";
-    $("key").returnValue = "";
-    $("key").addEventListener("close", () => {
-      asking = null;
-      resolve($("key").returnValue === "ok" ? $("token").value : "");
-    }, { once: true });
-    $("key").showModal();
-  });
-  return asking;
-}
-
 /** The answer in one form, for the picture, model, colours and numbers that are chosen now. */
 async function ask(format) {
   const query = new URLSearchParams({ format, model: $("model").value, colors: chosenColors() });
@@ -75,12 +26,18 @@ async function ask(format) {
     query.set("near", $("near").value);
     query.set("far", $("far").value);
   }
-  if ($("fov").value && (NEEDS_SHAPE.includes(format) || ["npz", "json"].includes(format))) query.set("fov", $("fov").value);
-  const post = () => request(`/v1/depth?${query}`, { method: "POST", body: picture, headers: { "Content-Type": "application/octet-stream" } });
+  if ($("fov").value && (NEEDS_SHAPE.includes(format) || ["npz", "json"].includes(format)))
+    query.set("fov", $("fov").value);
+  const post = () =>
+    request(`/v1/depth?${query}`, {
+      method: "POST",
+      body: picture,
+      headers: { "Content-Type": "application/octet-stream" },
+    });
   try {
     return await post();
   } catch (error) {
-    if (error.status !== 422 || !NEEDS_SHAPE.includes(format) || $("fov").value) throw error;
+    if (error.status !== 422 || !error.message.includes("camera")) throw error;
     $("fov").value = ASSUMED_FOV; // the photograph does not say
     $("solid-words").textContent = `The photograph does not tell its view angle; ${ASSUMED_FOV}° is assumed.`;
     query.set("fov", ASSUMED_FOV);
@@ -112,14 +69,26 @@ async function take(blob) {
   if (!blob || !server) return;
   $("problem").hidden = true;
   if (blob.size > server.max_bytes) {
-    return showProblem(new Error(`That file has ${(blob.size / 2 ** 20).toFixed(0)} MiB; this server takes ${server.max_bytes / 2 ** 20}.`));
+    return showProblem(
+      new Error(
+        `That file has ${(blob.size / 2 ** 20).toFixed(0)} MiB; this server takes ${server.max_bytes / 2 ** 20}.`,
+      ),
+    );
   }
   picture = blob;
   map = null;
   $("fov").value = "";
   URL.revokeObjectURL($("picture").src);
   $("picture").src = URL.createObjectURL(blob);
-  $("view").classList.toggle("blind", !(await $("picture").decode().then(() => true, () => false)));
+  $("view").classList.toggle(
+    "blind",
+    !(await $("picture")
+      .decode()
+      .then(
+        () => true,
+        () => false,
+      )),
+  );
   fit($("picture").naturalWidth || 3, $("picture").naturalHeight || 2);
   $("split").value = 50;
   split();
@@ -183,7 +152,10 @@ function probe(x, y) {
 function probeAt(event) {
   if (!map) return;
   const box = $("view").getBoundingClientRect();
-  probe(Math.floor(((event.clientX - box.left) / box.width) * map.width), Math.floor(((event.clientY - box.top) / box.height) * map.height));
+  probe(
+    Math.floor(((event.clientX - box.left) / box.width) * map.width),
+    Math.floor(((event.clientY - box.top) / box.height) * map.height),
+  );
 }
 
 function probeByKey(event) {
@@ -214,52 +186,34 @@ function dropMesh() {
   $("solid-words").textContent = "";
 }
 
+const shape = () => [$("near").value, $("far").value, $("fov").value].join();
+
 async function showSolid() {
   if (!map) return;
   const mine = asked;
-  const key = [$("near").value, $("far").value, $("fov").value].join();
-  if (mesh?.key === key) return;
+  if (mesh?.key === shape()) return;
   dropMesh();
   show("done", "Building the shape");
   try {
-    const [answer] = await Promise.all([ask("glb"), import("./vendor/model-viewer.min.js")]);
+    const [answer, { viewer }] = await Promise.all([ask("glb"), import("./viewer.js")]);
     const url = URL.createObjectURL(await answer.blob());
     if (mine !== asked) return URL.revokeObjectURL(url);
-    mesh = { key: [$("near").value, $("far").value, $("fov").value].join(), url };
-    $("solid").replaceChildren(viewer(url));
+    mesh = { key: shape(), url };
+    const element = viewer(url, Number($("fov").value) || ASSUMED_FOV, map.width / map.height);
+    element.addEventListener("load", () => {
+      $("solid").classList.remove("waiting");
+      if (!$("solid-words").textContent) $("solid-words").textContent = "Drag to turn, pinch or scroll to come nearer.";
+      show("done", "The shape is ready");
+    });
+    element.addEventListener("error", () => {
+      showProblem(
+        new Error("This browser cannot draw in 3-D (is WebGL off?). The mesh can be downloaded all the same."),
+      );
+    });
+    $("solid").replaceChildren(element);
   } catch (error) {
     showProblem(error);
   }
-}
-
-/** A <model-viewer> that first looks from where the photograph was taken, then steps a little aside. */
-function viewer(url) {
-  const element = document.createElement("model-viewer");
-  const angle = Number($("fov").value) || ASSUMED_FOV;
-  const upright = (2 * Math.atan((Math.tan((angle * Math.PI) / 360) * map.height) / map.width) * 180) / Math.PI;
-  const settings = {
-    src: url, alt: "The picture as a surface in space; drag or use the arrow keys to turn it",
-    "camera-controls": "", "touch-action": "pan-y", "interaction-prompt": "none", "shadow-intensity": "0",
-    "min-camera-orbit": "-75deg 25deg 0m", "max-camera-orbit": "75deg 140deg auto", "max-field-of-view": `${upright + 12}deg`,
-    "field-of-view": `${upright}deg`, "interpolation-decay": "120",
-  };
-  for (const [name, value] of Object.entries(settings)) element.setAttribute(name, value);
-  element.append(Object.assign(document.createElement("span"), { slot: "progress-bar" })); // ours says it in words
-  element.addEventListener("load", () => {
-    const middle = -element.getBoundingBoxCenter().z;
-    const half = element.getDimensions().z / 2;
-    const away = (middle - half) * (middle + half) / middle; // of the point to turn about: halfway in disparity
-    element.cameraTarget = `0m 0m ${-away}m`;
-    element.cameraOrbit = `0deg 90deg ${away}m`;
-    element.jumpCameraToGoal();
-    element.cameraOrbit = `9deg 86deg ${away}m`;
-    if (matchMedia("(prefers-reduced-motion: reduce)").matches) element.jumpCameraToGoal();
-    $("solid").classList.remove("waiting");
-    if (!$("solid-words").textContent) $("solid-words").textContent = "Drag to turn, pinch or scroll to come nearer.";
-    show("done", "The shape is ready");
-  });
-  element.addEventListener("error", () => showProblem(new Error("This browser cannot draw in 3-D (WebGL is off). The mesh can be downloaded all the same.")));
-  return element;
 }
 
 // -- downloads -------------------------------------------------------------------------------------------------------
@@ -282,27 +236,13 @@ async function download(format, button) {
   }
 }
 
-// -- camera ----------------------------------------------------------------------------------------------------------
-
 async function shoot() {
   if (!navigator.mediaDevices?.getUserMedia) return $("shoot").click(); // no live view without https; phones can still
-  let stream;
   try {
-    stream = await navigator.mediaDevices.getUserMedia({ video: { facingMode: "environment", width: { ideal: 1920 } } });
-  } catch {
-    return showProblem(new Error("The camera cannot be used: none is there, or this page was not allowed to."));
+    await take(await takePicture());
+  } catch (error) {
+    showProblem(error);
   }
-  $("video").srcObject = stream;
-  $("camera").returnValue = "cancel";
-  $("camera").showModal();
-  $("camera").addEventListener("close", async () => {
-    const canvas = document.createElement("canvas");
-    [canvas.width, canvas.height] = [$("video").videoWidth, $("video").videoHeight];
-    if ($("camera").returnValue === "take" && canvas.width) canvas.getContext("2d").drawImage($("video"), 0, 0);
-    for (const track of stream.getTracks()) track.stop();
-    $("video").srcObject = null;
-    if ($("camera").returnValue === "take" && canvas.width) take(await new Promise((resolve) => canvas.toBlob(resolve, "image/jpeg", 0.95)));
-  }, { once: true });
 }
 
 // -- wiring ----------------------------------------------------------------------------------------------------------
@@ -311,18 +251,30 @@ function wire() {
   $("choose").onclick = () => $("file").click();
   $("take").onclick = shoot;
   for (const input of [$("file"), $("shoot")]) {
-    input.onchange = () => { take(input.files[0]); input.value = ""; };
+    input.onchange = () => {
+      take(input.files[0]);
+      input.value = "";
+    };
   }
   for (const button of document.querySelectorAll("[data-example]")) {
     button.onclick = async () => take(await (await fetch(`/static/examples/${button.dataset.example}`)).blob());
   }
-  addEventListener("paste", (event) => take([...event.clipboardData.files].find((file) => file.type.startsWith("image/"))));
+  addEventListener("paste", (event) =>
+    take([...event.clipboardData.files].find((file) => file.type.startsWith("image/"))),
+  );
   let inside = 0; // dragenter and dragleave come for every element
-  const over = (change) => { inside += change; document.body.classList.toggle("dragging", inside > 0); };
+  const over = (change) => {
+    inside += change;
+    document.body.classList.toggle("dragging", inside > 0);
+  };
   addEventListener("dragenter", () => over(1));
   addEventListener("dragleave", () => over(-1));
   addEventListener("dragover", (event) => event.preventDefault());
-  addEventListener("drop", (event) => { event.preventDefault(); over(-inside); take(event.dataTransfer.files[0]); });
+  addEventListener("drop", (event) => {
+    event.preventDefault();
+    over(-inside);
+    take(event.dataTransfer.files[0]);
+  });
 
   $("split").oninput = split;
   $("view").addEventListener("pointermove", probeAt);
@@ -335,8 +287,14 @@ function wire() {
     selectTab(other);
     $(`tab-${other}`).focus();
   };
-  $("geometry").onsubmit = (event) => { event.preventDefault(); selectTab("solid"); };
-  $("model").onchange = () => { describeModel(); if (picture) compute(); };
+  $("geometry").onsubmit = (event) => {
+    event.preventDefault();
+    selectTab("solid");
+  };
+  $("model").onchange = () => {
+    describeModel();
+    if (picture) compute();
+  };
 }
 
 function describeModel() {
@@ -350,32 +308,15 @@ function fill() {
   $("privacy").textContent = server.keeps_pictures
     ? "This server keeps the pictures that it is given."
     : "A picture goes to this server only, and is forgotten with its answer.";
-  $("colors").replaceChildren(...server.colormaps.map((name, i) => {
-    const label = document.createElement("label");
-    const input = Object.assign(document.createElement("input"), { type: "radio", name: "colors", value: name, checked: i === 0 });
-    const swatch = document.createElement("span");
-    const stops = [0, 51, 102, 153, 204, 255].map((step) => `rgb(${tables[name][step].join(" ")})`);
-    swatch.style.background = `linear-gradient(90deg, ${stops.join(", ")})`;
-    input.onchange = () => map && paint();
-    label.append(input, swatch, name.replace("_r", ""));
-    return label;
-  }));
-  $("downloads").replaceChildren(...server.formats.filter((form) => FORMS[form]).sort((a, b) => order(a) - order(b)).map((form) => {
-    const item = document.createElement("li");
-    const button = Object.assign(document.createElement("button"), { type: "button" });
-    button.dataset.form = form;
-    button.append(...FORMS[form].map((words, i) => Object.assign(document.createElement(i ? "span" : "b"), { textContent: words })));
-    button.onclick = () => download(form, button);
-    item.append(button);
-    return item;
-  }));
+  $("colors").replaceChildren(...swatches(tables, () => map && paint()));
+  $("downloads").replaceChildren(...downloadButtons(server.formats, download));
 }
-
-const order = (form) => Object.keys(FORMS).indexOf(form);
 
 wire();
 try {
-  [server, tables] = await Promise.all(["/v1/models", "/v1/colormaps"].map(async (path) => (await request(path)).json()));
+  [server, tables] = await Promise.all(
+    ["/v1/models", "/v1/colormaps"].map(async (path) => (await request(path)).json()),
+  );
   fill();
   document.body.dataset.ready = "yes";
 } catch (error) {

@@ -11,13 +11,14 @@ export async function decodePng16(buffer) {
   const text = {};
   const parts = [];
   let width, height;
-  for (let at = 8; at < bytes.length; ) {
+  for (let at = 8; at < bytes.length;) {
     const length = view.getUint32(at);
     const kind = latin1.decode(bytes.subarray(at + 4, at + 8));
     const data = bytes.subarray(at + 8, at + 8 + length);
     if (kind === "IHDR") {
       [width, height] = [view.getUint32(at + 8), view.getUint32(at + 12)];
-      if (data[8] !== 16 || data[9] !== 0 || data[12] !== 0) throw new Error("the answer is not a plain 16-bit grey PNG");
+      if (data[8] !== 16 || data[9] !== 0 || data[12] !== 0)
+        throw new Error("the answer is not a plain 16-bit grey PNG");
     } else if (kind === "IDAT") {
       parts.push(data);
     } else if (kind === "tEXt") {

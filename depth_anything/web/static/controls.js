@@ -1,0 +1,45 @@
+// The choices that the server's answers decide: colour maps, and forms to download.
+
+const FORMS = {
+  color: ["Colours", "PNG to look at"],
+  png16: ["16-bit PNG", "exact to 16 bits"],
+  npz: ["NPZ", "float32 for Python"],
+  json: ["JSON", "float32 as base64"],
+  exr: ["EXR", "float32 for compositing"],
+  pfm: ["PFM", "float32, plain"],
+  side: ["Side by side", "picture and colours"],
+  control: ["Control image", "for a depth ControlNet"],
+  normals: ["Normals", "directions of surfaces"],
+  ply: ["Points", "PLY, coloured"],
+  glb: ["Mesh", "GLB, textured"],
+};
+
+/** A radio button with its colours for every colour map; the first is chosen. `tables` as /v1/colormaps answers. */
+export function swatches(tables, onchange) {
+  return Object.entries(tables).map(([name, table], i) => {
+    const input = element("input", { type: "radio", name: "colors", value: name, checked: i === 0, onchange });
+    const stops = [0, 51, 102, 153, 204, 255].map((step) => `rgb(${table[step].join(" ")})`);
+    const swatch = element("span");
+    swatch.style.background = `linear-gradient(90deg, ${stops.join(", ")})`;
+    const label = element("label");
+    label.append(input, swatch, name.replace("_r", ""));
+    return label;
+  });
+}
+
+/** A list item with a button for every form that the server and this page know; `onclick(form, button)`. */
+export function downloadButtons(formats, onclick) {
+  return Object.keys(FORMS)
+    .filter((form) => formats.includes(form))
+    .map((form) => {
+      const [name, what] = FORMS[form];
+      const button = element("button", { type: "button", onclick: () => onclick(form, button) });
+      button.dataset.form = form;
+      button.append(element("b", { textContent: name }), element("span", { textContent: what }));
+      const item = element("li");
+      item.append(button);
+      return item;
+    });
+}
+
+const element = (kind, properties = {}) => Object.assign(document.createElement(kind), properties);
