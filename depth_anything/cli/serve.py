@@ -14,7 +14,7 @@ def serve(
     port: int = 8000,
     token: str | None = None,
     variant: str | None = None,
-    backend: Literal["onnx", "torch"] | None = None,
+    backend: Literal["onnx", "openvino", "torch"] | None = None,
     device: str = "cpu",
     dtype: Literal["fp32", "bf16", "fp16"] = "fp32",
     input_size: int | None = None,
