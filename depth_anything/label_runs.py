@@ -17,7 +17,7 @@ import uuid
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 
 from .data.pseudo_labels import MANIFEST, Encoding
 from .data.stores import CLAIMS, Store, open_store
@@ -129,7 +129,8 @@ def label(
     store = open_store(out)
     with store.lock(job_name(world), first=rank == 0):
         found = find_units(kind, source, unit_size)
-        teacher = load_teacher(asked, cuda_of_rank=world > 1 and not ray)
+        # On Ray the driver's machine may have no GPU: it needs the teacher only for its hash.
+        teacher = load_teacher(replace(asked, device="cpu") if ray else asked, cuda_of_rank=world > 1)
         recipe = LabelRecipe(
             asked.teacher, teacher.sha256, teacher.input_size, asked.dtype, asked.batch, asked.encoding
         )
@@ -140,7 +141,9 @@ def label(
 
             outcomes = label_on_ray(ray, out, asked, recipe, todo)
         else:
-            labeller = Labeller(teacher, recipe, store, asked.threads)
+            beside = int(os.environ.get("LOCAL_WORLD_SIZE", 1))
+            threads = asked.threads or max(1, (os.cpu_count() or 1) // beside)
+            labeller = Labeller(teacher, recipe, store, threads)
             outcomes = label_here(labeller, claimed(todo, store, rank, world))
         follow(outcomes, report, total=len(todo), rank=rank)
         if world > 1:
@@ -173,14 +176,7 @@ def load_teacher(asked: Asked, cuda_of_rank: bool = False) -> Teacher:
 
 def job_name(world: int) -> str:
     """The same for all ranks of one torchrun, different for everything else."""
-    names = (
-        "TORCHELASTIC_RUN_ID",
-        "TORCHELASTIC_RESTART_COUNT",
-        "MASTER_ADDR",
-        "MASTER_PORT",
-        "SLURM_JOB_ID",
-        "SLURM_STEP_ID",
-    )
+    names = "TORCHELASTIC_RUN_ID TORCHELASTIC_RESTART_COUNT MASTER_ADDR MASTER_PORT SLURM_JOB_ID SLURM_STEP_ID".split()
     if world > 1:
         return " ".join(["ranks", *(os.environ.get(name, "-") for name in names)])
     return f"{socket.gethostname()} {os.getpid()} {uuid.uuid4().hex}"
