@@ -176,7 +176,8 @@ def load_teacher(asked: Asked, cuda_of_rank: bool = False) -> Teacher:
 
 def job_name(world: int) -> str:
     """The same for all ranks of one torchrun, different for everything else."""
-    names = "TORCHELASTIC_RUN_ID TORCHELASTIC_RESTART_COUNT MASTER_ADDR MASTER_PORT SLURM_JOB_ID SLURM_STEP_ID".split()
+    names = ("TORCHELASTIC_RUN_ID", "TORCHELASTIC_RESTART_COUNT", "MASTER_ADDR", "MASTER_PORT", "SLURM_JOB_ID",
+             "SLURM_STEP_ID")  # fmt: skip
     if world > 1:
         return " ".join(["ranks", *(os.environ.get(name, "-") for name in names)])
     return f"{socket.gethostname()} {os.getpid()} {uuid.uuid4().hex}"
