@@ -159,12 +159,16 @@ def onnx_runtime(path: Path, threads: int) -> Run:
     return lambda image_B3HW: session.run(None, {name: image_B3HW})[0]
 
 
-def openvino_cpu(path: Path, dtype: str, threads: int) -> Run:
+def openvino_cpu(path: Path, dtype: str, threads: int, shape: tuple[int, int]) -> Run:
+    """At one size, as `predict` does it from the second picture of a size on."""
     import openvino
 
     settings = {"INFERENCE_PRECISION_HINT": {"fp32": "f32", "bf16": "bf16", "int8": "f32"}[dtype]}
     settings |= {"INFERENCE_NUM_THREADS": str(threads), "PERFORMANCE_HINT": "LATENCY"}
-    compiled = openvino.Core().compile_model(path, "CPU", settings)
+    core = openvino.Core()
+    model = core.read_model(path)
+    model.reshape([1, 3, *shape])
+    compiled = core.compile_model(model, "CPU", settings)
     return lambda image_B3HW: compiled([image_B3HW])[0]
 
 
@@ -173,7 +177,7 @@ def ours_onnx(folder, model, dtype, shape, threads, official) -> Run:
 
 
 def ours_openvino(folder, model, dtype, shape, threads, official) -> Run:
-    return openvino_cpu(folder / ("ours_int8.xml" if dtype == "int8" else "ours.xml"), dtype, threads)
+    return openvino_cpu(folder / ("ours_int8.xml" if dtype == "int8" else "ours.xml"), dtype, threads, shape)
 
 
 def plain_onnx(folder, model, dtype, shape, threads, official) -> Run:
@@ -181,7 +185,7 @@ def plain_onnx(folder, model, dtype, shape, threads, official) -> Run:
 
 
 def plain_openvino(folder, model, dtype, shape, threads, official) -> Run:
-    return openvino_cpu(folder / f"plain_{shape[0]}x{shape[1]}.xml", dtype, threads)
+    return openvino_cpu(folder / f"plain_{shape[0]}x{shape[1]}.xml", dtype, threads, shape)
 
 
 CONTENDERS: dict[str, tuple[Callable[..., Run], tuple[str, ...]]] = {

@@ -7,6 +7,7 @@ Each tells by its `variant` what its number means.
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import lru_cache
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol
@@ -87,10 +88,27 @@ class OpenVinoBackend:
         except RuntimeError as error:
             raise ValueError(f"{path}: not a model that OpenVINO can read ({str(error).splitlines()[0]})") from None
         self.variant = variant_of(openvino_graph.metadata_of(model), path)
-        self.model = openvino.Core().compile_model(model, "CPU", settings)
+        core = openvino.Core()
+        self.model = core.compile_model(model, "CPU", settings)
+
+        @lru_cache(maxsize=4)
+        def at_size(picture: tuple[int, int], network: tuple[int, int]):
+            return core.compile_model(openvino_graph.at_size(model, picture, network), "CPU", settings)
+
+        self._at_size = at_size
+        self._last: tuple[tuple[int, int], tuple[int, int]] | None = None
 
     def __call__(self, images: list[np.ndarray], input_size: int | tuple[int, int]) -> list[np.ndarray]:
-        return [self.model(feeds(image, input_size))[0] for image in images]
+        return [self.one(image, input_size) for image in images]
+
+    def one(self, image: np.ndarray, input_size: int | tuple[int, int]) -> np.ndarray:
+        """One picture's map. The second picture of a size in a row is worth compiling for that size."""
+        height, width = image.shape[:2]
+        sizes = (height, width), preprocess.network_size(height, width, input_size)
+        if sizes != self._last:
+            self._last = sizes
+            return self.model(feeds(image, input_size))[0]
+        return self._at_size(*sizes)({"image": np.ascontiguousarray(image)})[0]
 
 
 def existing(path: str | Path) -> Path:

@@ -28,11 +28,14 @@ class Attention(nn.Module):
         self.proj = nn.Linear(width, width)
 
     def forward(self, x_BNC: Tensor) -> Tensor:
-        batch, tokens, width = x_BNC.shape
-        qkv = self.qkv(x_BNC).reshape(batch, tokens, 3, self.heads, width // self.heads)
-        q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)
-        x = attend(q, k, v)
-        return self.proj(x.transpose(1, 2).reshape(batch, tokens, width))
+        return self.proj(mix_tokens(self.qkv(x_BNC), self.heads))
+
+
+def mix_tokens(qkv_BN3C: Tensor, heads: int) -> Tensor:
+    """Attention among the tokens, head by head: queries, keys and values (B, N, 3 C) in, (B, N, C) out."""
+    batch, tokens, width = qkv_BN3C.shape[0], qkv_BN3C.shape[1], qkv_BN3C.shape[2] // 3
+    q, k, v = qkv_BN3C.reshape(batch, tokens, 3, heads, width // heads).permute(2, 0, 3, 1, 4).unbind(0)
+    return attend(q, k, v).transpose(1, 2).reshape(batch, tokens, width)
 
 
 def attend(q_BHND: Tensor, k_BHND: Tensor, v_BHND: Tensor) -> Tensor:
@@ -41,6 +44,8 @@ def attend(q_BHND: Tensor, k_BHND: Tensor, v_BHND: Tensor) -> Tensor:
     torch's fused kernel, except for bfloat16 on a processor: there plain products over 192 queries at a time, whose
     scores stay in the cache, take three quarters of its time (docs/log.md). In float32 the fused kernel wins.
     """
+    if torch.compiler.is_exporting():  # the form in which runtimes know attention; torch would scale both factors
+        return (q_BHND * q_BHND.shape[-1] ** -0.5 @ k_BHND.transpose(-2, -1)).softmax(dim=-1) @ v_BHND
     if not (q_BHND.dtype == torch.bfloat16 and is_eager_cpu_inference(q_BHND)):
         return F.scaled_dot_product_attention(q_BHND, k_BHND, v_BHND)
     q, k, v = q_BHND * q_BHND.shape[-1] ** -0.5, k_BHND.contiguous(), v_BHND.contiguous()
@@ -74,8 +79,13 @@ class SwiGLU(nn.Module):
         self.w3 = nn.Linear(hidden, width)
 
     def forward(self, x_BNC: Tensor) -> Tensor:
-        gate, value = self.w12(x_BNC).chunk(2, dim=-1)
-        return self.w3(F.silu(gate) * value)
+        return self.w3(gate(self.w12(x_BNC)))
+
+
+def gate(x_BNC: Tensor) -> Tensor:
+    """SwiGLU's: silu of the first half of the channels times the second."""
+    first, second = x_BNC.chunk(2, dim=-1)
+    return F.silu(first) * second
 
 
 class LayerScale(nn.Module):

@@ -144,31 +144,27 @@ STRIP = 600_000
 def enlarge_and_predict(output_conv2: nn.Sequential, x_BFhw: Tensor, size: tuple[int, int]) -> Tensor:
     """`output_conv2(interpolate(x, size))`, one strip of rows after the other, so that each stays in the cache.
 
-    Rows are enlarged by a matrix whose first and last row are zero: the padding of the 3x3 convolution. The last 1x1
-    convolution is done in float32: the eight bits of bfloat16 would leave steps in the map.
+    The last 1x1 convolution is done in float32: the eight bits of bfloat16 would leave steps in the map.
     """
     conv1, relu, conv2, *last = output_conv2
     weight2, bias2 = conv2.weight.float(), conv2.bias.float()
     (batch, features, rows, _), (height, width) = x_BFhw.shape, size
-    matrix_Hh = F.pad(bilinear_matrix(height, rows), (0, 0, 1, 1)).to(x_BFhw.dtype)
+    position_H = torch.arange(height) * ((rows - 1) / max(height - 1, 1))  # corners on corners
+    above_H = position_H.long().clamp(max=max(rows - 2, 0))
+    part_H11 = (position_H - above_H)[:, None, None].to(x_BFhw.dtype)
     map_B1HW = x_BFhw.new_empty(batch, 1, height, width, dtype=torch.float32)
     step = max(1, STRIP // (width * features))
     for top in range(0, height, step):
-        strip_Rh = matrix_Hh[top : top + step + 2]
-        needed = strip_Rh.any(dim=0).nonzero()
-        low, high = int(needed[0]), int(needed[-1]) + 1
-        wide_BFhW = F.interpolate(x_BFhw[:, :, low:high], size=(high - low, width), mode="bilinear", align_corners=True)
-        wide_Bhx = wide_BFhW.permute(0, 2, 3, 1).reshape(batch, high - low, width * features)
-        strip_BFRW = (strip_Rh[:, low:high] @ wide_Bhx).reshape(batch, -1, width, features).permute(0, 3, 1, 2)
-        y = relu(F.conv2d(strip_BFRW, conv1.weight, conv1.bias, padding=(0, 1)))
+        first, end = max(top - 1, 0), min(top + step + 1, height)  # one row more on both sides, for the 3x3 convolution
+        low, high = int(above_H[first]), min(int(above_H[end - 1]) + 2, rows)
+        wide = F.interpolate(x_BFhw[:, :, low:high], size=(high - low, width), mode="bilinear", align_corners=True)
+        above = above_H[first:end] - low
+        wide_BhWF = wide.permute(0, 2, 3, 1)  # channels last: whole rows are copied below
+        upper, lower = (wide_BhWF.index_select(1, index) for index in (above, (above + 1).clamp(max=high - low - 1)))
+        strip = torch.lerp(upper, lower, part_H11[first:end]).permute(0, 3, 1, 2)
+        y = relu(F.conv2d(strip, conv1.weight, conv1.bias, padding=1)[:, :, top - first : top - first + step])
         y = F.conv2d(y.float(), weight2, bias2)
         for layer in last:
             y = layer(y)
         map_B1HW[:, :, top : top + step] = y
     return map_B1HW
-
-
-def bilinear_matrix(size: int, side: int) -> Tensor:
-    """Weights (size, side) of a bilinear resize of `side` samples with aligned corners, as `interpolate` has them."""
-    position_n1 = (torch.arange(size) * ((side - 1) / max(size - 1, 1)))[:, None]
-    return (1 - (position_n1 - torch.arange(side)).abs()).clamp(min=0)

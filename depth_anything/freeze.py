@@ -9,12 +9,11 @@ from __future__ import annotations
 
 import platform
 from functools import lru_cache
-from typing import cast
 
 import torch
 from torch import Tensor, nn
 
-from .dinov2 import Block, Mlp
+from .dinov2 import Block, DinoVisionTransformer, Mlp, gate, mix_tokens
 from .model import DepthAnything
 
 
@@ -36,8 +35,31 @@ class PackedLinear(nn.Module):
         self.bias = bias.to(dtype)
         self.activation = ("gelu", [], "none") if gelu else ("none", [], "")
 
-    def forward(self, x_BNC: Tensor) -> Tensor:
+    def forward(self, x_BNC: Tensor, plus_BNC: Tensor | None = None) -> Tensor:
+        """The layer's answer, added to `plus_BNC`."""
+        if plus_BNC is not None:
+            return torch.ops.mkldnn._linear_pointwise.binary(x_BNC, plus_BNC, self.weight, self.bias, "add")
         return torch.ops.mkldnn._linear_pointwise(x_BNC, self.weight, self.bias, *self.activation)
+
+
+class PackedBlock(nn.Module):
+    """A transformer block of packed layers; LayerScale lies in their weights, and the residual is added by them."""
+
+    def __init__(self, block: Block, dtype: torch.dtype):
+        super().__init__()
+        self.heads = block.attn.heads
+        self.norm1, self.norm2 = block.norm1, block.norm2
+        self.qkv = PackedLinear(block.attn.qkv, dtype)
+        self.proj = PackedLinear(block.attn.proj, dtype, block.ls1.gamma)
+        self.is_mlp = isinstance(block.mlp, Mlp)
+        first, second = (block.mlp.fc1, block.mlp.fc2) if isinstance(block.mlp, Mlp) else (block.mlp.w12, block.mlp.w3)
+        self.first = PackedLinear(first, dtype, gelu=self.is_mlp)
+        self.second = PackedLinear(second, dtype, block.ls2.gamma)
+
+    def forward(self, x_BNC: Tensor) -> Tensor:
+        x = self.proj(mix_tokens(self.qkv(self.norm1(x_BNC)), self.heads), plus_BNC=x_BNC)
+        y = self.first(self.norm2(x))
+        return self.second(y if self.is_mlp else gate(y), plus_BNC=x)
 
 
 def freeze(
@@ -51,12 +73,14 @@ def freeze(
     """
     model = model.eval().requires_grad_(False)
     encoder = model.pretrained
-    if device == "cpu" and not compile and can_pack(dtype):
-        for block in encoder.blocks:
-            pack(cast(Block, block), dtype)
-    if "position_table" not in vars(encoder):
-        encoder.position_table = lru_cache(maxsize=16)(encoder.position_table)
-    encoder.position_table.cache_clear()  # type: ignore[attr-defined]
+    if isinstance(encoder, DinoVisionTransformer):  # the families of encoders.py run as they are
+        if device == "cpu" and not compile and can_pack(dtype):
+            for index, block in enumerate(encoder.blocks):
+                if isinstance(block, Block):
+                    encoder.blocks[index] = PackedBlock(block, dtype)
+        if "position_table" not in vars(encoder):
+            encoder.position_table = lru_cache(maxsize=16)(encoder.position_table)
+        encoder.position_table.cache_clear()  # type: ignore[attr-defined]
     model.to(device, dtype)
     model.depth_head.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     if compile:
@@ -69,18 +93,3 @@ def can_pack(dtype: torch.dtype) -> bool:
     """Whether this torch has oneDNN's packed layers, for this processor and dtype."""
     has_operators = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
     return has_operators and platform.machine() in ("x86_64", "AMD64") and dtype in (torch.float32, torch.bfloat16)
-
-
-def pack(block: Block, dtype: torch.dtype) -> None:
-    """Replace a block's linear layers in place; not twice."""
-    if isinstance(block.attn.qkv, PackedLinear):
-        return
-    block.attn.qkv = PackedLinear(block.attn.qkv, dtype)
-    block.attn.proj = PackedLinear(block.attn.proj, dtype, block.ls1.gamma)
-    if isinstance(block.mlp, Mlp):
-        fc1 = PackedLinear(block.mlp.fc1, dtype, gelu=True)
-        block.mlp = nn.Sequential(fc1, PackedLinear(block.mlp.fc2, dtype, block.ls2.gamma))
-    else:
-        block.mlp.w12 = PackedLinear(block.mlp.w12, dtype)
-        block.mlp.w3 = PackedLinear(block.mlp.w3, dtype, block.ls2.gamma)
-    block.ls1 = block.ls2 = nn.Identity()  # type: ignore[assignment]
