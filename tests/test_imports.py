@@ -62,7 +62,7 @@ LAYERS = [
      "prediction", "image_io", "inputs", "exif", "to_rgb", "map_files", "outputs", "calibrate", "camera",
      "point_cloud"},
     {"predictor"},
-    {"video", "video_chunk", "video_in", "video_out", "steady", "ahead", "export", "road", "parity",
+    {"video", "tiles", "video_chunk", "video_in", "video_out", "steady", "ahead", "export", "road", "parity",
      "quantise", "data", "scenes"},
     {"train", "transfer", "evaluate", "pseudo_label", "label_runs", "label_ray", "label_simulate"},
     {"cli", "web", "__main__"},

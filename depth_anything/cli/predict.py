@@ -31,6 +31,8 @@ def predict(
     device: str = "cpu",
     dtype: Literal["fp32", "bf16", "fp16"] = "fp32",
     input_size: int | None = None,
+    upscale: int = 1,
+    tiles: int | None = None,
     threads: int | None = None,
     compile: bool = False,
     colors: str = "Spectral_r",
@@ -61,6 +63,8 @@ def predict(
         device: cpu, cuda, mps.
         dtype: fp32, bf16, fp16.
         input_size: lower bound of the shorter side at the network; by default the model's own (518, nano 224).
+        upscale: so many times the input size: finer edges for more time (V2's test-time upscaling: 2, 4).
+        tiles: so many tiles along the shorter side add detail to the whole, for large pictures: 2 to 10.
         threads: processor threads.
         compile: torch only: through torch.compile, a minute for each new size, faster for many pictures of one.
         colors: Spectral_r, inferno, turbo, gray.
@@ -77,12 +81,15 @@ def predict(
         overwrite: replace results that exist.
         accept_license: needed once for weights whose owner does not clearly allow commercial use.
     """
+    from functools import partial
+
     from tqdm import tqdm
 
     from .. import outputs
     from ..ahead import ahead
     from ..inputs import find_images
     from ..predictor import Predictor
+    from ..tiles import predict_tiles
 
     formats = outputs.split_formats(save)
     needs_camera = bool({"npz", "normals", "ply", "glb"} & set(formats) or fov or focal_mm or intrinsics)
@@ -99,11 +106,15 @@ def predict(
         threads=threads,
         compile=compile,
     )
+    if upscale < 1:
+        raise ValueError(f"--upscale {upscale}: expected 1 or more")
+    predictor.input_size *= upscale
+    answer = predictor if tiles is None else partial(predict_tiles, predictor, count=tiles)
     written: list[Path] = []
     failed = 0
     said = ""
     # Three at a time: while one picture is in the network, the next is read and the one before is written.
-    maps = ahead(maps_of(predictor, ahead(pictures_of(sources, out, formats, predictor, overwrite), 1)), 1)
+    maps = ahead(maps_of(answer, ahead(pictures_of(sources, out, formats, predictor, overwrite), 1)), 1)
     with tqdm(maps, total=len(sources), unit="picture", disable=None if len(sources) > 1 else True) as progress:
         for source, prediction in progress:
             try:
@@ -155,12 +166,12 @@ def pictures_of(
 
 
 def maps_of(
-    predictor: Predictor, pictures: Iterator[tuple[Source, np.ndarray | ValueError]]
+    answer: Callable[[np.ndarray], Prediction], pictures: Iterator[tuple[Source, np.ndarray | ValueError]]
 ) -> Iterator[tuple[Source, Prediction | ValueError]]:
     """Every picture's map, or its error."""
     for source, image in pictures:
         try:
-            yield source, image if isinstance(image, ValueError) else predictor(image)
+            yield source, image if isinstance(image, ValueError) else answer(image)
         except ValueError as error:
             yield source, error
 
