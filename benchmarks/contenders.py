@@ -42,7 +42,7 @@ def in_torch(module, dtype: str) -> Run:
 
 
 def make_files(folder: Path, model: str, official: Path | None, shapes: list[tuple[int, int]]) -> None:
-    """Weights in every layout, and the exports; what is there already stays."""
+    """Weights in every layout, and the exports; what is there already stays (delete the folder after a change)."""
     import torch
 
     from depth_anything.checkpoints import save_transformers
@@ -50,8 +50,8 @@ def make_files(folder: Path, model: str, official: Path | None, shapes: list[tup
     from depth_anything.model import DepthAnything
 
     folder.mkdir(parents=True, exist_ok=True)
-    network = DepthAnything(model).eval()
     torch.manual_seed(0)
+    network = DepthAnything(model).eval()
     with torch.no_grad():
         for name, parameter in network.named_parameters():
             if parameter.ndim > 1 and "pos_embed" not in name:
@@ -131,7 +131,8 @@ def transformers(folder, dtype, attention, compiled=False) -> Run:
     import torch
     from transformers import AutoModelForDepthEstimation
 
-    network = AutoModelForDepthEstimation.from_pretrained(folder / "transformers", attn_implementation=attention)
+    network = AutoModelForDepthEstimation.from_pretrained(folder / "transformers")
+    network.backbone.set_attn_implementation(attention)  # the whole model says that it has no sdpa; its backbone has
     network = network.to(torch_dtype(dtype)).eval()
     call = torch.compile(network) if compiled else network
     return in_torch(lambda image_B3HW: call(pixel_values=image_B3HW).predicted_depth, dtype)
