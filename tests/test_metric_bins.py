@@ -11,6 +11,7 @@ import torch.nn.functional as F
 
 from depth_anything import checkpoints, metric_bins, preprocess
 from depth_anything.dpt import Stages
+from depth_anything.export import export
 from depth_anything.metric_bins import ATTRACTORS, BINS, BinsHead, log_binomial
 from depth_anything.model import DepthAnything
 from depth_anything.predictor import Predictor
@@ -204,3 +205,12 @@ def test_the_linear_rule_is_torchs_with_corners_aligned(height, width, size):
     image = torch.from_numpy(np.random.default_rng(1).integers(0, 256, (height, width, 3), np.uint8))
     expected = F.interpolate(image.permute(2, 0, 1)[None] / 255, size=size, mode="bilinear", align_corners=True)
     assert torch.allclose(preprocess.resize(image, size, "bilinear").permute(2, 0, 1)[None], expected, atol=1e-5)
+
+
+def test_what_has_no_place_for_bins_says_so(tmp_path):
+    model = DepthAnything(tiny("softplus"))
+    with pytest.raises(ValueError, match="--bare"):
+        export(model, tmp_path / "m.onnx")
+    with pytest.raises(ValueError, match=r"use checkpoints\.save"):
+        checkpoints.save_transformers(model, tmp_path)
+    assert not list(tmp_path.iterdir())
