@@ -157,7 +157,7 @@ def onnx_runtime(path: Path, threads: int) -> Run:
     options.intra_op_num_threads, options.log_severity_level = threads, 3
     session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     name = session.get_inputs()[0].name
-    return lambda image_B3HW: session.run(None, {name: image_B3HW})[0]
+    return lambda image_B3HW: np.asarray(session.run(None, {name: image_B3HW})[0])
 
 
 def openvino_cpu(path: Path, dtype: str, threads: int, shape: tuple[int, int]) -> Run:

@@ -121,7 +121,8 @@ def existing(path: str | Path) -> Path:
 
 def feeds(image_HW3: np.ndarray, input_size: int | tuple[int, int]) -> dict[str, np.ndarray]:
     """The inputs of an exported road: the picture, and the size that the official rule gives it at the network."""
-    size = preprocess.network_size(*image_HW3.shape[:2], input_size)
+    height, width = image_HW3.shape[:2]
+    size = preprocess.network_size(height, width, input_size)
     return {"image": np.ascontiguousarray(image_HW3), "network_size": np.array(size, np.int64)}
 
 

@@ -162,7 +162,8 @@ class DinoVisionTransformer(nn.Module):
         side = self.table_side
         cls_11C, table_SSC = self.pos_embed[:, :1], self.pos_embed[0, 1:].reshape(side, side, -1)
         size_2 = torch.stack([torch.scalar_tensor(n, dtype=torch.int64, device=table_SSC.device) for n in (h, w)])
-        is_other_size = (size_2 != side).sum().clamp(max=1)  # not by abs: OpenVINO's is wrong for whole numbers
+        # Not a sum of absolute differences: in OpenVINO that went wrong for grids smaller than the table.
+        is_other_size = (size_2 != side).sum().clamp(max=1)
         rows_hS, columns_wS = cubic_matrix(h, side, is_other_size), cubic_matrix(w, side, is_other_size)
         table_hSC = (rows_hS @ table_SSC.float().flatten(1)).unflatten(1, (side, -1))
         table_hwC = columns_wS @ table_hSC

@@ -8,6 +8,7 @@ Shapes: B batch, N tokens, C width, h w patches, F features. Sizes stay symbolic
 """
 
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -146,8 +147,9 @@ def enlarge_and_predict(output_conv2: nn.Sequential, x_BFhw: Tensor, size: tuple
 
     The last 1x1 convolution is done in float32: the eight bits of bfloat16 would leave steps in the map.
     """
-    conv1, relu, conv2, *last = output_conv2
-    weight2, bias2 = conv2.weight.float(), conv2.bias.float()
+    _, relu, _, *last = output_conv2
+    conv1, conv2 = (cast(nn.Conv2d, output_conv2[index]) for index in (0, 2))
+    weight2, bias2 = conv2.weight.float(), cast(Tensor, conv2.bias).float()
     (batch, features, rows, _), (height, width) = x_BFhw.shape, size
     position_H = torch.arange(height) * ((rows - 1) / max(height - 1, 1))  # corners on corners
     above_H = position_H.long().clamp(max=max(rows - 2, 0))

@@ -173,7 +173,7 @@ def compare(model: DepthAnything, candidate: Path, options: ExportOptions, photo
     agreements, rows = [], []
     for path in paths:
         image_HW3 = image_io.read(path)
-        size = options.size or network_size(*image_HW3.shape[:2], input_size)
+        size = options.size or network_size(image_HW3.shape[0], image_HW3.shape[1], input_size)
         if run is not None:
             expected_HW, found_HW = network_maps(model, run, image_HW3, size)
         else:
@@ -183,7 +183,7 @@ def compare(model: DepthAnything, candidate: Path, options: ExportOptions, photo
         agreements.append(agreement(path.stem, image_HW3, size, expected_HW, found_HW))
         rows.append(picture_row(image_HW3, expected_HW, found_HW))
     first_HW3 = image_io.read(paths[0])
-    size = options.size or network_size(*first_HW3.shape[:2], input_size)
+    size = options.size or network_size(first_HW3.shape[0], first_HW3.shape[1], input_size)
     return Report(
         file=candidate.name,
         model=model.variant.name,
@@ -215,7 +215,7 @@ class Watched:
                 self.model = model
 
             def forward(self, image_B3HW: torch.Tensor) -> tuple[torch.Tensor, ...]:
-                answers: list[torch.Tensor] = []
+                answers: list = []
                 hooks = [
                     stage.register_forward_hook(lambda _module, _inputs, answer: answers.append(answer))
                     for stage in stages.values()

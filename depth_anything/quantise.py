@@ -45,8 +45,11 @@ def quantise(path: Path, photos: tuple[Path, ...], variant: Variant) -> None:
     calibrated = [photo for photo in photos if photo not in kept_out][:MOST_CALIBRATED]
     exact = maps(path, kept_out, variant)
     dataset = nncf.Dataset(list(calibrated), lambda photo: feeds(image_io.read(photo), variant.input_size))
-    settings = dict(
-        calibration_dataset=dataset,
+    core = openvino.Core()
+    # From bytes: the files are replaced below, and must not be mapped then.
+    model = nncf.quantize(
+        core.read_model(path.read_bytes(), path.with_suffix(".bin").read_bytes()),
+        dataset,
         subset_size=len(calibrated),
         model_type=nncf.ModelType.TRANSFORMER,
         preset=nncf.QuantizationPreset.MIXED,
@@ -54,9 +57,6 @@ def quantise(path: Path, photos: tuple[Path, ...], variant: Variant) -> None:
             patterns=[f"{part}.*" if part[0] == "^" else f".*{part}.*" for part in IN_FLOAT32], validate=False
         ),
     )
-    core = openvino.Core()
-    # From bytes: the files are replaced below, and must not be mapped then.
-    model = nncf.quantize(core.read_model(path.read_bytes(), path.with_suffix(".bin").read_bytes()), **settings)
     openvino.save_model(model, path, compress_to_fp16=False)
     costs = [
         parity.aligned_abs_rel(map_HW, exact_HW)

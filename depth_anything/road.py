@@ -123,8 +123,8 @@ to_network (uint8[H, W, 3] image, int64[2] network_size) => (float[1, 3, h, w] n
     network_input = Unsqueeze (normalised_3hw, zero)
 }}
 """
-"""`preprocess.network_size` (where the size is not given), `resize` and `normalise`. Columns are made rows before they are gathered: copying
-whole ones is many times faster."""
+"""`preprocess.network_size` (where the size is not given), `resize` and `normalise`. Columns are made rows before they
+are gathered: copying whole rows is many times faster."""
 
 FROM_NETWORK = """
 <ir_version: 9, opset_import: ["": {OPSET}]>
@@ -151,7 +151,8 @@ from_network (uint8[H, W, 3] image, float[1, h, w] network_map) => (float[H, W] 
     {QUANTITY} = Transpose <perm = [1, 0]> (map_WH)
 }}
 """
-"""`preprocess.resize_back`, gathering whole rows. Not the operator `Resize`: OpenVINO would do that one in bfloat16 and leave steps."""
+"""`preprocess.resize_back`, gathering whole rows. Not the operator `Resize`: allowed bfloat16, OpenVINO would do that one
+in it and leave steps."""
 
 LINEAR_TAPS = """
     {axis}_index = Constant <value_int = {index}> ()
