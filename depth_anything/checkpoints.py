@@ -15,12 +15,11 @@ from typing import Protocol
 import torch
 from safetensors.torch import save_file
 
-from . import hub, transformers_layout
-from .dinov2 import DinoVisionTransformer
+from . import encoders, hub, transformers_layout
 from .dpt import DPTHead
 from .files import atomic_path
 from .metric_bins import ATTRACTORS, BINS, BinsHead
-from .variants import VARIANTS, Variant, get_variant, with_bins, with_log_head, with_max_depth
+from .variants import TRIED, VARIANTS, Variant, get_variant, with_bins, with_log_head, with_max_depth
 from .weight_files import Contents, State, read
 
 ENCODER, DECODER, METRIC = "pretrained.", "depth_head.", "metric_head."
@@ -92,28 +91,34 @@ def load_state(path: str | Path, variant: Variant | str | None = None) -> tuple[
 
 
 def load_backbone(path: str | Path, variant: Variant | str | None = None) -> State:
-    """The encoder's weights for a training that starts from them, keys as in `DinoVisionTransformer.state_dict()`.
+    """The encoder's weights for a training that starts from them, keys as in `encoder_of(variant).state_dict()`.
 
     Args:
         path: an official DINOv2 file (`dinov2_vits14_pretrain.pth`), a transformers Dinov2 folder, or any whole model
-            that `load_state` reads; its decoder is left out (V2's metric fine-tuning starts like that).
-        variant: the model to be trained, whose size is then checked.
+            that `load_state` reads; its decoder is left out (V2's metric fine-tuning starts like that). For V2's other
+            teachers: a transformers folder of BEiT or SAM, SynCLR's file.
+        variant: the model to be trained, whose size is then checked; always needed for those other teachers.
 
     Raises:
         ValueError: no such file, broken, another size, or keys that are not these models' (registers, say).
     """
     path = Path(path).expanduser()
+    wanted = get_variant(variant) if isinstance(variant, str) else variant
+    if wanted is not None and wanted.encoder != "dinov2" and path.is_dir():
+        return encoders.read_folder(path, wanted)
     state = from_zoedepth(read(path).state)
+    if wanted is not None and encoders.SYNCLR + "cls_token" in state:
+        state = encoders.from_synclr(state, wanted)
     if "cls_token" in state:
         state = {ENCODER + key: tensor for key, tensor in state.items()}
     elif "embeddings.cls_token" in state:
         state = {f"backbone.{key}": tensor for key, tensor in state.items()}
     state = {key: tensor for key, tensor in state.items() if not key.startswith((DECODER, METRIC, "neck.", "head."))}
-    if variant is None:
+    if wanted is None:
         fitting = [row for row in VARIANTS.values() if (row.width, row.depth) == size_of(path, state)]
         row = fitting[0] if fitting else VARIANTS["v2-small"]
     else:
-        row = get_variant(variant) if isinstance(variant, str) else variant
+        row = wanted
     refuse_other_size(path, state, row)
     shapes = {key: shape for key, shape in official_shapes(row).items() if key.startswith(ENCODER)}
     if "backbone.embeddings.cls_token" in state:
@@ -149,10 +154,12 @@ def save_transformers(model: Model, folder: str | Path) -> None:
     it, and so does `load`. docs/checkpoints.md says where their answers differ from ours.
 
     Raises:
-        ValueError: a head that transformers' layout does not know, or a metric range that is not a whole number of
-            metres, which its config cannot hold.
+        ValueError: an encoder or a head that transformers' layout does not know, or a metric range that is not a whole
+            number of metres, which its config cannot hold.
     """
     folder, variant = Path(folder), model.variant
+    if variant.encoder != "dinov2":
+        raise ValueError(f"{variant.name}: transformers knows this decoder on DINOv2 only; use checkpoints.save")
     if variant.head in ("bins", "log"):
         raise ValueError(
             f"{variant.name} with the head {variant.head!r}: transformers has none such; use checkpoints.save"
@@ -205,9 +212,9 @@ def variant_of_metadata(path: Path, metadata: dict[str, str], wanted: Variant | 
     """The row that our metadata names, with the file's own range and licence.
 
     Raises:
-        ValueError: a name that is not in `VARIANTS` (and no `wanted` to take its sizes from), or values that disagree.
+        ValueError: a name that is in no table (and no `wanted` to take its sizes from), or values that disagree.
     """
-    row = VARIANTS.get(metadata["variant"], wanted)
+    row = VARIANTS.get(metadata["variant"]) or TRIED.get(metadata["variant"], wanted)
     if row is None:
         raise ValueError(f"{path} says it is {metadata['variant']!r}, which is unknown here: pass variant=, or update")
     if metadata.get("max_depth") and float(metadata["max_depth"]) != row.max_depth:
@@ -317,7 +324,8 @@ def with_bins_of(path: Path, state: State, row: Variant) -> Variant:
 
 def size_of(path: Path, state: State) -> tuple[int, int]:
     """Width and number of blocks of the encoder in a state dict, official or transformers keys."""
-    token = next((state[key] for key in (ENCODER + "cls_token", "backbone.embeddings.cls_token") if key in state), None)
+    keys = (ENCODER + "cls_token", "backbone.embeddings.cls_token", ENCODER + "pos_embed")  # SAM has no class token
+    token = next((state[key] for key in keys if key in state), None)
     if token is None:
         first = next(iter(state), "none")
         raise ValueError(
@@ -354,7 +362,7 @@ def refuse_other_keys(path: Path, state: State, shapes: dict[str, torch.Size], w
 def official_shapes(variant: Variant) -> dict[str, torch.Size]:
     """Key -> shape of a variant's state dict in our names, without memory for it."""
     with torch.device("meta"):
-        parts = {ENCODER: DinoVisionTransformer(variant).state_dict(), DECODER: DPTHead(variant).state_dict()}
+        parts = {ENCODER: encoders.encoder_of(variant).state_dict(), DECODER: DPTHead(variant).state_dict()}
         if variant.bins is not None and variant.max_depth is not None:
             parts[METRIC] = BinsHead(variant.features, variant.bins, variant.max_depth).state_dict()
     return {prefix + key: tensor.shape for prefix, part in parts.items() for key, tensor in part.items()}

@@ -1,4 +1,4 @@
-"""Depth Anything: a DINOv2 encoder and a DPT decoder, nothing else (V1 section 4.1, V2 section 6)."""
+"""Depth Anything: an encoder (DINOv2's) and a DPT decoder, nothing else (V1 section 4.1, V2 section 6)."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from . import preprocess
-from .dinov2 import DinoVisionTransformer
 from .dpt import DPTHead
+from .encoders import encoder_of
 from .metric_bins import BinsHead
 from .preprocess import PATCH
 from .variants import Variant, get_variant
@@ -31,7 +31,7 @@ class DepthAnything(nn.Module):
     def __init__(self, variant: Variant | str):
         super().__init__()
         self.variant = get_variant(variant) if isinstance(variant, str) else variant
-        self.pretrained = DinoVisionTransformer(self.variant)
+        self.pretrained = encoder_of(self.variant)
         self.depth_head = DPTHead(self.variant)
         self.metric_head = None
         if self.variant.bins is not None and self.variant.max_depth is not None:

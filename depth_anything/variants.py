@@ -24,10 +24,12 @@ class Variant:
     depth: int
     """Transformer blocks."""
     heads: int
+    encoder: Literal["dinov2", "beit", "sam"] = "dinov2"
+    """Family of the encoder: the papers' own, or one that V2 tried as a teacher (encoders.py)."""
     swiglu: bool = False
     """SwiGLU instead of the GELU MLP (giant only)."""
     table_side: int = 37
-    """Side of the square position table: 37 patches of 14 pixels = 518, as DINOv2 was trained."""
+    """Side of the square position table: 37 patches of 14 pixels = 518, as DINOv2 was trained. Of 16 in the others."""
     taps: tuple[int, int, int, int]
     """Blocks (0-based) whose tokens the decoder reads."""
     features: int
@@ -103,6 +105,18 @@ V2_GIANT = Variant(
 )  # fmt: skip
 
 
+def v2_tried(name: str, table_side: int, encoder: Literal["dinov2", "beit", "sam"], note: str) -> Variant:
+    """A ViT-L of another family under V2's decoder (V2 Table 13), which does not name the blocks that were tapped.
+
+    Ours: MiDaS' four of BEiT, which are those in which SAM looks at the whole picture; DINOv2's of SynCLR.
+    """
+    return replace(
+        V2_LARGE, name=name, encoder=encoder, table_side=table_side,
+        taps=V2_LARGE.taps if encoder == "dinov2" else (5, 11, 17, 23),
+        hub_repo=None, hub_file=None, transformers_repo=None, licence="none stated", commercial=None, note=note,
+    )  # fmt: skip
+
+
 def v1(size: str, v2: Variant) -> Variant:
     """V1's relative model of the same size: the last four blocks feed the decoder, and the way back differs."""
     return replace(
@@ -157,17 +171,27 @@ ROWS = [
     v1_metric("kitti", "outdoor", 80.0),
 ]
 VARIANTS: dict[str, Variant] = {row.name: row for row in ROWS}
+TRIED: dict[str, Variant] = {
+    row.name: row
+    for row in (
+        v2_tried("v2-beit-large", 32, "beit", "starts from microsoft/beit-large-patch16-512"),
+        v2_tried("v2-sam-large", 64, "sam", "starts from facebook/sam-vit-large"),
+        v2_tried("v2-synclr-large", 16, "dinov2", "starts from synclr_vit_l_14.pth"),
+    )
+}
+"""Encoders that V2 tried as teachers (Table 13). Nobody released such models: they are trained here or not at all."""
 
 
 def get_variant(name: str) -> Variant:
-    """The row called `name`.
+    """The row called `name`, of `VARIANTS` or `TRIED`.
 
     Raises:
         ValueError: no such row; the message lists the names.
     """
-    if name not in VARIANTS:
+    row = VARIANTS.get(name) or TRIED.get(name)
+    if row is None:
         raise ValueError(f"unknown model {name!r}: expected one of {', '.join(VARIANTS)}, or the path of a checkpoint")
-    return VARIANTS[name]
+    return row
 
 
 def with_max_depth(variant: Variant, max_depth: float) -> Variant:

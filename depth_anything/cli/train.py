@@ -39,7 +39,7 @@ def train(
         out: folder for recipe.json, curve.jsonl, events, state.pt and at the end final.safetensors.
         data: NAME=FOLDER of each set that the recipe names, labelled or not.
         scenes: folder with rendered scenes (training/, held_out/); by default OUT/scenes. What is missing is rendered.
-        backbone: DINOv2 weights that the encoder starts from, where the recipe wants them.
+        backbone: weights that the encoder starts from: DINOv2's file; a transformers folder for BEiT and SAM.
         start: a relative model that a recipe for metres starts from.
         teacher: a model that labels the unlabelled pictures in every step.
         pseudo_labels: or the folder in which `depth-anything label` has labelled them.

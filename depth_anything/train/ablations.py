@@ -124,6 +124,11 @@ def v2_teacher(size: str) -> Recipe:
     return replace(v2_teacher_giant(), name=f"v2-teacher-{size}", variant=f"v2-{size}")
 
 
+def v2_teacher_of_family(family: str) -> Recipe:
+    """V2 Table 13: a ViT-L of another family (encoders.py) as teacher from synthetic labels alone."""
+    return replace(v2_teacher_giant(), name=f"v2-teacher-{family}-large", variant=f"v2-{family}-large")
+
+
 ABLATIONS: dict[str, Callable[[], Recipe]] = {
     **{f"nano-table9-{rung}": partial(nano_table9, rung) for rung in RUNGS},
     **{f"v1-table6-{data}": partial(v1_table6, data) for data in V1_PICTURES},
@@ -139,4 +144,5 @@ ABLATIONS: dict[str, Callable[[], Recipe]] = {
     **{f"v2-diml-{labels}": partial(v2_diml, labels) for labels in ("manual", "pseudo")},
     **{f"v2-gradient-weight-{weight:g}": partial(v2_gradient_weight, weight) for weight in GRADIENT_WEIGHTS},
     **{f"v2-teacher-{size}": partial(v2_teacher, size) for size in ("small", "base", "large")},
+    **{f"v2-teacher-{family}-large": partial(v2_teacher_of_family, family) for family in ("beit", "sam", "synclr")},
 }

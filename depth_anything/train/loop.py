@@ -34,6 +34,9 @@ from depth_anything.train.teacher import Losses, MapAndTokens, plain_attention
 
 LOG = logging.getLogger(__name__)
 
+UNREAD = ("pretrained.mask_token", "depth_head.scratch.refinenet4.resConfUnit1.")
+"""In every official file, and never read: DDP would wait for their gradients."""
+
 
 def train(
     recipe: Recipe,
@@ -194,9 +197,9 @@ def start(
     """Step 0: the model, as the machine runs it, and AdamW."""
     task = task_of(recipe)
     model = task.start_model(recipe, weights)
-    # In every official file, and never read: DDP would wait for their gradients.
-    model.pretrained.mask_token.requires_grad_(False)
-    model.depth_head.scratch.refinenet4.resConfUnit1.requires_grad_(False)
+    for name, parameter in model.named_parameters():
+        if name.startswith(UNREAD):
+            parameter.requires_grad_(False)
     network = prepare(MapAndTokens(model.to(ranks.device)), recipe, machine, ranks)
     average = {key: tensor.clone() for key, tensor in model.state_dict().items()}
     return Run(recipe, model, network, torch.optim.AdamW(task.groups(model, recipe), betas=recipe.betas), average)

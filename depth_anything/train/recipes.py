@@ -71,7 +71,7 @@ class Recipe:
 
     name: str
     variant: str
-    """Row of `VARIANTS` to train."""
+    """Row of `VARIANTS` (or `TRIED`) to train."""
     data: tuple[str, ...]
     """Labelled sets, joined without balancing (V1 section 4.1)."""
     minor: tuple[str, float] | None = None
@@ -86,7 +86,7 @@ class Recipe:
     encoder_rate: float = 0.1
     """The encoder's share of it: 5e-6 for DINOv2 starts (V1 section 4.1). 1 for nano, which starts from nothing."""
     from_backbone: bool = True
-    """Start the encoder from a DINOv2 file; else from random weights."""
+    """Start the encoder from its family's weights (DINOv2's, but for `TRIED`); else from random ones."""
     betas: tuple[float, float] = (0.9, 0.999)
     """AdamW's. The papers are silent."""
     weight_decay: float = 0.01

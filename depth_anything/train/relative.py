@@ -15,6 +15,9 @@ from depth_anything.train.student import student_losses
 from depth_anything.train.teacher import Losses, teacher_losses
 from depth_anything.train.validation import validate_disparity
 
+POSITIONS = ("_token", "pos_embed", "_bias_table", "rel_pos_h", "rel_pos_w")
+"""Ends of the names of parameters that say where, as each family calls them: they are no weight matrices."""
+
 __all__ = ["build_slice", "groups", "set_rate", "start_model", "step_losses", "validate"]
 
 
@@ -22,10 +25,10 @@ def start_model(recipe: Recipe, weights: dict[str, Tensor] | None) -> DepthAnyth
     """Weights from the seed; then those that are given: DINOv2's for the encoder, or a whole model's.
 
     Raises:
-        ValueError: the recipe starts from DINOv2, and nothing is given.
+        ValueError: the recipe starts from a trained encoder, and nothing is given.
     """
     if recipe.from_backbone and weights is None:
-        raise ValueError(f"{recipe.name} starts from a DINOv2 encoder: give its file with --backbone")
+        raise ValueError(f"{recipe.name} starts from a trained encoder (docs/train.md): give it with --backbone")
     torch.manual_seed(recipe.seed)
     model = DepthAnything(recipe.variant)
     # The last ReLU answers 0 everywhere, and learns nothing, where random weights happen to start below it.
@@ -46,8 +49,7 @@ def groups(model: DepthAnything, recipe: Recipe) -> list[dict]:
             chosen = [
                 parameter
                 for name, parameter in part.named_parameters()
-                if parameter.requires_grad
-                and (parameter.ndim > 1 and not name.endswith(("_token", "pos_embed"))) == decayed
+                if parameter.requires_grad and (parameter.ndim > 1 and not name.endswith(POSITIONS)) == decayed
             ]
             decay = recipe.weight_decay if decayed else 0.0
             result.append({"params": chosen, "share": share, "weight_decay": decay, "lr": 0.0})
