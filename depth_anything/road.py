@@ -151,8 +151,8 @@ from_network (uint8[H, W, 3] image, float[1, h, w] network_map) => (float[H, W] 
     {QUANTITY} = Transpose <perm = [1, 0]> (map_WH)
 }}
 """
-"""`preprocess.resize_back`, gathering whole rows. Not the operator `Resize`: OpenVINO, allowed bfloat16, would compute it
-in that and leave steps."""
+"""`preprocess.resize_back`, gathering whole rows. Not the operator `Resize`: OpenVINO, allowed bfloat16, would leave
+steps with it."""
 
 LINEAR_TAPS = """
     {axis}_index = Constant <value_int = {index}> ()
