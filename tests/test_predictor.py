@@ -105,8 +105,13 @@ def test_refusals():
         Predictor("nano", device="tpu")
     with pytest.raises(ValueError, match="torch"):
         load_backend("nano", backend="onnx", dtype="bf16")
-    with pytest.raises(ValueError, match="export"):
-        load_backend("v2-small", backend="onnx")
+    for backend in ("onnx", "openvino"):
+        with pytest.raises(ValueError, match=f"export v2-small --to {backend}"):
+            load_backend("v2-small", backend=backend)
+    with pytest.raises(ValueError, match="use --backend openvino"):
+        load_backend("some.xml", backend="onnx")
+    with pytest.raises(ValueError, match="fp32 or bf16"):
+        load_backend("nano", backend="openvino", dtype="fp16")
     with pytest.raises(ValueError, match="no such file"):
         load_backend("absent.onnx")
 
@@ -115,6 +120,22 @@ def test_without_torch_the_message_names_the_extra(monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "torch", None)
     with pytest.raises(ValueError, match=r"depth-anything\[torch\]"):
         load_backend("v2-small")
+    monkeypatch.setitem(__import__("sys").modules, "openvino", None)
+    with pytest.raises(ValueError, match=r"depth-anything\[openvino\]"):
+        load_backend("nano", backend="openvino")
+
+
+def test_one_predictor_whatever_runs_it(onnx):
+    """The same picture three times in OpenVINO: with free sizes, compiled for its size, and after another one."""
+    predictor = Predictor("nano", backend="openvino")
+    image = picture(100, 133)
+    expected = onnx(image).disparity
+    for other in (image, image, picture(80, 60), image):
+        found = predictor(other).disparity
+    np.testing.assert_allclose(found, expected, atol=1e-4)
+    again = predictor(image)
+    np.testing.assert_allclose(again.disparity, expected, atol=1e-4)
+    assert again.model == "nano" and again.network_size == onnx(image).network_size
 
 
 def test_torch_hub_entries():
