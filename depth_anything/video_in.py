@@ -157,7 +157,8 @@ def _open_file(path: Path) -> Clip:
 def _decoded(container: Any, stream: Any) -> Iterator[Any]:
     """Frames of a stream; packets that cannot be decoded are passed over."""
     av = load_av()
-    stream.thread_type = "AUTO"
+    # Not by frames: FFmpeg's frame threads and Python's lock wait for each other when a stream is left half read.
+    stream.thread_type = "SLICE"
     packets = container.demux(stream)
     while True:
         try:

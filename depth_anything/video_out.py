@@ -134,7 +134,7 @@ def join(
     with av.open(str(path), "w", format=form) as output:
         output.metadata["comment"] = comment
         with av.open(str(pieces[0])) as first:
-            picture = output.add_stream_from_template(first.streams.video[0])
+            picture = output.add_stream_from_template(first.streams.video[0], opaque=True)
         picture.time_base = time_base
         sources = [_picture_packets(pieces, times, time_base, picture)]
         sound = av.open(str(clip.path)) if clip.path else None
