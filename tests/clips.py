@@ -49,11 +49,8 @@ def write_film(
         if audio is not None:
             samples = np.arange(int(44100 * frames / fps))
             tone = (0.3 * np.sin(2 * np.pi * 440 / 44100 * samples)).astype(np.float32)
-            kind = audio.codec_context.format.name
             for start in range(0, len(tone), 1024):
-                part = tone[None, start : start + 1024]
-                part = part if kind.startswith("flt") else (part * 32767).astype(np.int16)
-                sounding = av.AudioFrame.from_ndarray(part, format=kind, layout="mono")
+                sounding = av.AudioFrame.from_ndarray(tone[None, start : start + 1024], format="flt", layout="mono")
                 sounding.sample_rate, sounding.pts = 44100, start
                 container.mux(audio.encode(sounding))
             container.mux(audio.encode(None))
