@@ -127,7 +127,7 @@ def main() -> None:
     print("| film | per-frame min-max | model's own | steady | min-max / steady | aligned error: own | steady |")
     print("|---|---|---|---|---|---|---|")
     for film in films:
-        raw = np.stack([predictor(image).disparity for image in film.images]).astype(np.float64)
+        raw = np.stack([predictor(image).as_disparity() for image in film.images]).astype(np.float64)
         low, high = raw.min((1, 2), keepdims=True), raw.max((1, 2), keepdims=True)
         steady = Steady()
         smooth = np.stack(
@@ -148,7 +148,7 @@ def drift(film: Film, predictor: Predictor, passes: int = 6) -> None:
     """The film there and back several times: the error in each pass, every pass aligned with the first one's fit."""
     assert film.disparity is not None and film.valid is not None
     there_and_back = [*range(FRAMES), *range(FRAMES - 2, 0, -1)]
-    raw = [predictor(image).disparity for image in film.images]
+    raw = [predictor(image).as_disparity() for image in film.images]
     steady, answers = Steady(), []
     for _ in range(passes):
         answers.append(np.stack([steady(film.images[t], raw[t]).values_HW for t in there_and_back]))

@@ -94,7 +94,8 @@ def predict_tiles(predictor: Predictor, picture: PictureSource, count: int) -> P
         ValueError: the picture cannot be read, or tiles would be smaller than 32 pixels.
     """
     image_HW3 = image_io.read(picture)
-    tiles = cover(*image_HW3.shape[:2], count)
+    height, width = image_HW3.shape[:2]
+    tiles = cover(height, width, count)
     whole = predictor(image_HW3)
     whole_HW = whole.as_disparity()
     detail_HW = np.zeros_like(whole_HW)

@@ -106,7 +106,7 @@ def test_edges_gain_and_the_whole_keeps_its_word():
 def test_metres_stay_metres():
     class Metric(Painter):
         def __call__(self, picture):
-            disparity = super().__call__(picture).disparity
+            disparity = super().__call__(picture).as_disparity()
             return Prediction(depth_m=(1 / (0.2 + disparity - disparity.min())).astype(np.float32), model="metric")
 
     picture = np.random.default_rng(2).integers(0, 255, (128, 160, 3), np.uint8)

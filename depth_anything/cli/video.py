@@ -96,6 +96,9 @@ def video(
             progress.reset(total)
             progress.update(done)
 
+        def advance() -> None:
+            progress.update()
+
         converted = convert(
             clip,
             predictor,
@@ -105,7 +108,7 @@ def video(
             stopped=lambda: bool(stop),
             overwrite=overwrite,
             begun=begun,
-            advance=lambda: progress.update() and None,
+            advance=advance,
         )
     if clip.promised and frames is None and converted.frames < clip.promised:
         print(f"{input}: promises {clip.promised} frames, {converted.frames} could be decoded", file=sys.stderr)
