@@ -108,7 +108,10 @@ def predict(
     )
     if upscale < 1:
         raise ValueError(f"--upscale {upscale}: expected 1 or more")
-    predictor.input_size *= upscale
+    if isinstance(predictor.input_size, int):
+        predictor.input_size *= upscale
+    elif upscale > 1:
+        raise ValueError(f"--upscale {upscale}: {predictor.variant.name} has one network size, whatever the picture's")
     answer = predictor if tiles is None else partial(predict_tiles, predictor, count=tiles)
     written: list[Path] = []
     failed = 0
