@@ -162,14 +162,13 @@ def onnx_runtime(path: Path, threads: int) -> Run:
 
 def openvino_cpu(path: Path, dtype: str, threads: int, shape: tuple[int, int]) -> Run:
     """At one size, as `predict` does it from the second picture of a size on."""
-    import openvino
+    from depth_anything.openvino_graph import core
 
     settings = {"INFERENCE_PRECISION_HINT": {"fp32": "f32", "bf16": "bf16", "int8": "f32"}[dtype]}
     settings |= {"INFERENCE_NUM_THREADS": str(threads), "PERFORMANCE_HINT": "LATENCY"}
-    core = openvino.Core()
-    model = core.read_model(path)
+    model = core().read_model(path)
     model.reshape([1, 3, *shape])
-    compiled = core.compile_model(model, "CPU", settings)
+    compiled = core().compile_model(model, "CPU", settings)
     return lambda image_B3HW: compiled([image_B3HW])[0]
 
 

@@ -99,10 +99,12 @@ def make_int8(folder: Path, model: str) -> None:
     import nncf
     import openvino
 
+    from depth_anything.openvino_graph import core
+
     rng = np.random.default_rng(0)
     pictures = [rng.normal(size=(1, 3, 518, 518)).astype(np.float32) for _ in range(3)]
     quantised = nncf.quantize(
-        openvino.Core().read_model(folder / "ours.xml"),
+        core().read_model(folder / "ours.xml"),
         nncf.Dataset(pictures),
         subset_size=len(pictures),
         model_type=nncf.ModelType.TRANSFORMER,

@@ -71,13 +71,14 @@ class OpenVinoBackend:
     """
 
     def __init__(self, path: str | Path, threads: int | None = None, dtype: Dtype = "fp32"):
+        from . import openvino_graph
+
         try:
-            import openvino
+            core = openvino_graph.core()
         except ModuleNotFoundError:
             raise ValueError(
                 'backend openvino needs OpenVINO, which is not installed: pip install "depth-anything[openvino]"'
             ) from None
-        from . import openvino_graph
 
         path = existing(path)
         settings = {"INFERENCE_PRECISION_HINT": {"fp32": "f32", "bf16": "bf16"}[dtype], "PERFORMANCE_HINT": "LATENCY"}
@@ -88,7 +89,6 @@ class OpenVinoBackend:
         except RuntimeError as error:
             raise ValueError(f"{path}: not a model that OpenVINO can read ({str(error).splitlines()[0]})") from None
         self.variant = variant_of(openvino_graph.metadata_of(model), path)
-        core = openvino.Core()
         self.model = core.compile_model(model, "CPU", settings)
 
         @lru_cache(maxsize=4)

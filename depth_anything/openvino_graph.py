@@ -7,6 +7,7 @@ wrong around it: pixels that are resized with eight bits, and a map with steps t
 from __future__ import annotations
 
 import tempfile
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,18 @@ METADATA = ("variant", "version", "quantity", "max_depth", "licence", "input_siz
 """What an exported file says about itself; `form` is road or network (the bare one)."""
 
 
+@cache
+def core() -> openvino.Core:
+    """The one Core of this process, never freed.
+
+    The processor plugin gives the main thread a stack for signals, one for each Core, and frees them in another order
+    than it took them: with two Cores, the next SIGTERM finds no stack and the process ends with a segmentation fault.
+    """
+    import openvino
+
+    return openvino.Core()
+
+
 def read(path: Path) -> openvino.Model:
     """An .xml, or an .onnx that is brought into the same form.
 
@@ -25,8 +38,7 @@ def read(path: Path) -> openvino.Model:
     """
     import openvino
 
-    core = openvino.Core()
-    model = core.read_model(path)
+    model = core().read_model(path)
     if path.suffix != ".onnx":
         return model
     for field, value in metadata_of(model, "framework").items():
@@ -37,7 +49,7 @@ def read(path: Path) -> openvino.Model:
     with tempfile.TemporaryDirectory() as folder:  # the marks of the line above take effect in what is read from a file
         form = Path(folder) / "model.xml"
         openvino.save_model(model, form, compress_to_fp16=False)
-        return core.read_model(form.read_bytes(), form.with_suffix(".bin").read_bytes())
+        return core().read_model(form.read_bytes(), form.with_suffix(".bin").read_bytes())
 
 
 def at_size(model: openvino.Model, picture: tuple[int, int], network: tuple[int, int]) -> openvino.Model:

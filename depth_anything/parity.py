@@ -19,6 +19,7 @@ from .evaluate.align import fit_scale_shift
 from .evaluate.metrics import abs_rel
 from .files import atomic_path
 from .map_files import write_picture
+from .openvino_graph import core
 from .preprocess import network_size, to_tensor
 
 if TYPE_CHECKING:
@@ -259,12 +260,9 @@ def bare_network(path: Path, watch: list[str] | None = None):
         options.log_severity_level = 3
         session = onnxruntime.InferenceSession(graph.SerializeToString(), options, providers=["CPUExecutionProvider"])
         return lambda inputs: session.run(None, inputs)
-    import openvino
-
-    core = openvino.Core()
-    model = core.read_model(path)
+    model = core().read_model(path)
     model.add_outputs(watch)
-    compiled = core.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    compiled = core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
 
     def run(inputs: dict[str, np.ndarray]) -> list[np.ndarray]:
         results = compiled(inputs)
@@ -299,9 +297,7 @@ def input_names(path: Path) -> list[str]:
         import onnx
 
         return [value.name for value in onnx.load(path, load_external_data=False).graph.input]
-    import openvino
-
-    return [value.get_any_name() for value in openvino.Core().read_model(path).inputs]
+    return [value.get_any_name() for value in core().read_model(path).inputs]
 
 
 def agreement(

@@ -13,6 +13,7 @@ import numpy as np
 
 from . import image_io, parity
 from .backends import feeds
+from .openvino_graph import core
 
 if TYPE_CHECKING:
     from .variants import Variant
@@ -45,10 +46,9 @@ def quantise(path: Path, photos: tuple[Path, ...], variant: Variant) -> None:
     calibrated = [photo for photo in photos if photo not in kept_out][:MOST_CALIBRATED]
     exact = maps(path, kept_out, variant)
     dataset = nncf.Dataset(list(calibrated), lambda photo: feeds(image_io.read(photo), variant.input_size))
-    core = openvino.Core()
     # From bytes: the files are replaced below, and must not be mapped then.
     model = nncf.quantize(
-        core.read_model(path.read_bytes(), path.with_suffix(".bin").read_bytes()),
+        core().read_model(path.read_bytes(), path.with_suffix(".bin").read_bytes()),
         dataset,
         subset_size=len(calibrated),
         model_type=nncf.ModelType.TRANSFORMER,

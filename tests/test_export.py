@@ -2,6 +2,8 @@
 
 import copy
 import json
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -26,6 +28,7 @@ from depth_anything.export import (
     with_road,
 )
 from depth_anything.model import DepthAnything
+from depth_anything.openvino_graph import core
 from depth_anything.preprocess import network_size, to_tensor
 from depth_anything.road import before_network
 from depth_anything.variants import VARIANTS, Variant
@@ -116,11 +119,9 @@ def test_bfloat16_in_openvino_keeps_the_ends_of_the_road_exact():
 
 def runners(graph: onnx.ModelProto, folder: Path):
     """The same graph in both runtimes: inputs by name to its one output."""
-    import openvino
-
     session = onnxruntime.InferenceSession(graph.SerializeToString())
     onnx.save(graph, folder / "graph.onnx")
-    compiled = openvino.Core().compile_model(folder / "graph.onnx", "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    compiled = core().compile_model(folder / "graph.onnx", "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     return [lambda feed: session.run(None, feed)[0], lambda feed: compiled(feed)[0]]
 
 
@@ -309,3 +310,16 @@ def test_int8_keeps_within_its_limit_or_is_refused(tmp_path, capsys):
     assert stop.value.code == 2
     assert "not written" in capsys.readouterr().err
     assert not name.exists()
+
+
+def test_a_process_with_several_openvino_models_survives_a_signal(tmp_path):
+    """OpenVINO gives the main thread a stack for signals and takes it away; see `openvino_graph.core`."""
+    program = (
+        "import faulthandler, gc, os, signal\nfaulthandler.enable()\n"
+        "from depth_anything.backends import load_backend\n"
+        "for _ in range(2):\n    backend = load_backend('nano', 'openvino')\n"
+        "del backend\ngc.collect()\n"
+        "signal.signal(signal.SIGTERM, lambda *_: print('asked to stop'))\nos.kill(os.getpid(), signal.SIGTERM)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.returncode == 0 and "asked to stop" in done.stdout, done
