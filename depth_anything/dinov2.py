@@ -53,8 +53,9 @@ def attend(q_BHND: Tensor, k_BHND: Tensor, v_BHND: Tensor) -> Tensor:
 
 
 def is_eager_cpu_inference(x: Tensor) -> bool:
-    """Whether forms may be used that are written for the processor's cache: no gradients, nothing traces."""
-    return x.device.type == "cpu" and not torch.is_grad_enabled() and not torch.compiler.is_compiling()
+    """Whether forms written for the processor's cache may be used: no gradients, nothing traces, no float64."""
+    plain = torch.is_grad_enabled() or torch.compiler.is_compiling() or x.dtype == torch.float64
+    return x.device.type == "cpu" and not plain
 
 
 class Mlp(nn.Module):
