@@ -310,6 +310,7 @@ print(int(status["VmHWM"].split()[0]) * 1024)
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1500)
 def test_two_thousand_frames_in_bounded_memory(tmp_path):
     """The bound that docs/video.md states, and no growth with the length."""
     film = clips.write_film(tmp_path / "film.mp4", 2000, size=(320, 240))
