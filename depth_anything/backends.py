@@ -74,12 +74,12 @@ class OpenVinoBackend:
         from . import openvino_graph
 
         try:
-            core = openvino_graph.core()
+            import openvino  # noqa: F401
         except ModuleNotFoundError:
             raise ValueError(
                 'backend openvino needs OpenVINO, which is not installed: pip install "depth-anything[openvino]"'
             ) from None
-
+        core = openvino_graph.core()
         path = existing(path)
         settings = {"INFERENCE_PRECISION_HINT": {"fp32": "f32", "bf16": "bf16"}[dtype], "PERFORMANCE_HINT": "LATENCY"}
         if threads:
