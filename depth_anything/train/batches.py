@@ -163,6 +163,13 @@ def read_crop(samples: Samples, recipe: Recipe, size: tuple[int, int], number: i
     return part
 
 
+def draw_size(recipe: Recipe, stage: Stage, step: int, index: int) -> tuple[tuple[int, int], np.random.Generator]:
+    """The network's size, the same for all slices of a step; and what a slice draws its other numbers from."""
+    rng = np.random.default_rng([recipe.seed, 2, step])
+    size = stage.sizes[rng.integers(len(stage.sizes))]
+    return size, np.random.default_rng([recipe.seed, 2, step, index]) if index else rng
+
+
 def build_slice(
     recipe: Recipe,
     data: Data,
@@ -174,10 +181,7 @@ def build_slice(
 ) -> Slice:
     """Slice `index` of step number `step`: read, cropped, resized, mirrored, coloured, mixed, normalised."""
     stage, seen = recipe.stage_of(step)
-    rng = np.random.default_rng([recipe.seed, 2, step])
-    size = stage.sizes[rng.integers(len(stage.sizes))]
-    if index:
-        rng = np.random.default_rng([recipe.seed, 2, step, index])
+    size, rng = draw_size(recipe, stage, step, index)
     unlabeled_seen = round(seen * recipe.unlabeled_share)
     counts = parts(recipe, stage, slices)
     labeled = unlabeled = None

@@ -20,7 +20,7 @@ from depth_anything.evaluate.score import kb_window
 from depth_anything.model import DepthAnything
 from depth_anything.preprocess import normalise
 from depth_anything.train import batches
-from depth_anything.train.batches import LABELED, Batch, Data, Slice, parts, read, sample_number
+from depth_anything.train.batches import LABELED, Batch, Data, Slice, draw_size, parts, read, sample_number
 from depth_anything.train.metric_recipes import Metric, MetricRecipe
 from depth_anything.train.recipes import Stage
 from depth_anything.train.teacher import Losses, run_network
@@ -184,10 +184,7 @@ def build_slice(
         return batches.build_slice(recipe, data, step, slices, index, device, pool)
     assert data.labeled is not None
     stage, seen = recipe.stage_of(step)
-    rng = np.random.default_rng([recipe.seed, 2, step])
-    size = stage.sizes[rng.integers(len(stage.sizes))]
-    if index:
-        rng = np.random.default_rng([recipe.seed, 2, step, index])
+    size, rng = draw_size(recipe, stage, step, index)
     count = parts(recipe, stage, slices)[0]
     first = seen + index * count
     numbers = [sample_number([recipe.seed, LABELED], data.labeled, first + k) for k in range(count)]
