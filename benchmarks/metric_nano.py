@@ -1,50 +1,123 @@
-"""Nano in metres on rendered scenes: sigmoid against log head over mixed ranges, beside the best constant.
+"""Nano in metres on rendered scenes: sigmoid against log head over mixed ranges, beside what costs no training.
 
     python benchmarks/metric_nano.py --scenes FOLDER --out OUT [--seeds 0 1 2] [--size 0.1] [--threads 2]
 
 FOLDER has training/ and held_out/ with scene shards, as `depth-anything train` leaves them. Every run starts from the
-bundled nano and follows the recipes nano-metric and nano-metric-log; finished ones are not made again. Scores are means
-over held-out pictures, without any alignment, over truth from 1 mm to 80 m; "near" and "far" split the pixels at 10 m.
+bundled nano and follows the recipes nano-metric and nano-metric-log at a smaller network input (--side), at which it is
+also tested. Nothing is measured on training pictures. Scores are means over held-out pictures, without any alignment,
+over truth from 1 mm to 80 m; "near" and "far" split the pixels, not the predictions, at 10 m. Beside the runs: the
+median metres of the training scenes everywhere, the constant that is best for AbsRel on them, and `calibrate`, nano's
+disparity with five known distances for every picture.
+
+A run that was stopped goes on, a finished one is not made again. Prints Markdown.
 """
 
 import argparse
 import json
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from depth_anything import checkpoints
+from depth_anything import calibrate, checkpoints
 from depth_anything.data.labeled.scenes import PackedScenes
+from depth_anything.data.sample import Sample
 from depth_anything.files import atomic_path
 from depth_anything.model import DepthAnything
 from depth_anything.train import metric
 from depth_anything.train.batches import Data, Samples
 from depth_anything.train.loop import train
-from depth_anything.train.metric_recipes import Metric, nano_metric
+from depth_anything.train.metric_recipes import Metric, MetricRecipe, nano_metric
 from depth_anything.train.recipes import shrunk
 
 SPLIT_M = 10.0
+REGIONS = {"all": (0.0, np.inf), "near": (0.0, SPLIT_M), "far": (SPLIT_M, np.inf)}
+KNOWN = 5
+"""Distances a picture that `calibrate` is given."""
+Scores = dict[str, dict[str, float]]
+"""By region, what `metric.score` answers."""
 
 
-def regions(settings: Metric) -> dict[str, Metric]:
-    """The ranges of truth that are scored."""
-    return {
-        "all": settings,
-        "near": replace(settings, max_depth=SPLIT_M),
-        "far": replace(settings, min_depth=SPLIT_M),
-    }
+@dataclass(frozen=True)
+class Within:
+    """Pictures whose truth counts between `low` and `high` metres only."""
+
+    samples: Samples
+    settings: Metric
+    low: float
+    high: float
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def __getitem__(self, number: int) -> Sample:
+        sample = self.samples[number]
+        depth_HW, known_HW = metric.metres_of(sample, self.settings)
+        return replace(sample, valid_HW=known_HW & (depth_HW >= self.low) & (depth_HW < self.high))
 
 
-def scores(predictions: list, held_out: Samples, settings: Metric) -> dict[str, dict]:
-    """By region; a region that no picture has is left out."""
+def scores(predictions: list, held_out: Samples, settings: Metric) -> Scores:
+    """By region, where a picture has it. Predictions are cut to the whole range, not to a region's."""
     found = {}
-    for name, region in regions(settings).items():
+    for name, (low, high) in REGIONS.items():
         try:
-            found[name] = asdict(metric.score(predictions, held_out, region))
+            found[name] = asdict(metric.score(predictions, Within(held_out, settings, low, high), settings))
         except ValueError:
             continue
+    return found
+
+
+def best_constant(metres_P: np.ndarray) -> float:
+    """The number of metres with the least AbsRel: the median, each pixel weighted by 1 / metres."""
+    ordered_P = np.sort(metres_P)
+    weight_P = np.cumsum(1 / ordered_P.astype(np.float64))
+    return float(ordered_P[np.searchsorted(weight_P, weight_P[-1] / 2)])
+
+
+def calibrated(model: DepthAnything, held_out: Samples, settings: Metric, side: int) -> list[np.ndarray]:
+    """Nano's disparity in metres by known distances of each picture, drawn at random; unknown is the range's end."""
+    maps = []
+    for number in range(len(held_out)):
+        sample = held_out[number]
+        depth_HW, known_HW = metric.metres_of(sample, settings)
+        disparity_HW = model.infer_rgb(sample.image_HW3, side)
+        rows, columns = np.nonzero(known_HW)
+        if len(rows) < 10:  # not scored
+            maps.append(np.full(depth_HW.shape, settings.max_depth))
+            continue
+        rng = np.random.default_rng(number)
+        for _ in range(100):
+            chosen = rng.choice(len(rows), KNOWN, replace=False)
+            points = [(columns[i], rows[i], depth_HW[rows[i], columns[i]]) for i in chosen]
+            try:
+                fitted = calibrate.known_distances(disparity_HW, known_HW, points, settings.max_depth)
+            except ValueError:  # points that contradict the map: the command asks for others, too
+                continue
+            maps.append(np.where(fitted.depth_m > 0, fitted.depth_m, settings.max_depth))
+            break
+        else:
+            maps.append(np.full(depth_HW.shape, np.median(depth_HW[known_HW])))
+    return maps
+
+
+def run(
+    recipe: MetricRecipe, folder: Path, training: Samples, held_out: Samples, weights: dict, side: int, settings: Metric
+) -> Scores:
+    """Train, unless it was done, and score; both are kept in `folder`."""
+    done = folder / "scores.json"
+    if done.exists():
+        if (folder / "recipe.json").read_text() != recipe.as_json():
+            raise SystemExit(f"{folder} holds another recipe: choose another --out")
+        return json.loads(done.read_text())
+    train(recipe, folder, Data(labeled=training), weights=weights, log_every=25, save_seconds=60)
+    model = DepthAnything.from_pretrained(folder / "final.safetensors")
+    found = scores(
+        [model.infer_rgb(held_out[number].image_HW3, side) for number in range(len(held_out))], held_out, settings
+    )
+    with atomic_path(done) as temporary:
+        temporary.write_text(json.dumps(found, indent=1) + "\n")
     return found
 
 
@@ -53,43 +126,66 @@ def main() -> None:
     parser.add_argument("--scenes", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--heads", nargs="+", default=["sigmoid", "log"])
+    parser.add_argument("--heads", nargs="+", default=["sigmoid", "log"], choices=["sigmoid", "log"])
     parser.add_argument("--size", type=float, default=1.0, help="part of the recipe's pictures")
+    parser.add_argument("--side", type=int, default=126, help="shorter side at the network, a multiple of 14")
     parser.add_argument("--threads", type=int, default=2)
     asked = parser.parse_args()
     torch.set_num_threads(asked.threads)
     training, held_out = PackedScenes(asked.scenes / "training"), PackedScenes(asked.scenes / "held_out")
     settings = nano_metric().metric
-    median = metric.median_metres(training, settings)
-    results = {"constant": {"metres": median, **scores([median] * len(held_out), held_out, settings)}}
-    print(f"constant {median:.2f} m: {line(results['constant'])}")
+    metres_P = metric.some_metres(training, settings)
+    results: dict[str, Scores] = {
+        "median of training": scores([float(np.median(metres_P))] * len(held_out), held_out, settings),
+        "best constant": scores([best_constant(metres_P)] * len(held_out), held_out, settings),
+        f"calibrate, {KNOWN} distances a picture": scores(
+            calibrated(DepthAnything.from_pretrained("nano"), held_out, settings, asked.side), held_out, settings
+        ),
+    }
     weights, _ = checkpoints.load("nano")
-    for head in asked.heads:
-        for seed in asked.seeds:
-            recipe = replace(shrunk(nano_metric(head), asked.size), seed=seed)
+    for seed in asked.seeds:
+        for head in asked.heads:
+            recipe = shrunk(nano_metric(head), asked.size)
+            stages = tuple(replace(stage, sizes=((asked.side, asked.side),)) for stage in recipe.stages)
+            recipe = replace(recipe, stages=stages, seed=seed)
             folder = asked.out / f"{head}-{seed}"
-            if not (folder / "final.safetensors").exists():
-                train(recipe, folder, Data(labeled=training), weights=weights, log_every=25)
-            model = DepthAnything.from_pretrained(folder / "final.safetensors")
-            predictions = [model.infer_rgb(held_out[number].image_HW3) for number in range(len(held_out))]
-            results[f"{head}-{seed}"] = scores(predictions, held_out, settings)
-            print(f"{head} seed {seed}: {line(results[f'{head}-{seed}'])}")
+            results[f"{head}-{seed}"] = run(recipe, folder, training, held_out, weights, asked.side, settings)
     with atomic_path(asked.out / "results.json") as temporary:
         temporary.write_text(json.dumps(results, indent=1) + "\n")
-    for head in asked.heads:
-        for region in results["constant"].keys() - {"metres"}:
-            runs = [results[f"{head}-{seed}"][region]["abs_rel"] for seed in asked.seeds]
-            floor = results["constant"][region]["abs_rel"]
-            print(
-                f"{head}, {region}: AbsRel {np.mean(runs):.3f} (least {min(runs):.3f}, most {max(runs):.3f}), "
-                f"{1 - np.mean(runs) / floor:.0%} below the constant's {floor:.3f}"
-            )
+    print(
+        f"{len(training)} training and {len(held_out)} held-out scenes, shorter side {asked.side}, "
+        f"{asked.size:g} of the recipe, seeds {', '.join(map(str, asked.seeds))}, torch {torch.__version__}\n"
+    )
+    for region in results["median of training"]:
+        print(table(region, results, asked.heads, asked.seeds))
 
 
-def line(found: dict) -> str:
-    """One result in words."""
-    parts = {name: part for name, part in found.items() if name != "metres"}
-    return ", ".join(f"{name} AbsRel {part['abs_rel']:.3f} d1 {part['delta1']:.3f}" for name, part in parts.items())
+def table(region: str, results: dict[str, Scores], heads: list[str], seeds: list[int]) -> str:
+    """Markdown: AbsRel and delta1 of one region, and each head minus the one before, seed by seed."""
+    floor = results["median of training"][region]["abs_rel"]
+    count = results["median of training"][region]["pictures"]
+    lines = [
+        f"{region}: {count:.0f} pictures\n",
+        "| | AbsRel, each seed | AbsRel | below the median's | delta1 |",
+        "|---|---|---|---|---|",
+    ]
+    runs = {head: [results[f"{head}-{seed}"][region] for seed in seeds] for head in heads}
+    single = {name: [found[region]] for name, found in results.items() if name.rsplit("-", 1)[0] not in heads}
+    for name, found in {**single, **runs}.items():
+        error, inside = (np.array([one[key] for one in found]) for key in ("abs_rel", "delta1"))
+        each = ", ".join(f"{value:.3f}" for value in error) if len(found) > 1 else ""
+        lines.append(f"| {name} | {each} | {spread(error)} | {1 - error.mean() / floor:.0%} | {spread(inside)} |")
+    for first, second in pairwise(heads):
+        pairs = zip(runs[first], runs[second], strict=True)
+        step = np.array([after["abs_rel"] - before["abs_rel"] for before, after in pairs])
+        each = ", ".join(f"{value:+.3f}" for value in step)
+        lines.append(f"\nAbsRel, {second} minus {first}, seed by seed: {each}; {step.mean():+.3f} in the mean.")
+    return "\n".join(lines) + "\n"
+
+
+def spread(values: np.ndarray) -> str:
+    """Mean and standard deviation over seeds."""
+    return f"{values.mean():.3f}" + (f" ± {values.std(ddof=1):.3f}" if len(values) > 1 else "")
 
 
 if __name__ == "__main__":

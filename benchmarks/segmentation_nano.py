@@ -2,9 +2,12 @@
 
     python benchmarks/segmentation_nano.py --scenes FOLDER --out OUT [--seeds 0 1 2] [--steps 400] [--threads 2]
 
-Four runs for each seed, all with a linear head and the same pictures: `probe`, nano's encoder frozen; `random`, a
-frozen encoder of the same size with random weights; `tuned`, nano's encoder fine-tuned; `scratch`, the same from random
-weights in the same budget. mIoU over held-out scenes at one scale. Finished runs are not made again.
+Four runs for each seed, all with a linear head, the same pictures, rates and steps: `probe`, nano's encoder (trained
+for relative depth) frozen; `random`, a frozen encoder of the same size with random weights; `tuned`, nano's encoder
+fine-tuned at 0.3 of the rate; `scratch`, the same network from random weights. mIoU over held-out scenes (FOLDER has
+training/ and held_out/), at one scale; the last weights are measured, nothing is chosen.
+
+A run that was stopped goes on, a finished one is not made again. Prints Markdown.
 """
 
 import argparse
@@ -17,12 +20,28 @@ import torch
 
 from depth_anything.files import atomic_path
 from depth_anything.transfer import segmentation, segmentation_train
-from depth_anything.transfer.segmentation_data import SceneClasses
+from depth_anything.transfer.segmentation_data import ClassSamples, SceneClasses
 from depth_anything.transfer.segmentation_predict import evaluate
-from depth_anything.transfer.segmentation_train import nano_scenes
+from depth_anything.transfer.segmentation_train import SegmentationRecipe, nano_scenes
 
 FROZEN = {"probe": True, "random": True, "tuned": False, "scratch": False}
 FROM_NANO = {"probe": True, "random": False, "tuned": True, "scratch": False}
+
+
+def run(
+    recipe: SegmentationRecipe, folder: Path, training: ClassSamples, held_out: ClassSamples, encoder: dict | None
+) -> float:
+    """mIoU of a run, trained and measured unless that was done; both are kept in `folder`."""
+    done = folder / "miou.json"
+    if done.exists():
+        if (folder / "recipe.json").read_text() != recipe.as_json():
+            raise SystemExit(f"{folder} holds another recipe: choose another --out")
+        return json.loads(done.read_text())
+    model = segmentation_train.train(recipe, folder, training, encoder, log_every=20, save_seconds=60)
+    found = evaluate(model, held_out)
+    with atomic_path(done) as temporary:
+        temporary.write_text(json.dumps(found))
+    return found
 
 
 def main() -> None:
@@ -49,21 +68,32 @@ def main() -> None:
                 encoder_rate=0.3 if FROM_NANO[name] else 1.0,
                 seed=seed,
             )
-            folder = asked.out / f"{name}-{seed}"
-            if not (folder / "final.safetensors").exists():
-                start = encoder if FROM_NANO[name] else None
-                segmentation_train.train(recipe, folder, training, start, log_every=20)
-            model = segmentation.load(folder / "final.safetensors")
-            results[f"{name}-{seed}"] = evaluate(model, held_out)
-            print(f"{name} seed {seed}: mIoU {100 * results[f'{name}-{seed}']:.1f}")
+            start = encoder if FROM_NANO[name] else None
+            results[f"{name}-{seed}"] = run(recipe, asked.out / f"{name}-{seed}", training, held_out, start)
     with atomic_path(asked.out / "results.json") as temporary:
         temporary.write_text(json.dumps(results, indent=1) + "\n")
-    for name in asked.runs:
-        runs = [100 * results[f"{name}-{seed}"] for seed in asked.seeds]
-        print(f"{name}: mIoU {np.mean(runs):.1f} (least {min(runs):.1f}, most {max(runs):.1f})")
-    if {"probe", "random"} <= set(asked.runs):
-        ratios = [results[f"probe-{seed}"] / max(results[f"random-{seed}"], 1e-9) for seed in asked.seeds]
-        print("probe / random: " + ", ".join(f"{ratio:.2f}" for ratio in ratios))
+    print(
+        f"{len(training)} training and {len(held_out)} held-out scenes, {len(training.names)} classes, {asked.steps} "
+        f"steps of 16, seeds {', '.join(map(str, asked.seeds))}, torch {torch.__version__}\n"
+    )
+    print(table(results, asked.runs, asked.seeds))
+
+
+def table(results: dict[str, float], runs: list[str], seeds: list[int]) -> str:
+    """Markdown: mIoU of each run with its spread over seeds, and both pairs seed by seed."""
+    found = {name: np.array([100 * results[f"{name}-{seed}"] for seed in seeds]) for name in runs}
+    lines = ["| run | mIoU, each seed | mean ± sd |", "|---|---|---|"]
+    for name, values in found.items():
+        deviation = f" ± {values.std(ddof=1):.1f}" if len(values) > 1 else ""
+        lines.append(f"| {name} | {', '.join(f'{value:.1f}' for value in values)} | {values.mean():.1f}{deviation} |")
+    for first, second in (("random", "probe"), ("scratch", "tuned")):
+        if first in found and second in found:
+            ratio, step = found[second] / np.maximum(found[first], 1e-9), found[second] - found[first]
+            lines.append(
+                f"\n{second} / {first}, seed by seed: {', '.join(f'{value:.2f}' for value in ratio)}; "
+                f"{second} minus {first}: {', '.join(f'{value:+.1f}' for value in step)}."
+            )
+    return "\n".join(lines)
 
 
 if __name__ == "__main__":

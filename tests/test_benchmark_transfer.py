@@ -30,14 +30,28 @@ def run(script: str, scenes: Path, out: Path, *arguments: str) -> str:
 
 @pytest.mark.slow
 def test_metric_nano(scenes, tmp_path):
-    said = run("metric_nano.py", scenes, tmp_path, "--seeds", "0", "--size", "0.008")
+    asked = ("--seeds", "0", "1", "--size", "0.008", "--side", "42")
+    said = run("metric_nano.py", scenes, tmp_path, *asked)
     results = json.loads((tmp_path / "results.json").read_text())
-    assert results.keys() == {"constant", "sigmoid-0", "log-0"} and "below the constant's" in said
-    assert results["constant"]["all"]["abs_rel"] > 0 and results["log-0"]["all"]["pictures"] == 2
+    runs = {"sigmoid-0", "log-0", "sigmoid-1", "log-1"}
+    assert runs < results.keys() and {"median of training", "best constant"} < results.keys()
+    assert results["median of training"]["all"]["abs_rel"] > 0 and results["log-0"]["all"]["pictures"] == 2
+    each = [results[f"sigmoid-{seed}"]["all"]["abs_rel"] for seed in (0, 1)]
+    assert f"| sigmoid | {each[0]:.3f}, {each[1]:.3f} |" in said and "log minus sigmoid, seed by seed" in said
+    weights = (tmp_path / "log-0" / "final.safetensors").stat().st_mtime_ns
+    assert run("metric_nano.py", scenes, tmp_path, *asked) == said
+    assert (tmp_path / "log-0" / "final.safetensors").stat().st_mtime_ns == weights
 
 
 @pytest.mark.slow
 def test_segmentation_nano(scenes, tmp_path):
-    said = run("segmentation_nano.py", scenes, tmp_path, "--seeds", "0", "--steps", "1")
+    said = run("segmentation_nano.py", scenes, tmp_path, "--seeds", "0", "1", "--steps", "1")
     results = json.loads((tmp_path / "results.json").read_text())
-    assert results.keys() == {"probe-0", "random-0", "tuned-0", "scratch-0"} and "probe / random" in said
+    assert results.keys() == {f"{name}-{seed}" for name in ("probe", "random", "tuned", "scratch") for seed in (0, 1)}
+    assert "probe / random, seed by seed" in said and "tuned minus scratch" in said
+    refused = subprocess.run(
+        [sys.executable, BENCHMARKS / "segmentation_nano.py", "--scenes", scenes, "--out", tmp_path, "--steps", "2"],
+        capture_output=True,
+        text=True,
+    )
+    assert refused.returncode and "holds another recipe" in refused.stderr

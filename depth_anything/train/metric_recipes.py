@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Literal
 
-from depth_anything.train.recipes import MIDDLE, SQUARE_518, Recipe, Stage
+from depth_anything.train.recipes import SQUARE_518, Recipe, Stage
 from depth_anything.variants import BinKind, Variant, get_variant, with_bins, with_log_head, with_max_depth
 
 
@@ -148,12 +148,15 @@ def v2_metric_mixed(size: str) -> MetricRecipe:
 
 
 def nano_metric(head: Literal["sigmoid", "log"] = "sigmoid") -> MetricRecipe:
-    """Ours: nano to metres on rendered scenes, which mix rooms and landscapes; minutes of two cores."""
+    """Ours: nano to metres on rendered scenes, which mix rooms and landscapes; minutes of two cores.
+
+    Windows have the picture's whole shorter side, at the size at which nano is used: metres hang on the zoom.
+    """
     return MetricRecipe(
         name="nano-metric" if head == "sigmoid" else f"nano-metric-{head}",
         variant="nano",
         data=("scenes",),
-        stages=(Stage(samples=8_000, sizes=MIDDLE, batch=32),),
+        stages=(Stage(samples=8_000, sizes=((224, 224),), batch=32),),
         learning_rate=1e-3,
         from_backbone=False,
         weight_decay=0.05,
