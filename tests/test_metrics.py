@@ -5,7 +5,7 @@ from math import log, sqrt
 import numpy as np
 import pytest
 
-from depth_anything.evaluate.metrics import METRICS, boundary_f1, flicker, ordinal
+from depth_anything.evaluate.metrics import METRICS, boundary_f1, coarse_boundary_f1, flicker, ordinal
 
 GT = np.array([1.0, 2.0, 4.0])
 PRED = np.array([1.1, 1.8, 4.4])
@@ -81,13 +81,13 @@ def test_ordinal_rules_of_da2k():
         ordinal(np.ones(0), np.ones(0))
 
 
-def slow_boundary_f1(p, g, valid):
-    """The published definition, one neighbour at a time."""
+def slow_boundary_f1(p, g, valid, step=1):
+    """The published definition, one neighbour at a time; neighbours are `step` apart."""
     height, width = g.shape
     total = weight = 0.0
     for t in np.linspace(1.05, 1.25, 10):
         precision, recall = [], []
-        for dy, dx in ((0, 1), (0, -1), (1, 0), (-1, 0)):
+        for dy, dx in ((0, step), (0, -step), (step, 0), (-step, 0)):
             a = b = both = 0
             for y in range(height):
                 for x in range(width):
@@ -104,16 +104,18 @@ def slow_boundary_f1(p, g, valid):
     return total / weight
 
 
-def test_boundary_f1_equals_loops():
+@pytest.mark.parametrize("step", [1, 3])
+def test_boundary_f1_equals_loops(step):
     rng = np.random.default_rng(3)
     g = np.kron(rng.uniform(1, 2, (4, 5)), np.ones((3, 3)))
     p = g * np.exp(rng.normal(0, 0.1, g.shape))
     valid = rng.random(g.shape) < 0.9
     g[~valid] = np.nan  # unmeasured pixels are never read
-    score = boundary_f1(p, g, valid)
+    score = boundary_f1(p, g, valid, step)
     assert 0.1 < score < 1
-    assert score == pytest.approx(slow_boundary_f1(p, g, valid), rel=1e-12)
-    assert boundary_f1(7 * p, g, valid) == pytest.approx(score)
+    assert score == pytest.approx(slow_boundary_f1(p, g, valid, step), rel=1e-12)
+    assert boundary_f1(7 * p, g, valid, step) == pytest.approx(score)
+    assert boundary_f1(1 / p, 1 / g, valid, step) == pytest.approx(score)  # two disparities
 
 
 def test_boundary_f1_of_a_perfect_a_flat_and_a_displaced_map():
@@ -124,6 +126,24 @@ def test_boundary_f1_of_a_perfect_a_flat_and_a_displaced_map():
     assert boundary_f1(np.roll(g, 2, axis=(0, 1)), g) < 0.6
     with pytest.raises(ValueError, match="one size"):
         boundary_f1(g, g[:5])
+
+
+@pytest.mark.parametrize("step", [1, 2, 4])
+def test_boundary_f1_of_a_map_displaced_by_a_pixel_in_closed_form(step):
+    """Of the `step` relations across a vertical outline all but one remain; of those across the block's other two
+    outlines, all but one of its width."""
+    g = np.ones((60, 60))
+    g[20:40, 20:40] = 2.0
+    displaced = np.roll(g, 1, axis=1)
+    assert boundary_f1(displaced, g, step=step) == pytest.approx(((step - 1) / step + 19 / 20) / 2)
+
+
+def test_coarse_boundary_f1_looks_a_120th_of_the_shorter_side_away():
+    rng = np.random.default_rng(5)
+    g = np.kron(rng.uniform(1, 2, (15, 20)), np.ones((24, 24)))  # 360 x 480
+    p = np.roll(g, 1, axis=0)
+    assert coarse_boundary_f1(p, g) == boundary_f1(p, g, step=3) > boundary_f1(p, g)
+    assert coarse_boundary_f1(p[:100], g[:100]) == boundary_f1(p[:100], g[:100])
 
 
 def test_flicker_of_known_clips():

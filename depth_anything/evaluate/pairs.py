@@ -1,14 +1,14 @@
-"""Protocol `pairs` over a manifest: AbsRel and delta1 per region, beside what no model at all would score.
+"""Protocol `pairs`: depth, order and outlines per region, beside what no model at all would score.
 
 Two floors stand beside every number. `row` answers disparity = image row (lower in the picture is nearer), which on
 many photographs is a fair guess; `constant` answers one value. A model that does not beat `row` has learned nothing
 that the camera's usual pose does not already say.
+
+Order is DA-2K's question without its people: of random pairs of pixels, how often is the nearer one nearer in the map?
+Outlines are measured where the truth has them: on dense truth.
 """
 
-import json
 from collections.abc import Callable
-from dataclasses import dataclass
-from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -16,93 +16,26 @@ import numpy as np
 
 from depth_anything.data.benchmarks import pairs as manifest_of_pairs
 from depth_anything.data.benchmarks.case import Case
+from depth_anything.evaluate.align import resize_bilinear
+from depth_anything.evaluate.metrics import METRICS, ordinal
 from depth_anything.evaluate.models import CONSTANT, ROW, Candidate, load_candidate
 from depth_anything.evaluate.page import save_pictures, write_page
+from depth_anything.evaluate.pairs_result import OUTLINES, PairScore, PairsResult, Scores
 from depth_anything.evaluate.protocol import PAIRS
-from depth_anything.evaluate.score import Quantity, align, check_same_way_up, score
+from depth_anything.evaluate.report import FORMS
+from depth_anything.evaluate.score import Aligned, Quantity, align, check_same_way_up, score
+from depth_anything.files import atomic_path
 
-RESAMPLES = 10_000
-"""Draws of the bootstrap over scene groups."""
+__all__ = ["PairsResult", "evaluate_pairs", "point_pairs", "run_pairs"]
 
-
-@dataclass(frozen=True)
-class Scores:
-    """One map against one truth."""
-
-    abs_rel: float
-    delta1: float
-    scale: float
-    """Fitted scale; negative where the map runs the wrong way."""
-
-
-@dataclass(frozen=True)
-class PairScore:
-    """One pair: the model and the two floors on it."""
-
-    key: str
-    group: str
-    region: str
-    model: Scores
-    row: Scores
-    constant: Scores
-
-
-@dataclass(frozen=True)
-class PairsResult:
-    """All pairs of a manifest under protocol `pairs`."""
-
-    model: str
-    scores: tuple[PairScore, ...]
-
-    def as_dict(self) -> dict[str, Any]:
-        """What `--json` prints: protocol, model, and the regions all, indoor, outdoor that have pairs."""
-        regions = {region: self._region(region) for region in ("all", "indoor", "outdoor")}
-        return {"protocol": PAIRS.name, "model": self.model} | {k: v for k, v in regions.items() if v}
-
-    def text(self) -> str:
-        """The same as a table to read."""
-        result = self.as_dict()
-        lines = [
-            f"protocol pairs, model {self.model}: mean within a scene, then over scenes",
-            f"{'':9}{'scenes':>7}{'pairs':>6}  {'AbsRel':>7}{'row':>7}{'const':>7}   {'δ1':>6}{'row':>7}{'const':>7}"
-            f"   {'δ1 minus row, 95 %':>22}  {'upside down':>11}",
-        ]
-        for region in ("all", "indoor", "outdoor"):
-            if region not in result:
-                continue
-            r = result[region]
-            low, high = r["delta1_minus_row_95"]
-            lines.append(
-                f"{region:9}{r['groups']:7d}{r['pairs']:6d}  "
-                f"{r['abs_rel']:7.3f}{r['row_abs_rel']:7.3f}{r['constant_abs_rel']:7.3f}   "
-                f"{r['delta1']:6.3f}{r['row_delta1']:7.3f}{r['constant_delta1']:7.3f}   "
-                f"{r['delta1'] - r['row_delta1']:+6.3f} [{low:+.3f}, {high:+.3f}]  {r['negative_scale']:11d}"
-            )
-        lines.append("AbsRel: lower is better. δ1: higher is better. row: disparity = image row. const: one value.")
-        return "\n".join(lines)
-
-    def _region(self, region: str) -> dict[str, Any]:
-        chosen = [s for s in self.scores if region in ("all", s.region)]
-        if not chosen:
-            return {}
-        model = _by_group(chosen, lambda s: s.model)
-        row = _by_group(chosen, lambda s: s.row)
-        constant = _by_group(chosen, lambda s: s.constant)
-        abs_rel, delta1 = model.mean(axis=0)
-        difference_95 = _bootstrap(model - row)
-        return {
-            "abs_rel": float(abs_rel),
-            "delta1": float(delta1),
-            "negative_scale": sum(s.model.scale < 0 for s in chosen),
-            "groups": len(model),
-            "pairs": len(chosen),
-            "row_abs_rel": float(row[:, 0].mean()),
-            "row_delta1": float(row[:, 1].mean()),
-            "constant_abs_rel": float(constant[:, 0].mean()),
-            "constant_delta1": float(constant[:, 1].mean()),
-            "abs_rel_minus_row_95": [float(x) for x in difference_95[:, 0]],
-            "delta1_minus_row_95": [float(x) for x in difference_95[:, 1]],
-        }
+POINT_PAIRS = 20_000
+"""Pairs of pixels drawn in each picture: then a picture's accuracy is known to about half a per cent."""
+CLEAR_RATIO = 1.1
+"""A pair counts where one point is at least this many times as far: sensors err by less, so its order is certain."""
+FEWEST_POINT_PAIRS = 100
+"""A picture with fewer clear pairs is too flat to say anything about order."""
+DENSE = 0.9
+"""Share of the pixels that a truth must know for outlines. Depth cameras and stereo matching lose them just there."""
 
 
 def evaluate_pairs(
@@ -128,7 +61,7 @@ def evaluate_pairs(
 def run_pairs(
     data: str | Path,
     model: str,
-    as_json: bool = False,
+    form: str = "text",
     out: str | Path | None = None,
     pictures: int = 12,
     **options: Any,
@@ -136,25 +69,46 @@ def run_pairs(
     """The command `evaluate pairs`: what it prints.
 
     Args:
-        data: the manifest.
+        data: the manifest, or a folder with scene shards.
         model: any name that `models.load_candidate` knows, among them `row` and `constant`.
-        as_json: one JSON object instead of a table.
-        out: folder for a page of pictures, index.html; None: no page.
-        pictures: how many pairs, spread evenly over the manifest, it shows.
+        form: one of report.FORMS.
+        out: folder for report.{txt,json,csv,md} and a page of pictures, index.html; None: neither.
+        pictures: how many pairs, spread evenly over the manifest, the page shows.
         options: for the model, as `models.load_candidate` takes them.
 
     Raises:
-        ValueError: see `evaluate_pairs` and `models.load_candidate`.
+        ValueError: an unknown form; see `evaluate_pairs` and `models.load_candidate`.
     """
+    if form not in FORMS:
+        raise ValueError(f"no report form {form!r}; choose one of: {', '.join(FORMS)}")
     candidate = load_candidate(model, **options)
     if out is None:
-        result = _evaluate(data, candidate)
-    else:
-        out = Path(out)
-        result = _evaluate(data, candidate, out / "pictures" / "pairs", pictures)
-        folders = sorted(path.parent for path in (out / "pictures" / "pairs").rglob("models.txt"))
-        write_page(out / "index.html", f"pairs: {candidate.name}", f"<pre>{escape(result.text())}</pre>", folders)
-    return json.dumps(result.as_dict(), indent=1) if as_json else result.text()
+        return _evaluate(data, candidate).render(form)
+    out = Path(out)
+    result = _evaluate(data, candidate, out / "pictures" / "pairs", pictures)
+    for one, suffix in zip(FORMS, ("txt", "json", "csv", "md"), strict=True):
+        with atomic_path(out / f"report.{suffix}") as temporary:
+            temporary.write_text(result.render(one) + "\n", encoding="utf-8")
+    folders = sorted(path.parent for path in (out / "pictures" / "pairs").rglob("models.txt"))
+    write_page(out / "index.html", f"pairs: {candidate.name}", result.html(), folders)
+    return result.render(form)
+
+
+def point_pairs(aligned: Aligned) -> tuple[np.ndarray, np.ndarray]:
+    """Random pairs of scored pixels whose true order is beyond doubt, always the same ones for a truth.
+
+    Two points are drawn independently from all scored pixels. The pair counts where the farther one's depth is at least
+    CLEAR_RATIO of the nearer one's; a truth that is a disparity is compared as such.
+
+    Returns:
+        (pairs,) the nearer point, (pairs,) the farther one, as positions in the flattened map.
+    """
+    first, second = np.random.default_rng(0).choice(np.flatnonzero(aligned.mask_HW), (2, POINT_PAIRS))
+    a, b = aligned.truth_HW.ravel()[first], aligned.truth_HW.ravel()[second]
+    clear = np.maximum(a, b) >= CLEAR_RATIO * np.minimum(a, b)
+    first_is_nearer = a > b if aligned.measure == "disparity" else a < b
+    nearer, farther = np.where(first_is_nearer, [first, second], [second, first])[:, clear]
+    return nearer, farther
 
 
 def _evaluate(manifest: str | Path, candidate: Candidate, folder: Path | None = None, pictures: int = 0) -> PairsResult:
@@ -170,30 +124,39 @@ def _evaluate(manifest: str | Path, candidate: Candidate, folder: Path | None = 
 
 
 def _evaluate_case(case: Case, candidate: Candidate, picture: Path | None) -> PairScore:
+    measured = (candidate, ROW, CONSTANT)
     try:
         image_HW3, truth = case.read_image(), case.read_truth()
         check_same_way_up(image_HW3, truth)
+        maps = [one.predict(image_HW3, case.key) for one in measured]
         aligned = [
-            align(one.predict(image_HW3, case.key), one.quantity, truth, PAIRS, PAIRS.cut("pairs"))
-            for one in (candidate, ROW, CONSTANT)
+            align(map_HW, one.quantity, truth, PAIRS, PAIRS.cut("pairs"))
+            for one, map_HW in zip(measured, maps, strict=True)
         ]
-        scores = [Scores(**score(one, PAIRS.metrics), scale=one.scale) for one in aligned]
+        points = point_pairs(aligned[0])
+        dense = case.exact or truth.valid_HW.mean() >= DENSE
+        model, row, constant = (
+            _scores(map_HW, one.quantity, on_truth, points, dense)
+            for one, map_HW, on_truth in zip(measured, maps, aligned, strict=True)
+        )
     except ValueError as error:
         raise ValueError(f"pair {case.key}: {error}") from None
     if picture is not None:
         save_pictures(picture, image_HW3, {candidate.name: aligned[0], ROW.name: aligned[1]})
-    return PairScore(case.key, case.group, case.region, *scores)
+    return PairScore(case.key, case.group, case.region, model, row, constant)
 
 
-def _by_group(scores: list[PairScore], of: Callable[[PairScore], Scores]) -> np.ndarray:
-    """(groups, 2): AbsRel and delta1, each the mean within a scene group. A group is one per region."""
-    groups: dict[tuple[str, str], list[tuple[float, float]]] = {}
-    for s in scores:
-        groups.setdefault((s.region, s.group), []).append((of(s).abs_rel, of(s).delta1))
-    return np.array([np.mean(values, axis=0) for values in groups.values()])
-
-
-def _bootstrap(difference: np.ndarray) -> np.ndarray:
-    """95 % interval, (2, metrics), of the mean over groups of (groups, metrics) paired differences. Seeded."""
-    draws = np.random.default_rng(0).integers(len(difference), size=(RESAMPLES, len(difference)))
-    return np.percentile(difference[draws].mean(axis=1), [2.5, 97.5], axis=0)
+def _scores(
+    map_HW: np.ndarray, quantity: Quantity, aligned: Aligned, points: tuple[np.ndarray, np.ndarray], dense: bool
+) -> Scores:
+    """Everything that the truth can give. Order is read from the map as it came: no fit turns it round."""
+    values = score(aligned, PAIRS.metrics)
+    if len(points[0]) >= FEWEST_POINT_PAIRS:
+        height, width = aligned.truth_HW.shape
+        resized_HW = resize_bilinear(map_HW, height, width, PAIRS.align_corners)
+        nearness = (resized_HW if quantity == "disparity" else -resized_HW).ravel()
+        values["ordinal"] = ordinal(nearness[points[0]], nearness[points[1]])
+    if dense:
+        maps = aligned.prediction_HW, aligned.truth_HW, aligned.mask_HW
+        values |= {name: METRICS[name].compute(*maps) for name in OUTLINES}
+    return Scores(values, aligned.scale)

@@ -73,9 +73,7 @@ def run(
     if table == "pairs":
         if len(models) != 1:
             raise ValueError(f"pairs measures one model at a time, got {len(models)}")
-        if form not in ("text", "json"):
-            raise ValueError(f"pairs reports as text or json, not {form}")
-        return run_pairs(data, models[0], form == "json", out, pictures, **options)
+        return run_pairs(data, models[0], form, out, pictures, **options)
     if table == "da2k-propose":
         folder = Path(out or "da2k-proposed")
         disputes = propose(Path(data), [load_candidate(name, **options) for name in models], folder, regions)

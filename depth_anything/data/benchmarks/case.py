@@ -37,3 +37,5 @@ class Case:
     """Every file that the two functions read: how a missing one is found before an hour of evaluation."""
     region: str = ""
     """`indoor`, `outdoor` or empty: parts that are reported apart."""
+    exact: bool = False
+    """Rendered: the truth is right up to every outline, and what it lacks is sky."""

@@ -29,6 +29,7 @@ def read(folder: str | Path) -> list[Case]:
             read_truth=lambda number=number: truth(number),
             files=files,
             group=f"{number:06d}",
+            exact=True,
         )
         for number in range(len(samples))
     ]

@@ -1,0 +1,201 @@
+"""What protocol `pairs` says about a model: each metric beside the floors, as text, JSON, CSV, Markdown or HTML."""
+
+import csv
+import io
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from html import escape
+from typing import Any
+
+import numpy as np
+
+from depth_anything.evaluate.metrics import METRICS
+from depth_anything.evaluate.protocol import PAIRS
+from depth_anything.evaluate.report import FORMS
+
+OUTLINES = ("boundary_f1", "coarse_boundary_f1")
+"""Metrics of whole maps, where the truth is dense."""
+MEASURED = (*PAIRS.metrics, "ordinal", *OUTLINES)
+"""In the order of the table."""
+REGIONS = ("all", "indoor", "outdoor")
+RESAMPLES = 10_000
+"""Draws of the bootstrap over scene groups."""
+
+
+@dataclass(frozen=True)
+class Scores:
+    """One map against one truth."""
+
+    values: dict[str, float]
+    """By metric of MEASURED; those that this truth cannot give are not there."""
+    scale: float
+    """Fitted scale; negative where the map runs the wrong way."""
+
+
+@dataclass(frozen=True)
+class PairScore:
+    """One pair: the model and the two floors on it."""
+
+    key: str
+    group: str
+    region: str
+    model: Scores
+    row: Scores
+    constant: Scores
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """The mean of a metric over a region: within a scene group, then over groups."""
+
+    region: str
+    metric: str
+    groups: int
+    pairs: int
+    model: float
+    row: float
+    constant: float
+    minus_row_95: tuple[float, float]
+    """Paired bootstrap over groups of model - row; of one group both ends are the difference itself."""
+
+
+@dataclass(frozen=True)
+class PairsResult:
+    """All pairs of a test set under protocol `pairs`."""
+
+    model: str
+    scores: tuple[PairScore, ...]
+
+    def of(self, region: str) -> list[PairScore]:
+        """The pairs of one of REGIONS."""
+        return [s for s in self.scores if region in ("all", s.region)]
+
+    def comparison(self, region: str, metric: str) -> Comparison | None:
+        """A metric over a region; None where no pair gives it."""
+        chosen = [s for s in self.of(region) if metric in s.model.values]
+        if not chosen:
+            return None
+        model = _by_group(chosen, lambda s: s.model.values[metric])
+        row = _by_group(chosen, lambda s: s.row.values[metric])
+        constant = _by_group(chosen, lambda s: s.constant.values[metric])
+        return Comparison(
+            region=region,
+            metric=metric,
+            groups=len(model),
+            pairs=len(chosen),
+            model=float(model.mean()),
+            row=float(row.mean()),
+            constant=float(constant.mean()),
+            minus_row_95=_bootstrap(model - row),
+        )
+
+    def as_dict(self) -> dict[str, Any]:
+        """What `--json` prints: protocol, model, and the regions all, indoor, outdoor that have pairs."""
+        regions = {region: self._region(region) for region in REGIONS if self.of(region)}
+        return {"protocol": PAIRS.name, "model": self.model} | regions
+
+    def render(self, form: str) -> str:
+        """The result as `text`, `json`, `csv` (one line a pair) or `markdown`.
+
+        Raises:
+            ValueError: another form.
+        """
+        match form:
+            case "text":
+                return self._text()
+            case "json":
+                return json.dumps(self.as_dict(), indent=1)
+            case "csv":
+                return self._csv()
+            case "markdown":
+                rows = [_HEADER, ("---", "---", *("---:",) * (len(_HEADER) - 2)), *self._rows()]
+                table = "\n".join("| " + " | ".join(row) + " |" for row in rows)
+                notes = "\n".join(f"- {note}" for note in self._notes())
+                return f"## Protocol pairs, model {self.model}\n\n{table}\n\n{notes}"
+        raise ValueError(f"no report form {form!r}; choose one of: {', '.join(FORMS)}")
+
+    def html(self) -> str:
+        """The table and its notes, for the page of pictures."""
+        head = "".join(f"<th>{escape(cell)}</th>" for cell in _HEADER)
+        rows = "".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in self._rows())
+        notes = "".join(f"<p>{escape(note)}</p>" for note in self._notes())
+        return f"<table><tr>{head}</tr>{rows}</table>{notes}"
+
+    def _region(self, region: str) -> dict[str, Any]:
+        chosen = self.of(region)
+        groups = len({s.group for s in chosen}) if region != "all" else len({(s.region, s.group) for s in chosen})
+        found: dict[str, Any] = {"groups": groups, "pairs": len(chosen)}
+        found["negative_scale"] = sum(s.model.scale < 0 for s in chosen)
+        for metric in MEASURED:
+            c = self.comparison(region, metric)
+            found[metric] = c and c.model
+            found[f"row_{metric}"] = c and c.row
+            found[f"constant_{metric}"] = c and c.constant
+            found[f"{metric}_minus_row_95"] = c and list(c.minus_row_95)
+            if metric not in PAIRS.metrics:  # which every pair gives
+                found[f"{metric}_groups"] = c.groups if c else 0
+                found[f"{metric}_pairs"] = c.pairs if c else 0
+        return found
+
+    def _rows(self) -> list[tuple[str, ...]]:
+        found = [self.comparison(region, metric) for metric in MEASURED for region in REGIONS]
+        return [_cells(c) for c in found if c]
+
+    def _notes(self) -> list[str]:
+        turned = sum(s.model.scale < 0 for s in self.scores)
+        return [
+            "mean within a scene, then over scenes; row: disparity = image row; const: one value; "
+            "minus row: 95 % interval, paired bootstrap over scenes",
+            f"upside down: {turned} of {len(self.scores)} maps",
+        ]
+
+    def _text(self) -> str:
+        rows = [_HEADER, *self._rows()]
+        widths = [max(len(row[i]) for row in rows) for i in range(len(_HEADER))]
+        lines = ("  ".join(row[i].ljust(w) if i < 2 else row[i].rjust(w) for i, w in enumerate(widths)) for row in rows)
+        return "\n".join([f"protocol pairs, model {self.model}", *lines, *self._notes()])
+
+    def _csv(self) -> str:
+        """One line a pair, full precision; what a truth cannot give is empty."""
+        text = io.StringIO()
+        sides = ("model", "row", "constant")
+        fields = ["key", "group", "region", "scale", *(f"{side}_{metric}" for metric in MEASURED for side in sides)]
+        writer = csv.DictWriter(text, fields, lineterminator="\n")
+        writer.writeheader()
+        for s in self.scores:
+            values = {f"{side}_{metric}": v for side in sides for metric, v in getattr(s, side).values.items()}
+            writer.writerow({"key": s.key, "group": s.group, "region": s.region, "scale": s.model.scale} | values)
+        return text.getvalue().rstrip("\n")
+
+
+_HEADER = ("metric", "region", "scenes", "pairs", "model", "row", "const", "model minus row, 95 %")
+
+
+def _cells(c: Comparison) -> tuple[str, ...]:
+    metric = METRICS[c.metric]
+    arrow = "↓" if metric.better == "lower" else "↑"
+    low, high = c.minus_row_95
+    return (
+        f"{metric.label} {arrow}",
+        c.region,
+        str(c.groups),
+        str(c.pairs),
+        *(f"{value:.3f}" for value in (c.model, c.row, c.constant)),
+        f"{c.model - c.row:+.3f} " + (f"[{low:+.3f}, {high:+.3f}]" if c.groups > 1 else "(one scene)"),
+    )
+
+
+def _by_group(scores: list[PairScore], of: Callable[[PairScore], float]) -> np.ndarray:
+    """(groups,): the mean within each scene group. A group is one per region."""
+    groups: dict[tuple[str, str], list[float]] = {}
+    for s in scores:
+        groups.setdefault((s.region, s.group), []).append(of(s))
+    return np.array([np.mean(values) for values in groups.values()])
+
+
+def _bootstrap(difference: np.ndarray) -> tuple[float, float]:
+    """95 % interval of the mean over groups of (groups,) paired differences. Seeded."""
+    draws = np.random.default_rng(0).integers(len(difference), size=(RESAMPLES, len(difference)))
+    low, high = np.percentile(difference[draws].mean(axis=1), [2.5, 97.5])
+    return float(low), float(high)
