@@ -7,27 +7,32 @@ bundled nano and follows the recipes nano-metric and nano-metric-log at a smalle
 also tested. Nothing is measured on training pictures. Scores are means over held-out pictures, without any alignment,
 over truth from 1 mm to 80 m; "near" and "far" split the pixels, not the predictions, at 10 m. Beside the runs: the
 median metres of the training scenes everywhere, the constant that is best for AbsRel on them, and `calibrate`, nano's
-disparity with five known distances for every picture.
+disparity with five known distances for every picture. `--heads sigmoid log camera` adds the sigmoid in a canonical
+camera (docs/metric.md), which is told the focal length of every picture, in training and in the test.
 
 A run that was stopped goes on, a finished one is not made again. Prints Markdown.
 """
 
 import argparse
 import json
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
-from itertools import pairwise
+from itertools import chain, pairwise
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from depth_anything import calibrate, checkpoints
-from depth_anything.data.labeled.scenes import PackedScenes
+from depth_anything.camera import mean_focal
+from depth_anything.data.labeled.scenes import PackedScenes, shard_paths
 from depth_anything.data.sample import Sample
+from depth_anything.data.shards import read_shard
 from depth_anything.files import atomic_path
 from depth_anything.model import DepthAnything
 from depth_anything.train import metric
 from depth_anything.train.batches import Data, Samples
+from depth_anything.train.cameras import PictureCamera, WithCameras
 from depth_anything.train.loop import train
 from depth_anything.train.metric_recipes import Metric, MetricRecipe, nano_metric
 from depth_anything.train.recipes import shrunk
@@ -90,7 +95,7 @@ def calibrated(model: DepthAnything, held_out: Samples, settings: Metric, side: 
         rng = np.random.default_rng(number)
         for _ in range(100):
             chosen = rng.choice(len(rows), KNOWN, replace=False)
-            points = [(columns[i], rows[i], depth_HW[rows[i], columns[i]]) for i in chosen]
+            points = [(int(columns[i]), int(rows[i]), float(depth_HW[rows[i], columns[i]])) for i in chosen]
             try:
                 fitted = calibrate.known_distances(disparity_HW, known_HW, points, settings.max_depth)
             except ValueError:  # points that contradict the map: the command asks for others, too
@@ -100,6 +105,37 @@ def calibrated(model: DepthAnything, held_out: Samples, settings: Metric, side: 
         else:
             maps.append(np.full(depth_HW.shape, np.median(depth_HW[known_HW])))
     return maps
+
+
+def with_cameras(folder: Path) -> WithCameras:
+    """Packed scenes with the intrinsics that their shards hold."""
+    scenes, cameras = PackedScenes(folder), []
+    for number, files in enumerate(chain.from_iterable(files_of(path) for path in shard_paths(folder))):
+        height, width = scenes[number].disparity_HW.shape
+        cameras.append(PictureCamera(np.array(json.loads(files["json"])["K"]), height, width))
+    return WithCameras(scenes, cameras)
+
+
+def files_of(path: Path) -> Iterator[dict[str, bytes]]:
+    """The files of every scene of a shard."""
+    return (files for _, files in read_shard(path))
+
+
+def recipe_of(head: str, size: float, side: int, seed: int, training: Samples) -> MetricRecipe:
+    """A run's recipe: windows with the whole shorter side, `side` pixels at the network."""
+    recipe = shrunk(nano_metric("log" if head == "log" else "sigmoid"), size)
+    assert isinstance(recipe, MetricRecipe)
+    stages = tuple(replace(stage, sizes=((side, side),)) for stage in recipe.stages)
+    recipe = replace(recipe, stages=stages, seed=seed)
+    if head != "camera":
+        return recipe
+    assert isinstance(training, WithCameras)
+    seen = [mean_focal(one.K_33) * side / min(one.height, one.width) for one in training.cameras]
+    focal = float(round(np.median(seen)))
+    top = recipe.metric.max_depth * focal / min(seen)
+    return replace(
+        recipe, name="nano-metric-camera", metric=replace(recipe.metric, canonical_focal=focal, max_depth=top)
+    )
 
 
 def run(
@@ -113,9 +149,8 @@ def run(
         return json.loads(done.read_text())
     train(recipe, folder, Data(labeled=training), weights=weights, log_every=25, save_seconds=60)
     model = DepthAnything.from_pretrained(folder / "final.safetensors")
-    found = scores(
-        [model.infer_rgb(held_out[number].image_HW3, side) for number in range(len(held_out))], held_out, settings
-    )
+    pictures = [held_out[number] for number in range(len(held_out))]
+    found = scores([model.infer_rgb(one.image_HW3, side, one.K_33) for one in pictures], held_out, settings)
     with atomic_path(done) as temporary:
         temporary.write_text(json.dumps(found, indent=1) + "\n")
     return found
@@ -126,13 +161,14 @@ def main() -> None:
     parser.add_argument("--scenes", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--heads", nargs="+", default=["sigmoid", "log"], choices=["sigmoid", "log"])
+    parser.add_argument("--heads", nargs="+", default=["sigmoid", "log"], choices=["sigmoid", "log", "camera"])
     parser.add_argument("--size", type=float, default=1.0, help="part of the recipe's pictures")
     parser.add_argument("--side", type=int, default=126, help="shorter side at the network, a multiple of 14")
     parser.add_argument("--threads", type=int, default=2)
     asked = parser.parse_args()
     torch.set_num_threads(asked.threads)
-    training, held_out = PackedScenes(asked.scenes / "training"), PackedScenes(asked.scenes / "held_out")
+    reader = with_cameras if "camera" in asked.heads else PackedScenes
+    training, held_out = reader(asked.scenes / "training"), reader(asked.scenes / "held_out")
     settings = nano_metric().metric
     metres_P = metric.some_metres(training, settings)
     results: dict[str, Scores] = {
@@ -145,9 +181,7 @@ def main() -> None:
     weights, _ = checkpoints.load("nano")
     for seed in asked.seeds:
         for head in asked.heads:
-            recipe = shrunk(nano_metric(head), asked.size)
-            stages = tuple(replace(stage, sizes=((asked.side, asked.side),)) for stage in recipe.stages)
-            recipe = replace(recipe, stages=stages, seed=seed)
+            recipe = recipe_of(head, asked.size, asked.side, seed, training)
             folder = asked.out / f"{head}-{seed}"
             results[f"{head}-{seed}"] = run(recipe, folder, training, held_out, weights, asked.side, settings)
     with atomic_path(asked.out / "results.json") as temporary:

@@ -176,7 +176,13 @@ def variant_of(metadata: dict[str, str], path: Path) -> Variant:
     max_depth = float(metadata["max_depth"]) if metadata["max_depth"] else None
     if metadata.get("quantity") == "depth_m" and max_depth is None:
         row = with_log_head(row)
-    return replace(row, max_depth=max_depth, licence=metadata["licence"], input_size=int(metadata["input_size"]))
+    return replace(
+        row,
+        max_depth=max_depth,
+        licence=metadata["licence"],
+        input_size=int(metadata["input_size"]),
+        canonical_focal=float(metadata["canonical_focal"]) if metadata.get("canonical_focal") else None,
+    )
 
 
 def load_backend(

@@ -10,6 +10,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from .variants import Variant, get_variant
+
 EDGE = 0.05
 """Relative change of depth from one pixel to the next above which they belong to two things."""
 _STRIP_PIXELS = 1_000_000
@@ -101,6 +103,36 @@ def check(K: np.ndarray) -> None:
         raise ValueError(
             f"K: expected [[fx, 0, cx], [0, fy, cy], [0, 0, 1]] with fx, fy above 0 in pixels, got {K.tolist()}"
         )
+
+
+def mean_focal(K: np.ndarray) -> float:
+    """The focal length in pixels as one number: the geometric mean of fx and fy, which a stretched picture scales by
+    the root of its area."""
+    return math.sqrt(K[0, 0] * K[1, 1])
+
+
+def seen_focal(focal: float, picture: tuple[int, int], network: tuple[int, int]) -> float:
+    """A picture's focal length in pixels of the network's input, to which it is resized. Sizes are (height, width)."""
+    return focal * math.sqrt(network[0] * network[1] / (picture[0] * picture[1]))
+
+
+def assumed_focal(variant: Variant, height: int, width: int) -> float:
+    """The focal length that a camera-aware model takes for a picture of which nothing is known, in its pixels.
+
+    It is the canonical one where the network sees the picture at its own size: the median training camera's.
+    """
+    assert variant.canonical_focal is not None
+    return variant.canonical_focal * min(height, width) / get_variant(variant.name).input_size
+
+
+def from_canonical(depth_m_HW: np.ndarray, seen: float, canonical_focal: float) -> np.ndarray:
+    """Metres from those of the canonical camera: z = z_c f / f_c, with f as the network saw it (`seen_focal`).
+
+    A thing of height h at depth z covers h f / z pixels. A network that sees pixels alone can know z / f, and so it
+    learns z_c = z f_c / f: what a camera of focal length f_c would have to be away to see the same pixels (the label
+    transformation of Metric3D, Yin et al. 2023, section 3.2).
+    """
+    return depth_m_HW * np.float32(seen / canonical_focal)
 
 
 def fov_degrees(K: np.ndarray, width: int) -> float:

@@ -154,8 +154,8 @@ def save_transformers(model: Model, folder: str | Path) -> None:
     it, and so does `load`. docs/checkpoints.md says where their answers differ from ours.
 
     Raises:
-        ValueError: an encoder or a head that transformers' layout does not know, or a metric range that is not a whole
-            number of metres, which its config cannot hold.
+        ValueError: an encoder, a head or a camera that transformers' layout does not know, or a metric range that is
+            not a whole number of metres, which its config cannot hold.
     """
     folder, variant = Path(folder), model.variant
     if variant.encoder != "dinov2":
@@ -163,6 +163,10 @@ def save_transformers(model: Model, folder: str | Path) -> None:
     if variant.head in ("bins", "log"):
         raise ValueError(
             f"{variant.name} with the head {variant.head!r}: transformers has none such; use checkpoints.save"
+        )
+    if variant.canonical_focal is not None:
+        raise ValueError(
+            f"{variant.name} is camera-aware: transformers would take its metres as they are; use checkpoints.save"
         )
     if variant.max_depth is not None and not float(variant.max_depth).is_integer():
         raise ValueError(
@@ -198,7 +202,7 @@ def sort_metadata(path: Path) -> None:
 
 def metadata_of(variant: Variant) -> dict[str, str]:
     """The metadata of our files. Values are text; a relative model's range is empty."""
-    return {
+    metadata = {
         "variant": variant.name,
         "version": variant.version,
         "quantity": variant.quantity,
@@ -206,6 +210,9 @@ def metadata_of(variant: Variant) -> dict[str, str]:
         "max_depth": "" if variant.max_depth is None else repr(float(variant.max_depth)),
         "licence": variant.licence,
     }
+    if variant.canonical_focal is not None:
+        metadata["canonical_focal"] = repr(float(variant.canonical_focal))
+    return metadata
 
 
 def variant_of_metadata(path: Path, metadata: dict[str, str], wanted: Variant | None) -> Variant:
@@ -221,6 +228,8 @@ def variant_of_metadata(path: Path, metadata: dict[str, str], wanted: Variant | 
         row = with_max_depth(row, float(metadata["max_depth"]))
     if metadata.get("head") == "log":
         row = with_log_head(row)
+    if metadata.get("canonical_focal"):
+        row = replace(row, canonical_focal=float(metadata["canonical_focal"]))
     if (metadata.get("version"), metadata.get("quantity")) != (row.version, row.quantity):
         raise ValueError(
             f"{path}: its metadata says {metadata.get('version')} and {metadata.get('quantity')} beside {row.name}, "

@@ -212,7 +212,7 @@ def metadata(variant: Variant, bare: bool) -> dict[str, str]:
     """What a file says about itself: the fields of our checkpoints, its form, and this package's version."""
     from . import __version__
 
-    return {
+    found = {
         "variant": variant.name,
         "version": variant.version,
         "quantity": variant.quantity,
@@ -222,6 +222,9 @@ def metadata(variant: Variant, bare: bool) -> dict[str, str]:
         "form": "network" if bare else "road",
         "depth_anything": __version__,
     }
+    if variant.canonical_focal is not None:
+        found["canonical_focal"] = repr(float(variant.canonical_focal))
+    return found
 
 
 def set_metadata(graph: onnx.ModelProto, variant: Variant, bare: bool = False) -> None:

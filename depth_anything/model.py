@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from . import preprocess
+from . import camera, preprocess
 from .dpt import DPTHead
 from .encoders import encoder_of
 from .metric_bins import BinsHead
@@ -109,12 +109,23 @@ class DepthAnything(nn.Module):
         return self.infer_rgb(image_bgr_HW3[..., ::-1], input_size)
 
     @torch.inference_mode()
-    def infer_rgb(self, image_HW3: np.ndarray, input_size: int | None = None) -> np.ndarray:
-        """The same for RGB."""
+    def infer_rgb(
+        self, image_HW3: np.ndarray, input_size: int | None = None, K_33: np.ndarray | None = None
+    ) -> np.ndarray:
+        """The same for RGB. A camera-aware model's metres are those of the camera `K_33` (pixels of the picture), or of
+        the one that `camera.assumed_focal` takes.
+        """
         height, width = image_HW3.shape[:2]
         weight = self.depth_head.scratch.output_conv1.weight
         asked = input_size or self.variant.fixed_size or self.variant.input_size
         size = preprocess.network_size(height, width, asked)
         image_13HW = preprocess.to_tensor(image_HW3, size, str(weight.device), self.variant.resize).to(weight.dtype)
         map_1HW = preprocess.resize_back(self(image_13HW).float(), (height, width), self.variant.align_corners_back)
-        return map_1HW[0].cpu().numpy()
+        map_HW = map_1HW[0].cpu().numpy()
+        if self.variant.canonical_focal is None:
+            return map_HW
+        known = K_33 is not None
+        focal = camera.mean_focal(K_33) if known else camera.assumed_focal(self.variant, height, width)
+        return camera.from_canonical(
+            map_HW, camera.seen_focal(focal, (height, width), size), self.variant.canonical_focal
+        )

@@ -50,6 +50,9 @@ class Prediction:
     """uint8 (H, W, 3), the upright picture; for side-by-side views and textures."""
     K: np.ndarray | None = None
     """(3, 3) pinhole camera in pixels of the map (see camera.py); None where nothing is known about it."""
+    focal: float | None = None
+    """Focal length, in pixels of the map, for which a camera-aware model's metres hold; they are proportional to it.
+    None where metres do not hang on the camera."""
     sky: np.ndarray | None = None
     """bool (H, W), True in the sky; None where nobody looked for it."""
 
@@ -178,6 +181,24 @@ class Prediction:
             depth_m=fitted.depth_m,
             metres_from=f"fitted to {fitted.count} known distances",
             notes=(*self.notes, *fitted.notes),
+        )
+
+    def with_camera(self, K: np.ndarray) -> "Prediction":
+        """The same with its camera. Metres of a camera-aware model become those of this camera: z f / `focal`.
+
+        Raises:
+            ValueError: K is no pinhole camera.
+        """
+        camera.check(K)
+        if self.depth_m is None or self.focal is None:
+            return replace(self, K=K)
+        focal = camera.mean_focal(K)
+        return replace(
+            self,
+            K=K,
+            focal=focal,
+            depth_m=self.depth_m * np.float32(focal / self.focal),
+            metres_from=f"from the model, for the camera's focal length of {focal:.1f} pixels",
         )
 
     def with_sky(

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from . import image_io
+from . import camera, image_io
 from .backends import BackendName, Dtype, load_backend
 from .image_io import PictureSource
 from .prediction import Prediction
@@ -93,12 +93,24 @@ class Predictor:
         ):
             notes = (f"So long a picture: its shorter side had {bound} pixels at the network, not {self.input_size}.",)
         is_metric = self.variant.quantity == "depth_m"
+        focal, metres_from = None, "model"
+        if self.variant.canonical_focal is not None:
+            focal = camera.assumed_focal(self.variant, height, width)
+            seen = camera.seen_focal(focal, (height, width), size)
+            map_HW = camera.from_canonical(map_HW, seen, self.variant.canonical_focal)
+            degrees = camera.fov_degrees(camera.from_numbers([focal, focal, 0, 0]), width)
+            metres_from = (
+                f"from the model, for an assumed camera of {degrees:.0f} degrees across, since none was given (metres "
+                "are proportional to its focal length: --intrinsics, --focal-mm, --fov)"
+            )
         return Prediction(
             disparity=None if is_metric else map_HW,
             depth_m=map_HW if is_metric else None,
             model=self.variant.name,
             licence=self.variant.licence,
             network_size=size,
+            metres_from=metres_from,
             notes=notes,
             image=image,
+            focal=focal,
         )

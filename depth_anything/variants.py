@@ -43,6 +43,9 @@ class Variant:
     """Of a ZoeDepth head: free centres (softplus), or centres within max_depth (normed)."""
     max_depth: float | None = None
     """Metres at the top of the range; None for a relative model and for `log`."""
+    canonical_focal: float | None = None
+    """Focal length, in pixels of the network's input, of the one camera in whose metres the network answers (`finetune
+    --intrinsics`); None: metres as they are (camera.py)."""
     align_corners_back: bool = True
     """Bilinear rule back to the picture's size: V1's script False; V2, metric and nano True."""
     input_size: int = 518

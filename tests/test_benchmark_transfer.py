@@ -30,10 +30,10 @@ def run(script: str, scenes: Path, out: Path, *arguments: str) -> str:
 
 @pytest.mark.slow
 def test_metric_nano(scenes, tmp_path):
-    asked = ("--seeds", "0", "1", "--size", "0.008", "--side", "42")
+    asked = ("--seeds", "0", "1", "--size", "0.008", "--side", "42", "--heads", "sigmoid", "log", "camera")
     said = run("metric_nano.py", scenes, tmp_path, *asked)
     results = json.loads((tmp_path / "results.json").read_text())
-    runs = {"sigmoid-0", "log-0", "sigmoid-1", "log-1"}
+    runs = {f"{head}-{seed}" for head in ("sigmoid", "log", "camera") for seed in (0, 1)}
     assert runs < results.keys() and {"median of training", "best constant"} < results.keys()
     assert results["median of training"]["all"]["abs_rel"] > 0 and results["log-0"]["all"]["pictures"] == 2
     each = [results[f"sigmoid-{seed}"]["all"]["abs_rel"] for seed in (0, 1)]

@@ -17,6 +17,7 @@ def finetune(
     batch: int = 8,
     rate: float = 5e-5,
     max_depth: float | None = None,
+    intrinsics: str | None = None,
     seed: int = 0,
     device: str = "cpu",
     accumulate: int = 1,
@@ -34,6 +35,8 @@ def finetune(
         batch: pictures in a step.
         rate: learning rate of the decoder; the encoder has a tenth.
         max_depth: top of the range in metres; by default the model's own, or the farthest of your pictures.
+        intrinsics: the cameras, for metres that hang on focal lengths: exif, one fx,fy,cx,cy in pixels for all
+            pictures, or a text file of lines NAME,fx,fy,cx,cy (docs/metric.md).
         seed: of order, windows and mirroring.
         device: cpu, cuda.
         accumulate: slices of a step, where a whole step does not fit.
@@ -52,7 +55,7 @@ def finetune(
         logging.basicConfig(level=level, format="%(message)s", stream=sys.stderr)
         network = DepthAnything.from_pretrained(model, variant, ranks.device, accept_license)
         machine = Machine(accumulate=accumulate, readers=readers)
-        report = run(network, folder, out, epochs, batch, rate, max_depth, seed, machine, ranks)
+        report = run(network, folder, out, epochs, batch, rate, max_depth, seed, intrinsics, machine, ranks)
         if ranks.first:
             print(as_text(report))
             final = out / "final.safetensors"

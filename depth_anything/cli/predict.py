@@ -70,7 +70,7 @@ def predict(
         colors: Spectral_r, inferno, turbo, gray.
         near: metres of the nearest point, for the geometry (normals, ply, glb) of a relative disparity.
         far: metres of the farthest point, likewise.
-        fov: the camera's horizontal field of view in degrees, for the geometry.
+        fov: the camera's horizontal field of view in degrees, for the geometry and for camera-aware models.
         focal_mm: or its focal length as the 35 mm equivalent; without either, EXIF is asked.
         intrinsics: or fx,fy,cx,cy in pixels of the upright picture.
         sky: how to find the sky: segformer (extra transfer), or threshold, which only looks at the map.
@@ -106,6 +106,7 @@ def predict(
         threads=threads,
         compile=compile,
     )
+    needs_camera = needs_camera or predictor.variant.canonical_focal is not None
     if upscale < 1:
         raise ValueError(f"--upscale {upscale}: expected 1 or more")
     if isinstance(predictor.input_size, int):
@@ -197,8 +198,6 @@ def with_camera(
     prediction: Prediction, source: Source, fov: float | None, focal_mm: float | None, intrinsics: str | None
 ) -> Prediction:
     """The prediction with what is known about its camera: the options, or else EXIF."""
-    from dataclasses import replace
-
     from .. import camera, image_io
 
     try:
@@ -213,4 +212,4 @@ def with_camera(
         numbers=numbers,
         exif_focal_35mm=image_io.info(source).focal_35mm,
     )
-    return replace(prediction, K=K)
+    return prediction if K is None else prediction.with_camera(K)

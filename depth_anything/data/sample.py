@@ -6,6 +6,8 @@ from typing import Literal
 import numpy as np
 from PIL import Image
 
+from depth_anything.camera import mean_focal
+
 
 @dataclass(frozen=True, kw_only=True)
 class Sample:
@@ -115,6 +117,22 @@ def cut(sample: Sample, crop: Crop) -> Sample:
         classes_HW=None if sample.classes_HW is None else pick(sample.classes_HW),
         K_33=None if sample.K_33 is None else cut_intrinsics(sample.K_33, crop),
     )
+
+
+def to_canonical(sample: Sample, canonical_focal: float) -> Sample:
+    """The sample as a camera of focal length f_c would see the same pixels: z_c = z f_c / f (`camera.from_canonical`).
+
+    Args:
+        canonical_focal: f_c in pixels of the sample, which has the network's size.
+
+    Raises:
+        ValueError: the sample has no intrinsics, or no metres.
+    """
+    if sample.K_33 is None or sample.scale != "metric":
+        lacks = "intrinsics" if sample.K_33 is None else "metres"
+        raise ValueError(f"{sample.key or 'a picture'}: no {lacks}; a camera-aware run needs both")
+    focal = mean_focal(sample.K_33)
+    return replace(sample, disparity_HW=sample.disparity_HW * np.float32(focal / canonical_focal))
 
 
 def nearest(start: float, length: float, size: int, limit: int) -> np.ndarray:

@@ -19,8 +19,9 @@ from torch import Generator, Tensor
 
 from depth_anything.data.augment import PERTURBATIONS, cutmix_box
 from depth_anything.data.labeled.folder import Samples
-from depth_anything.data.sample import Crop, Sample, cut, min_max, random_crop
+from depth_anything.data.sample import Crop, Sample, cut, min_max, random_crop, to_canonical
 from depth_anything.preprocess import normalise
+from depth_anything.train.metric_recipes import MetricRecipe
 from depth_anything.train.recipes import Recipe, Stage, Unlabeled
 
 LOG = logging.getLogger(__name__)
@@ -153,13 +154,18 @@ def read(samples: Samples, number: int) -> Sample:
 
 
 def read_crop(samples: Samples, recipe: Recipe, size: tuple[int, int], number: int, draws_5: np.ndarray) -> Sample:
-    """A picture's random window at the network's size. Truth that is not metric is brought to 0..1 (V1 section 3.1)."""
+    """A picture's random window at the network's size.
+
+    Truth that is not metric is brought to 0..1 (V1 section 3.1), metres to the canonical camera, if the recipe has one.
+    """
     sample = read(samples, number)
     height, width = sample.disparity_HW.shape
     crop: Crop = random_crop(height, width, size, recipe.crop_scale, recipe.aspect_jitter, recipe.flip, draws_5)
     part = cut(sample, crop)
     if part.scale != "metric":
         part.disparity_HW[:] = min_max(part.disparity_HW, part.valid_HW)
+    elif isinstance(recipe, MetricRecipe) and recipe.metric.canonical_focal is not None:
+        return to_canonical(part, recipe.metric.canonical_focal)
     return part
 
 

@@ -1,9 +1,10 @@
 """Fine-tuning on your own pictures: a recipe from a few settings, and a report of before and after."""
 
 import json
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+import numpy as np
 from torch import Tensor
 
 from depth_anything.data.labeled.folder import Samples
@@ -12,6 +13,7 @@ from depth_anything.files import atomic_path
 from depth_anything.model import DepthAnything
 from depth_anything.train import loop, metric
 from depth_anything.train.batches import Data
+from depth_anything.train.cameras import WithCameras, cameras
 from depth_anything.train.distributed import Machine, Ranks
 from depth_anything.train.metric_recipes import Metric, MetricRecipe
 from depth_anything.train.recipes import LARGE, SQUARE_518, Recipe, Stage
@@ -36,18 +38,40 @@ def disparity_recipe(row: Variant, pictures: int, epochs: int, batch: int, rate:
 
 
 def metric_recipe(
-    row: Variant, pictures: int, epochs: int, batch: int, rate: float, max_depth: float, seed: int
+    row: Variant,
+    pictures: int,
+    epochs: int,
+    batch: int,
+    rate: float,
+    max_depth: float,
+    seed: int,
+    canonical_focal: float | None = None,
 ) -> MetricRecipe:
     """V2's metric recipe on your metres: sigmoid times `max_depth`, SiLog, what is pre-trained at a tenth of the rate.
 
-    Encoder and decoder start from the model: with few pictures a fresh decoder would not come back.
+    Encoder and decoder start from the model: with few pictures a fresh decoder would not come back. A model of metres
+    keeps its kind of head. Windows have the picture's whole shorter side at the network's own size, as in use: a closer
+    look at the same metres would teach that zoom does not matter. With a canonical camera it does not, and windows are
+    half to all of that.
     """
     relative = disparity_recipe(row, pictures, epochs, batch, rate, seed)
-    stages = tuple(replace(stage, gradient_weight=0.0) for stage in relative.stages)
+    sizes = (row.fixed_size or (row.input_size, row.input_size),)
+    stages = tuple(replace(stage, gradient_weight=0.0, sizes=sizes) for stage in relative.stages)
     fields = {name: getattr(relative, name) for name in relative.__dataclass_fields__}
+    fields |= {"name": "finetune-metric", "stages": stages}
+    if canonical_focal is None:
+        fields["crop_scale"] = (1.0, 1.0)
     return MetricRecipe(
-        **fields | {"name": "finetune-metric", "stages": stages},
-        metric=Metric(head="sigmoid", max_depth=max_depth, start=row.name, init="network"),
+        **fields,
+        metric=Metric(
+            head=row.head if row.head != "linear" else "sigmoid",
+            bins=row.bins,
+            max_depth=max_depth,
+            canonical_focal=canonical_focal,
+            start=row.name,
+            init="network",
+            whole=row.fixed_size is not None,
+        ),
     )
 
 
@@ -60,6 +84,7 @@ def finetune(
     rate: float = 5e-5,
     max_depth: float | None = None,
     seed: int = 0,
+    intrinsics: str | None = None,
     machine: Machine = Machine(),  # noqa: B008 (frozen)
     ranks: Ranks = Ranks(),  # noqa: B008
 ) -> dict[str, dict[str, float]]:
@@ -70,42 +95,89 @@ def finetune(
     Args:
         rate: of the decoder; the encoder has a tenth.
         max_depth: top of the range in metres; by default the model's own, or the farthest of your training pictures.
+        intrinsics: where the cameras of the pictures are known: see `cameras`. The model is then trained in one
+            canonical camera, the training pictures' median, and answers metres for the camera that it is told.
 
     Returns:
         What report.json holds: measures of the held-out pictures by name (before, after; for metres also `constant`,
         the median of the training pictures everywhere).
 
     Raises:
-        ValueError: a folder that is not laid out so, pictures too few, or metres asked of a model for other metres.
+        ValueError: a folder that is not laid out so, pictures too few, metres asked of a model for other metres, or
+            cameras that are missing, too many, or of no use to the model.
     """
-    own = Own(folder)
+    own, row = Own(folder), model.variant
+    refuse_mismatch(own, row, intrinsics)
     training, held_out = split(own)
-    row = model.variant
-    weights: dict[str, Tensor] = {key: tensor.cpu() for key, tensor in model.state_dict().items()}
+    parts: list[Samples] = [training, held_out]
+    seen: list[float] = []
+    if intrinsics:
+        known = cameras(own, intrinsics)
+        parts = [WithCameras(part, [known[number] for number in part.numbers]) for part in (training, held_out)]
+        seen = [known[number].seen_by(row) for number in training.numbers]
+    settings, report = None, {}
     if own.quantity == "disparity":
-        if row.max_depth is not None:
-            raise ValueError(f"{folder} holds disparity, and {row.name} answers metres: choose a relative model")
         recipe = disparity_recipe(row, len(training), epochs, batch, rate, seed)
-        report = {"before": validate_disparity(model, held_out)}
     else:
-        limit = max_depth or row.max_depth or farthest(training)
-        recipe = metric_recipe(row, len(training), epochs, batch, rate, limit, seed)
-        median = metric.median_metres(training, recipe.metric)
-        report = {"constant": asdict(metric.score([median] * len(held_out), held_out, recipe.metric))}
-        if row.max_depth is not None:
-            report["before"] = asdict(metric.measure(model, held_out, recipe.metric))
+        limit = max_depth or (row.max_depth if row.canonical_focal is None else None) or farthest(training)
+        canonical = canonical_camera(row, seen, limit, keep=max_depth is None) if intrinsics else Canonical(None, limit)
+        recipe = metric_recipe(row, len(training), epochs, batch, rate, canonical.top, seed, canonical.focal)
+        settings = replace(recipe.metric, max_depth=limit, canonical_focal=None)
+        median = metric.median_metres(training, settings)
+        report["constant"] = asdict(metric.score([median] * len(held_out), held_out, settings))
+
+    def measure(network: DepthAnything) -> dict[str, float]:
+        if settings is None:
+            return validate_disparity(network, parts[1])
+        return asdict(metric.measure(network, parts[1], settings))
+
+    if row.quantity == own.quantity:
+        report["before"] = measure(model)
+    weights: dict[str, Tensor] = {key: tensor.cpu() for key, tensor in model.state_dict().items()}
     trained = loop.train(
-        recipe, out, Data(training), held_out, weights=weights, machine=machine, ranks=ranks, validate_every=10**9
+        recipe, out, Data(parts[0]), parts[1], weights=weights, machine=machine, ranks=ranks, validate_every=10**9
     )
-    if own.quantity == "disparity":
-        report["after"] = validate_disparity(trained, held_out)
-    else:
-        assert isinstance(recipe, MetricRecipe)
-        report["after"] = asdict(metric.measure(trained, held_out, recipe.metric))
+    report["after"] = measure(trained)
     if ranks.first:
         with atomic_path(Path(out) / "report.json") as temporary:
             temporary.write_text(json.dumps(report, indent=1) + "\n")
     return report
+
+
+def refuse_mismatch(own: Own, row: Variant, intrinsics: str | None) -> None:
+    """Raise ValueError where the folder, the model and the cameras do not belong together."""
+    if own.quantity == "disparity" and row.quantity == "depth_m":
+        raise ValueError(f"{own.root} holds disparity, and {row.name} answers metres: choose a relative model")
+    if intrinsics and own.quantity == "disparity":
+        raise ValueError(f"--intrinsics {intrinsics}: {own.root} holds disparity; cameras belong to metres")
+    if intrinsics and row.fixed_size is not None:
+        raise ValueError(f"--intrinsics {intrinsics}: {row.name} squeezes every picture; choose another model")
+    if row.canonical_focal is not None and own.quantity == "depth_m" and not intrinsics:
+        raise ValueError(
+            f"{row.name} in {own.root}: the model is camera-aware; say with --intrinsics what took these pictures"
+        )
+
+
+@dataclass(frozen=True)
+class Canonical:
+    """The camera in which a run learns, and the top of the head's range in its metres."""
+
+    focal: float | None
+    """In pixels of the network's input; None: every camera is taken as it is."""
+    top: float
+
+
+def canonical_camera(row: Variant, seen: list[float], limit: float, keep: bool) -> Canonical:
+    """The median training camera, unless the model has one; the range holds `limit` metres of the widest lens.
+
+    Args:
+        seen: focal lengths of the training pictures in pixels of the network's input.
+        keep: a camera-aware model keeps its range.
+    """
+    if keep and row.canonical_focal is not None and row.max_depth is not None:
+        return Canonical(row.canonical_focal, row.max_depth)
+    focal = row.canonical_focal or float(max(1, round(np.median(seen))))
+    return Canonical(focal, limit * focal / min(seen))
 
 
 def farthest(samples: Samples) -> float:

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 import torch
@@ -49,6 +49,8 @@ def start_model(recipe: MetricRecipe, weights: dict[str, Tensor] | None) -> Dept
     model = DepthAnything(recipe.row)
     wanted = ("pretrained.",) if recipe.metric.init == "encoder" else ("pretrained.", "depth_head.")
     chosen = {key: tensor for key, tensor in weights.items() if key.startswith(wanted)}
+    if recipe.metric.init == "network":  # a metric model that is trained further keeps its head, too
+        chosen |= {key: tensor for key, tensor in weights.items() if key.startswith("metric_head.")}
     lacking = [key for key in model.state_dict() if key.startswith(wanted) and key not in chosen]
     if lacking:
         raise ValueError(
@@ -178,17 +180,20 @@ def build_slice(
     """A slice of a step, decided by seed and step alone: whole pictures (ZoeDepth) or random windows (V2).
 
     Raises:
-        ValueError: a set whose truth is not in metres.
+        ValueError: a set whose truth is not in metres; whole pictures of several sizes.
     """
     if not recipe.metric.whole:
         return batches.build_slice(recipe, data, step, slices, index, device, pool)
     assert data.labeled is not None
+    assert recipe.metric.canonical_focal is None, "whole pictures are squeezed: the canonical camera wants windows"
     stage, seen = recipe.stage_of(step)
     size, rng = draw_size(recipe, stage, step, index)
     count = parts(recipe, stage, slices)[0]
     first = seen + index * count
     numbers = [sample_number([recipe.seed, LABELED], data.labeled, first + k) for k in range(count)]
     found = [augmented(read(data.labeled, number), recipe, rng.random(8)) for number in numbers]
+    if len({one.disparity_HW.shape for one in found}) > 1:
+        raise ValueError(f"{recipe.name} sees whole pictures: expected all of one size")
     image_B3HW = torch.from_numpy(np.stack([one.image_HW3 for one in found])).permute(0, 3, 1, 2)
     image_B3HW = normalise(F.interpolate(image_B3HW, size, mode="bilinear", align_corners=True)).to(device)
     disparity_BHW = torch.from_numpy(np.stack([one.disparity_HW for one in found])).to(device)
@@ -260,23 +265,31 @@ def measure(
 ) -> MetricScore:
     """Metres against truth over held-out pictures, at their size, within the recipe's range.
 
+    A camera-aware model is told the intrinsics of those pictures that have some.
+
     Args:
         input_size: lower bound of the shorter side at the network; None: the model's own rule.
         mirrored: average with the prediction of the mirrored picture, as ZoeDepth's evaluation does.
     """
+
+    def answer(image_HW3: np.ndarray, K_33: np.ndarray | None) -> np.ndarray:
+        return model.infer_rgb(image_HW3, input_size, K_33)
+
     predictions = []
     for number in range(len(samples)):
-        image_HW3 = samples[number].image_HW3
-        depth_HW = model.infer_rgb(image_HW3, input_size)
-        if mirrored:
-            depth_HW = (depth_HW + model.infer_rgb(np.ascontiguousarray(image_HW3[:, ::-1]), input_size)[:, ::-1]) / 2
+        image_HW3, K_33 = samples[number].image_HW3, samples[number].K_33
+        depth_HW = answer(image_HW3, K_33)
+        if mirrored:  # neither the focal length nor, in the middle, the principal point changes
+            depth_HW = (depth_HW + answer(np.ascontiguousarray(image_HW3[:, ::-1]), K_33)[:, ::-1]) / 2
         predictions.append(depth_HW)
     return score(predictions, samples, metric)
 
 
 def validate(model: DepthAnything, samples: Samples, recipe: MetricRecipe) -> dict[str, float]:
-    """`measure` during a run, by name."""
-    return asdict(measure(model, samples, recipe.metric))
+    """`measure` during a run, by name. The range of a camera-aware run is its canonical camera's: all truth counts."""
+    aware = recipe.metric.canonical_focal is not None
+    settings = replace(recipe.metric, max_depth=math.inf) if aware else recipe.metric
+    return asdict(measure(model, samples, settings))
 
 
 def score(predictions: Sequence[np.ndarray | float], samples: Samples, metric: Metric) -> MetricScore:

@@ -16,7 +16,11 @@ class Metric:
     head: Literal["sigmoid", "bins", "log"]
     """`sigmoid`: V2. `bins`: ZoeDepth's, V1. `log`: ours, without an upper end."""
     max_depth: float
-    """Metres. Truth beyond is left out; sigmoid and bounded bins end here."""
+    """Metres. Truth beyond is left out; sigmoid and bounded bins end here. Those of the canonical camera, if there is
+    one."""
+    canonical_focal: float | None = None
+    """Focal length f_c, in pixels of the network's input, of the camera in whose metres the network learns and answers:
+    z_c = z f_c / f (Metric3D's label transformation). Needs pictures with intrinsics. None: metres as they are."""
     min_depth: float = 1e-3
     """Metres. Truth below is left out."""
     closed: bool = True
@@ -56,6 +60,7 @@ class MetricRecipe(Recipe):
     def row(self) -> Variant:
         """The model that is trained."""
         variant = get_variant(self.variant)
+        variant = replace(variant, canonical_focal=self.metric.canonical_focal)
         match self.metric.head:
             case "bins":
                 assert self.metric.bins is not None

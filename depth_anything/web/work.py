@@ -8,7 +8,6 @@ import os
 from collections.abc import AsyncIterator, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -64,10 +63,12 @@ class Work:
             raise Refused(413, f"the picture has {width} x {height} pixels; expected {most:g} megapixels at most")
         batcher = self._batchers[model]
         async with self._budget.of(width * height):
-            K = await self._in_thread(_intrinsics, data, options)
-            answers.check(options, batcher.predictor.variant.quantity, K is not None)
+            row = batcher.predictor.variant
+            K = await self._in_thread(_intrinsics, data, options, row.canonical_focal is not None)
+            answers.check(options, row.quantity, K is not None)
             image_HW3 = await self._in_thread(image_io.read, data)
-            prediction = replace(await batcher.predict(image_HW3), K=K)
+            prediction = await batcher.predict(image_HW3)
+            prediction = prediction if K is None else prediction.with_camera(K)
             answer = await self._in_thread(answers.encode, prediction, options)
         if self._keep is not None:
             await self._in_thread(_keep, self._keep, data, answer)
@@ -77,9 +78,10 @@ class Work:
         return await asyncio.get_running_loop().run_in_executor(self._threads, function, *arguments)
 
 
-def _intrinsics(data: bytes, options: answers.Options) -> np.ndarray | None:
+def _intrinsics(data: bytes, options: answers.Options, camera_aware: bool) -> np.ndarray | None:
     """K from the options, or else from EXIF, as the command `predict` finds it; None where nothing is known."""
-    if options.format not in answers.TAKES_CAMERA and options.fov is None and options.focal_mm is None:
+    wanted = camera_aware or options.format in answers.TAKES_CAMERA
+    if not wanted and options.fov is None and options.focal_mm is None:
         return None
     info = image_io.info(data)
     return camera.intrinsics(
