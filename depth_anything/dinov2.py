@@ -139,7 +139,9 @@ class DinoVisionTransformer(nn.Module):
         self.patch_embed = PatchEmbed(width)
         self.cls_token = nn.Parameter(torch.zeros(1, 1, width))
         self.pos_embed = nn.Parameter(torch.zeros(1, 1 + side * side, width))
-        self.mask_token = nn.Parameter(torch.zeros(1, width))  # in every file, for DINOv2's pre-training; not read here
+        self.mask_token = nn.Parameter(
+            torch.zeros(1, width)
+        )  # in every file; read where patches are hidden (train/masked.py)
         self.blocks = nn.ModuleList(Block(variant) for _ in range(variant.depth))
         self.norm = nn.LayerNorm(width, eps=1e-6)
         self.init_weights()
@@ -170,10 +172,15 @@ class DinoVisionTransformer(nn.Module):
         table_hwC = columns_wS @ table_hSC
         return torch.cat([cls_11C, table_hwC.reshape(1, h * w, -1).to(cls_11C.dtype)], dim=1)
 
-    def forward(self, image_B3HW: Tensor, taps: tuple[int, ...]) -> list[Tensor]:
-        """Patch tokens (B, N, C) after each block in `taps`, each through the final norm, without the class token."""
+    def forward(self, image_B3HW: Tensor, taps: tuple[int, ...], hidden_BN: Tensor | None = None) -> list[Tensor]:
+        """Patch tokens (B, N, C) after each block in `taps`, each through the final norm, without the class token.
+
+        Of the patches in `hidden_BN` (bool) the network sees the mask token and the position only.
+        """
         h, w = image_B3HW.shape[-2] // PATCH, image_B3HW.shape[-1] // PATCH
         x_BNC = self.patch_embed(image_B3HW)
+        if hidden_BN is not None:
+            x_BNC = torch.where(hidden_BN[..., None], self.mask_token.to(x_BNC.dtype), x_BNC)
         x_BNC = torch.cat([self.cls_token.expand(x_BNC.shape[0], -1, -1), x_BNC], dim=1)
         x_BNC = x_BNC + self.position_table(h, w)
         tapped = []

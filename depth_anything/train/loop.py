@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from depth_anything.data.labeled.folder import Samples
 from depth_anything.files import atomic_path
 from depth_anything.model import DepthAnything
-from depth_anything.train import metric, relative
+from depth_anything.train import masked, metric, relative
 from depth_anything.train.batches import Data, Slice, batches
 from depth_anything.train.checkpoint import Run
 from depth_anything.train.curve import Curve
@@ -29,13 +29,10 @@ from depth_anything.train.distributed import (
     prepare,
 )
 from depth_anything.train.metric_recipes import MetricRecipe
-from depth_anything.train.recipes import Recipe, Stage
+from depth_anything.train.recipes import MaskedRecipe, Recipe, Stage
 from depth_anything.train.teacher import Losses, MapAndTokens, plain_attention
 
 LOG = logging.getLogger(__name__)
-
-UNREAD = ("pretrained.mask_token", "depth_head.scratch.refinenet4.resConfUnit1.")
-"""In every official file, and never read: DDP would wait for their gradients."""
 
 
 def train(
@@ -198,7 +195,7 @@ def start(
     task = task_of(recipe)
     model = task.start_model(recipe, weights)
     for name, parameter in model.named_parameters():
-        if name.startswith(UNREAD):
+        if name.startswith(task.UNREAD):
             parameter.requires_grad_(False)
     network = prepare(MapAndTokens(model.to(ranks.device)), recipe, machine, ranks)
     average = {key: tensor.clone() for key, tensor in model.state_dict().items()}
@@ -206,8 +203,14 @@ def start(
 
 
 def task_of(recipe: Recipe) -> ModuleType:
-    """The functions for disparity, or those for metres."""
-    return metric if isinstance(recipe, MetricRecipe) else relative
+    """The functions for disparity, those for metres, or those for hidden patches."""
+    match recipe:
+        case MetricRecipe():
+            return metric
+        case MaskedRecipe():
+            return masked
+        case _:
+            return relative
 
 
 def update_average(run: Run) -> None:

@@ -143,6 +143,14 @@ class Recipe:
             temporary.write_text(self.as_json())
 
 
+@dataclass(frozen=True, kw_only=True)
+class MaskedRecipe(Recipe):
+    """A run that learns what hidden patches show, before any depth (train/masked.py). Sets may be without labels."""
+
+    hidden: float = 0.6
+    """Share of the patches that the encoder does not see."""
+
+
 SMALL = ((84, 112), (98, 98), (112, 84))
 MIDDLE = ((112, 154), (126, 126), (154, 112))
 LARGE = ((168, 224), (196, 196), (224, 168))
@@ -169,6 +177,25 @@ def nano_teacher() -> Recipe:
         crop_scale=(0.5, 1.0),
         aspect_jitter=1.25,
         perturbation="camera",
+        scenes=4_096,
+    )
+
+
+def nano_encoder() -> MaskedRecipe:
+    """Ours: nano's encoder from pictures alone, in the place of DINOv2's weights; renders and photographs."""
+    return MaskedRecipe(
+        name="nano-encoder",
+        variant="nano",
+        data=("scenes", "pictures"),
+        stages=(Stage(samples=48_000, sizes=MIDDLE, batch=32),),
+        learning_rate=1e-3,
+        encoder_rate=1.0,
+        from_backbone=False,
+        weight_decay=0.05,
+        warmup=3_200,
+        ema=0.998,
+        crop_scale=(0.5, 1.0),
+        aspect_jitter=1.25,
         scenes=4_096,
     )
 
@@ -262,6 +289,7 @@ def v2_student(size: str) -> Recipe:
 
 
 RECIPES: dict[str, Callable[[], Recipe]] = {
+    "nano-encoder": nano_encoder,
     "nano-teacher": nano_teacher,
     "nano-student": nano_student,
     "v1-teacher-large": v1_teacher_large,

@@ -18,7 +18,11 @@ from depth_anything.train.validation import validate_disparity
 POSITIONS = ("_token", "pos_embed", "_bias_table", "rel_pos_h", "rel_pos_w")
 """Ends of the names of parameters that say where, as each family calls them: they are no weight matrices."""
 
-__all__ = ["build_slice", "groups", "set_rate", "start_model", "step_losses", "validate"]
+DECODER_UNREAD = "depth_head.scratch.refinenet4.resConfUnit1."
+UNREAD = ("pretrained.mask_token", DECODER_UNREAD)
+"""In every official file, and never read when disparity is learned: DDP would wait for their gradients."""
+
+__all__ = ["UNREAD", "build_slice", "groups", "set_rate", "start_model", "step_losses", "validate"]
 
 
 def start_model(recipe: Recipe, weights: dict[str, Tensor] | None) -> DepthAnything:

@@ -12,7 +12,7 @@ from depth_anything.data.labeled.sets import LABELED, open_labeled
 from depth_anything.data.sample import Sample
 from depth_anything.data.sky import SEGFORMER, SkySegmenter, choose_sky
 from depth_anything.train.batches import Data
-from depth_anything.train.recipes import Recipe
+from depth_anything.train.recipes import MaskedRecipe, Recipe
 
 FIRST_HELD_OUT_SEED = 10_000_000
 """Held-out scenes have their seeds from here on, training scenes from 0."""
@@ -59,6 +59,8 @@ def open_data(
         for name in recipe.data:
             if name == "scenes":
                 sets.append(rendered(scenes / "training", recipe.scenes, 0, processes))
+            elif isinstance(recipe, MaskedRecipe):
+                sets.append(open_pictures(name, recipe, roots))
             else:
                 sets.append(open_set(name, recipe, roots, find_sky))
         if recipe.minor:

@@ -34,10 +34,16 @@ class MapAndTokens(nn.Module):
         super().__init__()
         self.model = model
 
-    def forward(self, image_B3HW: Tensor) -> tuple[Tensor, Tensor]:
-        """The map (B, H, W), and the encoder's patch tokens (B, N, C) after the final norm."""
+    def forward(self, image_B3HW: Tensor, hidden_BN: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """The map (B, H, W), and the encoder's patch tokens (B, N, C) after the final norm.
+
+        Patches in `hidden_BN` are kept from the encoder (train/masked.py).
+        """
         height, width = image_B3HW.shape[-2:]
-        tokens = self.model.encode(image_B3HW)
+        if hidden_BN is None:
+            tokens = self.model.encode(image_B3HW)
+        else:
+            tokens = self.model.pretrained(image_B3HW, self.model.variant.taps, hidden_BN)
         map_B1HW = self.model.depth_head(tokens, height // PATCH, width // PATCH)
         return map_B1HW[:, 0] * (self.model.variant.max_depth or 1), tokens[-1]
 
@@ -48,10 +54,10 @@ def plain_attention(image_B3HW: Tensor):
     return sdpa_kernel(SDPBackend.MATH) if few and image_B3HW.device.type == "cpu" else nullcontext()
 
 
-def run_network(network: nn.Module, image_B3HW: Tensor, recipe: Recipe):
-    """A forward pass in the recipe's precision."""
+def run_network(network: nn.Module, image_B3HW: Tensor, recipe: Recipe, *more: Tensor):
+    """A forward pass in the recipe's precision; `more` is what the network takes beside the picture."""
     with torch.autocast(image_B3HW.device.type, torch.bfloat16, enabled=recipe.precision == "bfloat16"):
-        return network(image_B3HW)
+        return network(image_B3HW, *more)
 
 
 def labeled_losses(prediction_BHW: Tensor, batch: Batch, stage: Stage) -> tuple[Tensor, Tensor]:
