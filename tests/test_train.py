@@ -22,9 +22,9 @@ from depth_anything.train.ablations import ABLATIONS
 from depth_anything.train.batches import Batch, Data, batches, build_slice, sample_number
 from depth_anything.train.checkpoint import STATE_FILE
 from depth_anything.train.recipes import RECIPES, Recipe, Stage, get_recipe
-from depth_anything.train.teacher import teacher_losses
+from depth_anything.train.teacher import MapAndTokens, teacher_losses
 from depth_anything.train.validation import validate_disparity
-from depth_anything.variants import get_variant
+from depth_anything.variants import get_variant, with_log_head, with_max_depth
 
 
 def labeled(recipe: Recipe, samples, step: int) -> Batch:
@@ -40,6 +40,28 @@ def one_thread():
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+# -- what is trained is what answers --
+
+
+@pytest.mark.parametrize("head", ["linear", "sigmoid", "log", "bins"])
+def test_training_sees_the_models_own_answer(head):
+    """Else a head would be released that never learned."""
+    nano = get_variant("nano")
+    variant = {
+        "linear": nano,
+        "sigmoid": with_max_depth(nano, 20.0),
+        "log": with_log_head(nano),
+        "bins": replace(nano, head="bins", bins="softplus", max_depth=10.0),
+    }[head]
+    torch.manual_seed(0)
+    model, image_B3HW = DepthAnything(variant).train(), torch.randn(1, 3, 28, 42)
+    answer_BHW, _ = MapAndTokens(model)(image_B3HW)
+    torch.testing.assert_close(answer_BHW, model(image_B3HW), rtol=0, atol=0)
+    answer_BHW.sum().backward()
+    if model.metric_head is not None:
+        assert all(parameter.grad is not None for parameter in model.metric_head.parameters())
 
 
 # -- recipes --

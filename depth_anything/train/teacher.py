@@ -44,8 +44,7 @@ class MapAndTokens(nn.Module):
             tokens = self.model.encode(image_B3HW)
         else:
             tokens = self.model.pretrained(image_B3HW, self.model.variant.taps, hidden_BN)
-        map_B1HW = self.model.depth_head(tokens, height // PATCH, width // PATCH)
-        return map_B1HW[:, 0] * (self.model.variant.max_depth or 1), tokens[-1]
+        return self.model.decode(tokens, height // PATCH, width // PATCH), tokens[-1]
 
 
 def plain_attention(image_B3HW: Tensor):
