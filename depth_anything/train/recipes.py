@@ -182,22 +182,14 @@ def nano_teacher() -> Recipe:
 
 
 def nano_encoder() -> MaskedRecipe:
-    """Ours: nano's encoder from pictures alone, in the place of DINOv2's weights; renders and photographs."""
-    return MaskedRecipe(
-        name="nano-encoder",
-        variant="nano",
-        data=("scenes", "pictures"),
-        stages=(Stage(samples=48_000, sizes=MIDDLE, batch=32),),
-        learning_rate=1e-3,
-        encoder_rate=1.0,
-        from_backbone=False,
-        weight_decay=0.05,
-        warmup=3_200,
-        ema=0.998,
-        crop_scale=(0.5, 1.0),
-        aspect_jitter=1.25,
-        scenes=4_096,
-    )
+    """Ours: nano's encoder from pictures alone, in the place of DINOv2's weights; windows and rates of nano-teacher."""
+    differs = {
+        "name": "nano-encoder",
+        "data": ("scenes", "pictures"),
+        "stages": (Stage(samples=48_000, sizes=MIDDLE, batch=32),),
+        "perturbation": "none",
+    }
+    return MaskedRecipe(**vars(nano_teacher()) | differs)
 
 
 def nano_student() -> Recipe:
