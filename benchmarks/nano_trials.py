@@ -1,0 +1,286 @@
+"""What limits nano: one factor of nano-teacher changed at a time, every run with the same number of pictures.
+
+    python benchmarks/nano_trials.py --out runs/trials --scenes FOLDER --pairs MANIFEST --samples 24000 --seeds 3
+
+FOLDER has training/ and held_out/ with scene shards, as `depth-anything train` leaves them. A trial is a function from
+the recipe to the recipe (VARIATIONS). Each is run with several seeds; seed by seed it differs from the base in that one
+factor. A run is scored on the held-out scenes and on photographs with measured truth (protocol `pairs`), with the
+network input that its last stage had. Finished runs are kept and unfinished ones go on, so the command can be stopped
+and repeated, and `--only` names the trials of a sitting. Prints Markdown: means with spread, then paired differences to
+the base. Equal pictures are not equal time: the pictures a second and the minutes stand beside.
+"""
+
+import json
+import os
+import sys
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass, replace
+from multiprocessing import get_context
+from pathlib import Path
+
+import numpy as np
+import torch
+import tyro
+
+from depth_anything.data.labeled.folder import Samples
+from depth_anything.data.labeled.scenes import PackedScenes
+from depth_anything.data.sample import Sample
+from depth_anything.evaluate.metrics import METRICS
+from depth_anything.evaluate.pairs import evaluate_pairs
+from depth_anything.files import atomic_path
+from depth_anything.train.batches import Data
+from depth_anything.train.distributed import Machine, Ranks
+from depth_anything.train.loop import train
+from depth_anything.train.recipes import MIDDLE, SMALL, Recipe, nano_teacher
+
+Variation = Callable[[Recipe], Recipe]
+LOG_EVERY = 10
+"""Steps between two lines of the curve, from which the speed is read."""
+
+
+def changed(**fields: object) -> Variation:
+    """The recipe with other values of some fields."""
+    return lambda recipe: replace(recipe, **fields)  # type: ignore[arg-type]
+
+
+def every_stage(**fields: object) -> Variation:
+    """The recipe with other values in all of its stages."""
+    return lambda recipe: replace(recipe, stages=tuple(replace(stage, **fields) for stage in recipe.stages))  # type: ignore[arg-type]
+
+
+def affine_first(recipe: Recipe) -> Recipe:
+    """The affine-invariant loss from the first picture on (V1 Eq. 1), as the papers train."""
+    return replace(recipe, stages=(replace(recipe.stages[0], loss="affine"), *recipe.stages[1:]))
+
+
+def rate(factor: float) -> Variation:
+    """Another learning rate."""
+    return lambda recipe: replace(recipe, learning_rate=recipe.learning_rate * factor)
+
+
+def fewer_scenes(part: float) -> Variation:
+    """A part of the scenes, each seen as much more often."""
+    return lambda recipe: replace(recipe, scenes=round(recipe.scenes * part))
+
+
+BASE = "base"
+VARIATIONS: dict[str, Variation] = {
+    BASE: changed(),
+    "affine-first": affine_first,
+    "affine": every_stage(loss="affine"),
+    "range": every_stage(loss="range"),
+    "gradient-0": every_stage(gradient_weight=0.0),
+    "gradient-2": every_stage(gradient_weight=2.0),
+    "colours-none": changed(perturbation="none"),
+    "colours-unimatch": changed(perturbation="unimatch"),
+    "crop-0.25": changed(crop_scale=(0.25, 1.0)),
+    "crop-0.8": changed(crop_scale=(0.8, 1.0)),
+    "small": every_stage(sizes=SMALL),
+    "middle": every_stage(sizes=MIDDLE),
+    "rate-half": rate(0.5),
+    "rate-double": rate(2.0),
+    "batch-16": every_stage(batch=16),
+    "batch-64": every_stage(batch=64),
+    "ema-0": changed(ema=0.0),
+    "ema-0.9995": changed(ema=0.9995),
+    "scenes-quarter": fewer_scenes(0.25),
+}
+"""Trials by name, which is also the name of their folders."""
+
+COLUMNS = (
+    *(("pairs", region, "delta1") for region in ("all", "indoor", "outdoor")),
+    ("pairs", "all", "abs_rel"),
+    *(("pairs", region, "ordinal") for region in ("all", "indoor", "outdoor")),
+    ("pairs", "all", "boundary_f1"),
+    ("pairs", "all", "coarse_boundary_f1"),
+    *(("scenes", "all", m) for m in ("delta1", "abs_rel", "ordinal", "boundary_f1", "coarse_boundary_f1")),
+)
+"""Test, region and metric of the tables."""
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One run, and where everything of it lies."""
+
+    recipe: Recipe
+    folder: Path
+    scenes: Path
+    tests: dict[str, Path]
+    device: str
+
+
+class Spread:
+    """`count` pictures of a set, at equal distances."""
+
+    def __init__(self, samples: Samples, count: int):
+        self.samples, self.count = samples, count
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getitem__(self, number: int) -> Sample:
+        return self.samples[number * len(self.samples) // self.count]
+
+
+def trials(
+    out: Path,
+    scenes: Path,
+    pairs: Path | None = None,
+    samples: int = 24_000,
+    seeds: int = 3,
+    only: tuple[str, ...] = tuple(VARIATIONS),
+    parallel: int = 1,
+    device: str = "cpu",
+) -> None:
+    """Run what has not been run, and print the tables.
+
+    Args:
+        out: a folder for each run.
+        scenes: rendered scenes, training/ and held_out/.
+        pairs: manifest of photographs with measured truth.
+        samples: pictures that each run sees.
+        seeds: runs of each trial.
+        only: these trials; the base is always among them.
+        parallel: runs side by side, each with its part of the cores.
+        device: cpu, cuda.
+    """
+    unknown = [name for name in only if name not in VARIATIONS]
+    if unknown:
+        raise ValueError(f"no trial {', '.join(unknown)}; choose of: {', '.join(VARIATIONS)}")
+    chosen = [name for name in VARIATIONS if name in (BASE, *only)]
+    tests = ({"pairs": pairs} if pairs else {}) | {"scenes": scenes / "held_out"}
+    whole = base(samples, len(PackedScenes(scenes / "training")))
+    runs = {
+        (name, seed): Trial(trial_recipe(name, whole, seed), out / f"{name}-{seed}", scenes, tests, device)
+        for seed in range(seeds)
+        for name in chosen
+    }
+    todo = [trial for trial in runs.values() if not finished(trial)]
+    if parallel == 1:
+        for trial in todo:
+            run(trial)
+    else:
+        threads = max(1, (os.cpu_count() or 1) // parallel)
+        with ProcessPoolExecutor(
+            parallel, get_context("spawn"), initializer=torch.set_num_threads, initargs=(threads,)
+        ) as pool:
+            for job in as_completed([pool.submit(run, trial) for trial in todo]):
+                job.result()
+    scores = {name: [read_scores(runs[name, seed].folder) for seed in range(seeds)] for name in chosen}
+    print(tables(scores))
+
+
+def base(samples: int, scenes: int) -> Recipe:
+    """nano-teacher with that many pictures in all; the parts of its stages and its warm-up stay."""
+    recipe = nano_teacher()
+    part = samples / sum(stage.samples for stage in recipe.stages)
+    stages = tuple(replace(s, samples=max(s.batch, round(s.samples * part))) for s in recipe.stages)
+    return replace(recipe, stages=stages, warmup=round(recipe.warmup * part), scenes=scenes, validation_scenes=0)
+
+
+def trial_recipe(name: str, whole: Recipe, seed: int) -> Recipe:
+    """The recipe of a run."""
+    return replace(VARIATIONS[name](whole), name=f"nano-trial-{name}", seed=seed)
+
+
+def finished(trial: Trial) -> bool:
+    """Whether the run's scores are there.
+
+    Raises:
+        ValueError: they are, of another recipe.
+    """
+    if not (trial.folder / "scores.json").exists():
+        return False
+    if (trial.folder / "recipe.json").read_text() != trial.recipe.as_json():
+        raise ValueError(f"{trial.folder} holds another recipe (other --samples or scenes?): choose another --out")
+    return True
+
+
+def run(trial: Trial) -> None:
+    """Train and score."""
+    data = Data(Spread(PackedScenes(trial.scenes / "training"), trial.recipe.scenes))
+    machine, ranks = Machine(readers=2), Ranks(device=trial.device)
+    model = train(trial.recipe, trial.folder, data, machine=machine, ranks=ranks, log_every=LOG_EVERY)
+    size = input_size(trial.recipe)
+    scores: dict[str, object] = {"input_size": size, **speed(trial.folder / "curve.jsonl")}
+    for test, path in trial.tests.items():
+        result = evaluate_pairs(path, lambda image_HW3: model.infer_rgb(image_HW3, size), trial.folder.name)
+        scores[test] = result.as_dict()
+    with atomic_path(trial.folder / "scores.json") as temporary:
+        temporary.write_text(json.dumps(scores, indent=1))
+    (trial.folder / "state.pt").unlink(missing_ok=True)  # optimiser and all: many runs would fill the disk
+    print(f"{trial.folder.name}: {scores[next(iter(trial.tests))]}", file=sys.stderr, flush=True)
+
+
+def input_size(recipe: Recipe) -> int:
+    """The shorter side at the network that a picture of 4 to 3 had in the last stage."""
+    return min(min(size) for size in recipe.stages[-1].sizes)
+
+
+def speed(curve: Path) -> dict[str, float]:
+    """Pictures and seconds of a run over all its sittings, reading included, pauses between them not."""
+    entries = [json.loads(line) for line in curve.read_text().splitlines()]
+    seen, seconds = 0, 0.0
+    for entry in entries:
+        seconds += (entry["samples"] - seen) / entry["images_per_second"]
+        seen = entry["samples"]
+    return {"samples": seen, "seconds": seconds}
+
+
+def read_scores(folder: Path) -> dict:
+    """What a finished run left."""
+    return json.loads((folder / "scores.json").read_text())
+
+
+def tables(scores: dict[str, list[dict]]) -> str:
+    """Mean ± standard deviation over seeds, then each trial minus the base, seed by seed."""
+    columns = [column for column in COLUMNS if value(scores[BASE][0], column) is not None]
+    heads = " | ".join(heading(column) for column in columns)
+    rule = "---:|" * len(columns)
+    lines = [f"| trial | input | pictures/s | minutes | {heads} |", f"|---|---:|---:|---:|{rule}"]
+    floors = " | ".join(f"{value(scores[BASE][0], column, 'row_'):.3f}" for column in columns)
+    lines.append(f"| image row | | | | {floors} |")
+    for name, runs in scores.items():
+        rates = [run["samples"] / run["seconds"] for run in runs]
+        minutes = [run["seconds"] / 60 for run in runs]
+        cells = " | ".join(spread([value(run, column) for run in runs], ".3f") for column in columns)
+        about = f"{runs[0]['input_size']} | {np.mean(rates):.1f} | {np.mean(minutes):.1f}"
+        lines.append(f"| {name} | {about} | {cells} |")
+    lines += ["", "Minus the base, seed by seed; * where all seeds agree in sign.", ""]
+    lines += [f"| trial | {heads} |", f"|---|{rule}"]
+    for name, runs in scores.items():
+        if name != BASE:
+            cells = []
+            for column in columns:
+                steps = [
+                    value(run, column) - value(plain, column) for run, plain in zip(runs, scores[BASE], strict=True)
+                ]
+                agree = len(steps) > 1 and abs(sum(np.sign(steps))) == len(steps)
+                cells.append(spread(steps, "+.3f") + (" *" if agree else ""))
+            lines.append(f"| {name} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def value(run: dict, column: tuple[str, str, str], prefix: str = ""):
+    """A number of a run's scores; None where its test does not give it."""
+    test, region, metric = column
+    return run.get(test, {}).get(region, {}).get(prefix + metric)
+
+
+def heading(column: tuple[str, str, str]) -> str:
+    """A column's name and direction."""
+    test, region, metric = column
+    arrow = "↓" if METRICS[metric].better == "lower" else "↑"
+    return " ".join([test, *([region] if region != "all" else []), METRICS[metric].label, arrow])
+
+
+def spread(values: list[float], form: str) -> str:
+    """Mean ± standard deviation; the value alone where there is one."""
+    if len(values) == 1:
+        return f"{values[0]:{form}}"
+    return f"{np.mean(values):{form}} ± {np.std(values, ddof=1):.3f}"
+
+
+if __name__ == "__main__":
+    tyro.cli(trials)

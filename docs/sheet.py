@@ -1,0 +1,99 @@
+"""A sheet of photographs beside their maps, chosen by a rule and not by their looks: for an honest model card.
+
+    python docs/sheet.py --out docs/images/sheet.jpg --scenes runs/nano/scenes/held_out
+    python docs/sheet.py --out sheet.jpg --photos PHOTOGRAPHS
+
+The rule: photographs sorted by name, `--count` of them at equal distances, the first one first; where a folder has
+fewer, all of them, and then scenes by the same rule. Each map has its own range of colours: red is near. The names
+stand in a text file beside the sheet, in the order of the numbers. Publish only photographs whose licence allows it:
+those in examples/ do.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+import tyro
+from PIL import Image, ImageDraw
+
+from depth_anything import Predictor, image_io
+from depth_anything.data.benchmarks import pairs
+from depth_anything.files import atomic_path
+
+COLUMNS = 5
+TILE = (160, 120)
+"""Width and height of the box that a picture or a map is shrunk into."""
+SUFFIXES = {".jpg", ".jpeg", ".png"}
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Picture:
+    """Something to show."""
+
+    name: str
+    read: Callable[[], np.ndarray]
+    """Answers uint8 (H, W, 3), RGB."""
+
+
+def sheet(
+    out: Path,
+    photos: Path = Path(__file__).parents[1] / "examples",
+    scenes: Path | None = None,
+    count: int = 30,
+    model: str = "nano",
+) -> None:
+    """Write the sheet, and the names beside it.
+
+    Args:
+        out: the sheet, a JPEG.
+        photos: folder of photographs.
+        scenes: folder of rendered scenes, for what the photographs lack of `count`.
+        count: pictures on the sheet.
+        model: as for predict.
+    """
+    pictures = chosen(photos, scenes, count)
+    predictor = Predictor(model)
+    canvas = Image.new("RGB", (COLUMNS * 2 * TILE[0], -(-len(pictures) // COLUMNS) * TILE[1]))
+    draw = ImageDraw.Draw(canvas)
+    for number, picture in enumerate(pictures):
+        image_HW3 = picture.read()
+        place = (number % COLUMNS * 2 * TILE[0], number // COLUMNS * TILE[1])
+        for side, tile_HW3 in enumerate((image_HW3, predictor(image_HW3).colored())):
+            tile = Image.fromarray(tile_HW3)
+            tile.thumbnail(TILE)
+            canvas.paste(tile, (place[0] + side * TILE[0], place[1]))
+        draw.text((place[0] + 3, place[1] + 2), str(number + 1), "white", stroke_width=2, stroke_fill="black")
+    with atomic_path(out) as temporary:
+        canvas.save(temporary, "JPEG", quality=75, optimize=True)
+    with atomic_path(out.with_suffix(".txt")) as temporary:
+        temporary.write_text("".join(f"{number} {picture.name}\n" for number, picture in enumerate(pictures, 1)))
+
+
+def chosen(photos: Path, scenes: Path | None, count: int) -> list[Picture]:
+    """The pictures of the sheet.
+
+    Raises:
+        ValueError: there are none.
+    """
+    paths = sorted(path for path in photos.iterdir() if path.suffix.lower() in SUFFIXES)
+    pictures = [Picture(path.name, lambda path=path: image_io.read(path)) for path in evenly(paths, count)]
+    if scenes and len(pictures) < count:
+        cases = evenly(pairs.read(scenes), count - len(pictures))
+        pictures += [Picture(f"scene {case.key}", case.read_image) for case in cases]
+    if not pictures:
+        raise ValueError(f"{photos}: no photographs ({', '.join(sorted(SUFFIXES))}) in it")
+    return pictures
+
+
+def evenly(things: Sequence[T], count: int) -> list[T]:
+    """`count` things at equal distances, the first one first; all of them where there are fewer."""
+    if len(things) <= count:
+        return list(things)
+    return [things[number * len(things) // count] for number in range(count)]
+
+
+if __name__ == "__main__":
+    tyro.cli(sheet)

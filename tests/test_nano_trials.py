@@ -1,0 +1,137 @@
+"""benchmarks/nano_trials.py at the smallest sizes: what a trial changes, and that its tables are those of its runs."""
+
+import json
+import re
+import subprocess
+import sys
+from dataclasses import asdict, replace
+
+import numpy as np
+import pytest
+from drawn import tiny
+from test_benchmark_scripts import BENCHMARKS, script
+from test_labeled_scenes import scene
+
+from depth_anything.data.shards import write_shard
+
+trials = script("nano_trials")
+CHANGED = {
+    "affine-first": {"loss"},
+    "affine": {"loss"},
+    "range": {"loss"},
+    "gradient-0": {"gradient_weight"},
+    "gradient-2": {"gradient_weight"},
+    "colours-none": {"perturbation"},
+    "colours-unimatch": {"perturbation"},
+    "crop-0.25": {"crop_scale"},
+    "crop-0.8": {"crop_scale"},
+    "small": {"sizes"},
+    "middle": {"sizes"},
+    "rate-half": {"learning_rate"},
+    "rate-double": {"learning_rate"},
+    "batch-16": {"batch"},
+    "batch-64": {"batch"},
+    "ema-0": {"ema"},
+    "ema-0.9995": {"ema"},
+    "scenes-quarter": {"scenes"},
+}
+
+
+@pytest.mark.parametrize("name", CHANGED)
+def test_a_trial_changes_one_factor_and_keeps_the_pictures(name):
+    whole = trials.base(24_000, 4096)
+    first, second = asdict(trials.trial_recipe("base", whole, 1)), asdict(trials.trial_recipe(name, whole, 1))
+    for field in ("name", "stages"):
+        first.pop(field), second.pop(field)
+    different = {field for field in first if first[field] != second[field]}
+    for one, other in zip(whole.stages, trials.VARIATIONS[name](whole).stages, strict=True):
+        different |= {field for field in asdict(one) if getattr(one, field) != getattr(other, field)}
+        assert one.samples == other.samples
+    assert different == CHANGED[name]
+    assert second["seed"] == 1
+
+
+def test_the_base_is_nano_teacher_with_fewer_or_more_pictures():
+    for samples in (8_000, 560_000):
+        recipe = trials.base(samples, 100)
+        assert abs(sum(stage.samples for stage in recipe.stages) - samples) <= 2
+        assert [stage.samples / samples for stage in recipe.stages] == pytest.approx([24 / 56, 24 / 56, 8 / 56], 1e-3)
+        assert (recipe.warmup / samples, recipe.scenes) == (pytest.approx(3.2 / 56, abs=1e-4), 100)
+    assert [trials.input_size(replace(recipe, stages=recipe.stages[:n])) for n in (1, 2, 3)] == [84, 112, 168]
+
+
+@pytest.fixture
+def small(tmp_path, monkeypatch):
+    """Two training scenes and two held-out ones; recipes of `samples` / 2 steps."""
+    for part, first in (("training", 0), ("held_out", 100)):
+        scenes = [scene(seed, 48, 64) for seed in range(first, first + 2)]
+        write_shard(tmp_path / "scenes" / part / "scenes-00000.tar", scenes)
+    monkeypatch.setattr(
+        trials, "base", lambda samples, scenes: replace(tiny(samples // 2), scenes=scenes, validation_scenes=0)
+    )
+    return {"out": tmp_path / "out", "scenes": tmp_path / "scenes", "samples": 8, "seeds": 2, "only": ("ema-0",)}
+
+
+def test_runs_are_kept_and_the_tables_are_theirs(small, capsys):
+    trials.trials(**small)
+    said = capsys.readouterr().out
+    runs = {
+        (name, seed): json.loads((small["out"] / f"{name}-{seed}" / "scores.json").read_text())
+        for name in ("base", "ema-0")
+        for seed in (0, 1)
+    }
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in said.splitlines() if line.startswith("|")]
+    head, floor = rows[0], rows[2]
+    assert (head[:4], floor[0]) == (["trial", "input", "pictures/s", "minutes"], "image row")
+    assert [row[0] for row in rows if row[0] in ("base", "ema-0")] == ["base", "ema-0", "ema-0"]
+    means = {row[0]: dict(zip(head, row, strict=True)) for row in rows[2:5]}
+    steps = dict(zip(rows[5], rows[7], strict=True))
+    for label, metric in (("scenes δ1 ↑", "delta1"), ("scenes ordinal accuracy ↑", "ordinal")):
+        values = {name: np.array([runs[name, seed]["scenes"]["all"][metric] for seed in (0, 1)]) for name in means if
+                  name != "image row"}  # fmt: skip
+        for name, found in values.items():
+            assert means[name][label] == f"{found.mean():.3f} ± {found.std(ddof=1):.3f}"
+        step = values["ema-0"] - values["base"]
+        agree = " *" if step[0] * step[1] > 0 else ""
+        assert steps[label] == f"{step.mean():+.3f} ± {step.std(ddof=1):.3f}{agree}"
+        assert means["image row"][label] == f"{runs['base', 0]['scenes']['all'][f'row_{metric}']:.3f}"
+    assert runs["base", 0]["samples"] == 8 and runs["base", 0]["input_size"] == 42
+    assert runs["base", 0]["scenes"] != runs["base", 1]["scenes"] != runs["ema-0", 1]["scenes"]
+
+    weights = small["out"] / "ema-0-1" / "final.safetensors"
+    before = weights.stat().st_mtime_ns
+    (small["out"] / "base-0" / "scores.json").unlink()  # stopped before it was scored: trained again to the same end
+    trials.trials(**small)
+    assert without_speed(capsys.readouterr().out) == without_speed(said)
+    assert weights.stat().st_mtime_ns == before
+    with pytest.raises(ValueError, match="base-0 holds another recipe"):
+        trials.trials(**small | {"samples": 12})
+    with pytest.raises(ValueError, match="no trial ema; choose of: base, affine-first"):
+        trials.trials(**small | {"only": ("ema",)})
+
+
+@pytest.mark.slow
+def test_the_command_with_two_runs_side_by_side(small):
+    command = [sys.executable, BENCHMARKS / "nano_trials.py", "--out", small["out"], "--scenes", small["scenes"]]
+    command += ["--samples", "48", "--seeds", "1", "--only", "batch-16", "small", "--parallel", "2"]
+    done = subprocess.run([str(part) for part in command], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert all(
+        f"\n| {name} | {size} |" in done.stdout for name, size in (("base", 168), ("batch-16", 168), ("small", 84))
+    )
+
+
+def without_speed(text: str) -> str:
+    """Everything but pictures a second and minutes."""
+    return re.sub(r"\| 42 \| [\d.]+ \| [\d.]+ \|", "|", text)
+
+
+def test_speed_adds_up_the_sittings(tmp_path):
+    lines = [{"samples": 20, "images_per_second": 10}, {"samples": 60, "images_per_second": 8}]
+    (tmp_path / "curve.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert trials.speed(tmp_path / "curve.jsonl") == {"samples": 60, "seconds": pytest.approx(20 / 10 + 40 / 8)}
+
+
+def test_spread_takes_pictures_at_equal_distances():
+    assert list(trials.Spread(range(10), 4)[n] for n in range(4)) == [0, 2, 5, 7]
+    assert len(trials.Spread(range(10), 4)) == 4
