@@ -38,6 +38,7 @@ EXTRAS = {
     "steady": {"cv2": "inside"},
     "video_in": {"av": "inside"},
     "scenes.stage": {"mitsuba": "inside", "drjit": "inside"},
+    "scenes.baking": {"trimesh": "inside"},
     "image_io": {"pillow_heif": "inside"},
     "map_files": {"OpenEXR": "inside"},
     "point_cloud": {"trimesh": "inside"},

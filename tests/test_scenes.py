@@ -268,6 +268,16 @@ def test_exposure_neither_blackens_nor_burns(brightness: float):
     assert image.dtype == np.uint8 and 60 < image.mean() < 200 and (image == 255).mean() < 0.2
 
 
+def test_a_photograph_has_deep_shadows_and_strong_contrast():
+    # What the renderer gives: light on light ground, a haze of ambient light on everything.
+    linear = 0.08 + 0.3 * np.random.default_rng(0).uniform(0.1, 1.0, (48, 64, 1)) ** 2 * np.ones(3)
+    pictures = [develop(np.random.default_rng(seed), linear, np.zeros((48, 64), bool)) for seed in range(30)]
+    grey = np.stack(pictures).mean(axis=-1) / 255
+    flat = np.where(linear < 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055)
+    assert np.percentile(grey, 2, axis=(1, 2)).mean() < 0.7 * np.percentile(flat, 2)
+    assert grey.std(axis=(1, 2)).mean() > 1.5 * flat.std()
+
+
 def test_shards_hold_what_is_promised(rendered: Path):
     assert sorted(path.name for path in rendered.glob("*.tar")) == [f"scenes-{k:05d}.tar" for k in range(3)]
     samples = [sample for path in sorted(rendered.glob("*.tar")) for sample in read_shard(path)]

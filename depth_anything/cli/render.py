@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 from tyro.conf import Positional
 
@@ -15,6 +16,8 @@ def render(
     height: int = 192,
     samples: int = 4,
     processes: int | None = None,
+    models: Path | None = None,
+    device: Literal["cpu", "cuda"] = "cpu",
 ) -> None:
     """Labelled scenes: pictures with exact disparity, sky and classes, as tar shards (needs the extra render).
 
@@ -26,9 +29,13 @@ def render(
         height: of a picture, in pixels.
         samples: light paths per pixel.
         processes: workers; by default one per core.
+        models: folder of models (OBJ, GLB, Sweet Home 3D's .sh3f) to place too; docs/scenes.md names free ones.
+        device: what traces the light; cuda is for an NVIDIA GPU, and gives other bytes than cpu.
     """
     from ..scenes.render import contact_sheet, render_shards
 
-    shards = render_shards(out, count, seed, size=(width, height), spp=samples, processes=processes)
+    shards = render_shards(
+        out, count, seed, size=(width, height), spp=samples, processes=processes, models=models, device=device
+    )
     contact_sheet(out, out / "sheet.png")
     print(f"{count} scenes in {len(shards)} shards in {out}; look at {out / 'sheet.png'}")

@@ -3,12 +3,14 @@
 import numpy as np
 
 from .materials import Material, Wardrobe
-from .objects import Thing
+from .objects import Thing, ready_made
 from .shapes import Mesh, box, cylinder, joined, sections, tube
 
 
 def car(rng, wardrobe: Wardrobe) -> Thing:
     """A car, van, bus or lorry; it drives along +y."""
+    if model := ready_made(rng, wardrobe, "car"):
+        return model
     kind = rng.random()
     if kind < 0.72:
         long, wide, tall, bonnet, roof = (

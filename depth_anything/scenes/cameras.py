@@ -4,6 +4,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+PHONE = (62.0, 74.0)
+"""Horizontal fields of view in degrees about that of a phone's main lens, 26 mm equivalent."""
+
 
 @dataclass(frozen=True)
 class Camera:

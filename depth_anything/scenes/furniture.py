@@ -1,11 +1,12 @@
 """Furniture; the same conventions as objects.py."""
 
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
 
 from .materials import Wardrobe
-from .objects import Thing
+from .objects import Thing, ready_made
 from .shapes import Mesh, blob, box, cylinder, joined, lathe
 
 
@@ -16,6 +17,14 @@ def _legs(x: float, y: float, height: float, thick: float, round_: bool) -> Mesh
 
 def table(rng, wardrobe: Wardrobe, x: float, y: float, height: float) -> Thing:
     """A table with four legs, or a round one on a column; its top is at `height`."""
+    model = ready_made(rng, wardrobe, "table")
+    if model and model.flat:
+        mesh = model.parts[0].mesh
+        wide, deep = np.ptp(mesh.vertices[:, :2], axis=0)
+        if (wide > deep) != (x > y):
+            mesh, wide, deep = mesh.moved(yaw=np.pi / 2), deep, wide
+        stretched = mesh.stretched(x / wide, y / deep, height / model.height)
+        return Thing([replace(model.parts[0], mesh=stretched)], max(x, y) / 2, height)
     thing = Thing(radius=max(x, y) / 2, height=height)
     top, frame = wardrobe.small("wood" if rng.random() < 0.7 else "any"), wardrobe.small("wood")
     thick = rng.uniform(0.02, 0.06)
@@ -34,6 +43,8 @@ def table(rng, wardrobe: Wardrobe, x: float, y: float, height: float) -> Thing:
 
 def chair(rng, wardrobe: Wardrobe) -> Thing:
     """A chair: four legs or an office column, seat, back; the back is at +y."""
+    if model := ready_made(rng, wardrobe, "chair"):
+        return model
     thing = Thing(radius=0.3, height=0.9)
     seat_z, wide = rng.uniform(0.42, 0.5), rng.uniform(0.38, 0.5)
     cloth, frame = wardrobe.small("fabric"), wardrobe.small("wood", "metal" if rng.random() < 0.3 else None)
@@ -65,6 +76,8 @@ def chair(rng, wardrobe: Wardrobe) -> Thing:
 
 def sofa(rng, wardrobe: Wardrobe) -> Thing:
     """A sofa or an armchair."""
+    if model := ready_made(rng, wardrobe, "sofa"):
+        return model
     x, y = (rng.uniform(0.8, 1.0) if rng.random() < 0.4 else rng.uniform(1.5, 2.4)), rng.uniform(0.75, 0.95)
     seat, back = rng.uniform(0.36, 0.46), rng.uniform(0.7, 0.95)
     thing = Thing(radius=x / 2, height=back)
@@ -86,6 +99,8 @@ def sofa(rng, wardrobe: Wardrobe) -> Thing:
 
 def bed(rng, wardrobe: Wardrobe) -> Thing:
     """A bed with head board at +y, pillows and a rumpled blanket."""
+    if model := ready_made(rng, wardrobe, "bed"):
+        return model
     x, y, z = rng.uniform(0.9, 1.9), rng.uniform(1.9, 2.2), rng.uniform(0.35, 0.6)
     thing = Thing(radius=y / 2, height=z)
     wood = wardrobe.small("wood")
@@ -109,6 +124,8 @@ def bed(rng, wardrobe: Wardrobe) -> Thing:
 
 def shelf(rng, wardrobe: Wardrobe, filled: float = 0.8) -> Thing:
     """An open shelf with books, boxes and bottles on its boards."""
+    if model := ready_made(rng, wardrobe, "storage"):
+        return model
     x, y, z = rng.uniform(0.5, 1.8), rng.uniform(0.25, 0.4), rng.uniform(0.7, 2.2)
     thing = Thing(radius=x / 2, height=z)
     wood = wardrobe.small("wood")

@@ -3,7 +3,7 @@
 import numpy as np
 
 from . import built, furniture, living, objects
-from .cameras import Camera, hand_held
+from .cameras import PHONE, Camera, hand_held
 from .light import Light, daylight
 from .materials import Material, Wardrobe
 from .objects import Floor, Part, Thing
@@ -137,6 +137,10 @@ def street(rng: np.random.Generator, wardrobe: Wardrobe) -> tuple[list[Part], Ca
             else rng.uniform(-half, half)
         )
         floor.put(living.person(rng, wardrobe), x, y, 0.14)
+    for _ in range(int(rng.integers(0, 4))):
+        if furnished := objects.ready_made(rng, wardrobe, "outdoor"):
+            side = rng.choice([-1, 1])
+            floor.put(furnished, side * (half + 0.8 * walk), rng.uniform(3, 30), 0.14, -side * np.pi / 2)
     for side in (-1, 1):
         y, step = rng.uniform(2, 12), rng.uniform(8, 28)
         planted = rng.random() < 0.5
@@ -156,11 +160,11 @@ def street(rng: np.random.Generator, wardrobe: Wardrobe) -> tuple[list[Part], Ca
     if mode < 0.8:
         target = eye + [rng.normal(0, 4.0), 20.0, rng.normal(-1.2, 1.4)]
     else:
-        target = np.array([-np.sign(eye[0]) * (half + walk), rng.uniform(2, 14), rng.uniform(0.3, 2.0)])
+        target = np.array([-np.sign(eye[0]) * (half + walk), rng.uniform(2, 14), rng.uniform(0.3, 5.0)])
     light = daylight(rng)
     if rng.random() < 0.15:
         light.fog = 1.0 / rng.uniform(40, 300)
-    return parts, hand_held(rng, eye, target, (45.0, 88.0)), light
+    return parts, hand_held(rng, eye, target, PHONE if rng.random() < 0.4 else (35.0, 88.0)), light
 
 
 def nature(rng: np.random.Generator, wardrobe: Wardrobe) -> tuple[list[Part], Camera, Light]:
@@ -217,7 +221,7 @@ def nature(rng: np.random.Generator, wardrobe: Wardrobe) -> tuple[list[Part], Ca
     light = daylight(rng)
     if rng.random() < 0.2:
         light.fog = 1.0 / rng.uniform(40, 500)
-    return floor.parts, hand_held(rng, eye, target, (45.0, 85.0)), light
+    return floor.parts, hand_held(rng, eye, target, PHONE if rng.random() < 0.4 else (35.0, 85.0)), light
 
 
 def subject(rng: np.random.Generator, wardrobe: Wardrobe) -> tuple[list[Part], Camera, Light]:
@@ -243,8 +247,14 @@ def subject(rng: np.random.Generator, wardrobe: Wardrobe) -> tuple[list[Part], C
         objects.potted_plant,
     ]
     distance = float(np.exp(rng.uniform(np.log(1.3), np.log(9.0))))
-    first = makers[int(rng.integers(len(makers)))](rng, wardrobe)
+    chosen = makers[int(rng.integers(len(makers)))]
+    first = chosen(rng, wardrobe)
+    portrait = chosen is living.person and rng.random() < 0.35
+    if not portrait and (model := objects.ready_made(rng, wardrobe, "outdoor", "furniture", "storage", share=0.15)):
+        first = model
     distance = max(distance, first.radius + 0.8, first.height * 0.75)
+    if portrait:
+        distance = rng.uniform(0.9, 2.2)
     floor.taken.append((0.0, 0.0, 0.5))
     floor.put(first, rng.uniform(-0.2, 0.2) * distance, distance)
     for _ in range(int(rng.integers(0, 4))):
@@ -275,6 +285,10 @@ def subject(rng: np.random.Generator, wardrobe: Wardrobe) -> tuple[list[Part], C
     tall = first.height
     eye = np.array([0.0, 0.0, np.clip(rng.normal(1.35, 0.35), 0.3, 1.9)])
     target = np.array([rng.uniform(-0.1, 0.1) * distance, distance, tall * rng.uniform(0.35, 0.75)])
+    if portrait:  # head and shoulders
+        eye[2] = tall * rng.uniform(0.7, 1.05)
+        target[2] = tall * rng.uniform(0.72, 0.95)
+        tall *= 0.4
     view = np.degrees(2 * np.arctan(max(first.radius * 1.2, tall * 0.75) / distance)) * rng.uniform(1.0, 1.9)
     view = float(np.clip(view, 35.0, 85.0))
     light = daylight(rng)

@@ -22,6 +22,7 @@ class Light:
     sun_colour: np.ndarray
     lamps: list[tuple[np.ndarray, np.ndarray]] = field(default_factory=list)
     fog: float = 0.0  # 1/metres
+    fill: float = 1.0  # how much of the ambient light there is: little makes deep shadows
 
 
 def daylight(rng: np.random.Generator) -> Light:
@@ -44,7 +45,7 @@ def daylight(rng: np.random.Generator) -> Light:
     elif kind == "dusk":
         top, low, sun = hsv(0.64, 0.6, 0.12), hsv(rng.uniform(0.55, 0.95), 0.4, 0.3), sun * 0.02
     direction = np.array([np.cos(azimuth) * np.cos(height), np.sin(azimuth) * np.cos(height), np.sin(height)])
-    return Light(top**2.2, low**2.2, float(clouds), direction, sun)
+    return Light(top**2.2, low**2.2, float(clouds), direction, sun, fill=rng.uniform(0.35, 1.1))
 
 
 def lamp_colour(rng: np.random.Generator) -> np.ndarray:
@@ -52,14 +53,22 @@ def lamp_colour(rng: np.random.Generator) -> np.ndarray:
     return np.array([1.0, rng.uniform(0.78, 1.0), rng.uniform(0.5, 1.05)])
 
 
-def indoor_light(rng: np.random.Generator, wide: float, deep: float, height: float) -> Light:
-    """A bright sky behind the camera and one or two lamps under the ceiling."""
+def indoor_light(
+    rng: np.random.Generator, wide: float, deep: float, height: float, eye: np.ndarray | None = None
+) -> Light:
+    """A bright sky behind the camera and two lamps under the ceiling, on a table, or one of them the flash at `eye`."""
     light = daylight(rng)
-    light.sun_colour = light.sun_colour * (rng.random() < 0.4)
-    power = rng.uniform(0.5, 4.0)
-    for _ in range(2):
+    light.sun_colour = light.sun_colour * (rng.random() < 0.5)
+    light.fill = float(np.exp(rng.uniform(np.log(0.15), np.log(1.2))))
+    power = float(np.exp(rng.uniform(np.log(0.3), np.log(5.0))))
+    for number in range(2):
         at = np.array([rng.uniform(-0.4, 0.4) * wide, rng.uniform(0.1, 0.9) * deep, height - rng.uniform(0.15, 0.6)])
-        light.lamps.append((at, lamp_colour(rng) * power * rng.uniform(0.2, 1.0)))
+        if number and rng.random() < 0.25:
+            at[2] = rng.uniform(0.9, 1.6)
+        light.lamps.append((at, lamp_colour(rng) * power * rng.uniform(0.1, 1.0) ** 2))
+    if eye is not None and rng.random() < 0.12:
+        light.lamps[1] = (eye + [0.04, 0.0, 0.06], np.array([0.95, 1.0, 1.05]) * power * rng.uniform(0.8, 3.0))
+        light.fill *= 0.5
     return light
 
 
@@ -67,8 +76,8 @@ def ambient_light(light: Light) -> np.ndarray:
     """Radiance (3,) that lights surfaces out of sight: part of the sky's, the sun's and the lamps' scattered light."""
     sky = 0.5 * (light.sky_top + light.sky_low)
     if light.lamps:
-        return 0.15 * sky + sum(power for _, power in light.lamps) * 0.02
-    return 0.45 * sky + 0.02 * light.sun_colour
+        return light.fill * (0.12 * sky + sum(power for _, power in light.lamps) * 0.02)
+    return light.fill * (0.4 * sky + 0.02 * light.sun_colour)
 
 
 @lru_cache(maxsize=16)
@@ -91,19 +100,32 @@ def sky_picture(light: Light, seed: int) -> np.ndarray:
 
 
 def develop(rng: np.random.Generator, linear: np.ndarray, sky: np.ndarray) -> np.ndarray:
-    """Linear light (H,W,3) to sRGB uint8 as a camera does: white balance, automatic exposure, a soft shoulder, gamma.
+    """Linear light (H,W,3) to sRGB uint8 as a camera does: white balance, automatic exposure, tone curve, gamma.
 
-    The exposure is for what is not sky (H,W); a bright sky may burn out, as in photographs.
+    The exposure is for what is not sky (H,W); a bright sky may burn out, as in photographs. The curve makes the shadows
+    as deep and the contrast as strong as photographs have them (scenes.md has the figures).
     """
-    linear = np.clip(np.nan_to_num(linear), 0, None) * np.exp(rng.normal(0, 0.06, 3))
+    warmth = rng.normal(0, 0.08)
+    cast = np.exp(rng.normal(0, 0.05, 3) + np.array([warmth, 0.0, -warmth]))
+    linear = np.clip(np.nan_to_num(linear), 0, None) * cast
+    y, x = (np.mgrid[0 : sky.shape[0], 0 : sky.shape[1]] + 0.5) / np.array(sky.shape)[:, None, None] - 0.5
+    linear = linear * (1 - rng.uniform(0.0, 0.5) * (x**2 + y**2))[..., None]
     light = linear.mean(axis=-1)
-    middle, bright = np.percentile(light[~sky] if (~sky).mean() > 0.1 else light, [50, 95])
+    shown = light[~sky] if (~sky).mean() > 0.1 else light
+    black, middle, bright = np.percentile(shown, [1, 50, 95])
+    black = min(rng.uniform(0.2, 1.0) * black, 0.6 * middle)
+    linear, middle, bright = np.maximum(linear - black, 0), middle - black, bright - black
+    curve = rng.uniform(0.95, 1.4)
     exposure = min(
-        np.exp(rng.normal(np.log(0.24), 0.35)) / max(middle, 1e-6), rng.uniform(0.9, 1.8) / max(bright, 1e-6)
+        np.exp(rng.normal(np.log(0.19), 0.4)) / max(middle, 1e-6),
+        (rng.uniform(1.2, 3.5) if rng.random() < 0.4 else rng.uniform(0.8, 1.4)) / max(bright, 1e-6),
     )
     if sky.mean() > 0.05:
-        exposure = min(exposure, rng.uniform(1.0, 3.5) / max(np.median(light[sky]), 1e-6))
-    value = linear * exposure
+        exposure = min(exposure, rng.uniform(0.6, 2.5) / max(np.median(light[sky]), 1e-6))
+    level = np.clip(middle * exposure, 0.02, 0.6)
+    value = level * (linear * (exposure / level)) ** curve
+    grey = value.mean(axis=-1, keepdims=True)
+    value = np.maximum(grey + rng.uniform(0.75, 1.3) * (value - grey), 0)
     value = np.where(value < 0.6, value, 0.6 + 0.4 * (1 - np.exp(-(value - 0.6) / 0.4)))
     srgb = np.where(value <= 0.0031308, 12.92 * value, 1.055 * np.power(np.maximum(value, 1e-9), 1 / 2.4) - 0.055)
     return (np.clip(srgb, 0, 1) * 255 + 0.5).astype(np.uint8)

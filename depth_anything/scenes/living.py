@@ -3,12 +3,14 @@
 import numpy as np
 
 from .materials import Wardrobe
-from .objects import Thing
+from .objects import Thing, ready_made
 from .shapes import Mesh, ball, blob, box, cylinder, joined, lathe, leaves, tube
 
 
 def person(rng, wardrobe: Wardrobe, height: float | None = None, sitting: bool = False) -> Thing:
     """A clothed figure that stands, walks or sits; about `height` metres tall when it stands."""
+    if not sitting and (model := ready_made(rng, wardrobe, "person")):
+        return model
     h = height or float(np.clip(rng.normal(1.68, 0.15), 1.0, 1.95))
     thing = Thing(radius=0.3, height=h)
     skin, hair = wardrobe.small("skin", "small"), wardrobe.small("bark", "small")
@@ -73,6 +75,8 @@ def person(rng, wardrobe: Wardrobe, height: float | None = None, sitting: bool =
 
 def animal(rng, wardrobe: Wardrobe, size: float | None = None) -> Thing:
     """A four-legged animal, from a cat to a cow, or a bird; it looks along +x."""
+    if size is None and (model := ready_made(rng, wardrobe, "animal")):
+        return model
     s = size or float(np.exp(rng.normal(np.log(0.6), 0.5)))
     thing = Thing(radius=s * 0.5, height=s)
     coat = wardrobe.small(("skin", "bark", "stone")[int(rng.integers(3))], "small")
@@ -121,6 +125,8 @@ def animal(rng, wardrobe: Wardrobe, size: float | None = None) -> Thing:
 
 def tree(rng, wardrobe: Wardrobe, height: float | None = None, bare: float = 0.15) -> Thing:
     """A broad-leaved tree, a conifer, or a bare one: trunk, branches, clumps and leaf cards."""
+    if model := ready_made(rng, wardrobe, "tree", share=0.25):
+        return model.moved(0, 0, scale=height / model.height if height else 1.0)
     h = height or float(rng.uniform(3.0, 14.0))
     thing = Thing(radius=0.05 * h + 0.1, height=h)
     bark, leaf = wardrobe.small("bark", "small"), wardrobe.small("leaf", "small")

@@ -2,16 +2,22 @@
 
 A scene has a fixed set of slots (`SLOTS`), because the renderer compiles once for a fixed set of materials. A `tile`
 slot repeats one texture over a large surface. An `atlas` slot holds 4 x 4 small textures, so that many small objects of
-different colour share one slot. All colours are linear reflectances.
+different colour share one slot, and a `models` slot the pictures of 4 x 4 ready-made models. All colours are linear
+reflectances.
 """
 
 from dataclasses import dataclass, field
 
 import numpy as np
 
+from .baking import SIDE
+from .models import Library, Model
 from .patterns import TILE, grey_pattern, photo_count, photo_crop
 
 CELLS, CELL = 4, 96  # an atlas is CELLS x CELLS textures of CELL pixels
+
+SIDES = {"tile": TILE, "atlas": CELLS * CELL, "models": CELLS * SIDE}
+"""Pixels of a side of a slot's texture, by kind."""
 
 SLOTS: dict[str, tuple[str, str | None]] = {
     # name: (how it scatters, texture)
@@ -23,13 +29,15 @@ SLOTS: dict[str, tuple[str, str | None]] = {
     "shiny0": ("plastic", "atlas"),
     "shiny1": ("plastic", "atlas"),
     "metal0": ("metal", "atlas"),
+    "model0": ("diffuse", "models"),
+    "model1": ("plastic", "models"),
     "mirror": ("mirror", None),
     "glass": ("glass", None),
 }
 
 FAMILIES: dict[str, tuple[str, ...]] = {
     # what a surface may be made of: patterns of `grey_pattern`, or "photo"
-    "floor": ("wood", "wood", "planks", "tiles", "speckle", "carpet", "cloud", "checker", "marble", "photo"),
+    "floor": ("wood", "wood", "planks", "planks", "tiles", "carpet", "carpet", "checker", "marble", "plaster", "photo"),
     "wall": ("plaster", "plaster", "plaster", "plaster", "stripes", "brick", "planks", "tiles", "paper", "photo"),
     "facade": ("windows", "windows", "windows", "brick", "plaster", "planks", "tiles"),
     "ground": ("grass", "grass", "dirt", "dirt", "cloud", "speckle", "photo"),
@@ -77,13 +85,15 @@ class Wardrobe:
     tiles: dict[str, np.ndarray] = field(default_factory=dict)
     cells: dict[str, list[np.ndarray]] = field(default_factory=dict)
     families: dict[tuple[str, str], list[Material]] = field(default_factory=dict)
+    library: Library | None = None
+    worn: dict[int, Material] = field(default_factory=dict)  # the models of the library in this scene, by number
 
     def large(self, family: str, gloss: bool = False) -> Material:
         """A repeating texture for a surface of metres."""
         names = [name for name in SLOTS if name.startswith("gloss" if gloss else "tile")]
         free = [name for name in names if name not in self.tiles]
         if free:
-            self.tiles[free[0]] = paint(self.rng, family, TILE)
+            self.tiles[free[0]] = worn_down(self.rng, paint(self.rng, family, TILE))
             material = Material(free[0])
             self.families.setdefault(("large", family), []).append(material)
             return material
@@ -106,16 +116,56 @@ class Wardrobe:
         known = self.families.get((look, family)) or [Material(names[0], int(self.rng.integers(CELLS * CELLS)))]
         return known[int(self.rng.integers(len(known)))]
 
+    def model(self, roles: tuple[str, ...]) -> tuple[Model, Material] | None:
+        """A model of the library in one of these roles, in colours near its own; often one that is there already."""
+        numbers = self.library.roles(*roles) if self.library else []
+        if self.library is None or not numbers:
+            return None
+        known = [number for number in numbers if number in self.worn]
+        slot = "model1" if self.rng.random() < 0.35 else "model0"
+        full = len(self.cells.setdefault(slot, [])) == CELLS * CELLS
+        if known and (full or self.rng.random() < 0.5):
+            number = known[int(self.rng.integers(len(known)))]
+            return self.library.get(number), self.worn[number]
+        number = numbers[int(self.rng.integers(len(numbers)))]
+        if full and number not in self.worn:
+            return None
+        model = self.library.get(number)
+        if number not in self.worn:
+            self.worn[number] = Material(slot, len(self.cells[slot]))
+            picture = model.picture[..., self.rng.permutation(3)] if self.rng.random() < 0.12 else model.picture
+            gain = np.exp(self.rng.normal(0, 0.12, 3) + self.rng.normal(0, 0.2))
+            table = np.clip(linear(np.linspace(0, 1, 256)[:, None]) * gain, 0.02, 0.9).astype(np.float32)
+            self.cells[slot].append(np.stack([table[:, c][picture[..., c]] for c in range(3)], axis=-1))
+        return model, self.worn[number]
+
+    def model_names(self) -> tuple[str, ...]:
+        """The models in this scene."""
+        return tuple(self.library.entries[number].name for number in self.worn) if self.library else ()
+
     def textures(self) -> dict[str, np.ndarray]:
         """slot -> linear reflectance float32 (S,S,3) of every slot that the scene uses and that has a texture."""
         result = dict(self.tiles)
         for name, cells in self.cells.items():
-            atlas = np.full((CELLS * CELL, CELLS * CELL, 3), 0.5, np.float32)
+            if not cells:
+                continue
+            side = SIDES[SLOTS[name][1] or ""] // CELLS
+            atlas = np.full((CELLS * side, CELLS * side, 3), 0.5, np.float32)
             for k, cell in enumerate(cells):
                 row, column = divmod(k, CELLS)
-                atlas[row * CELL : (row + 1) * CELL, column * CELL : (column + 1) * CELL] = cell
+                atlas[row * side : (row + 1) * side, column * side : (column + 1) * side] = cell
             result[name] = atlas
         return result
+
+
+def atlas_uv(uv: np.ndarray, material: Material) -> np.ndarray:
+    """Texture coordinates (V,2) as the slot wants them: a cell's own part of the atlas, or as they are."""
+    if material.cell is None:
+        return uv
+    if SLOTS[material.slot][1] == "models":  # inside their picture already
+        row, column = divmod(material.cell, CELLS)
+        return ((uv + [column, row]) / CELLS).astype(np.float32)
+    return cell_uv(uv, material.cell)
 
 
 def cell_uv(uv: np.ndarray, cell: int) -> np.ndarray:
@@ -190,6 +240,14 @@ def paint(rng: np.random.Generator, family: str, size: int) -> np.ndarray:
         ends[0] = other
     palette = np.stack([np.interp(np.linspace(0, 1, 256), [0.0, 0.3, 0.65, 1.0], ends[:, c]) for c in range(3)], -1)
     return np.clip(linear(np.clip(palette, 0, 1)), 0.02, 0.9)[grey]
+
+
+def worn_down(rng: np.random.Generator, texture: np.ndarray) -> np.ndarray:
+    """A texture (TILE,TILE,3) with stains and wear at all scales, as no large surface is even."""
+    stains = grey_pattern("cloud", int(rng.integers(10))).astype(np.float32) / 255 - 0.5
+    grain = grey_pattern("plaster", int(rng.integers(10))).astype(np.float32) / 255 - 0.5
+    weight = rng.uniform(0.0, 0.5) * stains + rng.uniform(0.0, 0.25) * grain
+    return np.clip(texture * np.exp(weight)[..., None], 0.02, 0.9)
 
 
 def _cut(rng: np.random.Generator, pattern: np.ndarray, size: int) -> np.ndarray:

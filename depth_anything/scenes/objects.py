@@ -24,11 +24,15 @@ class Part:
 
 @dataclass
 class Thing:
-    """Parts that belong together; radius is half of its footprint, height its top, both in metres."""
+    """Parts that belong together; radius is half of its footprint, height its top, both in metres.
+
+    flat says whether things can stand on it.
+    """
 
     parts: list[Part] = field(default_factory=list)
     radius: float = 0.3
     height: float = 1.0
+    flat: bool = True
 
     def add(self, mesh: Mesh, material: Material, label: str = "object") -> None:
         """One more part."""
@@ -37,7 +41,20 @@ class Thing:
     def moved(self, x: float, y: float, z: float = 0.0, yaw: float = 0.0, scale: float = 1.0) -> "Thing":
         """Scaled, turned about the vertical and set down at x, y, z."""
         parts = [Part(part.mesh.moved(x, y, z, yaw, scale), part.material, part.label) for part in self.parts]
-        return Thing(parts, self.radius * scale, self.height * scale)
+        return Thing(parts, self.radius * scale, self.height * scale, self.flat)
+
+
+def ready_made(rng, wardrobe: Wardrobe, *roles: str, share: float = 0.6) -> Thing | None:
+    """A model of one of these roles from the library, about its real size; None without a library and by chance."""
+    if wardrobe.library is None or rng.random() > share:
+        return None
+    found = wardrobe.model(roles)
+    if found is None:
+        return None
+    model, material = found
+    x, y, z = model.entry.size
+    thing = Thing([Part(model.mesh, material, model.entry.label)], max(x, y) / 2, z, model.entry.flat)
+    return thing.moved(0, 0, scale=float(np.exp(rng.normal(0, 0.06))))
 
 
 def carton(rng, wardrobe: Wardrobe, size: float = 0.2) -> Thing:
@@ -131,6 +148,8 @@ def gadget(rng, wardrobe: Wardrobe, size: float = 0.2) -> Thing:
 
 def potted_plant(rng, wardrobe: Wardrobe, size: float = 0.4) -> Thing:
     """A plant in a pot."""
+    if model := ready_made(rng, wardrobe, "plant", share=0.5):
+        return model
     pot = size * rng.uniform(0.25, 0.4)
     thing = Thing(radius=size * 0.3, height=size)
     wall = [(0, 0), (pot * 0.4, 0), (pot * 0.55, pot), (pot * 0.48, pot), (pot * 0.45, pot * 0.85), (0, pot * 0.85)]
@@ -158,6 +177,8 @@ SMALL_THINGS = (carton, carton, bottle, bottle, bowl, books, lump, gadget, potte
 
 def small_thing(rng, wardrobe: Wardrobe, size: float | None = None) -> Thing:
     """Any of the small things, 5 to 40 cm."""
+    if model := ready_made(rng, wardrobe, "small"):
+        return model
     kind = SMALL_THINGS[int(rng.integers(len(SMALL_THINGS)))]
     return kind(rng, wardrobe, size or float(np.exp(rng.normal(np.log(0.2), 0.35))))
 

@@ -4,6 +4,7 @@ import io
 import json
 import os
 from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import lru_cache
 from itertools import islice
 from pathlib import Path
@@ -13,25 +14,32 @@ import numpy as np
 
 from ..data.shards import read_shard, write_shard
 from .layout import make_scene
+from .models import Library, load_library, open_library
 from .objects import CLASSES
-from .stage import Rendered, Stage, load_mitsuba
+from .stage import Device, Rendered, Stage, load_mitsuba
 
-GENERATOR = 1  # raised whenever a change makes other pictures from the same seed
+GENERATOR = 2  # raised whenever a change makes other pictures from the same seed
 
 
 @lru_cache(maxsize=1)
-def stage(size: tuple[int, int], spp: int) -> Stage:
-    return Stage(size, spp)
+def stage(size: tuple[int, int], spp: int, device: Device = "cpu") -> Stage:
+    return Stage(size, spp, device)
 
 
-def render_scene(seed: int, size: tuple[int, int] = (256, 192), spp: int = 4) -> Rendered:
-    """The labelled picture of a seed; size is (width, height).
+def render_scene(
+    seed: int,
+    size: tuple[int, int] = (256, 192),
+    spp: int = 4,
+    library: Library | None = None,
+    device: Device = "cpu",
+) -> Rendered:
+    """The labelled picture of a seed; size is (width, height); library holds ready-made models to place.
 
     A seed whose camera sees nothing worth a photograph goes on to its next attempt, always the same one.
     """
-    place = stage(size, spp)
+    place = stage(size, spp, device)
     for attempt in range(100):
-        rendered = place.render(make_scene(seed, attempt))
+        rendered = place.render(make_scene(seed, attempt, library))
         if rendered is not None:
             return rendered
     raise AssertionError(f"seed {seed}: no attempt gave a picture")
@@ -55,6 +63,7 @@ def encode(rendered: Rendered) -> dict[str, bytes]:
         "kind": rendered.kind,
         "classes": list(CLASSES),
         "generator": GENERATOR,
+        "models": list(rendered.models),
     }
     return {
         "rgb.jpg": picture(rendered.image, "JPEG", quality=90),
@@ -66,16 +75,29 @@ def encode(rendered: Rendered) -> dict[str, bytes]:
     }
 
 
-def _render_shard(job: tuple[Path, int, int, tuple[int, int], int]) -> int:
-    """One shard, whole, in this process: seeds first .. first + count - 1."""
-    path, first, count, size, spp = job
+@dataclass(frozen=True)
+class _Job:
+    """One shard: seeds first .. first + count - 1; pack is a prepared library of models."""
+
+    path: Path
+    first: int
+    count: int
+    size: tuple[int, int]
+    spp: int
+    pack: Path | None
+    device: Device
+
+
+def _render_shard(job: _Job) -> int:
+    """One shard, whole, in this process."""
+    library = load_library(job.pack) if job.pack else None
 
     def samples() -> Iterator[tuple[str, dict[str, bytes]]]:
-        for seed in range(first, first + count):
-            yield f"{seed:09d}", encode(render_scene(seed, size, spp))
+        for seed in range(job.first, job.first + job.count):
+            yield f"{seed:09d}", encode(render_scene(seed, job.size, job.spp, library, job.device))
 
-    write_shard(path, samples())
-    return count
+    write_shard(job.path, samples())
+    return job.count
 
 
 def _claim(out: Path, asked: dict[str, Any]) -> None:
@@ -103,13 +125,17 @@ def render_shards(
     processes: int | None = None,
     shard_size: int = 256,
     progress: bool = True,
+    models: str | os.PathLike | None = None,
+    device: Device = "cpu",
 ) -> list[Path]:
     """Render the seeds seed .. seed + count - 1 into `scenes-{index:05d}.tar` under out; returns their paths.
 
     Shards that are there already are kept, so a stopped run goes on where it was. The bytes do not depend on the number
-    of processes (default: one for each core). Same seed, machine and versions: same bytes.
-    Raises ValueError for numbers that make no sense, a folder that holds another render, a missing library, and when a
-    process was killed.
+    of processes (default: one for each core). Same seed, machine, versions and models: same bytes.
+    models is a folder of ready-made models to place among the computed ones (`models.open_library`). device "cuda"
+    traces the light on an NVIDIA GPU, which all processes share.
+    Raises ValueError for numbers that make no sense, a folder that holds another render, a missing library, a folder
+    without models, and when a process was killed.
     """
     import multiprocessing
     from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -121,16 +147,25 @@ def render_shards(
         raise ValueError(
             f"count {count}, shard_size {shard_size}, spp {spp}: expected 1 or more; size {size}: 16 x 16 or more"
         )
-    load_mitsuba()
+    load_mitsuba(device)
     out = Path(out)
-    _claim(out, {"seed": seed, "count": count, "size": list(size), "spp": spp, "shard_size": shard_size})
+    asked: dict[str, Any] = {"seed": seed, "count": count, "size": list(size), "spp": spp, "shard_size": shard_size}
+    library = open_library(models, progress) if models else None
+    if library:
+        asked["models"] = library.digest
+    if device != "cpu":
+        asked["device"] = device
+    _claim(out, asked)
+    pack = library.pack if library else None
     jobs = [
-        (out / f"scenes-{index:05d}.tar", seed + start, min(shard_size, count - start), size, spp)
+        _Job(out / f"scenes-{index:05d}.tar", seed + start, min(shard_size, count - start), size, spp, pack, device)
         for index, start in enumerate(range(0, count, shard_size))
     ]
-    missing = [job for job in jobs if not job[0].exists()]
+    missing = [job for job in jobs if not job.path.exists()]
     workers = min(processes or os.cpu_count() or 1, max(1, len(missing)))
-    with tqdm(total=count, initial=count - sum(job[2] for job in missing), unit="scene", disable=not progress) as bar:
+    with tqdm(
+        total=count, initial=count - sum(job.count for job in missing), unit="scene", disable=not progress
+    ) as bar:
         if missing:
             context = multiprocessing.get_context("spawn")
             with ProcessPoolExecutor(workers, mp_context=context) as pool:
@@ -145,7 +180,7 @@ def render_shards(
                 except BaseException:
                     pool.shutdown(wait=False, cancel_futures=True)
                     raise
-    return [job[0] for job in jobs]
+    return [job.path for job in jobs]
 
 
 def contact_sheet(folder: str | os.PathLike, path: str | os.PathLike, count: int = 40) -> None:

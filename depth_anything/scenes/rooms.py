@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from . import furniture, living, objects
-from .cameras import Camera, hand_held
+from . import built, furniture, living, objects
+from .cameras import PHONE, Camera, hand_held
 from .light import Light, indoor_light
 from .materials import Wardrobe
 from .objects import Floor, Part, Thing
@@ -16,7 +16,9 @@ def furnish(rng, wardrobe: Wardrobe, floor: Floor, style: str, wide: float, deep
 
     def against(style: str) -> Thing:
         pick = rng.random()
-        if style == "kitchen" and pick < 0.6:
+        if model := objects.ready_made(rng, wardrobe, "storage", "furniture", share=0.3):
+            thing = model
+        elif style == "kitchen" and pick < 0.6:
             thing = furniture.cabinet(rng, wardrobe, rng.uniform(0.6, 2.0), 0.6, 0.9 if rng.random() < 0.6 else 2.0)
         elif style == "bedroom" and pick < 0.35:
             return furniture.bed(rng, wardrobe)
@@ -38,21 +40,21 @@ def furnish(rng, wardrobe: Wardrobe, floor: Floor, style: str, wide: float, deep
             return furniture.floor_lamp(rng, wardrobe, rng.uniform(1.2, 1.8))
         else:
             return objects.potted_plant(rng, wardrobe, rng.uniform(0.6, 1.7))
-        if thing.height < 1.4:
+        if thing.flat and thing.height < 1.4:
             top = Floor(rng)
             top.dress(wardrobe, 0, 0, thing.height, thing.radius * 1.7, 0.35, int(rng.integers(0, 6)))
             thing.parts += top.parts
         return thing
 
-    for _ in range(int(rng.integers(2, 6))):
+    for _ in range(int(rng.integers(2, 8))):
         thing = against(style)
         floor.scatter(thing, (-wide / 2 + thing.radius, deep - 0.4), (wide / 2 - thing.radius, deep - 0.32), 0.0, 0.0)
     for side in (-1, 1):
-        for _ in range(int(rng.integers(0, 4))):
+        for _ in range(int(rng.integers(0, 5))):
             thing = against(style)
             x = side * (wide / 2 - 0.4)
             floor.scatter(thing, (x, min(2.2, deep * 0.5)), (x, max(2.3, deep - 0.9)), 0.0, -side * np.pi / 2)
-    middle = int(rng.integers(0, 4)) if style != "corridor" else 0
+    middle = int(rng.integers(0, 5)) if style != "corridor" else 0
     for _ in range(middle):
         pick = rng.random()
         y = rng.uniform(1.6, max(1.8, deep - 1.2))
@@ -76,9 +78,11 @@ def furnish(rng, wardrobe: Wardrobe, floor: Floor, style: str, wide: float, deep
             floor.put(furniture.sofa(rng, wardrobe), x, y)
         elif pick < 0.85:
             floor.put(furniture.chair(rng, wardrobe), x, y)
-        else:
+        elif pick < 0.93:
             floor.put(living.person(rng, wardrobe, sitting=False), x, y)
-    for _ in range(int(rng.integers(0, 5))):
+        else:
+            floor.put(living.animal(rng, wardrobe, rng.uniform(0.25, 0.7)), x, y)
+    for _ in range(int(rng.integers(0, 7))):
         thing = objects.small_thing(rng, wardrobe, rng.uniform(0.2, 0.6))
         floor.scatter(thing, (-wide * 0.45, 1.2), (wide * 0.45, deep - 0.5))
 
@@ -88,7 +92,7 @@ def room(rng: np.random.Generator, wardrobe: Wardrobe) -> tuple[list[Part], Came
     style = rng.choice(
         ["living", "kitchen", "office", "bedroom", "corridor", "hall"], p=[0.24, 0.17, 0.22, 0.17, 0.08, 0.12]
     )
-    wide, deep, height = rng.uniform(3.6, 9.0), rng.uniform(2.6, 7.0), rng.uniform(2.35, 3.0)
+    wide, deep, height = rng.uniform(3.0, 8.0), rng.uniform(2.4, 6.5), rng.uniform(2.35, 3.0)
     if style == "corridor":
         wide, deep = rng.uniform(1.6, 3.0), rng.uniform(6.0, 22.0)
     elif style == "hall":
@@ -100,6 +104,7 @@ def room(rng: np.random.Generator, wardrobe: Wardrobe) -> tuple[list[Part], Came
     furnish(rng, wardrobe, floor, str(style), wide, deep, height)
     if style == "hall":
         furnish(rng, wardrobe, floor, "office", wide * 0.7, deep * 0.7, height)
+        stock(rng, wardrobe, floor, wide, deep, height)
     if rng.random() < 0.4:
         rx, ry = rng.uniform(1.0, 2.6), rng.uniform(0.8, 2.0)
         floor.parts.append(
@@ -112,9 +117,39 @@ def room(rng: np.random.Generator, wardrobe: Wardrobe) -> tuple[list[Part], Came
     if rng.random() < 0.3:
         foreground(rng, wardrobe, floor, eye)
     reach = max(1.3, rng.uniform(0.35, 0.9) * deep)
-    target = np.array([rng.uniform(-0.25, 0.25) * wide, reach, np.clip(rng.normal(0.5, 0.35), 0.0, 1.4)])
-    camera = hand_held(rng, eye, target, (45.0, 80.0))
-    return floor.parts, camera, indoor_light(rng, wide, deep, height)
+    target = np.array([rng.uniform(-0.35, 0.35) * wide, reach, np.clip(rng.normal(0.6, 0.35), 0.0, 1.5)])
+    things = [(x, y) for x, y, _ in floor.taken[1:] if y > eye[1] + 1.0]
+    if things and rng.random() < 0.4:  # one piece of furniture is the subject
+        target[:2] = things[int(rng.integers(len(things)))]
+        away = float(np.hypot(*(target - eye)[:2]))
+        closer = rng.uniform(1.3, 3.0)
+        if away > closer and rng.random() < 0.6:
+            eye[:2] = target[:2] + (eye - target)[:2] * closer / away
+    light = indoor_light(rng, wide, deep, height, eye)
+    return floor.parts, hand_held(rng, eye, target, PHONE if rng.random() < 0.6 else (40.0, 75.0)), light
+
+
+def stock(rng, wardrobe: Wardrobe, floor: Floor, wide: float, deep: float, height: float) -> None:
+    """What stands in garages, stores and basements: pillars, stacks of crates, sometimes a car."""
+    if rng.random() < 0.5:
+        coat = wardrobe.small("wall", "small")
+        for _ in range(int(rng.integers(1, 4))):
+            side = rng.uniform(0.25, 0.6)
+            pillar = Thing(radius=side * 0.7, height=height)
+            pillar.add(box(side, side, height), coat, "wall")
+            floor.scatter(pillar, (-wide * 0.4, 1.5), (wide * 0.4, deep - 0.5), 0.0, 0.0)
+    for _ in range(int(rng.integers(0, 5))):
+        side, stack, z = rng.uniform(0.3, 1.1), Thing(height=0.0), 0.0
+        stack.radius = side * 0.7
+        paper = wardrobe.small("print" if rng.random() < 0.5 else "wood", "small")
+        for _ in range(int(rng.integers(1, 4))):
+            tall = side * rng.uniform(0.4, 0.9)
+            crate = box(side * rng.uniform(0.7, 1.0), side * rng.uniform(0.7, 1.0), tall)
+            stack.add(crate.moved(z=z, yaw=rng.normal(0, 0.08)), paper)
+            z += tall
+        floor.scatter(stack, (-wide * 0.45, 1.2), (wide * 0.45, deep - 0.5), 0.0, rng.normal(0, 0.4))
+    if rng.random() < 0.2:
+        floor.scatter(built.car(rng, wardrobe), (-wide * 0.3, 3.5), (wide * 0.3, max(3.6, deep - 2.5)))
 
 
 def foreground(rng, wardrobe: Wardrobe, floor: Floor, eye: np.ndarray) -> None:
@@ -140,6 +175,9 @@ def table_top(rng: np.random.Generator, wardrobe: Wardrobe) -> tuple[list[Part],
     wide, deep, height = rng.uniform(3.0, 6.0), rng.uniform(1.2, 4.5), rng.uniform(2.4, 2.9)
     shell(rng, wardrobe, floor, wide, deep, height)
     tx, ty = rng.uniform(0.6, 2.2), rng.uniform(0.5, 1.3)
+    filling = rng.random() < 0.45  # the top fills most of the picture, as when people show one thing
+    if filling:
+        tx, ty = rng.uniform(1.2, 2.6), rng.uniform(0.9, 1.8)
     middle = min(rng.uniform(0.4, 0.9), deep - ty / 2 - 0.03)
     if top > 0:
         if rng.random() < 0.4:
@@ -163,7 +201,7 @@ def table_top(rng: np.random.Generator, wardrobe: Wardrobe) -> tuple[list[Part],
         )
     size = rng.uniform(0.12, 0.3)
     focus = Floor(rng)
-    for _ in range(int(rng.integers(1, 12))):
+    for _ in range(int(rng.integers(1, 6 if filling else 12))):
         thing = objects.small_thing(rng, wardrobe, size * float(np.exp(rng.normal(0, 0.3))))
         focus.scatter(
             thing, (-min(tx, 0.9) * 0.42, middle - ty * 0.4), (min(tx, 0.9) * 0.42, middle + ty * 0.4), float(top)
@@ -175,18 +213,21 @@ def table_top(rng: np.random.Generator, wardrobe: Wardrobe) -> tuple[list[Part],
     if rng.random() < 0.25:
         focus.scatter(furniture.floor_lamp(rng, wardrobe, 0.45), (-0.4, middle), (0.4, middle + ty * 0.4), float(top))
     floor.parts += focus.parts
-    distance, pitch = rng.uniform(0.45, 1.5), np.radians(np.clip(rng.normal(30, 15), 2, 75))
+    distance, pitch = rng.uniform(0.45, 1.5), np.radians(np.clip(rng.normal(27, 14), 2, 75))
+    if filling:
+        distance, pitch = rng.uniform(0.6, 1.3), np.radians(np.clip(rng.normal(44, 11), 20, 85))
     angle = rng.normal(0, 0.5)
     target = np.array([rng.uniform(-0.15, 0.15), middle + rng.uniform(-0.1, 0.1), top + rng.uniform(0.0, 0.15)])
     eye = target + distance * np.array([np.sin(angle) * np.cos(pitch), -np.cos(angle) * np.cos(pitch), np.sin(pitch)])
     eye[2] = max(eye[2], 0.15)
-    return floor.parts, hand_held(rng, eye, target, (38.0, 68.0)), indoor_light(rng, wide, deep, height)
+    camera = hand_held(rng, eye, target, PHONE if rng.random() < 0.4 else (35.0, 65.0))
+    return floor.parts, camera, indoor_light(rng, wide, deep, height, eye)
 
 
 def clutter(rng: np.random.Generator, wardrobe: Wardrobe) -> tuple[list[Part], Camera, Light]:
     """Many shapes of many sizes, near and far, in front of a wall, a cloth or the open."""
     floor = Floor(rng)
-    wide, deep, height = 6.0, rng.uniform(1.5, 6.0), 3.2
+    wide, deep, height = 6.0, float(np.exp(rng.uniform(np.log(1.1), np.log(6.0)))), 3.2
     shell(rng, wardrobe, floor, wide, deep, height)
     reach = deep - 0.3
     for _ in range(int(rng.integers(15, 50))):
@@ -207,4 +248,4 @@ def clutter(rng: np.random.Generator, wardrobe: Wardrobe) -> tuple[list[Part], C
         )
     eye = np.array([rng.uniform(-0.3, 0.3), rng.uniform(-0.4, 0.1), rng.uniform(0.3, 1.1)])
     target = np.array([rng.uniform(-0.4, 0.4), rng.uniform(1.0, reach), rng.uniform(0.0, 0.5)])
-    return floor.parts, hand_held(rng, eye, target, (45.0, 80.0)), indoor_light(rng, wide, deep, height)
+    return floor.parts, hand_held(rng, eye, target, (35.0, 80.0)), indoor_light(rng, wide, deep, height, eye)

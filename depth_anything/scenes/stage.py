@@ -12,16 +12,16 @@ import re
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from .layout import Scene
 from .light import SKY_COLUMNS, SKY_ROWS, ambient_light, develop, sky_picture, smooth
-from .materials import CELL, CELLS, SLOTS, cell_uv
+from .materials import SIDES, SLOTS, atlas_uv
 from .objects import CLASSES
-from .patterns import TILE
 
+Device = Literal["cpu", "cuda"]
 R2 = [0.7548776662466927, 0.5698402909980532]  # the plane's golden ratio: steps of an even sequence
 
 
@@ -31,7 +31,8 @@ class Rendered:
 
     image uint8 (H,W,3); disparity float32 (H,W), 1/metres along the camera axis at pixel centres, 0 in the sky;
     sky bool (H,W); classes uint8 (H,W), an index into CLASSES; K (3,3); pose (4,4), camera to world in metres,
-    camera axes x right, y down, z forward. Every pixel is valid. Glass and mirrors carry their own surface.
+    camera axes x right, y down, z forward. Every pixel is valid. Glass and mirrors carry their own surface. models
+    names the ready-made models that stand in the scene.
     """
 
     image: np.ndarray
@@ -42,10 +43,34 @@ class Rendered:
     pose: np.ndarray
     seed: int
     kind: str
+    models: tuple[str, ...] = ()
 
 
-def load_mitsuba() -> Any:
-    """The mitsuba module with the LLVM variant set, or ValueError that says what to install."""
+def load_mitsuba(device: Device = "cpu") -> Any:
+    """The mitsuba module with the variant of that device set, or ValueError that says what to install."""
+    if device == "cpu":
+        _find_llvm()
+    try:
+        import drjit
+        import mitsuba
+    except ImportError:
+        raise ValueError('rendering needs Mitsuba 3: pip install "depth-anything[render]"') from None
+    try:
+        mitsuba.set_variant("cuda_ad_rgb" if device == "cuda" else "llvm_ad_rgb")
+        drjit.set_thread_count(1)
+        drjit.eval(drjit.cuda.Float(0.0) if device == "cuda" else drjit.llvm.Float(0.0))
+    except Exception as error:
+        if device == "cuda":
+            raise ValueError("Mitsuba finds no NVIDIA GPU that it can use: render on the cpu") from error
+        place = os.environ.get("DRJIT_LIBLLVM_PATH")
+        raise ValueError(
+            f"Mitsuba cannot use the LLVM library ({place}): install the Debian package libllvm19"
+        ) from error
+    return mitsuba
+
+
+def _find_llvm() -> None:
+    """Tell Mitsuba where Debian keeps the LLVM library."""
     if "DRJIT_LIBLLVM_PATH" not in os.environ and sys.platform == "linux":
         # Debian writes libLLVM-18.so.1 and libLLVM.so.19.1: the first number is the version.
         libraries = [path for path in Path("/usr/lib").glob("*-linux-gnu/libLLVM*.so*") if re.search(r"\d", path.name)]
@@ -55,29 +80,14 @@ def load_mitsuba() -> Any:
                 "rendering needs the LLVM library: install the Debian package libllvm19 (or set DRJIT_LIBLLVM_PATH)"
             )
         os.environ["DRJIT_LIBLLVM_PATH"] = str(found[-1])
-    try:
-        import drjit
-        import mitsuba
-    except ImportError:
-        raise ValueError('rendering needs Mitsuba 3: pip install "depth-anything[render]"') from None
-    try:
-        mitsuba.set_variant("llvm_ad_rgb")
-        drjit.set_thread_count(1)
-        drjit.eval(drjit.llvm.Float(0.0))
-    except Exception as error:
-        place = os.environ.get("DRJIT_LIBLLVM_PATH")
-        raise ValueError(
-            f"Mitsuba cannot use the LLVM library ({place}): install the Debian package libllvm19"
-        ) from error
-    return mitsuba
 
 
 class Stage:
     """The one Mitsuba scene of a process; `render` loads a Scene into it and makes the labelled picture."""
 
-    def __init__(self, size: tuple[int, int], spp: int):
+    def __init__(self, size: tuple[int, int], spp: int, device: Device = "cpu"):
         """size is (width, height) in pixels; spp is samples for each pixel."""
-        self.mi = mi = load_mitsuba()
+        self.mi = mi = load_mitsuba(device)
         self.size, self.spp = size, spp
         upright = mi.ScalarTransform4f().rotate([1, 0, 0], 90)
         sky = mi.Bitmap(np.ones((SKY_ROWS, SKY_COLUMNS, 3), np.float32))
@@ -102,7 +112,7 @@ class Stage:
     def _slot(self, name: str) -> Any:
         mi = self.mi
         scatter, texture = SLOTS[name]
-        side = TILE if texture == "tile" else CELLS * CELL
+        side = SIDES[texture] if texture else 1
         bitmap = {"type": "bitmap", "bitmap": mi.Bitmap(np.full((side, side, 3), 0.5, np.float32)), "raw": True}
         kinds: dict[str, dict[str, Any]] = {
             "diffuse": {"type": "diffuse", "reflectance": bitmap},
@@ -134,7 +144,15 @@ class Stage:
         image = develop(rng, linear, sky)
         camera = scene.camera
         return Rendered(
-            image, disparity, sky, classes, camera.intrinsics(width, height), camera.pose(), scene.seed, scene.kind
+            image,
+            disparity,
+            sky,
+            classes,
+            camera.intrinsics(width, height),
+            camera.pose(),
+            scene.seed,
+            scene.kind,
+            scene.wardrobe.model_names(),
         )
 
     def _load(self, scene: Scene) -> dict[str, np.ndarray]:
@@ -146,10 +164,7 @@ class Stage:
             meshes = [part.mesh for part in parts]
             # An empty slot keeps a grain far below everything.
             vertices = [mesh.vertices for mesh in meshes] or [np.eye(3) * 1e-3 - [0, 0, 9e3]]
-            uv = [
-                mesh.uv if part.material.cell is None else cell_uv(mesh.uv, part.material.cell)
-                for part, mesh in zip(parts, meshes, strict=True)
-            ]
+            uv = [atlas_uv(part.mesh.uv, part.material) for part in parts]
             starts = np.cumsum([0] + [len(mesh.vertices) for mesh in meshes])
             faces = [mesh.faces + start for mesh, start in zip(meshes, starts, strict=False)] or [np.array([[0, 1, 2]])]
             params[f"{name}.vertex_positions"] = np.concatenate(vertices).astype(np.float32).ravel()

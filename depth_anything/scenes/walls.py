@@ -124,7 +124,8 @@ def shell(rng, wardrobe: Wardrobe, floor: Floor, wide: float, deep: float, heigh
                 sill,
                 min(height - 0.15, rng.uniform(1.9, 2.4)),
             )
-        wall(rng, floor.parts, material, trim, (a, b), height, hole, repeat=rng.uniform(1.0, 3.0))
+        pane = "glass" if rng.random() < 0.75 else ""  # an open window lets the sun in
+        wall(rng, floor.parts, material, trim, (a, b), height, hole, rng.uniform(1.0, 3.0), pane)
         u = (b - a) / length
         yaw = 0.0 if a[1] == b[1] else (np.pi / 2 if a[0] < 0 else -np.pi / 2)
         inward = np.array([np.sin(yaw), -np.cos(yaw)])
