@@ -11,7 +11,8 @@ import csv
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from itertools import groupby, islice, takewhile
@@ -78,9 +79,11 @@ def output_paths(clip: Clip, out: Path, options: VideoOptions, quantity: str) ->
     Raises:
         ValueError: an unknown format, or a file's name for what is not one video.
     """
-    for name in options.formats:
+    for name in options.formats or ("",):
         if name not in FORMATS:
             raise ValueError(f"unknown output {name!r}: expected a list of {', '.join(FORMATS)}")
+    if options.ends is not None and not options.ends[0] < options.ends[1]:
+        raise ValueError(f"ends of the colours {options.ends[0]:g} {options.ends[1]:g}: expected the lower value first")
     forms = {name: container_format(clip, "ffv1" if name == "gray16" else options.codec) for name in options.formats}
     suffixes = {"mp4": (".mp4", ".mov", ".m4v"), "matroska": (".mkv",)}
     if out.suffix.lower() in (".mp4", ".mov", ".m4v", ".mkv", ".webm", ".avi"):
@@ -111,6 +114,7 @@ def convert(
     *,
     limit: int | None = None,
     stopped: Callable[[], bool] = lambda: False,
+    weights: Sequence[object] = (),
     overwrite: bool = False,
     begun: Callable[[int], None] = lambda done: None,
     advance: Callable[[], None] = lambda: None,
@@ -124,7 +128,9 @@ def convert(
         options: what to write.
         limit: stop after so many frames.
         stopped: asked before each frame whether the clip ends here, for cameras.
+        weights: what tells the predictor from others of its kind; a run that goes on must have the same.
         overwrite: replace results that exist, and begin anew where an unfinished run with other options lies.
+            Without it, what a camera's recording left that was killed is finished instead of a new one.
         begun: told once how many frames an earlier run has finished.
         advance: called after each frame.
 
@@ -139,34 +145,60 @@ def convert(
     note = {
         "clip": clip.identity(),
         "options": [str(value) for value in vars(options).values()],
-        "model": [predictor.variant.name, predictor.input_size],
+        "model": [predictor.variant.name, predictor.input_size, *weights],
         "limit": limit,
         "chunk": CHUNK,
     }
-    if not (work.exists() and not clip.is_live):
-        for path in paths.values():
-            if path.exists() and not overwrite:
-                raise ValueError(f"{path}: exists already; use --overwrite to replace it, or another folder")
-    _claim(work, note, fresh=clip.is_live, overwrite=overwrite)
-    chunks = _whole_chunks(work)
-    begun(sum(len(np.load(chunk / "rows.npy")) for chunk in chunks))
-    pictures = islice(frames(clip, len(chunks) * CHUNK), limit and max(0, limit - len(chunks) * CHUNK))
-    pictures = takewhile(lambda _: not stopped(), pictures)
-    _make_chunks(pictures, clip, predictor, work, options, advance)
-    chunks = _whole_chunks(work)
-    if not chunks:
+    with _alone(work):
+        if clip.is_live and (overwrite or not _whole_chunks(work)):
+            shutil.rmtree(work, ignore_errors=True)
+        if not work.exists():
+            for path in paths.values():
+                if path.exists() and not overwrite:
+                    raise ValueError(f"{path}: exists already; use --overwrite to replace it, or another folder")
+        _claim(work, note, overwrite)
+        done = sum(len(np.load(chunk / "rows.npy")) for chunk in _whole_chunks(work))
+        begun(done)
+        was_all = done % CHUNK > 0 or (clip.is_live and done > 0)  # only a clip's last chunk is short
+        if not was_all:
+            pictures = islice(frames(clip, done), limit and max(0, limit - done))
+            pictures = takewhile(lambda _: not stopped(), pictures)
+            _make_chunks(pictures, clip, predictor, work, options, advance)
+        chunks = _whole_chunks(work)
+        if not chunks:
+            shutil.rmtree(work)
+            raise ValueError(f"{clip.path or clip.stem}: no frame came; it is damaged, or a camera that gives nothing")
+        comment = json.loads((work / "comment.json").read_text())
+        count = _finish(clip, chunks, paths, comment, limit)
         shutil.rmtree(work)
-        raise ValueError(f"{clip.path or clip.stem}: no frame came; it is damaged, or a camera that gives nothing")
-    comment = json.loads((work / "comment.json").read_text())
-    count = _finish(clip, chunks, paths, comment, limit)
-    shutil.rmtree(work)
     return Converted(list(paths.values()), count)
 
 
-def _claim(work: Path, note: dict[str, Any], fresh: bool, overwrite: bool) -> None:
+@contextmanager
+def _alone(work: Path) -> Iterator[None]:
+    """The block in which no other run writes the same results; nothing is held where the system has no flock."""
+    try:
+        import fcntl
+    except ModuleNotFoundError:
+        yield
+        return
+    lock = work.with_suffix(".lock")
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    with lock.open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ValueError(f"{work}: another run is at it now; wait until it ends, or use another folder") from None
+        try:
+            yield
+        finally:
+            lock.unlink(missing_ok=True)
+
+
+def _claim(work: Path, note: dict[str, Any], overwrite: bool) -> None:
     """Take the hidden folder for this run, or go on with what a killed one left there."""
     path = work / "note.json"
-    if work.exists() and (fresh or not path.exists()):
+    if work.exists() and not path.exists():
         shutil.rmtree(work)
     if path.exists() and json.loads(path.read_text()) != json.loads(json.dumps(note)):
         if not overwrite:
@@ -180,7 +212,7 @@ def _claim(work: Path, note: dict[str, Any], fresh: bool, overwrite: bool) -> No
 
 
 def _whole_chunks(work: Path) -> list[Path]:
-    return sorted(path for path in work.iterdir() if path.is_dir() and path.name.isdigit())
+    return sorted(path for path in work.glob("*") if path.is_dir() and path.name.isdigit())
 
 
 def _make_chunks(

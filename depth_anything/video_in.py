@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -75,13 +76,17 @@ def open_clip(source: str | Path | int, fps: float | None = None) -> Clip:
     """
     if isinstance(source, int):
         return Clip(f"camera{source}", Fraction(1, 1000), Fraction(30), None, camera=source)
-    text = re.sub(r"%0?\d*d", "*", str(source))
-    if fps is not None and fps <= 0:
-        raise ValueError(f"{fps:g} frames per second: expected a number above 0")
-    if Path(text).is_dir() or ("*" in text and not Path(text).exists()):
+    text = str(source) if Path(source).exists() else re.sub(r"%0?\d*d", "*", str(source))
+    if fps is not None and not 1 / 1000 <= fps <= 1000:
+        raise ValueError(f"{fps:g} frames per second: expected 0.001 to 1000")
+    if Path(text).is_dir() or (re.search(r"[*?\[]", text) and not Path(text).exists()):
         pictures = sorted((picture.path for picture in find_images([text]) if picture.path), key=_natural)
         rate = Fraction(fps or DEFAULT_FPS).limit_denominator(1001)
-        stem = Path(text).name if Path(text).is_dir() else re.sub(r"[*?\[\]_.\- ]+$", "", Path(text).stem) or "sequence"
+        stem = (
+            Path(text).name
+            if Path(text).is_dir()
+            else re.split(r"[*?\[]", Path(text).stem)[0].rstrip("_.- ") or "sequence"
+        )
         return Clip(stem, 1 / rate, rate, len(pictures), pictures=tuple(pictures))
     if fps is not None:
         raise ValueError(f"{source}: says itself how many frames per second it has; --fps is for sequences of pictures")
@@ -214,7 +219,7 @@ def _picture_frames(clip: Clip, skip: int) -> Iterator[Frame]:
 
 
 def _camera_frames(number: int) -> Iterator[Frame]:
-    """Frames of a camera until it stops; their times are the machine's clock."""
+    """Frames of a camera until it stops; their times are the camera's clock, or else the machine's."""
     import time
 
     cv2 = load_cv2()
@@ -223,13 +228,16 @@ def _camera_frames(number: int) -> Iterator[Frame]:
     try:
         if not capture.isOpened():
             raise ValueError(f"camera {number}: none there, or another program holds it; try --source 0, 1, ...")
-        start, last, index = time.monotonic(), -1, 0
-        while True:
+        first, last = None, -1
+        for index in count():
             there, picture_bgr = capture.read()
             if not there:
                 return
-            last = max(last + 1, round(1000 * (time.monotonic() - start)))
+            # When it was taken, where the driver says so: frames wait in its buffer while the network works.
+            now = capture.get(cv2.CAP_PROP_POS_MSEC), 1000 * time.monotonic()
+            first = first or now
+            taken, read = now[0] - first[0], now[1] - first[1]
+            last = max(last + 1, round(taken if taken > 0 else read))
             yield Frame(index, last, 0, np.ascontiguousarray(picture_bgr[..., ::-1]))
-            index += 1
     finally:
         capture.release()

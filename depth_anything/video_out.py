@@ -7,6 +7,7 @@ times are put together only at the end: whatever frame rate the input had, const
 from __future__ import annotations
 
 import heapq
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -54,6 +55,8 @@ class Piece:
 
     def __init__(self, path: Path, codec: CodecName, clip: Clip):
         self.path, self.codec, self.clip = path, CODECS[codec], clip
+        self.rate = encoder_rate(clip.rate)
+        os.environ.setdefault("SVT_LOG", "1")  # SVT-AV1 prints its settings for every piece; only its errors
         self.container = load_av().open(str(path), "w", format="matroska")
         self.stream: Any = None
         self.count = 0
@@ -69,7 +72,7 @@ class Piece:
         frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format=layout)
         if layout != "gray16le":
             frame = frame.reformat(format=self.stream.pix_fmt, dst_colorspace="ITU709", dst_color_range="MPEG")
-        frame.pts, frame.time_base = self.count, 1 / self.clip.rate
+        frame.pts, frame.time_base = self.count, 1 / self.rate
         self.container.mux(self.stream.encode(frame))
         self.count += 1
 
@@ -80,18 +83,31 @@ class Piece:
         self.container.close()
 
     def _stream(self, height: int, width: int, lossless: bool) -> Any:
-        stream = self.container.add_stream(self.codec.encoder, rate=self.clip.rate, options=dict(self.codec.options))
+        stream = self.container.add_stream(self.codec.encoder, rate=self.rate, options=dict(self.codec.options))
         stream.width, stream.height = width, height
         odd = (width % 2 or height % 2) and not self.codec.takes_odd_sizes
         stream.pix_fmt = "gray16le" if lossless else "yuv444p" if odd else "yuv420p"
         context = stream.codec_context
-        context.time_base = 1 / self.clip.rate
+        context.time_base = 1 / self.rate
         context.bit_rate = 0
         context.max_b_frames = 0
         context.sample_aspect_ratio = self.clip.pixel_aspect
         if not lossless:
             context.colorspace, context.color_primaries, context.color_trc, context.color_range = 1, 1, 1, 1  # BT.709
         return stream
+
+
+def encoder_rate(rate: Fraction) -> Fraction:
+    """The frame rate, or one near it that every encoder takes (SVT-AV1: 240 at most; MPEG-4: 65535 ticks a second).
+
+    It tells the encoder only how much to expect between frames: `join` gives each its own time.
+    """
+    return 1 / (1 / min(rate, Fraction(240))).limit_denominator(65535)
+
+
+def sounds(container: Any) -> list[Any]:
+    """A file's sound tracks, without those that FFmpeg does not know and cannot copy (some phones add one)."""
+    return [stream for stream in container.streams.audio if stream.codec_context is not None]
 
 
 def container_format(clip: Clip, codec: CodecName) -> Literal["mp4", "matroska"]:
@@ -104,7 +120,7 @@ def container_format(clip: Clip, codec: CodecName) -> Literal["mp4", "matroska"]
 
     av = load_av()
     with av.open(str(clip.path)) as container, av.open(io.BytesIO(), "w", format="mp4") as probe:
-        held = all(stream.codec_context.name in probe.supported_codecs for stream in container.streams.audio)
+        held = all(stream.codec_context.name in probe.supported_codecs for stream in sounds(container))
         return "mp4" if held else "matroska"
 
 
@@ -136,10 +152,11 @@ def join(
         with av.open(str(pieces[0])) as first:
             picture = output.add_stream_from_template(first.streams.video[0], opaque=True)
         picture.time_base = time_base
+        picture.codec_context.sample_aspect_ratio = clip.pixel_aspect  # VP9 and AV1 leave it to the container
         sources = [_picture_packets(pieces, times, time_base, picture)]
         sound = av.open(str(clip.path)) if clip.path else None
-        if sound is not None and sound.streams.audio:
-            targets = {stream.index: output.add_stream_from_template(stream) for stream in sound.streams.audio}
+        if sound is not None and sounds(sound):
+            targets = {stream.index: output.add_stream_from_template(stream) for stream in sounds(sound)}
             sources.append(_sound_packets(sound, targets, sound_until))
         for _, packet in heapq.merge(*sources, key=lambda timed: timed[0]):
             output.mux(packet)

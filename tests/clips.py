@@ -25,6 +25,7 @@ def write_film(
     sound: str | None = "aac",
     rotation: int = 0,
     cut_at: int | None = None,
+    pixel_aspect: Fraction = Fraction(1),
 ) -> Path:
     """A film with a tone of 440 Hz; `seconds` are the frames' times, where the rate is not constant.
 
@@ -37,6 +38,7 @@ def write_film(
         video = container.add_stream(codec, rate=fps)
         video.width, video.height, video.pix_fmt = *size, "yuv420p"
         video.codec_context.time_base = Fraction(1, 1000) if seconds else 1 / fps
+        video.codec_context.sample_aspect_ratio = pixel_aspect
         if rotation:
             video.set_display_rotation(rotation)
         audio = container.add_stream(sound, rate=44100, layout="mono") if sound else None

@@ -1,6 +1,7 @@
 """Films of rendered scenes: the camera's walk, frames that agree in space, and their shard."""
 
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -81,7 +82,7 @@ def seen_again(frame: Rendered, after: Rendered, moved_by: np.ndarray) -> float:
 
 def test_the_world_stands_still(film: list[Rendered]):
     """Points of a frame, moved as the poses say, lie on the surfaces of another; left where they are, they do not."""
-    for frame, after in zip(film, film[1:], strict=False):
+    for frame, after in pairwise(film):
         move = np.linalg.inv(after.pose) @ frame.pose
         assert seen_again(frame, after, move) > 0.7  # the rest is hidden there, or lies at an edge of a large pixel
     first, last = film[0], film[-1]

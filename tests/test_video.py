@@ -181,6 +181,9 @@ def test_bad_options_are_one_line(tmp_path, capsys):
         (["--source", 0], "one of them"),
         (["--colors", "jet"], "jet"),
         (["--frames", 0], "--frames 0"),
+        (["--ends", 5, 1], "the lower value first"),
+        (["--ends", "nan", 1], "the lower value first"),
+        (["--save", ","], "unknown output"),
         (["-o", tmp_path / "x.mp4", "--save", "color,gray"], "one file holds one"),
         (["-o", tmp_path / "x.mp4", "--save", "gray16"], ".mkv"),
     ):
@@ -246,37 +249,6 @@ def test_another_unfinished_run_is_not_mixed_in(tmp_path, capsys, monkeypatch):
     assert convert(film, tmp_path / "out", "--steady", "off") == 2
     assert "unfinished run" in capsys.readouterr().err
     assert convert(film, tmp_path / "out", "--steady", "off", "--overwrite") == 0
-
-
-def test_camera_frames_are_recorded_until_stopped(tmp_path, monkeypatch):
-    """A camera that OpenCV would open, played by an object; the recording ends when it is told to."""
-    import cv2
-
-    class Camera:
-        left = 9
-
-        def __init__(self, number):
-            assert number == 0
-
-        def isOpened(self):
-            return True
-
-        def read(self):
-            Camera.left -= 1
-            return Camera.left >= 0, np.full((48, 64, 3), (10, 60, 25 * max(0, Camera.left)), np.uint8)
-
-        def release(self):
-            pass
-
-    monkeypatch.setattr(cv2, "VideoCapture", Camera)
-    previous = signal.getsignal(signal.SIGINT)
-    try:
-        assert run("video", "--source", 0, "-o", tmp_path / "out", *FAST, "--save", "side") == 0
-    finally:
-        signal.signal(signal.SIGINT, previous)
-    pictures, seconds = clips.read_film(tmp_path / "out" / "camera0_side.mp4")
-    assert len(pictures) == 9 and np.diff(seconds).min() > 0
-    assert pictures[0][:, :64, 0].mean() > pictures[8][:, :64, 0].mean() + 100  # red stayed red
 
 
 def test_ranges_move_slowly_and_never_clip_16_bits():

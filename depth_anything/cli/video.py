@@ -23,7 +23,7 @@ def video(
     fps: float | None = None,
     frames: int | None = None,
     variant: str | None = None,
-    backend: Literal["onnx", "torch"] | None = None,
+    backend: Literal["onnx", "openvino", "torch"] | None = None,
     device: str = "cpu",
     dtype: Literal["fp32", "bf16", "fp16"] = "fp32",
     input_size: int | None = None,
@@ -48,7 +48,7 @@ def video(
         fps: frames per second of a sequence of pictures; 25 unless told.
         frames: stop after so many.
         variant: which model a checkpoint holds, where the file does not say it.
-        backend: onnx (base install) or torch; by default onnx for nano and .onnx files, torch for the rest.
+        backend: as for predict.
         device: cpu, cuda, mps.
         dtype: fp32, bf16, fp16.
         input_size: lower bound of the shorter side at the network; by default the model's own (518, nano 224).
@@ -89,10 +89,14 @@ def video(
     if clip.is_live:
         signal.signal(signal.SIGINT, lambda number, _: stop.append(number))
     total = min(clip.count, frames) if clip.count and frames else frames or clip.count
+    named = Path(model)
+    weights = [model, backend, dtype, *([named.stat().st_size, named.stat().st_mtime_ns] if named.is_file() else [])]
+    earlier = 0
     with tqdm(total=total, unit="frame", disable=None) as progress:
 
         def begun(done: int) -> None:
-            progress.initial = done
+            nonlocal earlier
+            progress.initial = earlier = done
             progress.reset(total)
             progress.update(done)
 
@@ -106,11 +110,18 @@ def video(
             options,
             limit=frames,
             stopped=lambda: bool(stop),
+            weights=weights,
             overwrite=overwrite,
             begun=begun,
             advance=advance,
         )
     if clip.promised and frames is None and converted.frames < clip.promised:
         print(f"{input}: promises {clip.promised} frames, {converted.frames} could be decoded", file=sys.stderr)
+    if clip.is_live and earlier:
+        print(
+            f"{clip.stem}: an earlier recording was broken off; this is what it left. Repeat to record", file=sys.stderr
+        )
+    elif clip.is_live and not stop and converted.frames != frames:
+        print(f"{clip.stem}: no more frames came after {converted.frames}", file=sys.stderr)
     for path in converted.paths:
         print(path)
