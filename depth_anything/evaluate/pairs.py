@@ -47,7 +47,7 @@ def evaluate_pairs(
     """Protocol `pairs` for anything that turns a picture into a map.
 
     Args:
-        manifest: JSON file, see `data.benchmarks.pairs`.
+        manifest: JSON file, see `data.benchmarks.pairs`, or a folder with scene shards.
         predict: uint8 (H, W, 3) RGB -> float map at any size.
         model_name: how the result is called.
         quantity: what the map is; metres are inverted before the fit.
