@@ -127,13 +127,19 @@ def official_eager(folder, model, dtype, shape, threads, official) -> Run:
     return in_torch(official_network(official, folder, model).to(torch_dtype(dtype)), dtype)
 
 
-def transformers(folder, dtype, attention, compiled=False) -> Run:
-    import torch
+def transformers_network(folder: Path, attention: str):
+    """Of the files in `folder`/transformers."""
     from transformers import AutoModelForDepthEstimation
 
     network = AutoModelForDepthEstimation.from_pretrained(folder / "transformers")
     network.backbone.set_attn_implementation(attention)  # the whole model says that it has no sdpa; its backbone has
-    network = network.to(torch_dtype(dtype)).eval()
+    return network.eval()
+
+
+def transformers(folder, dtype, attention, compiled=False) -> Run:
+    import torch
+
+    network = transformers_network(folder, attention).to(torch_dtype(dtype))
     call = torch.compile(network) if compiled else network
     return in_torch(lambda image_B3HW: call(pixel_values=image_B3HW).predicted_depth, dtype)
 
@@ -150,11 +156,9 @@ def transformers_compiled(folder, model, dtype, shape, threads, official) -> Run
     return transformers(folder, dtype, "sdpa", compiled=True)
 
 
-def onnx_runtime(path: Path, threads: int) -> Run:
+def onnx_runtime(path: Path, options) -> Run:
     import onnxruntime
 
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads, options.log_severity_level = threads, 3
     session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     name = session.get_inputs()[0].name
     return lambda image_B3HW: np.asarray(session.run(None, {name: image_B3HW})[0])
@@ -173,7 +177,9 @@ def openvino_cpu(path: Path, dtype: str, threads: int, shape: tuple[int, int]) -
 
 
 def ours_onnx(folder, model, dtype, shape, threads, official) -> Run:
-    return onnx_runtime(folder / "ours.onnx", threads)
+    from depth_anything.backends import onnx_options  # as `predict` has it
+
+    return onnx_runtime(folder / "ours.onnx", onnx_options(threads))
 
 
 def ours_openvino(folder, model, dtype, shape, threads, official) -> Run:
@@ -181,7 +187,11 @@ def ours_openvino(folder, model, dtype, shape, threads, official) -> Run:
 
 
 def plain_onnx(folder, model, dtype, shape, threads, official) -> Run:
-    return onnx_runtime(folder / f"plain_{shape[0]}x{shape[1]}.onnx", threads)
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()  # as it comes
+    options.intra_op_num_threads, options.log_severity_level = threads, 3
+    return onnx_runtime(folder / f"plain_{shape[0]}x{shape[1]}.onnx", options)
 
 
 def plain_openvino(folder, model, dtype, shape, threads, official) -> Run:

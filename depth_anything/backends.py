@@ -18,6 +18,8 @@ from . import preprocess
 from .variants import VARIANTS, Variant, get_variant, with_log_head
 
 if TYPE_CHECKING:
+    import onnxruntime
+
     from .model import DepthAnything
 
 BackendName = Literal["torch", "onnx", "openvino"]
@@ -46,18 +48,27 @@ class OnnxBackend:
         import onnxruntime
 
         path = existing(path)
-        options = onnxruntime.SessionOptions()
-        options.log_severity_level = 3
-        if threads:
-            options.intra_op_num_threads = threads
         try:
-            self.session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+            self.session = onnxruntime.InferenceSession(path, onnx_options(threads), providers=["CPUExecutionProvider"])
         except Exception as error:  # ONNX Runtime raises a class of its own for every cause
             raise ValueError(f"{path}: not a model that ONNX Runtime can read ({str(error).splitlines()[0]})") from None
         self.variant = variant_of(self.session.get_modelmeta().custom_metadata_map, path)
 
     def __call__(self, images: list[np.ndarray], input_size: int | tuple[int, int]) -> list[np.ndarray]:
         return [np.asarray(self.session.run(None, feeds(image, input_size))[0]) for image in images]
+
+
+def onnx_options(threads: int | None) -> onnxruntime.SessionOptions:
+    """Without planning which value may take whose memory: with free sizes that finds little and takes longer than the
+    rest of the loading. What is no longer needed is freed and taken again as the graph runs."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    options.enable_mem_reuse = False
+    if threads:
+        options.intra_op_num_threads = threads
+    return options
 
 
 class OpenVinoBackend:

@@ -51,8 +51,8 @@ def log_binomial(success_B1HW: Tensor, temperature_B1HW: Tensor) -> Tensor:
     """
     k = torch.arange(BINS, device=success_B1HW.device, dtype=success_B1HW.dtype).view(1, -1, 1, 1)
     most = k[:, -1:]
-    log_p = success_B1HW.clamp(min=SMALLEST_SHARE, max=1).log()
-    log_q = (1 - success_B1HW).clamp(min=SMALLEST_SHARE, max=1).log()
+    log_p = success_B1HW.clamp(min=SMALLEST_SHARE, max=1.0).log()
+    log_q = (1 - success_B1HW).clamp(min=SMALLEST_SHARE, max=1.0).log()
     logits_BKHW = log_binomial_coefficient(most, k) + k * log_p + (most - k) * log_q
     return torch.softmax(logits_BKHW / temperature_B1HW, dim=1)
 

@@ -2,6 +2,8 @@
 
 On processors that have it, OpenVINO computes in bfloat16 unless it is told otherwise. That is right for the network and
 wrong around it: pixels that are resized with eight bits, and a map with steps that everybody sees in a point cloud.
+What follows the last convolution is float32 of its own accord, as long as there is no operator that OpenVINO has in
+bfloat16, such as a resize (road.py has none).
 """
 
 from __future__ import annotations
@@ -44,7 +46,6 @@ def read(path: Path) -> openvino.Model:
     for field, value in metadata_of(model, "framework").items():
         model.set_rt_info(value, ["depth_anything", field])
     free_network_size(model)
-    last_layer_as_sum(model)
     keep_float32_before_network(model)
     with tempfile.TemporaryDirectory() as folder:  # the marks of the line above take effect in what is read from a file
         form = Path(folder) / "model.xml"
@@ -86,18 +87,6 @@ def free_network_size(model: openvino.Model) -> None:
                 target.replace_source_output(parameter.output(0))
             model.add_parameters([parameter])
             return
-
-
-def last_layer_as_sum(model: openvino.Model) -> None:
-    """Write the last 1x1 convolution as a weighted sum over its channels: what follows the last convolution or product
-    stays in float32."""
-    from openvino import opset13
-
-    last = [node for node in model.get_ordered_ops() if node.get_type_name() == "Convolution"][-1]
-    x_BFHW, weight_1F11 = last.input_value(0), last.input_value(1)
-    assert list(weight_1F11.get_shape())[:1] == [1], "the network does not end in a convolution to one channel"
-    sum_B1HW = opset13.reduce_sum(opset13.multiply(x_BFHW, weight_1F11), 1, keep_dims=True)
-    last.output(0).replace(sum_B1HW.output(0))
 
 
 def keep_float32_before_network(model: openvino.Model) -> None:
