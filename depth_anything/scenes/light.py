@@ -115,17 +115,17 @@ def develop(rng: np.random.Generator, linear: np.ndarray, sky: np.ndarray) -> np
     black, middle, bright = np.percentile(shown, [1, 50, 95])
     black = min(rng.uniform(0.2, 1.0) * black, 0.6 * middle)
     linear, middle, bright = np.maximum(linear - black, 0), middle - black, bright - black
-    curve = rng.uniform(0.95, 1.4)
+    curve = rng.uniform(1.0, 1.5)
     exposure = min(
-        np.exp(rng.normal(np.log(0.19), 0.4)) / max(middle, 1e-6),
-        (rng.uniform(1.2, 3.5) if rng.random() < 0.4 else rng.uniform(0.8, 1.4)) / max(bright, 1e-6),
+        np.exp(rng.normal(np.log(0.17), 0.4)) / max(middle, 1e-6),
+        (rng.uniform(1.5, 4.0) if rng.random() < 0.5 else rng.uniform(0.9, 1.8)) / max(bright, 1e-6),
     )
     if sky.mean() > 0.05:
-        exposure = min(exposure, rng.uniform(0.6, 2.5) / max(np.median(light[sky]), 1e-6))
+        exposure = min(exposure, rng.uniform(0.45, 1.5) / max(np.median(light[sky]), 1e-6))
     level = np.clip(middle * exposure, 0.02, 0.6)
     value = level * (linear * (exposure / level)) ** curve
     grey = value.mean(axis=-1, keepdims=True)
-    value = np.maximum(grey + rng.uniform(0.75, 1.3) * (value - grey), 0)
+    value = np.maximum(grey + rng.uniform(0.45, 1.15) * (value - grey), 0)
     value = np.where(value < 0.6, value, 0.6 + 0.4 * (1 - np.exp(-(value - 0.6) / 0.4)))
     srgb = np.where(value <= 0.0031308, 12.92 * value, 1.055 * np.power(np.maximum(value, 1e-9), 1 / 2.4) - 0.055)
     return (np.clip(srgb, 0, 1) * 255 + 0.5).astype(np.uint8)

@@ -246,7 +246,7 @@ def worn_down(rng: np.random.Generator, texture: np.ndarray) -> np.ndarray:
     """A texture (TILE,TILE,3) with stains and wear at all scales, as no large surface is even."""
     stains = grey_pattern("cloud", int(rng.integers(10))).astype(np.float32) / 255 - 0.5
     grain = grey_pattern("plaster", int(rng.integers(10))).astype(np.float32) / 255 - 0.5
-    weight = rng.uniform(0.0, 0.5) * stains + rng.uniform(0.0, 0.25) * grain
+    weight = rng.uniform(0.0, 0.35) * stains + rng.uniform(0.0, 0.25) * grain
     return np.clip(texture * np.exp(weight)[..., None], 0.02, 0.9)
 
 

@@ -119,11 +119,11 @@ def room(rng: np.random.Generator, wardrobe: Wardrobe) -> tuple[list[Part], Came
     reach = max(1.3, rng.uniform(0.35, 0.9) * deep)
     target = np.array([rng.uniform(-0.35, 0.35) * wide, reach, np.clip(rng.normal(0.6, 0.35), 0.0, 1.5)])
     things = [(x, y) for x, y, _ in floor.taken[1:] if y > eye[1] + 1.0]
-    if things and rng.random() < 0.4:  # one piece of furniture is the subject
+    if things and rng.random() < 0.35:  # one piece of furniture is the subject
         target[:2] = things[int(rng.integers(len(things)))]
         away = float(np.hypot(*(target - eye)[:2]))
         closer = rng.uniform(1.3, 3.0)
-        if away > closer and rng.random() < 0.6:
+        if away > closer and rng.random() < 0.4:
             eye[:2] = target[:2] + (eye - target)[:2] * closer / away
     light = indoor_light(rng, wide, deep, height, eye)
     return floor.parts, hand_held(rng, eye, target, PHONE if rng.random() < 0.6 else (40.0, 75.0)), light
@@ -244,8 +244,12 @@ def clutter(rng: np.random.Generator, wardrobe: Wardrobe) -> tuple[list[Part], C
     for _ in range(int(rng.integers(0, 4))):
         pole = box(0.03, 0.03, height) if rng.random() < 0.5 else cylinder(0.02, height, 8)
         floor.parts.append(
-            Part(pole.moved(rng.uniform(-1.2, 1.2), rng.uniform(0.9, reach)), wardrobe.small("any"), "thin")
+            Part(
+                pole.moved(rng.uniform(-1.2, 1.2), rng.uniform(0.9 * min(1.0, reach), reach)),
+                wardrobe.small("any"),
+                "thin",
+            )
         )
     eye = np.array([rng.uniform(-0.3, 0.3), rng.uniform(-0.4, 0.1), rng.uniform(0.3, 1.1)])
-    target = np.array([rng.uniform(-0.4, 0.4), rng.uniform(1.0, reach), rng.uniform(0.0, 0.5)])
+    target = np.array([rng.uniform(-0.4, 0.4), rng.uniform(0.9 * min(1.1, reach), reach), rng.uniform(0.0, 0.5)])
     return floor.parts, hand_held(rng, eye, target, (35.0, 80.0)), indoor_light(rng, wide, deep, height, eye)
