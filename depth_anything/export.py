@@ -54,8 +54,8 @@ class ExportOptions:
             raise ValueError("a fixed size is for the bare network, a whole road takes every size: add --bare")
         if self.size is not None and any(side < PATCH or side % PATCH for side in self.size):
             raise ValueError(f"size {self.size[0]} {self.size[1]}: expected multiples of {PATCH}, such as 518 686")
-        if self.int8 and (self.to != "openvino" or self.bare or self.half):
-            raise ValueError("--int8 is for the whole road in OpenVINO: --to openvino, without --bare and --half")
+        if self.int8 and (self.bare or self.half):
+            raise ValueError("--int8 is for the whole road: without --bare and --half")
         if self.int8 != bool(self.calibrate):
             raise ValueError("--int8 and --calibrate FOLDER (photographs like those of later) go together")
         if variant.resize != "cubic" and not self.bare:

@@ -17,6 +17,7 @@ from PIL import Image
 from depth_anything import cli, parity
 from depth_anything.backends import NANO_ONNX, OnnxBackend, OpenVinoBackend
 from depth_anything.export import (
+    SUFFIX,
     ExportOptions,
     export,
     export_network,
@@ -264,6 +265,18 @@ def test_a_fixed_size_has_no_free_dimension(photos, tmp_path):
     assert [dim.dim_value for dim in shape.dim] == [1, 3, 70, 98]
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("bins", ["softplus", "normed"])
+def test_the_bare_network_of_the_bins(bins, photos, tmp_path):
+    """V1's metric models: both kinds of bins, in both runtimes, at sizes they were not traced at."""
+    row = VARIANTS["v1-metric-nyu-large"]
+    model = random_model(replace(row, **{**TINY, "bins": bins, "fixed_size": (70, 98)}))
+    for name, to in (("bins.onnx", "onnx"), ("bins.xml", "openvino")):
+        report = export(model, tmp_path / name, ExportOptions(to=to, bare=True), photos)
+        assert report.quantity == "depth_m" and not report.failures
+        assert min(one.largest_value for one in report.agreements) > 1e-3
+
+
 @pytest.mark.parametrize("stage", ["block_02", "fusion_2"])
 def test_an_export_that_differs_is_refused_and_says_where(stage, exported_once, photos, tmp_path):
     """The torch model is another one at one stage, as if that stage had been exported wrong."""
@@ -284,7 +297,7 @@ def test_options_that_do_not_go_together():
         (ExportOptions(size=(500, 518), bare=True), "multiples of 14"),
         (ExportOptions(to="openvino", int8=True), "--calibrate"),
         (ExportOptions(to="openvino", int8=True, bare=True, calibrate=(Path("a"),)), "whole road"),
-        (ExportOptions(int8=True, calibrate=(Path("a"),)), "--to openvino"),
+        (ExportOptions(int8=True, half=True, calibrate=(Path("a"),)), "whole road"),
     ]:
         with pytest.raises(ValueError, match=message):
             options.check(VARIANTS["v2-small"])
@@ -293,14 +306,17 @@ def test_options_that_do_not_go_together():
 
 
 @pytest.mark.slow
-def test_int8_keeps_within_its_limit_or_is_refused(tmp_path, capsys):
+@pytest.mark.parametrize("form", ["onnx", "openvino"])
+def test_int8_keeps_within_its_limit_or_is_refused(form, tmp_path, capsys):
     """nano on the examples, through the command; then the same with a limit that nothing keeps."""
     from depth_anything import quantise
 
-    name = tmp_path / "nano.xml"
+    name = tmp_path / f"nano{SUFFIX[form]}"
     examples = Path(__file__).parents[1] / "examples"
-    command = ["export", "nano", "--to", "openvino", "--int8", "--calibrate", str(examples), "-o", str(name)]
+    command = ["export", "nano", "--to", form, "--int8", "--calibrate", str(examples), "-o", str(name)]
     cli.main(command)
+    weights = name.with_suffix({"onnx": ".onnx", "openvino": ".bin"}[form])
+    assert weights.stat().st_size < 0.5 * 4 * sum(p.numel() for p in DepthAnything("nano").parameters())
     report = json.loads(name.with_suffix(".parity.json").read_text())
     assert 1e-5 < max(one["aligned_abs_rel"] for one in report["agreements"]) < 0.02
     name.unlink()
@@ -310,6 +326,7 @@ def test_int8_keeps_within_its_limit_or_is_refused(tmp_path, capsys):
     assert stop.value.code == 2
     assert "not written" in capsys.readouterr().err
     assert not name.exists()
+    assert not list(tmp_path.glob(".export*"))
 
 
 def test_a_process_with_several_openvino_models_survives_a_signal(tmp_path):

@@ -33,7 +33,7 @@ EXTRAS = {
     "openvino_graph": {"openvino": "inside"},
     "export": {"torch": "inside", "onnx": "inside", "onnxscript": "inside", "openvino": "inside"},
     "parity": {"torch": "inside", "onnx": "inside", "openvino": "inside"},
-    "quantise": {"nncf": "inside", "openvino": "inside"},
+    "quantise": {"nncf": "inside", "openvino": "inside", "onnx": "inside"},
     "cli.export": {"torch": "inside", "onnxscript": "inside"},
     "steady": {"cv2": "inside"},
     "video_in": {"av": "inside"},

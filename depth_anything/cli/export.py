@@ -33,7 +33,7 @@ def export(
         out: the file; by default MODEL.onnx or MODEL.xml.
         variant: which model a checkpoint holds, where the file does not say it.
         half: store the weights as float16; half the size, computed in float32.
-        int8: quantise weights and activations (OpenVINO only); needs --calibrate.
+        int8: quantise weights and activations; needs --calibrate.
         calibrate: folder of photographs like those the file will see; a quarter of them judges the result.
         bare: only the network: normalised float32 (B, 3, h, w) in, (B, h, w) out.
         size: height and width of a bare network's input, fixed, for compilers that want no free dimension.
