@@ -78,3 +78,29 @@ def sound_packets(path: Path) -> list[bytes]:
 
     with av.open(str(path)) as container:
         return [bytes(packet) for packet in container.demux(audio=0) if packet.size]
+
+
+class Camera:
+    """A camera that OpenCV would open: `left` frames, red fading from one to the next, and then it is unplugged."""
+
+    left, clock_ms, opened = 9, 0.0, 0
+
+    def __init__(self, number):
+        assert number == 0
+        type(self).opened += 1
+
+    def isOpened(self):
+        return True
+
+    def read(self):
+        cls = type(self)
+        cls.left -= 1
+        cls.clock_ms += 40 * (cls.clock_ms > 0)
+        return cls.left >= 0, np.full((48, 64, 3), (10, 60, 25 * min(9, max(0, cls.left))), np.uint8)
+
+    def get(self, what):
+        assert what == 0  # cv2.CAP_PROP_POS_MSEC
+        return self.clock_ms
+
+    def release(self):
+        pass

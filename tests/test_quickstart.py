@@ -1,19 +1,22 @@
-"""docs/quickstart.md and docs/serve.md: what they show is run, in one folder, from top to bottom."""
+"""docs/quickstart.md, docs/serve.md and docs/video.md: what they show is run."""
 
 import functools
 import re
 import shlex
+import signal
 import subprocess
 from pathlib import Path
 
 import pytest
-from clips import write_film
+from clips import Camera, write_film
+from PIL import Image
 
 from depth_anything import cli
 
 ROOT = Path(__file__).parents[1]
 QUICKSTART = (ROOT / "docs/quickstart.md").read_text()
 SERVE = (ROOT / "docs/serve.md").read_text()
+VIDEO = (ROOT / "docs/video.md").read_text()
 
 
 def blocks(text: str) -> list[tuple[str, str]]:
@@ -82,12 +85,42 @@ def test_commands_that_need_more_are_at_least_understood(document, monkeypatch):
 
 
 def test_links_and_pictures_exist():
-    for document in (QUICKSTART, SERVE):
+    for document in (QUICKSTART, SERVE, VIDEO):
         for target in re.findall(r"\]\(([^)#]+)\)", document):
             if not target.startswith("http"):
                 assert (ROOT / "docs" / target).exists(), target
     sizes = [path.stat().st_size for path in (ROOT / "docs/images").iterdir()]
     assert sizes and max(sizes) < 150_000
+
+
+WRITTEN = {
+    "video film.mp4 -o out": ["film_color.mp4"],
+    "video film.mp4 -o out --save side,gray16,npz": ["film_side.mp4", "film_disparity.mkv", "film_disparity_npz"],
+    "video shots/ -o out --fps 24 --save exr": ["shots_disparity_exr", "shots_frames.csv"],
+    "video --source 0 -o out": ["camera0_color.mp4"],
+    "predict large.jpg --upscale 2": ["large_color.png", "large_disparity.png"],
+    "predict large.jpg --tiles 4": ["large_color.png", "large_disparity.png"],
+}
+"""What docs/video.md shows, and what must lie in out/ afterwards."""
+
+
+@pytest.mark.parametrize("words", commands(VIDEO, "bash"), ids=" ".join)
+def test_the_commands_of_films_and_large_pictures(words, tmp_path, monkeypatch):
+    cv2 = pytest.importorskip("cv2", reason="the extra video is not installed")
+    pytest.importorskip("OpenEXR", reason="the extra 3d is not installed")
+    monkeypatch.chdir(tmp_path)
+    write_film(tmp_path / "film.mp4", frames=5)
+    photo = Image.open(ROOT / "examples/kodak_08.jpg")
+    photo.resize((320, 240)).save(tmp_path / "large.jpg")
+    (tmp_path / "shots").mkdir()
+    for index in range(3):
+        photo.resize((64, 48)).save(tmp_path / f"shots/shot_{index:04d}.png")
+    monkeypatch.setattr(cv2, "VideoCapture", type("Camera", (Camera,), {}))
+    previous = signal.getsignal(signal.SIGINT)
+    cli.main(words)
+    signal.signal(signal.SIGINT, previous)
+    expected = WRITTEN[" ".join(words)]
+    assert {path.name for path in (tmp_path / "out").iterdir()} >= set(expected)
 
 
 @pytest.mark.slow

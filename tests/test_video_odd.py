@@ -212,36 +212,10 @@ def test_a_full_disk_is_one_line_and_the_run_goes_on_later(tmp_path, monkeypatch
 # -- cameras ---------------------------------------------------------------------------------------------------------
 
 
-class Camera:
-    """A camera that OpenCV would open: `left` frames, red fading from one to the next, and then it is unplugged."""
-
-    left, clock_ms, opened = 9, 0.0, 0
-
-    def __init__(self, number):
-        assert number == 0
-        type(self).opened += 1
-
-    def isOpened(self):
-        return True
-
-    def read(self):
-        cls = type(self)
-        cls.left -= 1
-        cls.clock_ms += 40 * (cls.clock_ms > 0)
-        return cls.left >= 0, np.full((48, 64, 3), (10, 60, 25 * min(9, max(0, cls.left))), np.uint8)
-
-    def get(self, what):
-        assert what == cv2.CAP_PROP_POS_MSEC
-        return self.clock_ms
-
-    def release(self):
-        pass
-
-
 @pytest.fixture
 def camera(monkeypatch):
     """The class of camera 0, and Ctrl-C as it was afterwards."""
-    kind = type("Camera", (Camera,), {})
+    kind = type("Camera", (clips.Camera,), {})
     monkeypatch.setattr(cv2, "VideoCapture", kind)
     previous = signal.getsignal(signal.SIGINT)
     yield kind
