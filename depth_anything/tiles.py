@@ -2,9 +2,9 @@
 
 A network sees a picture at a few hundred pixels, whatever its size. A tile of it shows finer edges, but knows less:
 seen alone, a piece of wall has no distance. So the whole decides how near things are, and tiles add only what is too
-fine for the whole: each tile is fitted to the whole by scale and shift (the one least squares of evaluate/align.py),
-and of its difference to the whole only the fine part is added, as far as the tile agrees with the whole, with weights
-that fade to nothing at the tile's border.
+fine for the whole: each tile is fitted to the whole by scale and shift (the one least squares of evaluate/align.py);
+what the whole can say of it, with a scale and shift of its own around each point, is taken away; of the rest only the
+fine part is added, as far as the tile agrees with the whole, with weights that fade to nothing at the tile's border.
 """
 
 from __future__ import annotations
@@ -24,6 +24,12 @@ from .predictor import Predictor
 
 FINE = 20
 """Cells along a tile's shorter side: what is coarser than a cell comes from the whole."""
+AROUND = 8
+"""Cells along it in which the whole may explain the tile by a scale and shift of their own."""
+FITTED = 1000
+"""Pixels along it to which scale and shift are fitted: the network saw fewer."""
+BATCH_PIXELS = 8_000_000
+"""Of the tiles that run together; larger ones run alone."""
 
 
 @dataclass(frozen=True)
@@ -83,7 +89,7 @@ def _line(length: int, side: int) -> Iterator[tuple[int, np.ndarray]]:
 def predict_tiles(predictor: Predictor, picture: PictureSource, count: int) -> Prediction:
     """The map of one picture with the detail of its tiles.
 
-    Needs 8 bytes of memory per pixel more than the map of the whole.
+    Needs 8 bytes of memory per pixel more than the map of the whole, and 60 per pixel of a tile.
 
     Args:
         predictor: the model; tiles are seen at its input size.
@@ -100,7 +106,8 @@ def predict_tiles(predictor: Predictor, picture: PictureSource, count: int) -> P
     whole_HW = whole.as_disparity()
     detail_HW = np.zeros_like(whole_HW)
     waiting = iter(tiles)
-    while batch := list(islice(waiting, predictor.batch_size)):
+    together = max(1, min(predictor.batch_size, BATCH_PIXELS // len(tiles[0].weight_h) ** 2))
+    while batch := list(islice(waiting, together)):
         pictures = [np.ascontiguousarray(image_HW3[tile.window]) for tile in batch]
         for tile, seen in zip(batch, predictor.predict(pictures), strict=True):
             weights_hw = tile.weight_h[:, None] * tile.weight_w
@@ -121,17 +128,39 @@ def fine_detail(tile_hw: np.ndarray, whole_hw: np.ndarray) -> np.ndarray:
     It is worth as much as the tile agrees with the whole: their squared correlation. A tile that turns near and far
     around, or that is flat, adds nothing.
     """
-    scale, shift = fit_scale_shift(tile_hw, whole_hw)
-    back, _ = fit_scale_shift(whole_hw, tile_hw)
+    few = (slice(None, None, max(1, min(tile_hw.shape) // FITTED)),) * 2
+    scale, shift = fit_scale_shift(tile_hw[few], whole_hw[few])
+    back, _ = fit_scale_shift(whole_hw[few], tile_hw[few])
     if scale <= 0:
         return np.zeros_like(whole_hw)
-    difference_hw = (scale * tile_hw + shift - whole_hw).astype(np.float32)
-    return np.float32(scale * back) * (difference_hw - coarse(difference_hw))
+    rest_hw = np.float32(scale) * tile_hw + np.float32(shift)
+    rest_hw -= explained(rest_hw, whole_hw)
+    rest_hw -= coarse(rest_hw, FINE)
+    return np.float32(scale * back) * rest_hw
 
 
-def coarse(map_hw: np.ndarray) -> np.ndarray:
-    """A map without what is finer than a cell: means over cells, and smooth between them."""
+def explained(tile_hw: np.ndarray, whole_hw: np.ndarray) -> np.ndarray:
+    """What the whole says of a tile, with the scale and shift that fit best around each point: float32 (h, w).
+
+    The local linear model of the guided filter (He et al. 2013, Eq. 4 to 6), the whole being the guide. Where both have
+    an edge but not the same step, what is left over is the edge's shape, not the difference of the steps; what the
+    whole does not see at all is left over as it is.
+    """
+    flat = 1e-6 * float(np.var(whole_hw)) + 1e-30  # Eq. 5's epsilon: a thousandth of the spread is no structure
+    whole_mean_hw, tile_mean_hw = coarse(whole_hw, AROUND), coarse(tile_hw, AROUND)
+    from_mean_hw = whole_hw - whole_mean_hw
+    local_scale_hw = np.maximum(coarse(from_mean_hw * (tile_hw - tile_mean_hw), AROUND), 0)
+    local_scale_hw /= coarse(from_mean_hw**2, AROUND) + flat
+    return tile_mean_hw + local_scale_hw * from_mean_hw
+
+
+def coarse(map_hw: np.ndarray, cells: int) -> np.ndarray:
+    """A map without what is finer than a cell: means over cells, and linear between them, so never beyond them.
+
+    Args:
+        cells: along the shorter side.
+    """
     height, width = map_hw.shape
-    cell = min(height, width) / FINE
-    picture = Image.fromarray(map_hw).resize((round(width / cell), round(height / cell)), Image.Resampling.BOX)
-    return np.asarray(picture.resize((width, height), Image.Resampling.BICUBIC))
+    size = round(cells * width / min(height, width)), round(cells * height / min(height, width))
+    picture = Image.fromarray(map_hw).resize(size, Image.Resampling.BOX)
+    return np.asarray(picture.resize((width, height), Image.Resampling.BILINEAR))

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
@@ -20,17 +21,61 @@ def script(name: str):
     return module
 
 
-def test_gpu_in_its_smoke_mode():
+def test_gpu_in_its_smoke_mode(monkeypatch):
+    """Ours and transformers; the official code is not in the repository."""
+    pytest.importorskip("transformers")
+    monkeypatch.syspath_prepend(BENCHMARKS)
     gpu = script("gpu")
-    text = gpu.run(gpu.SMOKE)
-    for what in ("inference", "labelling", "training step"):
-        assert f"| nano | {what}" in text
+    lines = list(gpu.run(gpu.SMOKE))
+    for what in ("inference, ours", "inference, transformers, sdpa", "labelling, ours", "training step, ours"):
+        assert any(line.startswith(f"| v2-small | {what}") for line in lines), what
+    assert all(line.endswith("| nan |") for line in lines if "v2-small" in line)  # all ran: no memory figure here
+
+
+def test_gpu_says_what_did_not_run(monkeypatch):
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    gpu = script("gpu")
+    monkeypatch.setattr(gpu, "inference", lambda *_: 1 / 0)
+    monkeypatch.setattr(gpu, "transformers_network", lambda *_: 1 / 0)
+    lines = list(gpu.run(gpu.SMOKE))
+    assert any("inference, ours" in line and "did not run: division by zero" in line for line in lines)
+    assert any("training step" in line and line.endswith("| nan |") for line in lines)
 
 
 def test_a_folder_of_pictures(tmp_path):
     text = script("folder").run(tmp_path, pictures=4, rounds=1, threads=1)
     assert "| predict --save png16 |" in text and "| the bare network |" in text
     assert len(list((tmp_path / "out").glob("*_disparity.png"))) == 4
+
+
+def test_the_seam_of_a_known_step():
+    tiles = script("tiles")
+    grid = tiles.cover(96, 128, 2)
+    left = max(tile.left for tile in grid)
+    assert left > 0
+    ramp = np.linspace(0, 1, 128) + np.zeros((96, 1))
+    assert tiles.seam_step(ramp, grid) == pytest.approx(1 / 127)
+    assert tiles.seam_step(0.25 * (np.arange(128) >= left) + np.zeros((96, 1)), grid) == pytest.approx(0.25)
+    assert tiles.seam_step(0.25 * (np.arange(128) >= left + 5) + np.zeros((96, 1)), grid) == 0  # an edge of the scene
+
+
+def test_a_mosaic_has_no_holes():
+    picture = np.asarray(script("tiles").mosaic(1000, 1300))
+    assert picture.shape == (1300, 1000, 3)
+    assert (picture.reshape(13, 100, 10, 100, 3).std((1, 3)).max(-1) > 0).all()
+
+
+@pytest.mark.slow
+def test_tiles_and_upscaling_against_rendered_truth(renderer, tmp_path):
+    tiles = script("tiles")
+    folder = tiles.rendered(tmp_path / "scenes", 1, size=(160, 128))
+    cases = tiles.scenes.read(folder)
+    ways = tiles.all_ways("nano", [2], [2], threads=1)
+    text = tiles.accuracy(cases, ways, "nano") + tiles.memory(cases[0], ways, "nano", 1, large=(400, 300))
+    for name in ("whole", "`--tiles 2`", "`--upscale 2`"):
+        assert text.count(f"| {name} |") == 2, name
+    assert "| 2 tiles, taken whole |" in text
+    assert [len(way.seams) for way in ways] == [0, 1, 0, 1] and ways[1].seams[0] < 0.01
 
 
 @pytest.mark.slow

@@ -37,9 +37,28 @@ def test_a_tile_adds_what_is_fine_and_nothing_else():
     np.testing.assert_allclose(added[20:-20, 20:-20], fine[20:-20, 20:-20], atol=0.008)
     bent = whole + 0.3 * np.sin(columns / 260 * np.pi)  # a coarse error: the whole knows better
     assert np.abs(fine_detail(bent, whole)).max() < 0.02
-    assert np.abs(coarse(added)).max() < 0.003
+    assert np.abs(coarse(added, tiles.FINE)).max() < 0.003
     np.testing.assert_array_equal(fine_detail(1 - whole, whole), 0)
     np.testing.assert_array_equal(fine_detail(np.ones_like(whole), whole), 0)
+
+
+def test_an_edge_gains_its_shape_whatever_the_tile_says_of_its_step():
+    """The tile says too much of the step above and too little below; taken plainly, its detail would do harm below."""
+    height, width, edge = 200, 200, 100
+    columns = np.arange(width) + np.zeros((height, 1))
+    real = columns >= edge
+    whole = (1 / (1 + np.exp(-(columns - edge) / 3))).astype(np.float32)  # as a network sees it from far away
+    tile = (np.where(np.arange(height) < height // 2, 1.4, 0.5)[:, None] * real).astype(np.float32)
+    scale, shift = tiles.fit_scale_shift(tile, whole)
+    difference = (scale * tile + shift - whole).astype(np.float32)
+    agreement = scale * tiles.fit_scale_shift(whole, tile)[0]
+    plain = agreement * (difference - coarse(difference, tiles.FINE))
+    before, after, harmed = (
+        np.abs(map_HW - real) for map_HW in (whole, whole + fine_detail(tile, whole), whole + plain)
+    )
+    for half in (np.s_[20:80], np.s_[120:180]):
+        assert after[half].mean() < 0.99 * before[half].mean()
+    assert harmed[120:180].mean() > 1.05 * before[120:180].mean()
 
 
 class Painter:
