@@ -160,14 +160,21 @@ def test_a_graceful_stop_answers_those_inside():
     ("options", "said"),
     [
         (["--port", "{taken}"], "--port"),
+        (["--port", "99999"], "--port 99999"),
+        (["--port", "-1"], "--port -1"),
         (["--at-once", "0"], "--at-once"),
+        (["--timeout", "inf"], "--timeout"),
+        (["--max-megapixels", "nan"], "--max-megapixels"),
+        (["--keep", "{file}"], "{file}"),
         (["--token", "two words"], "--token"),
         (["--model", "nano", "absent.onnx"], "absent.onnx"),
     ],
 )
-def test_bad_options_are_one_line(options, said, capsys):
+def test_bad_options_are_one_line(options, said, capsys, tmp_path):
+    (tmp_path / "file").touch()
+    said = said.format(file=tmp_path / "file")
     with socket.create_server(("127.0.0.1", 0)) as taken:
-        options = [option.format(taken=taken.getsockname()[1]) for option in options]
+        options = [option.format(taken=taken.getsockname()[1], file=tmp_path / "file") for option in options]
         with pytest.raises(SystemExit) as stop:
             cli.main(["serve", *options])
     error = capsys.readouterr().err

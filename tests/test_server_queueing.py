@@ -1,6 +1,7 @@
 """What stands between many callers and one network, with a network that the test holds in its hand."""
 
 import asyncio
+import os
 import threading
 from types import SimpleNamespace
 
@@ -14,6 +15,7 @@ from depth_anything.backends import TorchBackend
 from depth_anything.prediction import Prediction
 from depth_anything.web.gate import Gate, Limits, Metrics
 from depth_anything.web.queueing import Batcher, Budget
+from depth_anything.web.work import Work
 
 
 class HeldPredictor:
@@ -132,6 +134,38 @@ def test_the_budget_is_never_exceeded_and_nobody_starves():
         assert len(done) >= 200 - 29
         # first come, first served: what is finished early came early, up to what fits in at once
         assert all(abs(number - place) < 100 for place, number in enumerate(done))
+
+    asyncio.run(scene())
+
+
+def test_a_picture_counts_until_its_thread_is_done_with_it():
+    """A caller that goes away in the middle of decoding takes no thread back: memory is bounded all the same."""
+
+    async def scene():
+        work = Work({}, Limits(max_pixels=100), Metrics(), None)
+        go, begun, ran = threading.Event(), [], []
+
+        def decode():
+            begun.append(1)
+            assert go.wait(20)
+
+        async def caller(pixels: int, function) -> None:
+            async with work._budget.of(pixels):
+                await work._in_thread(function)
+
+        threads = os.cpu_count() or 1
+        inside = [asyncio.create_task(caller(1, decode)) for _ in range(threads)]
+        await soon(lambda: len(begun) == threads)
+        queued = asyncio.create_task(caller(1, lambda: ran.append(1)))
+        await soon(lambda: work._budget.free == 100 - threads - 1)
+        for task in [*inside, queued]:
+            task.cancel()
+        await soon(queued.done)  # nothing was begun for it
+        await asyncio.sleep(0.05)
+        assert work._budget.free == 100 - threads and not any(task.done() for task in inside)
+        go.set()
+        await asyncio.gather(*inside, return_exceptions=True)
+        assert work._budget.free == 100 and not ran and all(task.cancelled() for task in inside)
 
     asyncio.run(scene())
 

@@ -52,10 +52,13 @@ def serve(
         from ..web.server import create_app, run
     except ModuleNotFoundError as error:
         raise ValueError(f'serve needs {error.name}: pip install "depth-anything[web]"') from None
+    from ..files import atomic_path
     from ..predictor import Predictor
 
-    if min(max_megabytes, max_megapixels, timeout, at_once) <= 0:
+    if not all(0 < number < float("inf") for number in (max_megabytes, max_megapixels, timeout, at_once)):
         raise ValueError("--max-megabytes, --max-megapixels, --timeout and --at-once: expected numbers above 0")
+    if not 0 <= port <= 65535:
+        raise ValueError(f"--port {port}: expected 1 to 65535, or 0 for a free one")
     token = token or os.environ.get("DEPTH_ANYTHING_TOKEN") or None
     if token is not None and not (token.isascii() and token.isprintable() and " " not in token):
         raise ValueError("--token: expected printable ASCII without spaces, as HTTP headers carry it")
@@ -74,6 +77,10 @@ def serve(
     }
     if len(predictors) < len(model):
         raise ValueError(f"--model {' '.join(model)}: two of them have one name; rename a file")
+    if keep is not None:
+        with atomic_path(keep / "writable"):  # a folder that cannot be written is told now, not to every client
+            pass
+        (keep / "writable").unlink()
     limits = Limits(
         max_bytes=int(max_megabytes * 2**20), max_pixels=int(max_megapixels * 1e6), seconds=timeout, at_once=at_once
     )

@@ -75,7 +75,18 @@ class Work:
         return answer
 
     async def _in_thread(self, function: Callable[..., T], *arguments: object) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._threads, function, *arguments)
+        """What the function answers. A caller that is cancelled goes when the thread is done with its picture.
+
+        Until then the pixels are in memory, and their part of the budget is not another's.
+        """
+        job = self._threads.submit(function, *arguments)
+        answer = asyncio.wrap_future(job)
+        try:
+            return await asyncio.shield(answer)
+        except asyncio.CancelledError:
+            if not job.cancel():  # it has begun
+                await asyncio.wait({answer})
+            raise
 
 
 def _intrinsics(data: bytes, options: answers.Options, camera_aware: bool) -> np.ndarray | None:
