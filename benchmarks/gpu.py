@@ -1,29 +1,38 @@
-"""One GPU: inference, labelling and training of ViT-S, -B and -L: images/s, and shares of the measured matrix rate.
+"""One GPU: ours, the official code and transformers: inference, labelling and training of ViT-L, -B and -S.
 
-    python benchmarks/gpu.py --out benchmarks/results/gpu.md        # under 8 minutes on one GPU
-    python benchmarks/gpu.py --smoke                                # nano, tiny, on the processor: does the script run
+    python benchmarks/gpu.py --official ../Depth-Anything-V2 --out benchmarks/results/gpu.md    # 8 minutes at most
+    PYTHONPATH=. python benchmarks/gpu.py       # without an install: torch with CUDA and numpy are enough for ours
+    python benchmarks/gpu.py --smoke            # tiny, on the processor: does the script run
 
-Weights are random; speed does not depend on them. A product of two large matrices is timed first, in each format: its
-rate is what the machine can do, and the shares (model FLOP utilisation) are of that, with the FLOPs of the plain graph,
-two for a multiplication with its addition, three times the forward's for a training step.
+Images/s, and shares of the rate of a product of two large matrices in the same format (model FLOP utilisation): with
+the FLOPs of the plain graph, two for a multiplication with its addition, three times the forward's for a training step.
+Weights are random; speed does not depend on them. What cannot run here (no transformers, no compiler, not enough
+memory) is a line that says so; what no time is left for is left out. Rows are printed as they come.
 """
 
 import argparse
+import copy
 import datetime
+import gc
 import platform
 import statistics
+import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from contenders import ENCODERS, official_network, transformers_network
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from depth_anything.freeze import freeze
 from depth_anything.losses import affine_invariant_pair
 from depth_anything.model import DepthAnything
+from depth_anything.preprocess import normalise
+
+FP32, BF16 = torch.float32, torch.bfloat16
 
 
 @dataclass(frozen=True)
@@ -31,71 +40,121 @@ class Plan:
     """What is timed; sizes that fit an 80 GB GPU."""
 
     device: str = "cuda"
-    models: tuple[str, ...] = ("v2-small", "v2-base", "v2-large")
-    batches: tuple[int, ...] = (1, 8, 32)
+    models: tuple[str, ...] = ("v2-large", "v2-base", "v2-small")
+    batch: int = 32
     side: int = 518
     training_batch: int = 16
     gemm: int = 8192
-    seconds: float = 4.0
+    seconds: float = 2.0
     """Of every measurement, after warming up."""
     compiled: bool = True
+    last_start: float = 360.0
+    """Seconds after which nothing new is begun: compiling a training step can take two minutes."""
 
 
 SMOKE = Plan(
-    device="cpu", models=("nano",), batches=(1, 2), side=28, training_batch=2, gemm=64, seconds=0.05, compiled=False
+    device="cpu", models=("v2-small",), batch=2, side=28, training_batch=2, gemm=64, seconds=0.01, compiled=False
 )
+Measured = tuple[float, float]
+"""Seconds of a batch, and the most GPU memory meanwhile, GB."""
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--official", type=Path, help="a checkout of DepthAnything/Depth-Anything-V2; else skipped")
+    parser.add_argument("--models", nargs="+", help="v2-large v2-base v2-small, in this order")
     parser.add_argument("--smoke", action="store_true")
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
     if not arguments.smoke and not torch.cuda.is_available():
         parser.error("no CUDA device here; --smoke shows that the script runs")
-    text = run(SMOKE if arguments.smoke else Plan())
-    print(text)
-    if arguments.out:
-        arguments.out.parent.mkdir(parents=True, exist_ok=True)
-        arguments.out.write_text(text)
+    if arguments.official and not (arguments.official / "depth_anything_v2").is_dir():
+        parser.error(f"{arguments.official}: no folder depth_anything_v2 in it; give a checkout of Depth-Anything-V2")
+    plan = SMOKE if arguments.smoke else Plan(models=tuple(arguments.models or Plan.models))
+    lines = []
+    for line in run(plan, arguments.official):
+        print(line, flush=True)
+        lines.append(line)
+        if arguments.out:  # after each line: whatever ends the run, what was measured is there
+            arguments.out.parent.mkdir(parents=True, exist_ok=True)
+            arguments.out.write_text("\n".join(lines) + "\n")
 
 
-def run(plan: Plan) -> str:
-    """All tables, in Markdown."""
+def run(plan: Plan, official: Path | None = None) -> Iterator[str]:
+    """The table in Markdown, line by line."""
+    begin = time.perf_counter()
     torch.manual_seed(0)
-    rates = {dtype: gemm_rate(plan, dtype) for dtype in (torch.float32, torch.bfloat16)}
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False  # float32 means float32
+    rates = {dtype: gemm_rate(plan, dtype) for dtype in (FP32, BF16)}
     name = torch.cuda.get_device_name() if plan.device == "cuda" else platform.processor() or "processor"
-    lines = [
+    yield (
         f"{datetime.date.today()}. {name}, torch {torch.__version__}, pictures of {plan.side}x{plan.side}. Products of "
-        f"{plan.gemm}x{plan.gemm} matrices: {rates[torch.float32] / 1e12:.3g} TFLOP/s in fp32, "
-        f"{rates[torch.bfloat16] / 1e12:.3g} in bf16.\n",
-        "| model | what | format | batch | ms | images/s | share of the matrix rate | peak memory GB |",
-        "|---|---|---|---|---|---|---|---|",
-    ]
-    fp32, bf16, most = torch.float32, torch.bfloat16, plan.batches[-1]
+        f"{plan.gemm}x{plan.gemm} matrices: {rates[FP32] / 1e12:.3g} TFLOP/s in fp32, {rates[BF16] / 1e12:.3g} in bf16."
+    )
+    yield ""
+    yield "| model | what | format | batch | ms | images/s | share of the matrix rate | peak memory GB |"
+    yield "|---|---|---|---|---|---|---|---|"
     for model in plan.models:
-        measured = [
-            ("inference", fp32, most, inference(plan, model, fp32, most, compiled=False)),
-            ("inference", bf16, most, inference(plan, model, bf16, most, compiled=False)),
-            ("labelling, pictures in, maps on the host", bf16, most, labelling(plan, model)),
-            ("training step", bf16, plan.training_batch, training(plan, model)),
-        ]
-        for batch in plan.batches if plan.compiled else ():
-            seconds = inference(plan, model, bf16, batch, compiled=True)
-            measured.append(("inference, compiled, CUDA graphs", bf16, batch, seconds))
         flops = forward_flops(model, plan.side)
-        for what, dtype, batch, (seconds, memory) in measured:
-            passes = 3 if what == "training step" else 1
-            share = passes * flops * batch / seconds / rates[dtype]
-            lines.append(
-                f"| {model} | {what} | {'fp32' if dtype == fp32 else 'bf16'} | {batch} | {1e3 * seconds:.1f} | "
-                f"{batch / seconds:.1f} | {share:.0%} | {memory:.1f} |"
-            )
-    return "\n".join(lines) + "\n"
+        with tempfile.TemporaryDirectory() as folder:
+            for what, dtype, batch, measure in measurements(plan, model, official, Path(folder)):
+                row = f"| {model} | {what} | {'fp32' if dtype == FP32 else 'bf16'} | {batch} |"
+                if time.perf_counter() - begin > plan.last_start:
+                    yield f"{row} no time left | | | |"
+                    continue
+                try:
+                    seconds, memory = measure()
+                except Exception as error:  # one contender less, not all of them
+                    yield f"{row} did not run: {str(error).strip().splitlines()[0] if str(error) else error!r} | | | |"
+                else:
+                    share = (3 if "training" in what else 1) * flops * batch / seconds / rates[dtype]
+                    yield f"{row} {1e3 * seconds:.1f} | {batch / seconds:.1f} | {share:.0%} | {memory:.1f} |"
+                release(plan)
 
 
-def seconds_of(plan: Plan, call: Callable[[], object]) -> tuple[float, float]:
-    """Median seconds of a call that is over when the device is, and the most GPU memory meanwhile, GB."""
+def measurements(
+    plan: Plan, model: str, official: Path | None, folder: Path
+) -> Iterator[tuple[str, torch.dtype, int, Callable[[], Measured]]]:
+    """(what, format, batch, how to measure it), what matters most first."""
+    network = DepthAnything(model)
+    last = network.depth_head.scratch.output_conv2[2]
+    assert isinstance(last, nn.Conv2d) and last.bias is not None
+    nn.init.constant_(last.bias, 0.5)
+    batch = plan.batch
+
+    def ours(dtype: torch.dtype, size: int, compiled: bool = False) -> Measured:
+        return inference(plan, frozen(plan, network, dtype, compiled), dtype, size)
+
+    def official_code(dtype: torch.dtype) -> Measured:
+        torch.save(network.state_dict(), folder / "official.pth")
+        assert official is not None
+        return inference(plan, official_network(official, folder, model).to(plan.device, dtype), dtype, batch)
+
+    def transformers(dtype: torch.dtype) -> Measured:
+        from depth_anything.checkpoints import save_transformers
+
+        save_transformers(network, folder / "transformers")
+        theirs = transformers_network(folder, "sdpa").to(plan.device, dtype)
+        return inference(plan, lambda image: theirs(pixel_values=image).predicted_depth, dtype, batch)
+
+    yield "inference, ours", BF16, batch, lambda: ours(BF16, batch)
+    if plan.compiled:
+        yield "inference, ours, compiled, CUDA graphs", BF16, batch, lambda: ours(BF16, batch, compiled=True)
+    yield "training step, ours", BF16, plan.training_batch, lambda: training(plan, network)
+    yield "labelling, ours: pictures in, maps on the host", BF16, batch, lambda: labelling(plan, network)
+    if official is not None and model in ENCODERS:
+        yield "inference, official", BF16, batch, lambda: official_code(BF16)
+        yield "inference, official", FP32, batch, lambda: official_code(FP32)
+    if model in ENCODERS:
+        yield "inference, transformers, sdpa", BF16, batch, lambda: transformers(BF16)
+    yield "inference, ours", FP32, batch, lambda: ours(FP32, batch)
+    yield "inference, ours", BF16, 1, lambda: ours(BF16, 1)
+    if plan.compiled:
+        yield "inference, ours, compiled, CUDA graphs", BF16, 1, lambda: ours(BF16, 1, compiled=True)
+
+
+def seconds_of(plan: Plan, call: Callable[[], object]) -> Measured:
+    """Median of a call that is over when the device is."""
     for _ in range(3):
         call()
     synchronise(plan)
@@ -116,9 +175,16 @@ def synchronise(plan: Plan) -> None:
         torch.cuda.synchronize()
 
 
+def release(plan: Plan) -> None:
+    """Forget compiled code and its CUDA graphs, and give their memory back."""
+    torch.compiler.reset()
+    gc.collect()
+    if plan.device == "cuda":
+        torch.cuda.empty_cache()
+
+
 def gemm_rate(plan: Plan, dtype: torch.dtype) -> float:
-    """FLOP/s of a large product. float32 means float32, not TF32."""
-    torch.backends.cuda.matmul.allow_tf32 = False
+    """FLOP/s of a large product."""
     a, b = (torch.randn(plan.gemm, plan.gemm, device=plan.device).to(dtype) for _ in range(2))
     return 2 * plan.gemm**3 / seconds_of(plan, lambda: a @ b)[0]
 
@@ -132,45 +198,43 @@ def forward_flops(model: str, side: int) -> int:
     return counter.get_total_flops()
 
 
-def inference(plan: Plan, model: str, dtype: torch.dtype, batch: int, compiled: bool) -> tuple[float, float]:
-    """Seconds (and memory) of a batch that lies on the device."""
-    network = freeze(DepthAnything(model), plan.device, dtype, compile=compiled)
+def frozen(plan: Plan, network: DepthAnything, dtype: torch.dtype, compiled: bool) -> DepthAnything:
+    return freeze(copy.deepcopy(network), plan.device, dtype, compile=compiled)
+
+
+def inference(plan: Plan, network: Callable, dtype: torch.dtype, batch: int) -> Measured:
+    """A batch that lies on the device."""
     image_B3HW = torch.randn(batch, 3, plan.side, plan.side, device=plan.device, dtype=dtype)
     with torch.inference_mode():
         return seconds_of(plan, lambda: network(image_B3HW))
 
 
-def labelling(plan: Plan, model: str) -> tuple[float, float]:
-    """Seconds (and memory) of a batch of uint8 pictures on the host whose maps come back: step 2 of the papers."""
-    from depth_anything.preprocess import normalise
-
-    network = freeze(DepthAnything(model), plan.device, torch.bfloat16, compile=plan.compiled)
-    picture_B3HW = torch.randint(0, 256, (plan.batches[-1], 3, plan.side, plan.side), dtype=torch.uint8)
+def labelling(plan: Plan, network: DepthAnything) -> Measured:
+    """A batch of uint8 pictures on the host whose maps come back: step 2 of the papers."""
+    teacher = frozen(plan, network, BF16, compiled=False)
+    picture_B3HW = torch.randint(0, 256, (plan.batch, 3, plan.side, plan.side), dtype=torch.uint8)
     if plan.device == "cuda":
         picture_B3HW = picture_B3HW.pin_memory()
 
     def label() -> torch.Tensor:
         image_B3HW = normalise(picture_B3HW.to(plan.device, non_blocking=True).float() / 255)
-        return network(image_B3HW.bfloat16()).half().cpu()
+        return teacher(image_B3HW.bfloat16()).half().cpu()
 
     with torch.inference_mode():
         return seconds_of(plan, label)
 
 
-def training(plan: Plan, model: str) -> tuple[float, float]:
-    """Seconds (and memory) of a step of the teacher's recipe: bf16 autocast, V2's losses, AdamW."""
-    network = DepthAnything(model).to(plan.device).train()
-    last = network.depth_head.scratch.output_conv2[2]
-    assert isinstance(last, nn.Conv2d) and last.bias is not None
-    nn.init.constant_(last.bias, 0.5)
-    optimizer = torch.optim.AdamW(network.parameters(), lr=1e-6, fused=plan.device == "cuda")
-    forward = torch.compile(network) if plan.compiled else network
+def training(plan: Plan, network: DepthAnything) -> Measured:
+    """A step of the teacher's recipe: bf16 autocast, V2's losses, AdamW."""
+    student = copy.deepcopy(network).to(plan.device).train()
+    optimizer = torch.optim.AdamW(student.parameters(), lr=1e-6, fused=plan.device == "cuda")
+    forward = torch.compile(student) if plan.compiled else student
     image_B3HW = torch.randn(plan.training_batch, 3, plan.side, plan.side, device=plan.device)
     truth_BHW = torch.rand(plan.training_batch, plan.side, plan.side, device=plan.device)
     valid_BHW = torch.ones_like(truth_BHW, dtype=torch.bool)
 
     def step() -> None:
-        with torch.autocast(plan.device, torch.bfloat16):
+        with torch.autocast(plan.device, BF16):
             disparity_BHW = forward(image_B3HW)
         main_loss, matching = affine_invariant_pair(disparity_BHW.float(), truth_BHW, valid_BHW)
         optimizer.zero_grad(set_to_none=True)
