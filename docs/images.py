@@ -1,4 +1,4 @@
-"""Makes the pictures of docs/quickstart.md anew: runs its commands and keeps their results, smaller, in docs/images/.
+"""Makes the pictures of docs/quickstart.md anew: runs what it shows and keeps the results, smaller, in docs/images/.
 
     python docs/images.py
 
@@ -27,6 +27,7 @@ PICTURES = {
     "control.jpg": ("artist/kodak_20_control.png", 480),
     "normals.jpg": ("artist/kodak_20_normals.png", 480),
     "metres.jpg": ("robot/kodak_24_color.png", 640),
+    "label.jpg": ("labels/first.png", 800),
 }
 """Name in docs/images -> (what the commands wrote, its width)."""
 
@@ -38,11 +39,12 @@ def main() -> None:
         (Path(folder) / "examples").symlink_to(DOCS.parent / "examples")
         os.chdir(folder)
         write_film(Path("clip.mp4"), frames=12, size=(400, 300))
-        for block in re.findall(r"^```bash\n(.*?)^```", text, flags=re.MULTILINE | re.DOTALL):
+        for language, block in re.findall(r"^```(bash|python)\n(.*?)^```", text, flags=re.MULTILINE | re.DOTALL):
+            if language == "python":
+                exec(compile(block, "quickstart.md", "exec"), {})
+                continue
             for line in block.splitlines():
-                words = shlex.split(line, comments=True)
-                if words[1] in ("predict", "calibrate", "video"):
-                    cli.main(words[1:])
+                cli.main(shlex.split(line, comments=True)[1:])
         with av.open("film/clip_side.mp4") as film:
             next(film.decode(video=0)).to_image().save("film/frame.png")
         for name, (source, width) in PICTURES.items():
