@@ -135,9 +135,9 @@ def test_glass_and_mirrors_carry_their_own_surface_and_show_another(stage: Stage
         np.testing.assert_allclose(picture.disparity[names == name], 0.5, rtol=1e-6)
     middle, seen = picture.image[20:28].astype(float), names[20:28]
     red, green = middle[seen == "glass"].mean(axis=0)[:2]
-    assert red > 2 * green, "the red wall shows through the glass"
+    assert red > 1.3 * green, "the red wall shows through the glass"
     red, green = middle[seen == "mirror"].mean(axis=0)[:2]
-    assert green > 2 * red, "the green wall behind the camera shows in the mirror"
+    assert green > 1.3 * red, "the green wall behind the camera shows in the mirror"
 
 
 def test_picture_and_label_are_seen_by_the_same_camera(stage: Stage):

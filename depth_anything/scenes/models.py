@@ -226,10 +226,11 @@ def _prepare(source: _Source) -> tuple[Entry, Mesh, np.ndarray]:
         role_of(source.words, source.size_m)  # what is of no use need not be read
     pieces = read_model(source.path, source.rotation)
     mesh, picture = bake(pieces, source.size_m)
-    size = tuple(float(v) for v in np.ptp(mesh.vertices, axis=0).round(4))
+    wide, deep, tall = (float(v) for v in np.ptp(mesh.vertices, axis=0).round(4))
+    size = (wide, deep, tall)
     role, label = role_of(source.words, size)
     if role == "car" and size[0] > size[1]:
-        mesh, size = mesh.moved(yaw=np.pi / 2), (size[1], size[0], size[2])
+        mesh, size = mesh.moved(yaw=np.pi / 2), (deep, wide, tall)
     return Entry(source.name, role, label, size, is_flat(mesh)), mesh, picture
 
 

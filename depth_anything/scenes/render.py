@@ -150,7 +150,7 @@ def render_shards(
     load_mitsuba(device)
     out = Path(out)
     asked: dict[str, Any] = {"seed": seed, "count": count, "size": list(size), "spp": spp, "shard_size": shard_size}
-    library = open_library(models, progress) if models else None
+    library = open_library(os.fspath(models), progress) if models else None
     if library:
         asked["models"] = library.digest
     if device != "cpu":
