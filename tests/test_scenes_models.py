@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from depth_anything.cli.render import render
 from depth_anything.data.shards import read_shard
 from depth_anything.scenes import baking, models
 from depth_anything.scenes.cameras import Camera
@@ -16,7 +17,6 @@ from depth_anything.scenes.light import Light
 from depth_anything.scenes.materials import Wardrobe
 from depth_anything.scenes.models import CannotUse, Library, is_flat, open_library, role_of
 from depth_anything.scenes.objects import Part, ready_made
-from depth_anything.scenes.render import render_shards
 from depth_anything.scenes.shapes import Mesh, ball, box, quad
 from depth_anything.scenes.stage import Stage, load_mitsuba
 
@@ -269,15 +269,17 @@ def test_a_model_is_rendered_where_it_stands_in_its_colours(renderer: None, fold
 
 
 def test_shards_name_their_models(renderer: None, folder: Path, tmp_path: Path):
-    tiny = {"count": 2, "seed": 7, "size": (64, 48), "spp": 1, "processes": 1, "progress": False}
-    (path,) = render_shards(tmp_path / "out", models=folder, **tiny)
+    render(tmp_path / "out", 2, 7, 64, 48, 1, 1, models=folder)
+    path, again = tmp_path / "out/scenes-00000.tar", tmp_path / "again"
+    render(again, 2, 7, 64, 48, 1, 1, models=folder)
+    assert path.read_bytes() == (again / path.name).read_bytes()
     library = open_library(folder, progress=False)
     assert json.loads((tmp_path / "out/render.json").read_text())["models"] == library.digest
     for key, members in read_shard(path):
         names = json.loads(members["json"])["models"]
         assert set(names) <= {entry.name for entry in library.entries}, key
     with pytest.raises(ValueError, match="holds another render"):
-        render_shards(tmp_path / "out", **tiny)
+        render(tmp_path / "out", 2, 7, 64, 48, 1, 1)
 
 
 def test_a_gpu_that_is_not_there_is_named(renderer: None, monkeypatch: pytest.MonkeyPatch):
