@@ -15,6 +15,17 @@ def shared() -> Path:
     return folder
 
 
+@pytest.fixture
+def one_thread():
+    """Tiny networks are slower on more threads, and answer the same on every machine with one."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 @pytest.fixture(scope="session")
 def renderer() -> None:
     """Mitsuba with its LLVM library; without them the test is skipped, or fails where REQUIRE_SYSTEM=1."""

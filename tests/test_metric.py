@@ -8,7 +8,8 @@ import torch
 
 from depth_anything.data.sample import Sample
 from depth_anything.model import DepthAnything
-from depth_anything.train import loop, metric
+from depth_anything.preprocess import normalise
+from depth_anything.train import batches, loop, metric
 from depth_anything.train.batches import Batch, Data
 from depth_anything.train.metric_recipes import METRIC_RECIPES, MetricRecipe, nano_metric, v1_metric, v2_metric
 from depth_anything.train.recipes import Stage
@@ -48,12 +49,7 @@ def as_zoedepth(steps: int = 10) -> MetricRecipe:
     return replace(small(recipe, steps), data=("scenes",), metric=settings)
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 # -- recipes --
@@ -117,13 +113,12 @@ def test_rates_are_shared_out_and_every_weight_is_optimised_once():
     assert sorted(id(p) for group in groups for p in group["params"]) == sorted(id(p) for p in model.parameters())
     optimizer = torch.optim.AdamW(groups)
     assert metric.set_rate(optimizer, recipe, 5) == pytest.approx(1e-3 * 0.5**0.9)
-    assert [g["lr"] for g in optimizer.param_groups] == pytest.approx([3e-4 * 0.5**0.9] * 2)  # init: the whole network
-    encoder_only = replace(recipe, metric=replace(recipe.metric, init="encoder"))
-    assert [g["share"] for g in metric.groups(model, encoder_only)] == [0.3, 1.0]
-    bins = v1_metric("nyu")
-    with torch.device("meta"):
-        whole = DepthAnything(bins.row)
-    assert [g["share"] for g in metric.groups(whole, bins)] == [1 / 50, 1 / 50, 1.0]
+    assert [g["lr"] for g in optimizer.param_groups] == pytest.approx([3e-4 * 0.5**0.9, 1e-3 * 0.5**0.9])
+    for init, decoder in (("network", 1 / 50), ("encoder", 1.0)):
+        bins = v1_metric("nyu", init)
+        with torch.device("meta"):
+            whole = DepthAnything(bins.row)
+        assert [g["share"] for g in metric.groups(whole, bins)] == [1 / 50, decoder, 1.0]
 
 
 # -- the start --
@@ -143,6 +138,42 @@ def test_the_start_takes_what_the_recipe_says():
     del relative[key]
     with pytest.raises(ValueError, match=r"lack 1 of its tensors \(first: pretrained\.blocks\.0"):
         metric.start_model(recipe, relative)
+
+
+@pytest.mark.parametrize("head", ["sigmoid", "log"])
+def test_the_last_layer_starts_as_the_least_squares_fit(head):
+    torch.manual_seed(0)
+    recipe = small(nano_metric(head))
+    recipe = replace(recipe, metric=replace(recipe.metric, max_depth=10.0, fitted=4), precision="float32")
+    model = metric.start_model(recipe, DepthAnything("nano").state_dict()).eval()
+    before = {key: tensor.clone() for key, tensor in model.state_dict().items()}
+    metric.fit_last(model, recipe, Rooms(4))
+    changed = [key for key, tensor in model.state_dict().items() if not torch.equal(tensor, before[key])]
+    assert changed == [f"depth_head.scratch.output_conv2.2.{kind}" for kind in ("weight", "bias")]
+
+    def squared(factor: float, shift: float) -> float:
+        """Squared error of what is fitted, with the layer changed a little."""
+        total, last = 0.0, model.depth_head.scratch.output_conv2[2]
+        kept = last.weight.data.clone(), last.bias.data.clone()
+        last.weight.data.mul_(factor)
+        last.bias.data.add_(shift)
+        for number in range(4):
+            sample = batches.read_crop(Rooms(4), recipe, (28, 42), number, np.array([0.5, 0.5, 0.5, 0.5, 1.0]))
+            depth_HW, known_HW = metric.metres_of(sample, recipe.metric)
+            image_13HW = normalise(torch.from_numpy(np.array(sample.image_HW3)).permute(2, 0, 1)[None] / 255)
+            with torch.no_grad():
+                answer, truth = model(image_13HW)[0].numpy()[known_HW], depth_HW[known_HW]
+            if head == "sigmoid":
+                answer, truth = (np.log(x / 10 / (1 - x / 10)) for x in (answer, truth))
+            else:
+                answer, truth = np.log(answer), np.log(truth)
+            total += np.square(answer - truth).sum()
+        last.weight.data, last.bias.data = kept
+        return float(total)
+
+    best = squared(1, 0)
+    assert best < min(squared(1, 0.1), squared(1, -0.1))
+    assert best < 1.001 * min(squared(0.8, 0), squared(1.2, 0))  # but for the ridge
 
 
 # -- a step --

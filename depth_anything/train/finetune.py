@@ -47,12 +47,12 @@ def metric_recipe(
     seed: int,
     canonical_focal: float | None = None,
 ) -> MetricRecipe:
-    """V2's metric recipe on your metres: sigmoid times `max_depth`, SiLog, what is pre-trained at a tenth of the rate.
+    """V2's metric recipe on your metres: sigmoid times `max_depth`, SiLog, the encoder at a tenth of the rate.
 
-    Encoder and decoder start from the model: with few pictures a fresh decoder would not come back. A model of metres
-    keeps its kind of head. Windows have the picture's whole shorter side at the network's own size, as in use: a closer
-    look at the same metres would teach that zoom does not matter. With a canonical camera it does not, and windows are
-    half to all of that.
+    Encoder and decoder start from the model: with few pictures a fresh decoder would not come back. A relative one's
+    last layer is fitted to metres first; a model of metres keeps its kind of head. Windows have the picture's whole
+    shorter side at the network's own size, as in use: a closer look at the same metres would teach that zoom does not
+    matter. With a canonical camera it does not, and windows are half to all of that.
     """
     relative = disparity_recipe(row, pictures, epochs, batch, rate, seed)
     sizes = (row.fixed_size or (row.input_size, row.input_size),)
@@ -68,6 +68,7 @@ def metric_recipe(
             bins=row.bins,
             max_depth=max_depth,
             canonical_focal=canonical_focal,
+            fitted=32 if row.quantity == "disparity" else 0,
             start=row.name,
             init="network",
             whole=row.fixed_size is not None,

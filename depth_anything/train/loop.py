@@ -77,7 +77,7 @@ def train(
     out.mkdir(parents=True, exist_ok=True)
     with stop_signals() as asked:
         slices, own = ranks.slices(machine)
-        run = start(recipe, weights, machine, ranks)
+        run = start(recipe, weights, machine, ranks, data.labeled)
         if run.resume(out):
             LOG.info("going on after step %d of %d", run.step, recipe.steps)
         curve = None
@@ -190,10 +190,13 @@ def start(
     weights: dict[str, Tensor] | None = None,
     machine: Machine = Machine(),  # noqa: B008
     ranks: Ranks = Ranks(),  # noqa: B008
+    labeled: Samples | None = None,
 ) -> Run:
-    """Step 0: the model, as the machine runs it, and AdamW."""
+    """Step 0: the model, as the machine runs it, and AdamW. A run for metres may look at pictures for its start."""
     task = task_of(recipe)
     model = task.start_model(recipe, weights)
+    if isinstance(recipe, MetricRecipe) and recipe.metric.fitted and labeled is not None:
+        metric.fit_last(model, recipe, labeled)
     for name, parameter in model.named_parameters():
         if name.startswith(task.UNREAD):
             parameter.requires_grad_(False)

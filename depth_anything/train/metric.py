@@ -18,7 +18,7 @@ from depth_anything.data.sample import Sample
 from depth_anything.evaluate import metrics
 from depth_anything.evaluate.score import kb_window
 from depth_anything.model import DepthAnything
-from depth_anything.preprocess import normalise
+from depth_anything.preprocess import PATCH, normalise
 from depth_anything.train import batches
 from depth_anything.train.batches import LABELED, Batch, Data, Slice, draw_size, parts, read, sample_number
 from depth_anything.train.metric_recipes import Metric, MetricRecipe
@@ -45,7 +45,10 @@ def start_model(recipe: MetricRecipe, weights: dict[str, Tensor] | None) -> Dept
         ValueError: no weights, or weights that lack what the encoder (and, as the recipe says, the decoder) needs.
     """
     if weights is None:
-        raise ValueError(f"{recipe.name} starts from {recipe.metric.start}: give its weights with --start")
+        raise ValueError(
+            f"{recipe.name} starts from {recipe.metric.start}: give its weights with --start"
+            + (", or an encoder's with --backbone" if recipe.metric.init == "encoder" else "")
+        )
     torch.manual_seed(recipe.seed)
     model = DepthAnything(recipe.row)
     wanted = ("pretrained.",) if recipe.metric.init == "encoder" else ("pretrained.", "depth_head.")
@@ -62,15 +65,50 @@ def start_model(recipe: MetricRecipe, weights: dict[str, Tensor] | None) -> Dept
     return model
 
 
-def groups(model: DepthAnything, recipe: MetricRecipe) -> list[dict]:
-    """AdamW's groups: what is pre-trained at its share of the rate, what is new at all of it.
+@torch.no_grad()
+def fit_last(model: DepthAnything, recipe: MetricRecipe, samples: Samples) -> None:
+    """Set the decoder's last layer to the least-squares fit of what it has to answer, over some training pictures.
 
-    Both papers' metric codes decay every parameter, norms and biases too.
+    It has to answer the logarithm of metres, or their share of the range before the sigmoid. Everything below stays as
+    it came from the relative model, so that the run starts with what that one knows.
+    """
+    settings = recipe.metric
+    size, (h, w) = recipe.stages[0].sizes[0], (side // PATCH for side in recipe.stages[0].sizes[0])
+    middle_5 = np.array([0.5, 0.5, 0.5, 0.5, 1.0])
+    features, targets = [], []
+    for number in np.linspace(0, len(samples) - 1, min(len(samples), settings.fitted)).round().astype(int):
+        sample = batches.read_crop(samples, recipe, size, int(number), middle_5)
+        depth_HW, known_HW = metres_of(sample, settings)
+        image_13HW = torch.from_numpy(np.array(sample.image_HW3)).permute(2, 0, 1)[None] / 255
+        activation_CHW = model.depth_head.stages(model.encode(normalise(image_13HW)), h, w).activation_BCHW[0]
+        spread = slice(None, None, math.ceil(known_HW.sum() / 1000) or 1)
+        depth_P = torch.from_numpy(depth_HW[known_HW][spread])
+        features.append(activation_CHW[:, torch.from_numpy(known_HW)].T[spread].double())
+        targets.append(
+            (depth_P.log() if settings.head == "log" else (depth_P / settings.max_depth).logit(1e-3)).double()
+        )
+    features_PF, targets_P = torch.cat(features), torch.cat(targets)
+    mean_F, scale_F = features_PF.mean(0), features_PF.std(0).clamp(min=1e-6)
+    standard_PF = (features_PF - mean_F) / scale_F
+    ridge_FF = 1e-3 * len(targets_P) * torch.eye(len(mean_F), dtype=torch.float64)
+    moments_F = standard_PF.T @ (targets_P - targets_P.mean())
+    weight_F = torch.linalg.solve(standard_PF.T @ standard_PF + ridge_FF, moments_F) / scale_F
+    last = model.depth_head.scratch.output_conv2[2]
+    last.weight.copy_(weight_F[None, :, None, None])
+    last.bias.copy_((targets_P.mean() - weight_F @ mean_F)[None])
+
+
+def groups(model: DepthAnything, recipe: MetricRecipe) -> list[dict]:
+    """AdamW's groups: the encoder at its share of the rate, and what answers metres at all of it.
+
+    Below a metric head of its own, a decoder that started from the relative model is no more than pre-trained. Both
+    papers' metric codes decay every parameter, norms and biases too.
     """
     slow = recipe.metric.pretrained_rate
+    below_head = model.metric_head is not None and recipe.metric.init == "network"
     parts: list[tuple[nn.Module | None, float]] = [
         (model.pretrained, slow),
-        (model.depth_head, slow if recipe.metric.init == "network" else 1.0),
+        (model.depth_head, slow if below_head else 1.0),
         (model.metric_head, 1.0),
     ]
     return [

@@ -30,11 +30,15 @@ class Metric:
     loss: Literal["silog", "zoedepth_silog"] = "silog"
     """V2: sqrt(mean g^2 - 0.5 mean(g)^2). ZoeDepth: 10 sqrt(var g + 0.15 mean(g)^2)."""
     start: str
-    """Row of `VARIANTS`: the relative model whose weights it starts from."""
+    """The relative model whose weights it starts from: a row of `VARIANTS`, or what somebody else released."""
     init: Literal["encoder", "network"] = "encoder"
     """What starts from them. V1's paper and V2: the encoder alone. V1's released code: the DPT decoder, too."""
     pretrained_rate: float = 0.1
-    """Share of the learning rate for what starts from them. V2: 5e-6 of 5e-5. V1's released code: 1 / 50."""
+    """The encoder's share of the learning rate. V2: 5e-6 of 5e-5. V1's released code: 1 / 50, and the decoder below its
+    new head likewise."""
+    fitted: int = 0
+    """Training pictures to which the decoder's last layer is fitted before the first step (ours; `metric.fit_last`): a
+    relative decoder answers larger for nearer, metres run the other way. 0: it starts as it comes."""
     schedule: Literal["polynomial", "one_cycle"] = "polynomial"
     """V2: (1 - progress)^0.9. ZoeDepth: one cycle, flat for 70 %, then down a cosine, momentum against it."""
     whole: bool = False
@@ -116,6 +120,16 @@ V2_METRIC_EPOCHS = 120
 """Of the released script (its arguments default to 40)."""
 
 
+def v1_metric_midas(data: str) -> MetricRecipe:
+    """V1 Tables 10 and 11, first row: the same fine-tuning from MiDaS 3.1's encoder, a BEiT-L.
+
+    The paper prints ZoeDepth's numbers there; its own settings for this row are unknown. Here they are the other rows'.
+    """
+    recipe, row = v1_metric(data, "encoder"), f"v1-metric-{data}-midas-large"
+    start = "Intel/dpt-beit-large-512"
+    return replace(recipe, name=row, variant=row, metric=replace(recipe.metric, start=start))
+
+
 def v2_metric(place: str, size: str) -> MetricRecipe:
     """V2's metric models: the encoder of the relative student, a new decoder with a sigmoid, SiLog, 120 epochs of 32.
 
@@ -168,7 +182,7 @@ def nano_metric(head: Literal["sigmoid", "log"] = "sigmoid") -> MetricRecipe:
         perturbation="camera",
         scenes=2_048,
         validation_scenes=128,
-        metric=Metric(head=head, max_depth=80.0, start="nano", init="network", pretrained_rate=0.3),
+        metric=Metric(head=head, max_depth=80.0, start="nano", init="network", pretrained_rate=0.3, fitted=64),
     )
 
 
@@ -177,6 +191,7 @@ METRIC_RECIPES: dict[str, Callable[[], MetricRecipe]] = {
     "nano-metric-log": partial(nano_metric, "log"),
     **{f"v1-metric-{data}-large": partial(v1_metric, data) for data in ("nyu", "kitti")},
     **{f"v1-metric-{data}-large-paper": partial(v1_metric, data, "encoder") for data in ("nyu", "kitti")},
+    **{f"v1-metric-{data}-midas-large": partial(v1_metric_midas, data) for data in ("nyu", "kitti")},
     **{
         f"v2-metric-{place}-{size}": partial(v2_metric, place, size)
         for place in ("indoor", "outdoor")
