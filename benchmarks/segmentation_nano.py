@@ -86,7 +86,7 @@ def table(results: dict[str, float], runs: list[str], seeds: list[int]) -> str:
     for name, values in found.items():
         deviation = f" ± {values.std(ddof=1):.1f}" if len(values) > 1 else ""
         lines.append(f"| {name} | {', '.join(f'{value:.1f}' for value in values)} | {values.mean():.1f}{deviation} |")
-    for first, second in (("random", "probe"), ("scratch", "tuned")):
+    for first, second in (("random", "probe"), ("random", "tuned"), ("scratch", "tuned")):
         if first in found and second in found:
             ratio, step = found[second] / np.maximum(found[first], 1e-9), found[second] - found[first]
             lines.append(

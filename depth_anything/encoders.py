@@ -1,4 +1,5 @@
-"""The encoders that V2 tried as teachers beside DINOv2 (V2 Table 13): BEiT-L and SAM-L, through transformers.
+"""The encoders that V2 tried as teachers beside DINOv2 (V2 Table 13): BEiT-L and SAM-L, through transformers. The one
+of MiDaS 3.1, with which V1 compares (Tables 10 and 11), is a BEiT-L.
 
 They answer as `DinoVisionTransformer` does, so that decoder and training stay the same: patch tokens on the grid of one
 per 14 x 14 pixels. Their own patches have 16 pixels, so the picture is enlarged by 16 / 14 first. Neither has a norm
@@ -150,21 +151,24 @@ SAME = (
 def read_folder(folder: Path, variant: Variant) -> dict[str, Tensor]:
     """The weights of a `beit` or `sam` encoder from a transformers folder, keys as in `encoder_of(variant)`.
 
-    Any model of the family will do (BeitForImageClassification, SamModel ...); what is not the encoder is left out.
+    Any model of the family will do (BeitForImageClassification, SamModel ...); what is not the encoder is left out. So
+    will MiDaS 3.1, which transformers calls a DPT on BEiT (Intel/dpt-beit-large-512).
 
     Raises:
         ValueError: transformers is not installed; another family or size than the variant's; incomplete or damaged.
     """
     ours = config_of(variant)
-    from transformers import BeitModel, SamVisionModel
+    from transformers import BeitModel, DPTForDepthEstimation, SamVisionModel
 
     try:
-        family = json.loads((folder / "config.json").read_text(encoding="utf-8"))["model_type"]
+        about = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        midas = about["model_type"] == "dpt" and about.get("backbone_config") is not None
+        family = about["backbone_config"]["model_type"] if midas else about["model_type"]
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise ValueError(f"{folder}: no readable config.json in it ({error}): expected a transformers folder") from None
     if not str(family).startswith(variant.encoder):
         raise ValueError(f"{folder} holds a {family!r}: {variant.name} starts from a {variant.encoder!r}")
-    theirs = type(ours).from_pretrained(folder)
+    theirs = type(ours)(**about["backbone_config"]) if midas else type(ours).from_pretrained(folder)
     faults = [
         f"{name} {getattr(theirs, name)} instead of {getattr(ours, name)}"
         for name in SAME
@@ -174,13 +178,16 @@ def read_folder(folder: Path, variant: Variant) -> dict[str, Tensor]:
         raise ValueError(f"{folder} is another network than {variant.name}'s: {', '.join(faults)}; {variant.note}")
     options = {"output_loading_info": True, "local_files_only": True, "dtype": torch.float32}
     try:
-        if variant.encoder == "beit":
-            loaded: Any = BeitModel.from_pretrained(folder, add_pooling_layer=False, **options)
+        if midas:
+            loaded: Any = DPTForDepthEstimation.from_pretrained(folder, **options)
+        elif variant.encoder == "beit":
+            loaded = BeitModel.from_pretrained(folder, add_pooling_layer=False, **options)
         else:
             loaded = SamVisionModel.from_pretrained(folder, **options)
     except Exception as error:  # whatever is broken inside may surface as any error
         raise ValueError(f"{folder} cannot be read ({str(error).splitlines()[0]}): copy it again") from None
     model, report = loaded
+    model = model.backbone.beit if midas else model
     if missing := sorted(report["missing_keys"]):
         raise ValueError(f"{folder} lacks {len(missing)} tensors of {variant.name}'s encoder (first: {missing[0]})")
     encoder = BeitEncoder(model) if variant.encoder == "beit" else SamEncoder(model)

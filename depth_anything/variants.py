@@ -157,6 +157,15 @@ def v1_metric(data: str, place: str, max_depth: float) -> Variant:
     )  # fmt: skip
 
 
+def with_midas_encoder(variant: Variant, name: str) -> Variant:
+    """The same model on MiDaS 3.1's encoder, a BEiT-L (V1 Tables 10 and 11), tapped where MiDaS' decoder taps it."""
+    return replace(
+        variant, name=name, encoder="beit", table_side=32, taps=(5, 11, 17, 23), hub_repo=None, hub_file=None,
+        transformers_repo=None, licence="none stated", commercial=None,
+        note="starts from a transformers folder of Intel/dpt-beit-large-512",
+    )  # fmt: skip
+
+
 def last_four(variant: Variant) -> tuple[int, int, int, int]:
     """Indices of a variant's last four blocks."""
     depth = variant.depth
@@ -180,9 +189,13 @@ TRIED: dict[str, Variant] = {
         v2_tried("v2-beit-large", 32, "beit", "starts from microsoft/beit-large-patch16-512"),
         v2_tried("v2-sam-large", 64, "sam", "starts from facebook/sam-vit-large"),
         v2_tried("v2-synclr-large", 16, "dinov2", "starts from synclr_vit_l_14.pth"),
+        with_midas_encoder(VARIANTS["v1-large"], "v1-midas-large"),
+        with_midas_encoder(VARIANTS["v1-metric-nyu-large"], "v1-metric-nyu-midas-large"),
+        with_midas_encoder(VARIANTS["v1-metric-kitti-large"], "v1-metric-kitti-midas-large"),
     )
 }
-"""Encoders that V2 tried as teachers (Table 13). Nobody released such models: they are trained here or not at all."""
+"""Encoders that V2 tried as teachers (Table 13), and the one that V1 compares with (Tables 10 and 11). Nobody released
+such models: they are trained here or not at all."""
 
 
 def get_variant(name: str) -> Variant:

@@ -22,12 +22,7 @@ from depth_anything.variants import VARIANTS, with_max_depth
 AWARE = replace(with_max_depth(VARIANTS["nano"], 10.0), canonical_focal=250.0)
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def chequered(focal: float, metres: float, height: int = 96, width: int = 128) -> Sample:

@@ -16,13 +16,7 @@ from depth_anything.transfer import controlnet, controlnet_train
 from depth_anything.transfer.controlnet import CONFIG, condition, load_controlnet
 from depth_anything.transfer.controlnet_train import ControlRecipe, ControlSet, control_loss, predicted
 
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def tiny_unet():

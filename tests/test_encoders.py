@@ -17,10 +17,11 @@ from depth_anything.encoders import encoder_of
 from depth_anything.model import DepthAnything
 from depth_anything.predictor import Predictor
 from depth_anything.preprocess import IMAGENET_MEAN, IMAGENET_STD, network_size
-from depth_anything.train import loop
+from depth_anything.train import loop, metric
 from depth_anything.train.batches import Data
 from depth_anything.train.distributed import Machine
 from depth_anything.train.recipes import Recipe, Stage, get_recipe
+from depth_anything.transfer import segmentation, segmentation_train
 from depth_anything.variants import TRIED, VARIANTS, Variant
 
 transformers = pytest.importorskip("transformers", reason='needs the extra "transfer"')
@@ -81,12 +82,7 @@ def ours(family: str, folder) -> encoders.Encoder:
     return encoder.eval()
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module", params=FAMILIES)
@@ -100,6 +96,63 @@ def folder(family, tmp_path_factory):
     path = tmp_path_factory.mktemp(family)
     theirs(family).save_pretrained(path)
     return path
+
+
+def test_midas_encoder_is_read_from_transformers_dpt(tmp_path):
+    """MiDaS 3.1 as transformers holds it: a DPT whose backbone is a BEiT, under the keys of the released file."""
+    model = theirs("beit")
+    backbone = transformers.BeitConfig(
+        hidden_size=32, num_hidden_layers=6, num_attention_heads=2, image_size=16 * SIDE, intermediate_size=128,
+        use_relative_position_bias=True, out_features=["stage2", "stage3", "stage5", "stage6"],
+        reshape_hidden_states=False,
+    )  # fmt: skip
+    midas = transformers.DPTForDepthEstimation(
+        transformers.DPTConfig(
+            backbone_config=backbone.to_dict(), neck_hidden_sizes=[8, 8, 16, 16], fusion_hidden_size=8
+        )
+    )
+    midas.backbone.beit.load_state_dict(model.beit.state_dict(), strict=False)
+    midas.save_pretrained(tmp_path)
+    assert "backbone.encoder.layer.5.lambda_1" in load_file(tmp_path / "model.safetensors")
+    image_B3HW = torch.randn(1, 3, 14 * SIDE, 14 * SIDE)
+    with torch.inference_mode():
+        tokens = ours("beit", tmp_path)(image_B3HW, (1, 2, 4, 5))
+        expected = their_tokens(model, pixels(image_B3HW, "beit", (16 * SIDE, 16 * SIDE)), (1, 2, 4, 5))
+    for one, other in zip(tokens, expected, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["v1-midas-large", "v1-metric-nyu-midas-large", "v1-metric-kitti-midas-large"])
+def test_v1s_comparison_with_midas_has_rows_recipes_and_advice(name):
+    row = TRIED[name]
+    assert (row.encoder, row.width, row.depth, row.table_side, row.taps) == ("beit", 1024, 24, 32, (5, 11, 17, 23))
+    if row.head == "bins":
+        recipe = get_recipe(name)
+        assert recipe.metric.init == "encoder" and recipe.row.encoder == "beit"
+        assert recipe.stages == get_recipe(name.replace("-midas", "")).stages
+        with pytest.raises(ValueError, match=r"starts from Intel/dpt-beit-large-512.*--backbone"):
+            metric.start_model(recipe, None)
+    else:
+        assert segmentation_train.get_recipe("ade20k-midas").variant == name
+        with pytest.raises(ValueError, match=r"starts from a transformers folder of Intel.*--start"):
+            segmentation.encoder_of(name, name)
+
+
+@pytest.mark.parametrize("head", ["linear", "mask2former"])
+def test_midas_encoder_carries_a_segmenter_and_metric_bins(head, tmp_path, monkeypatch):
+    for base in ("v1-midas-large", "v1-metric-nyu-midas-large"):
+        row = replace(tiny("v2-beit-large"), name=f"tiny-{base}", head=TRIED[base].head, bins=TRIED[base].bins)
+        monkeypatch.setitem(TRIED, row.name, replace(row, max_depth=TRIED[base].max_depth))
+    model = segmentation.build(segmentation.Segments("tiny-v1-midas-large", head, ("a", "b"), 56, 42, 4))
+    loss = model.loss(torch.randn(1, 3, 56, 56), torch.zeros(1, 56, 56, dtype=torch.uint8))
+    loss.backward()
+    assert torch.isfinite(loss) and model.pretrained.patch_embed.weight.grad.abs().max() > 0
+    segmentation.save(model.eval(), tmp_path / "a.safetensors")
+    found = segmentation.load(tmp_path / "a.safetensors")
+    image_13HW = torch.randn(1, 3, 56, 70)
+    with torch.inference_mode():
+        torch.testing.assert_close(found(image_13HW), model(image_13HW))
+        assert DepthAnything("tiny-v1-metric-nyu-midas-large").eval()(image_13HW).shape == (1, 56, 70)
 
 
 # -- tokens --

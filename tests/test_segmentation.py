@@ -1,6 +1,11 @@
 """Segmentation: Mask2Former against transformers' own, the pyramid, windows and scales, training, files."""
 
+import json
+import os
+import subprocess
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,7 +22,7 @@ from depth_anything.transfer import segmentation, segmentation_data, segmentatio
 from depth_anything.transfer.segmentation import LinearProbe, Mask2FormerHead, Pyramid, Segments, mask2former_config
 from depth_anything.transfer.segmentation_data import ClassSample
 from depth_anything.transfer.segmentation_train import RECIPES, SegmentationRecipe, nano_scenes
-from depth_anything.variants import VARIANTS
+from depth_anything.variants import get_variant
 
 
 class Patches:
@@ -49,12 +54,7 @@ def tiny(head: str = "linear", steps: int = 6, **changes) -> SegmentationRecipe:
     )  # fmt: skip
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 # -- recipes --
@@ -63,7 +63,7 @@ def one_thread():
 @pytest.mark.parametrize("name", RECIPES)
 def test_recipes_are_named_and_fit_the_patches(name):
     recipe = RECIPES[name]()
-    assert recipe.name == name and recipe.variant in VARIANTS and recipe.crop % 14 == 0 and recipe.as_json()
+    assert recipe.name == name and get_variant(recipe.variant) and recipe.crop % 14 == 0 and recipe.as_json()
 
 
 def test_the_papers_recipes_have_the_configurations_numbers():
@@ -233,16 +233,21 @@ def test_a_stopped_run_goes_on_to_the_same_weights(head, tmp_path, monkeypatch):
 
     plain, done = segmentation_train.build_batch, []
 
-    def stops(recipe, samples, step):
+    def stops(recipe, samples, step, *part):
         if step == 2 and not done:
             done.append(step)
             raise Stop
-        return plain(recipe, samples, step)
+        return plain(recipe, samples, step, *part)
 
     monkeypatch.setattr(segmentation_train, "build_batch", stops)
+    settings = {"save_seconds": 0, "log_every": 1}
     with pytest.raises(Stop):
-        segmentation_train.train(tiny(head, 3), tmp_path / "parts", Patches(4), encoder, save_seconds=0)
-    resumed = segmentation_train.train(tiny(head, 3), tmp_path / "parts", Patches(4), encoder, save_seconds=0)
+        segmentation_train.train(tiny(head, 3), tmp_path / "parts", Patches(4), encoder, **settings)
+    with (tmp_path / "parts" / "curve.jsonl").open("a") as curve:
+        curve.write('{"step": 3, "loss": 7.0}\n{"st')  # a step that is done again, and a line that was cut off
+    resumed = segmentation_train.train(tiny(head, 3), tmp_path / "parts", Patches(4), encoder, **settings)
+    curve = [json.loads(line) for line in (tmp_path / "parts" / "curve.jsonl").read_text().splitlines()]
+    assert [entry["step"] for entry in curve] == [1, 2, 3] and curve[-1]["loss"] != 7
     for (name, a), b in zip(whole.state_dict().items(), resumed.state_dict().values(), strict=True):
         assert torch.equal(a, b), name
     loaded = segmentation.load(tmp_path / "parts" / "final.safetensors")
@@ -262,6 +267,22 @@ def test_a_frozen_encoder_stays_and_the_probe_learns_colours(tmp_path):
     assert all(torch.equal(tensor, before[key]) for key, tensor in model.pretrained.state_dict().items())
     assert '"miou"' in (tmp_path / "curve.jsonl").read_text()
     assert segmentation_predict.evaluate(model, Patches(4)) > 0.5  # chance, one class everywhere: below 0.25
+
+
+@pytest.mark.slow
+def test_two_processes_train_what_one_does_in_two_parts(tmp_path):
+    program = Path(__file__).with_name("distributed_segmentation.py")
+    alone = [sys.executable, str(program), str(tmp_path / "alone"), "2"]
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    for command in (alone, [*torchrun, str(program), str(tmp_path / "both"), "1"]):
+        done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
+        assert done.returncode == 0, done.stderr[-3000:]
+    one, two = (segmentation.load(tmp_path / name / "final.safetensors").state_dict() for name in ("alone", "both"))
+    trained = [name for name in one if "running_" not in name and "num_batches" not in name]
+    for name in trained:
+        assert torch.allclose(one[name], two[name], rtol=1e-3, atol=1e-5), name
+    last = [json.loads((tmp_path / name / "curve.jsonl").read_text().splitlines()[-1]) for name in ("alone", "both")]
+    assert last[0]["miou"] == pytest.approx(last[1]["miou"], abs=0.02)  # of one process's running means
 
 
 def test_accumulated_parts_are_one_step(tmp_path):

@@ -34,12 +34,7 @@ def labeled(recipe: Recipe, samples, step: int) -> Batch:
     return batch
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 # -- what is trained is what answers --

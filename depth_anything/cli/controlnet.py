@@ -88,8 +88,11 @@ def controlnet(action: Annotated[Train | Generate, tyro.conf.arg(name="")]) -> N
 
 
 def _train(asked: Train) -> None:
+    import logging
+
     from ..transfer import controlnet_train
 
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     recipe = controlnet_train.ControlRecipe(
         steps=asked.steps, batch=asked.batch, size=asked.size, learning_rate=asked.learning_rate, seed=asked.seed
     )

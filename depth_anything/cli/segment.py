@@ -35,7 +35,7 @@ class Predict:
 
 @dataclass
 class Train:
-    """Train a segmenter on our encoder; run again after any interruption, it goes on where it was."""
+    """Train a segmenter on our encoder; run again after an interruption, it goes on. torchrun gives it more devices."""
 
     recipe: Positional[str]
     """ade20k-large, cityscapes-large, ade20k-linear-small, nano-scenes-linear, ...; an unknown name lists them all."""
@@ -44,7 +44,8 @@ class Train:
     data: Path
     """Root of ADE20K or Cityscapes in its official layout; for scenes the folder with training/ and held_out/."""
     start: str | None = None
-    """The encoder: a name that `depth-anything models` lists, a checkpoint, a DINOv2 file; by default the recipe's."""
+    """The encoder: a name that `depth-anything models` lists, a checkpoint, a DINOv2 file, MiDaS' transformers folder;
+    by default the recipe's."""
     from_scratch: bool = False
     """Start from random weights instead."""
     steps: int | None = None
@@ -52,7 +53,7 @@ class Train:
     seed: int | None = None
     """Instead of the recipe's."""
     accumulate: int = 1
-    """Parts of a step, one after the other: 16 makes the authors' 16 GPUs one."""
+    """Parts of a process's share of a step, one after the other: 16 makes the authors' 16 GPUs one."""
     device: str = "cpu"
     """cpu, cuda, mps."""
     validate_every: int = 5000
@@ -129,10 +130,10 @@ def _train(asked: Train) -> None:
     import logging
     from dataclasses import replace
 
+    from ..train.distributed import join
     from ..transfer import segmentation, segmentation_train
     from ..transfer.segmentation_data import open_classes
 
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     recipe = segmentation_train.get_recipe(asked.recipe)
     changes = {"steps": asked.steps, "seed": asked.seed}
     recipe = replace(recipe, **{name: value for name, value in changes.items() if value is not None})
@@ -140,12 +141,15 @@ def _train(asked: Train) -> None:
     encoder = None
     if not asked.from_scratch:
         encoder = segmentation.encoder_of(recipe.variant, asked.start or recipe.variant, asked.accept_license)
-    segmentation_train.train(
-        recipe, asked.out, training, encoder, held_out,
-        device=asked.device, accumulate=asked.accumulate, validate_every=asked.validate_every,
-    )  # fmt: skip
-    path = asked.out / "final.safetensors"
-    print(f"{path}: try it with depth-anything segment predict PHOTO --model {path}")
+    with join(asked.device) as ranks:
+        level = logging.INFO if ranks.first else logging.WARNING
+        logging.basicConfig(level=level, format="%(message)s", stream=sys.stderr)
+        segmentation_train.train(
+            recipe, asked.out, training, encoder, held_out, ranks, asked.accumulate, asked.validate_every
+        )
+        if ranks.first:
+            path = asked.out / "final.safetensors"
+            print(f"{path}: try it with depth-anything segment predict PHOTO --model {path}")
 
 
 def _evaluate(asked: Evaluate) -> None:

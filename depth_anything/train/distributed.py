@@ -119,12 +119,17 @@ def gradients_shared(network: nn.Module, last: bool) -> Iterator[None]:
         yield
 
 
-def mean_over_ranks(values: Tensor) -> Tensor:
-    """The mean of a small tensor over the processes."""
+def sum_over_ranks(values: Tensor) -> Tensor:
+    """The sum of a small tensor over the processes, in place."""
     if dist.is_initialized():
         dist.all_reduce(values)
-        values /= dist.get_world_size()
     return values
+
+
+def mean_over_ranks(values: Tensor) -> Tensor:
+    """The mean of a small tensor over the processes, in place."""
+    values = sum_over_ranks(values)
+    return values.div_(dist.get_world_size()) if dist.is_initialized() else values
 
 
 def any_rank(flags: list[bool], device: str) -> list[bool]:

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from depth_anything import losses
 from depth_anything.checkpoints import load_backbone
-from depth_anything.dinov2 import DinoVisionTransformer
+from depth_anything.encoders import Encoder, encoder_of
 from depth_anything.train.batches import MixedBatch, Slice, partner
 from depth_anything.train.recipes import Recipe, Stage, Unlabeled
 from depth_anything.train.teacher import Losses, labeled_losses, run_network
@@ -100,7 +100,7 @@ def range_pair(
 class FinalTokens(nn.Module):
     """A frozen encoder's patch tokens (B, N, C) after the final norm: what L_feat compares with (V1 Eq. 9)."""
 
-    def __init__(self, encoder: DinoVisionTransformer):
+    def __init__(self, encoder: Encoder):
         super().__init__()
         self.encoder = encoder.eval().requires_grad_(False)
         self.last = len(encoder.blocks) - 1
@@ -110,11 +110,11 @@ class FinalTokens(nn.Module):
 
 
 def frozen_encoder(path: str | Path, variant: str) -> FinalTokens:
-    """The encoder of a file (DINOv2's, or any model's of the student's size), frozen for L_feat.
+    """The encoder of a file (its family's own, or any model's of the student's size), frozen for L_feat.
 
     Raises:
         ValueError: broken, or of another size than the student's (V1's author: the same size as the student).
     """
-    encoder = DinoVisionTransformer(get_variant(variant))
+    encoder = encoder_of(get_variant(variant))
     encoder.load_state_dict(load_backbone(path, variant))
     return FinalTokens(encoder)

@@ -17,8 +17,8 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from depth_anything import image_io
-from depth_anything.files import atomic_path
 from depth_anything.image_io import SUFFIXES
+from depth_anything.transfer import run_files
 from depth_anything.transfer.controlnet import condition, diffusers, load_base, load_controlnet
 
 if TYPE_CHECKING:
@@ -164,9 +164,8 @@ def train(
     optimizer = torch.optim.AdamW(model.parameters(), recipe.learning_rate, weight_decay=recipe.weight_decay)
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
-    with atomic_path(out / "recipe.json") as temporary:
-        temporary.write_text(recipe.as_json())
-    first = resume(out / "state.pt", recipe, model, optimizer)
+    first = run_files.resume(out, recipe.as_json(), model, optimizer)
+    run_files.start(out, recipe.as_json(), first)
     for step in range(first, recipe.steps):
         rng = np.random.default_rng([recipe.seed, step])
         torch.manual_seed(int(rng.integers(2**62)))
@@ -185,12 +184,9 @@ def train(
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), recipe.clip)
         optimizer.step()
-        with (out / "curve.jsonl").open("a") as file:
-            file.write(json.dumps({"step": step + 1, "loss": loss.item()}) + "\n")
+        run_files.note(out, {"step": step + 1, "loss": loss.item()})
         if (step + 1) % save_every == 0 or step + 1 == recipe.steps:
-            state = {"recipe": recipe.as_json(), "step": step + 1, "model": model.state_dict()}
-            with atomic_path(out / "state.pt") as temporary:
-                torch.save({**state, "optimizer": optimizer.state_dict()}, temporary)
+            run_files.save(out, recipe.as_json(), step + 1, model, optimizer)
     model.eval().save_pretrained(out)
     return model
 
@@ -199,22 +195,3 @@ def tokens(tokenizer, captions: list[str]) -> Tensor:
     """(B, T) token numbers, cut or filled to the text encoder's length."""
     length = tokenizer.model_max_length
     return tokenizer(captions, padding="max_length", truncation=True, max_length=length, return_tensors="pt").input_ids
-
-
-def resume(path: Path, recipe: ControlRecipe, model, optimizer: torch.optim.Optimizer) -> int:
-    """Go on from a state, if there is one; answers the steps done.
-
-    Raises:
-        ValueError: the state is broken or belongs to another recipe.
-    """
-    if not path.exists():
-        return 0
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:
-        raise ValueError(f"{path} cannot be read ({error}): delete it to start the run again") from None
-    if state["recipe"] != recipe.as_json():
-        raise ValueError(f"{path} belongs to another recipe: choose another output folder")
-    model.load_state_dict(state["model"])
-    optimizer.load_state_dict(state["optimizer"])
-    return int(state["step"])

@@ -14,11 +14,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from depth_anything.dinov2 import DinoVisionTransformer
+from depth_anything import encoders
 from depth_anything.files import atomic_path
 from depth_anything.preprocess import PATCH
 from depth_anything.transfer.segmentation_data import IGNORE
-from depth_anything.variants import Variant, get_variant
+from depth_anything.variants import TRIED, Variant, get_variant, last_four
 
 try:
     from transformers import Mask2FormerConfig
@@ -120,14 +120,15 @@ class Mask2FormerSegmenter(nn.Module):
         super().__init__()
         self.about, variant = about, get_variant(about.variant)
         self.variant = variant
-        self.pretrained = DinoVisionTransformer(variant)
+        self.pretrained = encoders.encoder_of(variant)
         self.pyramid = Pyramid(variant.width)
         self.head = Mask2FormerHead(mask2former_config(variant.width, len(about.names), about.queries))
 
     def logits(self, image_B3HW: Tensor) -> tuple[list[Tensor], list[Tensor]]:
-        """Class and mask logits of every layer. V1's configuration reads the encoder's last four blocks, all sizes."""
-        depth = self.variant.depth
-        tokens = self.pretrained(image_B3HW, (depth - 4, depth - 3, depth - 2, depth - 1))
+        """Class and mask logits of every layer. V1's configuration reads the encoder's last four blocks, all sizes; of
+        MiDaS' encoder, which has no norm behind them, those that its decoder was trained to read."""
+        taps = last_four(self.variant) if self.variant.encoder == "dinov2" else self.variant.taps
+        tokens = self.pretrained(image_B3HW, taps)
         classes, masks = self.head(self.pyramid([as_map(x_BND, image_B3HW) for x_BND in tokens]))
         return [x.float() for x in classes], [x.float() for x in masks]
 
@@ -167,7 +168,7 @@ class LinearProbe(nn.Module):
         super().__init__()
         self.about, variant = about, get_variant(about.variant)
         self.variant = variant
-        self.pretrained = DinoVisionTransformer(variant)
+        self.pretrained = encoders.encoder_of(variant)
         self.norm = nn.BatchNorm2d(variant.width)
         self.classify = nn.Conv2d(variant.width, len(about.names), 1)
 
@@ -270,7 +271,7 @@ def load(path: str | Path, device: str = "cpu") -> Segmenter:
 
 
 def encoder_of(variant: Variant | str, start: str | Path, accept_license: bool = False) -> dict[str, Tensor]:
-    """The encoder's weights for a segmenter: a name of `VARIANTS`, a checkpoint, or a DINOv2 file.
+    """The encoder's weights for a segmenter: a name of `VARIANTS`, a checkpoint, a DINOv2 file, or MiDaS' folder.
 
     Raises:
         ValueError: they cannot be had, or are of another size.
@@ -280,4 +281,6 @@ def encoder_of(variant: Variant | str, start: str | Path, accept_license: bool =
 
     if str(start) in VARIANTS:
         start = hub.find_weights(VARIANTS[str(start)], accept_license)
+    if str(start) in TRIED:
+        raise ValueError(f"{start} {TRIED[str(start)].note}: give that with --start")
     return checkpoints.load_backbone(start, variant)

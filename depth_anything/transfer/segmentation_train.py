@@ -1,15 +1,15 @@
 """Training a segmenter: V1's recipes for ADE20K and Cityscapes, and ours for nano on rendered scenes.
 
 A loop of its own: model, batches, loss, rates and measure all differ from those of depth, so THE loop would share only
-its frame. Random draws follow from seed and step, and a stopped run goes on from state.pt.
+its frame. Random draws follow from seed, step and part, and a stopped run goes on from state.pt. torchrun gives it more
+devices (DDP).
 """
 
 import dataclasses
 import json
-import logging
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Literal
@@ -18,15 +18,15 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
-from depth_anything.files import atomic_path
 from depth_anything.preprocess import normalise
-from depth_anything.transfer import segmentation
+from depth_anything.train.distributed import Ranks, any_rank, gradients_shared, mean_over_ranks
+from depth_anything.train.loop import stop_signals
+from depth_anything.transfer import run_files, segmentation
 from depth_anything.transfer.segmentation import Segmenter, Segments
 from depth_anything.transfer.segmentation_data import IGNORE, ClassSamples, training_crop
 from depth_anything.transfer.segmentation_predict import evaluate
-
-LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,6 +86,12 @@ def cityscapes(size: str) -> SegmentationRecipe:
     )
 
 
+def with_midas(run: Callable[[str], SegmentationRecipe]) -> SegmentationRecipe:
+    """V1 Tables 10 and 11, first row: the same from MiDaS 3.1's encoder (give it with --start)."""
+    large = run("large")
+    return replace(large, name=large.name.replace("large", "midas"), variant="v1-midas-large")
+
+
 def linear_probe(size: str) -> SegmentationRecipe:
     """DINOv2's linear probe on ADE20K: 512 crop, 40,000 steps, AdamW 1e-3. No part of V1; values unconfirmed."""
     return SegmentationRecipe(
@@ -108,6 +114,8 @@ RECIPES: dict[str, Callable[[], SegmentationRecipe]] = {
     "nano-scenes-mask2former": partial(nano_scenes, "mask2former", False),
     **{f"ade20k-{size}": partial(ade20k, size) for size in ("small", "base", "large")},
     **{f"cityscapes-{size}": partial(cityscapes, size) for size in ("small", "base", "large")},
+    "ade20k-midas": partial(with_midas, ade20k),
+    "cityscapes-midas": partial(with_midas, cityscapes),
     **{f"ade20k-linear-{size}": partial(linear_probe, size) for size in ("small", "base", "large")},
 }
 
@@ -130,7 +138,9 @@ def rate_share(step: int, recipe: SegmentationRecipe) -> float:
     return 1 - (step - recipe.warmup) / (recipe.steps - recipe.warmup)
 
 
-NO_DECAY = ("pos_embed", "queries_embedder", "queries_features", "level_embed")
+UNREAD = ("pretrained.mask_token",)
+"""In every DINOv2 file, and never read: DDP would wait for its gradient."""
+NO_DECAY = ("pos_embed", "relative_position_bias", "queries_embedder", "queries_features", "level_embed")
 NORMS = (nn.LayerNorm, nn.GroupNorm, nn.BatchNorm2d)
 
 
@@ -147,19 +157,38 @@ def groups(model: Segmenter, recipe: SegmentationRecipe) -> list[dict]:
     return [{"params": found, "share": share, "weight_decay": decay} for (share, decay), found in chosen.items()]
 
 
-def build_batch(recipe: SegmentationRecipe, samples: ClassSamples, step: int) -> tuple[Tensor, Tensor]:
-    """Pictures (B, 3, crop, crop), normalised, 0 where padded, and classes (B, crop, crop) of step number `step`."""
+def build_batch(
+    recipe: SegmentationRecipe, samples: ClassSamples, step: int, part: int = 0, parts: int = 1
+) -> tuple[Tensor, Tensor]:
+    """Pictures (B, 3, crop, crop), normalised, 0 where padded, and classes (B, crop, crop), of a part of a step.
+
+    Args:
+        part, parts: of the step's pictures, cut into equal parts, the one with this number.
+    """
     images, classes = [], []
-    for place in range(step * recipe.batch, (step + 1) * recipe.batch):
+    each = recipe.batch // parts
+    first = step * recipe.batch + part * each
+    for place in range(first, first + each):
         epoch, number = divmod(place, len(samples))
         order = np.random.default_rng([recipe.seed, 1, epoch]).permutation(len(samples))
         rng = np.random.default_rng([recipe.seed, 2, place])
-        part = training_crop(samples[int(order[number])], recipe.crop, recipe.short_edges, recipe.most, rng)
-        image_13HW = normalise(torch.from_numpy(part.image_HW3.copy()).permute(2, 0, 1)[None] / 255)
+        window = training_crop(samples[int(order[number])], recipe.crop, recipe.short_edges, recipe.most, rng)
+        image_13HW = normalise(torch.from_numpy(window.image_HW3.copy()).permute(2, 0, 1)[None] / 255)
         missing = (0, recipe.crop - image_13HW.shape[3], 0, recipe.crop - image_13HW.shape[2])
         images.append(F.pad(image_13HW, missing))
-        classes.append(F.pad(torch.from_numpy(part.classes_HW)[None], missing, value=IGNORE))
+        classes.append(F.pad(torch.from_numpy(window.classes_HW)[None], missing, value=IGNORE))
     return torch.cat(images), torch.cat(classes)
+
+
+class LossOf(nn.Module):
+    """A segmenter that answers its loss: what DDP can wrap."""
+
+    def __init__(self, model: Segmenter):
+        super().__init__()
+        self.model = model
+
+    def forward(self, image_B3HW: Tensor, classes_BHW: Tensor) -> Tensor:
+        return self.model.loss(image_B3HW, classes_BHW)
 
 
 def train(
@@ -168,7 +197,7 @@ def train(
     training: ClassSamples,
     encoder: dict[str, Tensor] | None,
     validation: ClassSamples | None = None,
-    device: str = "cpu",
+    ranks: Ranks = Ranks(),  # noqa: B008 (frozen)
     accumulate: int = 1,
     validate_every: int = 5000,
     save_seconds: float = 300.0,
@@ -176,10 +205,13 @@ def train(
 ) -> Segmenter:
     """Carry out a recipe; `out` receives recipe.json, curve.jsonl, state.pt and at the end final.safetensors.
 
+    A step is cut into equal parts, one for each process times `accumulate`: V1's 16 GPUs with a picture each are 4
+    processes with `accumulate` 4. Norms see a part at a time, as V1's do without its SyncBN.
+
     Args:
         encoder: `segmentation.encoder_of`; None starts from random weights.
-        accumulate: parts of a step, one after the other: 16 makes V1's 16 GPUs one. Norms see a part at a time.
         validation: measured every `validate_every` steps and at the end, at one scale.
+        ranks: the processes and their devices (`distributed.join`).
 
     Raises:
         ValueError: no pictures, classes that do not fit the recipe, or a state of another recipe.
@@ -188,47 +220,61 @@ def train(
         raise ValueError(
             f"{recipe.name} wants pictures of {recipe.classes} classes: got {len(training)} of {len(training.names)}"
         )
-    if recipe.batch % accumulate:
-        raise ValueError(f"a step of {recipe.batch} pictures cannot be cut into {accumulate} equal parts")
+    parts = ranks.world * accumulate
+    if recipe.batch % parts:
+        raise ValueError(f"a step of {recipe.batch} pictures cannot be cut into {parts} equal parts")
+    own = range(ranks.rank * accumulate, (ranks.rank + 1) * accumulate)
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
-    with atomic_path(out / "recipe.json") as temporary:
-        temporary.write_text(recipe.as_json())
-    model, optimizer = start(recipe, training.names, encoder, device)
-    step = resume(out / "state.pt", recipe, model, optimizer)
+    model, optimizer = start(recipe, training.names, encoder, ranks.device)
+    step = run_files.resume(out, recipe.as_json(), model, optimizer)
+    if ranks.first:
+        run_files.start(out, recipe.as_json(), step)
+    network: nn.Module = LossOf(model)
+    if ranks.world > 1:
+        network = DistributedDataParallel(network)
     saved = time.monotonic()
-    while step < recipe.steps:
-        model.train()
-        if recipe.frozen:
-            model.pretrained.eval()
-        share = rate_share(step, recipe)
-        for group in optimizer.param_groups:
-            group["lr"] = recipe.learning_rate * share * group["share"]
-        torch.manual_seed(recipe.seed * 1_000_003 + step)  # Mask2Former draws the points of its loss
-        image_B3HW, classes_BHW = build_batch(recipe, training, step)
-        optimizer.zero_grad(set_to_none=True)
-        total = 0.0
-        for image, classes in zip(image_B3HW.chunk(accumulate), classes_BHW.chunk(accumulate), strict=True):
-            loss = model.loss(image.to(device), classes.to(device)) / accumulate
-            loss.backward()
-            total += loss.item()
-        if not np.isfinite(total):
-            raise ValueError(f"the loss is {total} at step {step}: lower the learning rate or look at the data")
-        nn.utils.clip_grad_norm_(model.parameters(), recipe.clip)
-        optimizer.step()
-        step += 1
-        done = step == recipe.steps
-        if step % log_every == 0 or done:
-            note(out, {"step": step, "loss": total, "rate": recipe.learning_rate * share})
-        if validation is not None and (step % validate_every == 0 or done):
-            note(out, {"step": step, "miou": evaluate(model.eval(), validation, device=device)})
-        if time.monotonic() - saved > save_seconds or done:
-            state = {"recipe": recipe.as_json(), "step": step, "model": model.state_dict()}
-            with atomic_path(out / "state.pt") as temporary:
-                torch.save({**state, "optimizer": optimizer.state_dict()}, temporary)
-            saved = time.monotonic()
-    segmentation.save(model.eval(), out / "final.safetensors")
-    return model
+    with stop_signals() as asked:
+        while step < recipe.steps:
+            model.train()
+            if recipe.frozen:
+                model.pretrained.eval()
+            share = rate_share(step, recipe)
+            for group in optimizer.param_groups:
+                group["lr"] = recipe.learning_rate * share * group["share"]
+            optimizer.zero_grad(set_to_none=True)
+            total = torch.zeros((), device=ranks.device)
+            for part in own:
+                torch.manual_seed(recipe.seed * 1_000_003 + step * parts + part)  # Mask2Former draws its loss's points
+                image_B3HW, classes_BHW = build_batch(recipe, training, step, part, parts)
+                with gradients_shared(network, part == own[-1]):
+                    loss = network(image_B3HW.to(ranks.device), classes_BHW.to(ranks.device)) / accumulate
+                    loss.backward()
+                total += loss.detach()
+            value = float(mean_over_ranks(total))
+            if not np.isfinite(value):
+                raise ValueError(f"the loss is {value} at step {step}: lower the learning rate or look at the data")
+            nn.utils.clip_grad_norm_(model.parameters(), recipe.clip)
+            optimizer.step()
+            step += 1
+            done = step == recipe.steps
+            if ranks.first and (step % log_every == 0 or done):
+                run_files.note(out, {"step": step, "loss": value, "rate": recipe.learning_rate * share})
+            if validation is not None and (step % validate_every == 0 or done):
+                miou = evaluate(model.eval(), validation, device=ranks.device, ranks=ranks)
+                if ranks.first:
+                    run_files.note(out, {"step": step, "miou": miou})
+            due = time.monotonic() - saved > save_seconds
+            stopping, due = any_rank([asked.is_set(), due], ranks.device)
+            if due or stopping or done:
+                if ranks.first:
+                    run_files.save(out, recipe.as_json(), step, model, optimizer)
+                saved = time.monotonic()
+            if stopping and not done:
+                raise KeyboardInterrupt(f"stopped and saved after step {step} of {recipe.steps}")
+    if ranks.first:
+        segmentation.save(model.eval(), out / "final.safetensors")
+    return model.eval()
 
 
 def start(
@@ -239,32 +285,7 @@ def start(
     model = segmentation.build(Segments(recipe.variant, recipe.head, names, recipe.crop, recipe.stride, recipe.queries))
     if encoder is not None:
         model.pretrained.load_state_dict(encoder)
-    if recipe.frozen:
-        model.pretrained.requires_grad_(False)
+    for name, parameter in model.named_parameters():
+        if name in UNREAD or (recipe.frozen and name.startswith("pretrained.")):
+            parameter.requires_grad_(False)
     return model.to(device), torch.optim.AdamW(groups(model, recipe), lr=recipe.learning_rate)
-
-
-def resume(path: Path, recipe: SegmentationRecipe, model: Segmenter, optimizer: torch.optim.Optimizer) -> int:
-    """Go on from a state, if there is one; answers the steps done.
-
-    Raises:
-        ValueError: the state is broken or belongs to another recipe.
-    """
-    if not path.exists():
-        return 0
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:
-        raise ValueError(f"{path} cannot be read ({error}): delete it to start the run again") from None
-    if state["recipe"] != recipe.as_json():
-        raise ValueError(f"{path} belongs to another recipe: choose another output folder")
-    model.load_state_dict(state["model"])
-    optimizer.load_state_dict(state["optimizer"])
-    return int(state["step"])
-
-
-def note(out: Path, entry: dict) -> None:
-    """One line of curve.jsonl, and of the log."""
-    LOG.info("  ".join(f"{name} {value:.5g}" for name, value in entry.items()))
-    with (out / "curve.jsonl").open("a") as file:
-        file.write(json.dumps(entry) + "\n")
