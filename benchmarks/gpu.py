@@ -105,7 +105,7 @@ def run(plan: Plan, official: Path | None = None) -> Iterator[str]:
                 try:
                     seconds, memory = measure()
                 except Exception as error:  # one contender less, not all of them
-                    yield f"{row} did not run: {str(error).strip().splitlines()[0] if str(error) else error!r} | | | |"
+                    yield f"{row} did not run: {(str(error) or repr(error)).splitlines()[0]} | | | |"
                 else:
                     share = (3 if "training" in what else 1) * flops * batch / seconds / rates[dtype]
                     yield f"{row} {1e3 * seconds:.1f} | {batch / seconds:.1f} | {share:.0%} | {memory:.1f} |"
