@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -20,9 +21,10 @@ from depth_anything.scenes.light import Light, develop
 from depth_anything.scenes.materials import CELLS, SLOTS, Material, Wardrobe, cell_uv
 from depth_anything.scenes.objects import CLASSES, Part
 from depth_anything.scenes.patterns import TEXTURES, grey_pattern
-from depth_anything.scenes.render import contact_sheet, render_shards
+from depth_anything.scenes.render import contact_sheet, finished_scenes, render_shards
 from depth_anything.scenes.shapes import Mesh, ball, blob, box, cylinder, lathe, quad, tube
 from depth_anything.scenes.stage import Stage
+from depth_anything.train import sources
 
 SIZE = (64, 48)
 TINY = {"count": 5, "seed": 7, "size": SIZE, "spp": 2, "shard_size": 2, "progress": False}
@@ -293,6 +295,16 @@ def test_same_seed_same_bytes_whatever_the_number_of_processes(rendered: Path, t
     render_shards(tmp_path, processes=2, **TINY)
     for path in rendered.glob("*.tar"):
         assert path.read_bytes() == (tmp_path / path.name).read_bytes(), path.name
+
+
+def test_training_takes_a_finished_render_as_it_is(rendered: Path, tmp_path: Path):
+    folder = tmp_path / "scenes"
+    shutil.copytree(rendered, folder)
+    assert finished_scenes(folder) == 5 and len(sources.rendered(folder, 4, seed=0, processes=1)) == 5
+    (folder / "scenes-00001.tar").unlink()
+    assert finished_scenes(folder) == 0
+    with pytest.raises(ValueError, match="holds another render"):
+        sources.rendered(folder, 4, seed=0, processes=1)
 
 
 def test_a_killed_run_goes_on_to_the_same_bytes(rendered: Path, tmp_path: Path):

@@ -116,6 +116,16 @@ def _claim(out: Path, asked: dict[str, Any]) -> None:
     os.replace(temporary, note)
 
 
+def finished_scenes(out: str | os.PathLike) -> int:
+    """How many scenes lie in a folder whose render is complete, whatever was asked for; 0 where something is missing."""
+    note = Path(out) / "render.json"
+    if not note.exists():
+        return 0
+    asked = json.loads(note.read_text())
+    shards = range(-(-asked["count"] // asked["shard_size"]))
+    return asked["count"] if all((Path(out) / f"scenes-{index:05d}.tar").exists() for index in shards) else 0
+
+
 def render_shards(
     out: str | os.PathLike,
     count: int,

@@ -81,10 +81,11 @@ def open_data(
 
 
 def rendered(folder: Path, count: int, seed: int, processes: int | None) -> PackedScenes:
-    """Rendered scenes; missing shards are made first."""
-    from depth_anything.scenes.render import render_shards
+    """Rendered scenes: those of a finished render of at least `count`, with whatever options; else they are made."""
+    from depth_anything.scenes.render import finished_scenes, render_shards
 
-    render_shards(folder, count, seed, processes=processes)
+    if finished_scenes(folder) < count:
+        render_shards(folder, count, seed, processes=processes)
     return PackedScenes(folder)
 
 
