@@ -117,7 +117,7 @@ def _claim(out: Path, asked: dict[str, Any]) -> None:
 
 
 def finished_scenes(out: str | os.PathLike) -> int:
-    """How many scenes lie in a folder whose render is complete, whatever was asked for; 0 where something is missing."""
+    """How many scenes a complete render in `out` has, whatever was asked for; 0 where something is missing."""
     note = Path(out) / "render.json"
     if not note.exists():
         return 0
