@@ -94,6 +94,7 @@ def fit_last(model: DepthAnything, recipe: MetricRecipe, samples: Samples) -> No
     moments_F = standard_PF.T @ (targets_P - targets_P.mean())
     weight_F = torch.linalg.solve(standard_PF.T @ standard_PF + ridge_FF, moments_F) / scale_F
     last = model.depth_head.scratch.output_conv2[2]
+    assert isinstance(last, nn.Conv2d) and last.bias is not None
     last.weight.copy_(weight_F[None, :, None, None])
     last.bias.copy_((targets_P.mean() - weight_F @ mean_F)[None])
 
