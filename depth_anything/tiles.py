@@ -112,7 +112,8 @@ def predict_tiles(predictor: Predictor, picture: PictureSource, count: int) -> P
         for tile, seen in zip(batch, predictor.predict(pictures), strict=True):
             weights_hw = tile.weight_h[:, None] * tile.weight_w
             detail_HW[tile.window] += weights_hw * fine_detail(seen.as_disparity(), whole_HW[tile.window])
-    disparity_HW = whole_HW + detail_HW
+    detail_HW += whole_HW
+    disparity_HW = detail_HW
     note = f"Detail from {len(tiles)} tiles, {count} along the shorter side."
     if whole.depth_m is None:
         return replace(whole, disparity=disparity_HW, notes=(*whole.notes, note))
