@@ -1,11 +1,13 @@
-"""Nano in metres on rendered scenes: sigmoid against log head over mixed ranges, beside what costs no training.
+"""Nano in metres on rendered scenes: what fine-tuning gains, sigmoid against log head, beside what costs no training.
 
-    python benchmarks/metric_nano.py --scenes FOLDER --out OUT [--seeds 0 1 2] [--size 0.1] [--threads 2]
+    python benchmarks/metric_nano.py --scenes FOLDER --out OUT [--place indoor] [--samples 8000] [--threads 2]
 
 FOLDER has training/ and held_out/ with scene shards, as `depth-anything train` leaves them. Every run starts from the
 bundled nano and follows the recipes nano-metric and nano-metric-log at a smaller network input (--side), at which it is
-also tested. Nothing is measured on training pictures. Scores are means over held-out pictures, without any alignment,
-over truth from 1 mm to 80 m; "near" and "far" split the pixels, not the predictions, at 10 m. Beside the runs: the
+also tested. --place picks the scenes, in training and in the test: all (`mixed`), or as V2's metric models are split,
+`indoor` (rooms, tables and clutter up to 20 m) and `outdoor`. Nothing is measured on training pictures. Scores are
+means over held-out pictures, without any alignment, over truth from 1 mm to the range's end (mixed and outdoor: 80 m);
+"near" and "far" split the pixels, not the predictions, at 10 m. Beside the runs: the
 median metres of the training scenes everywhere, the constant that is best for AbsRel on them, and `calibrate`, nano's
 disparity with five known distances for every picture. `--heads sigmoid log camera` adds the sigmoid in a canonical
 camera (docs/metric.md), which is told the focal length of every picture, in training and in the test.
@@ -35,12 +37,18 @@ from depth_anything.train.batches import Data, Samples
 from depth_anything.train.cameras import PictureCamera, WithCameras
 from depth_anything.train.loop import train
 from depth_anything.train.metric_recipes import Metric, MetricRecipe, nano_metric
-from depth_anything.train.recipes import shrunk
 
 SPLIT_M = 10.0
 REGIONS = {"all": (0.0, np.inf), "near": (0.0, SPLIT_M), "far": (SPLIT_M, np.inf)}
 KNOWN = 5
 """Distances a picture that `calibrate` is given."""
+INDOOR = ("room", "table", "clutter")
+PLACES = {
+    "mixed": (80.0, lambda kind: True),
+    "indoor": (20.0, lambda kind: kind in INDOOR),
+    "outdoor": (80.0, lambda kind: kind not in INDOOR),
+}
+"""The end of the range in metres, and which kinds of scenes (docs/scenes.md) count."""
 Scores = dict[str, dict[str, float]]
 """By region, what `metric.score` answers."""
 
@@ -107,13 +115,33 @@ def calibrated(model: DepthAnything, held_out: Samples, settings: Metric, side: 
     return maps
 
 
-def with_cameras(folder: Path) -> WithCameras:
-    """Packed scenes with the intrinsics that their shards hold."""
-    scenes, cameras = PackedScenes(folder), []
-    for number, files in enumerate(chain.from_iterable(files_of(path) for path in shard_paths(folder))):
-        height, width = scenes[number].disparity_HW.shape
-        cameras.append(PictureCamera(np.array(json.loads(files["json"])["K"]), height, width))
-    return WithCameras(scenes, cameras)
+@dataclass(frozen=True)
+class Chosen:
+    """Some pictures of a set."""
+
+    samples: Samples
+    numbers: list[int]
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+    def __getitem__(self, number: int) -> Sample:
+        return self.samples[self.numbers[number]]
+
+
+def open_scenes(folder: Path, place: str, cameras: bool) -> Samples:
+    """The packed scenes of a place, with the intrinsics that their shards hold where these are asked for."""
+    scenes, (_, counts) = PackedScenes(folder), PLACES[place]
+    abouts = [
+        json.loads(files["json"]) for files in chain.from_iterable(files_of(path) for path in shard_paths(folder))
+    ]
+    numbers = [number for number, about in enumerate(abouts) if counts(about["kind"])]
+    chosen = Chosen(scenes, numbers)
+    if not cameras:
+        return chosen
+    sizes = [scenes[number].disparity_HW.shape for number in numbers]
+    found = [PictureCamera(np.array(abouts[number]["K"]), *size) for number, size in zip(numbers, sizes, strict=True)]
+    return WithCameras(chosen, found)
 
 
 def files_of(path: Path) -> Iterator[dict[str, bytes]]:
@@ -121,12 +149,12 @@ def files_of(path: Path) -> Iterator[dict[str, bytes]]:
     return (files for _, files in read_shard(path))
 
 
-def recipe_of(head: str, size: float, side: int, seed: int, training: Samples) -> MetricRecipe:
+def recipe_of(head: str, place: str, samples: int, side: int, seed: int, training: Samples) -> MetricRecipe:
     """A run's recipe: windows with the whole shorter side, `side` pixels at the network."""
-    recipe = shrunk(nano_metric("log" if head == "log" else "sigmoid"), size)
-    assert isinstance(recipe, MetricRecipe)
-    stages = tuple(replace(stage, sizes=((side, side),)) for stage in recipe.stages)
-    recipe = replace(recipe, stages=stages, seed=seed)
+    recipe = nano_metric("log" if head == "log" else "sigmoid")
+    stages = tuple(replace(stage, sizes=((side, side),), samples=samples) for stage in recipe.stages)
+    metres = replace(recipe.metric, max_depth=PLACES[place][0])
+    recipe = replace(recipe, stages=stages, seed=seed, metric=metres)
     if head != "camera":
         return recipe
     assert isinstance(training, WithCameras)
@@ -162,14 +190,16 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--heads", nargs="+", default=["sigmoid", "log"], choices=["sigmoid", "log", "camera"])
-    parser.add_argument("--size", type=float, default=1.0, help="part of the recipe's pictures")
+    parser.add_argument("--place", default="mixed", choices=list(PLACES))
+    parser.add_argument("--samples", type=int, default=8_000, help="pictures that each run sees")
     parser.add_argument("--side", type=int, default=126, help="shorter side at the network, a multiple of 14")
     parser.add_argument("--threads", type=int, default=2)
     asked = parser.parse_args()
     torch.set_num_threads(asked.threads)
-    reader = with_cameras if "camera" in asked.heads else PackedScenes
-    training, held_out = reader(asked.scenes / "training"), reader(asked.scenes / "held_out")
-    settings = nano_metric().metric
+    training, held_out = (
+        open_scenes(asked.scenes / part, asked.place, "camera" in asked.heads) for part in ("training", "held_out")
+    )
+    settings = replace(nano_metric().metric, max_depth=PLACES[asked.place][0])
     metres_P = metric.some_metres(training, settings)
     results: dict[str, Scores] = {
         "median of training": scores([float(np.median(metres_P))] * len(held_out), held_out, settings),
@@ -181,14 +211,14 @@ def main() -> None:
     weights, _ = checkpoints.load("nano")
     for seed in asked.seeds:
         for head in asked.heads:
-            recipe = recipe_of(head, asked.size, asked.side, seed, training)
+            recipe = recipe_of(head, asked.place, asked.samples, asked.side, seed, training)
             folder = asked.out / f"{head}-{seed}"
             results[f"{head}-{seed}"] = run(recipe, folder, training, held_out, weights, asked.side, settings)
     with atomic_path(asked.out / "results.json") as temporary:
         temporary.write_text(json.dumps(results, indent=1) + "\n")
     print(
-        f"{len(training)} training and {len(held_out)} held-out scenes, shorter side {asked.side}, "
-        f"{asked.size:g} of the recipe, seeds {', '.join(map(str, asked.seeds))}, torch {torch.__version__}\n"
+        f"{len(training)} training and {len(held_out)} held-out scenes ({asked.place}), shorter side {asked.side}, "
+        f"{asked.samples} pictures a run, seeds {', '.join(map(str, asked.seeds))}, torch {torch.__version__}\n"
     )
     for region in results["median of training"]:
         print(table(region, results, asked.heads, asked.seeds))

@@ -33,7 +33,7 @@ def scene(seed: int, height: int, width: int) -> tuple[str, dict[str, bytes]]:
         "valid.png": as_bytes(np.where(disparity_HW > 0.1, 255, 0).astype(np.uint8), "PNG"),
         "sky.png": as_bytes(sky_HW, "PNG"),
         "class.png": as_bytes(rng.integers(0, 9, (height, width)).astype(np.uint8), "PNG"),
-        "json": json.dumps({"K": [[50, 0, width / 2], [0, 50, height / 2], [0, 0, 1]]}).encode(),
+        "json": json.dumps({"K": [[50, 0, width / 2], [0, 50, height / 2], [0, 0, 1]], "kind": "room"}).encode(),
     }
     return f"{seed:08d}", files
 

@@ -182,7 +182,7 @@ def nano_metric(head: Literal["sigmoid", "log"] = "sigmoid") -> MetricRecipe:
         perturbation="camera",
         scenes=2_048,
         validation_scenes=128,
-        metric=Metric(head=head, max_depth=80.0, start="nano", init="network", pretrained_rate=0.3, fitted=64),
+        metric=Metric(head=head, max_depth=80.0, start="nano", init="network", pretrained_rate=1.0, fitted=64),
     )
 
 
