@@ -4,7 +4,7 @@
 
 Four runs for each seed, all with a linear head, the same pictures, rates and steps: `probe`, nano's encoder (trained
 for relative depth) frozen; `random`, a frozen encoder of the same size with random weights; `tuned`, nano's encoder
-fine-tuned at 0.3 of the rate; `scratch`, the same network from random weights. mIoU over held-out scenes (FOLDER has
+fine-tuned; `scratch`, the same network from random weights. mIoU over held-out scenes (FOLDER has
 training/ and held_out/), at one scale; the last weights are measured, nothing is chosen.
 
 A run that was stopped goes on, a finished one is not made again. Prints Markdown.
@@ -65,7 +65,7 @@ def main() -> None:
                 nano_scenes("linear", FROZEN[name]),
                 name=f"nano-scenes-{name}",
                 steps=asked.steps,
-                encoder_rate=0.3 if FROM_NANO[name] else 1.0,
+                encoder_rate=1.0,
                 seed=seed,
             )
             start = encoder if FROM_NANO[name] else None
