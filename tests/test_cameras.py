@@ -76,6 +76,7 @@ class Ruler(DepthAnything):
 
     def forward(self, image_B3HW):
         width = (image_B3HW[0, 0, image_B3HW.shape[2] // 2] > 0).sum()
+        assert self.variant.canonical_focal is not None
         return torch.full(image_B3HW[:, 0].shape, float(self.variant.canonical_focal / width))
 
 
@@ -139,7 +140,8 @@ def test_predictions_are_for_the_camera_that_is_told_or_say_which_was_assumed(aw
     picture_HW3 = chequered(150, 2.0).image_HW3
     assumed = Predictor(aware, backend="torch")(picture_HW3)
     # the canonical 250 pixels belong to 224 at the shorter side
-    assert assumed.focal == pytest.approx(250 * 96 / 224)
+    assert assumed.focal is not None and assumed.focal == pytest.approx(250 * 96 / 224)
+    assert assumed.depth_m is not None
     degrees = np.degrees(2 * np.arctan(128 / 2 / assumed.focal))
     assert f"assumed camera of {degrees:.0f} degrees" in assumed.describe() and "--intrinsics" in assumed.describe()
     K_33 = camera.from_numbers([300.0, 300.0, 63.5, 47.5])

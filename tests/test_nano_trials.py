@@ -42,7 +42,7 @@ def test_a_trial_changes_one_factor_and_keeps_the_pictures(name):
     whole = trials.base(24_000, 4096)
     first, second = asdict(trials.trial_recipe("base", whole, 1)), asdict(trials.trial_recipe(name, whole, 1))
     for field in ("name", "stages"):
-        first.pop(field), second.pop(field)
+        del first[field], second[field]
     different = {field for field in first if first[field] != second[field]}
     for one, other in zip(whole.stages, trials.VARIATIONS[name](whole).stages, strict=True):
         different |= {field for field in asdict(one) if getattr(one, field) != getattr(other, field)}
