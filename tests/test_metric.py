@@ -108,6 +108,7 @@ def test_the_polynomial_falls_to_nothing():
 
 def test_rates_are_shared_out_and_every_weight_is_optimised_once():
     recipe = small(nano_metric())
+    recipe = replace(recipe, metric=replace(recipe.metric, pretrained_rate=0.3))
     model = DepthAnything(recipe.row)
     groups = metric.groups(model, recipe)
     assert sorted(id(p) for group in groups for p in group["params"]) == sorted(id(p) for p in model.parameters())
@@ -291,7 +292,7 @@ def test_a_constant_is_scored_in_closed_form():
 
 def test_mirrored_predictions_are_averaged():
     class Left(DepthAnything):
-        def infer_rgb(self, image_HW3, input_size=None):
+        def infer_rgb(self, image_HW3, input_size=None, K_33=None):
             depth_HW = np.full(image_HW3.shape[:2], 1.0)
             depth_HW[:, : image_HW3.shape[1] // 2] = 3.0
             return depth_HW
