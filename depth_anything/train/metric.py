@@ -30,6 +30,8 @@ MOMENTA = (0.85, 0.95)
 FLAT_SHARE = 0.7
 """Of a one-cycle run: the rate starts at its top and stays."""
 FINAL_DIVISOR = 1e4
+FITTED_SHARES = (0.001, 0.95)
+"""Of the range, between which a sigmoid is fitted: at the range's end it would start where it has no slope."""
 
 
 # -- the start --------------------------------------------------------------------------------------------------------
@@ -85,12 +87,16 @@ def fit_last(model: DepthAnything, recipe: MetricRecipe, samples: Samples) -> No
         depth_P = torch.from_numpy(depth_HW[known_HW][spread])
         features.append(activation_CHW[:, torch.from_numpy(known_HW)].T[spread].double())
         targets.append(
-            (depth_P.log() if settings.head == "log" else (depth_P / settings.max_depth).logit(1e-3)).double()
+            (
+                depth_P.log()
+                if settings.head == "log"
+                else (depth_P / settings.max_depth).clamp(*FITTED_SHARES).logit()
+            ).double()
         )
     features_PF, targets_P = torch.cat(features), torch.cat(targets)
     mean_F, scale_F = features_PF.mean(0), features_PF.std(0).clamp(min=1e-6)
     standard_PF = (features_PF - mean_F) / scale_F
-    ridge_FF = 1e-3 * len(targets_P) * torch.eye(len(mean_F), dtype=torch.float64)
+    ridge_FF = 0.1 * len(targets_P) * torch.eye(len(mean_F), dtype=torch.float64)
     moments_F = standard_PF.T @ (targets_P - targets_P.mean())
     weight_F = torch.linalg.solve(standard_PF.T @ standard_PF + ridge_FF, moments_F) / scale_F
     last = model.depth_head.scratch.output_conv2[2]
