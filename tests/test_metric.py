@@ -145,7 +145,7 @@ def test_the_start_takes_what_the_recipe_says():
 def test_the_last_layer_starts_as_the_least_squares_fit(head):
     torch.manual_seed(0)
     recipe = small(nano_metric(head))
-    recipe = replace(recipe, metric=replace(recipe.metric, max_depth=10.0, fitted=4), precision="float32")
+    recipe = replace(recipe, metric=replace(recipe.metric, max_depth=20.0, fitted=4), precision="float32")
     model = metric.start_model(recipe, DepthAnything("nano").state_dict()).eval()
     before = {key: tensor.clone() for key, tensor in model.state_dict().items()}
     metric.fit_last(model, recipe, Rooms(4))
@@ -165,7 +165,7 @@ def test_the_last_layer_starts_as_the_least_squares_fit(head):
             with torch.no_grad():
                 answer, truth = model(image_13HW)[0].numpy()[known_HW], depth_HW[known_HW]
             if head == "sigmoid":
-                answer, truth = (np.log(x / 10 / (1 - x / 10)) for x in (answer, truth))
+                answer, truth = (np.log(x / 20 / (1 - x / 20)) for x in (answer, truth))
             else:
                 answer, truth = np.log(answer), np.log(truth)
             total += np.square(answer - truth).sum()
@@ -174,7 +174,7 @@ def test_the_last_layer_starts_as_the_least_squares_fit(head):
 
     best = squared(1, 0)
     assert best < min(squared(1, 0.1), squared(1, -0.1))
-    assert best < 1.001 * min(squared(0.8, 0), squared(1.2, 0))  # but for the ridge
+    assert best < 1.05 * min(squared(0.8, 0), squared(1.2, 0))  # but for the ridge
 
 
 # -- a step --

@@ -72,7 +72,8 @@ def fit_last(model: DepthAnything, recipe: MetricRecipe, samples: Samples) -> No
     """Set the decoder's last layer to the least-squares fit of what it has to answer, over some training pictures.
 
     It has to answer the logarithm of metres, or their share of the range before the sigmoid. Everything below stays as
-    it came from the relative model, so that the run starts with what that one knows.
+    it came from the relative model, so that the run starts with what that one knows. A ridge of a tenth of the spread
+    keeps the layer small: large weights on features that hardly vary throw the first steps far off.
     """
     settings = recipe.metric
     size, (h, w) = recipe.stages[0].sizes[0], (side // PATCH for side in recipe.stages[0].sizes[0])
@@ -86,13 +87,8 @@ def fit_last(model: DepthAnything, recipe: MetricRecipe, samples: Samples) -> No
         spread = slice(None, None, math.ceil(known_HW.sum() / 1000) or 1)
         depth_P = torch.from_numpy(depth_HW[known_HW][spread])
         features.append(activation_CHW[:, torch.from_numpy(known_HW)].T[spread].double())
-        targets.append(
-            (
-                depth_P.log()
-                if settings.head == "log"
-                else (depth_P / settings.max_depth).clamp(*FITTED_SHARES).logit()
-            ).double()
-        )
+        share_P = (depth_P / settings.max_depth).clamp(*FITTED_SHARES)
+        targets.append((depth_P.log() if settings.head == "log" else share_P.logit()).double())
     features_PF, targets_P = torch.cat(features), torch.cat(targets)
     mean_F, scale_F = features_PF.mean(0), features_PF.std(0).clamp(min=1e-6)
     standard_PF = (features_PF - mean_F) / scale_F
