@@ -17,14 +17,14 @@ from torch import Tensor, nn
 from depth_anything import losses
 from depth_anything.data.augment import grayscale
 from depth_anything.data.labeled.folder import Samples
-from depth_anything.data.sample import Crop, cut
+from depth_anything.data.sample import cut, random_crop
 from depth_anything.model import DepthAnything
 from depth_anything.preprocess import PATCH, normalise
 from depth_anything.train import relative
 from depth_anything.train.batches import LABELED, Data, crops, draw_size, generator, parts, perturbed
 from depth_anything.train.recipes import MaskedRecipe, Stage
-from depth_anything.train.relative import groups, set_rate
-from depth_anything.train.teacher import Losses, run_network
+from depth_anything.train.relative import groups, set_rate, start_model
+from depth_anything.train.teacher import Losses, MapAndTokens, run_network
 
 UNREAD = (relative.DECODER_UNREAD,)
 __all__ = ["UNREAD", "build_slice", "groups", "set_rate", "start_model", "step_losses", "validate"]
@@ -40,11 +40,6 @@ class MaskedSlice:
     """bool: patches that the encoder does not see."""
     luma_BHW: Tensor
     """Brightness in 0..1."""
-
-
-def start_model(recipe: MaskedRecipe, weights: dict[str, Tensor] | None) -> DepthAnything:
-    """Weights from the seed, or those that are given."""
-    return relative.start_model(recipe, weights)
 
 
 def build_slice(
@@ -94,20 +89,12 @@ def step_losses(
 @torch.inference_mode()
 def validate(model: DepthAnything, samples: Samples, recipe: MaskedRecipe) -> dict[str, float]:
     """The loss on held-out pictures at the last stage's size, each with patches of its own; the same in every call."""
-    from depth_anything.train.teacher import MapAndTokens
-
     size, found = recipe.stages[-1].sizes[-1], []
     for number in range(len(samples)):
-        image_HW3 = cut(samples[number], whole(samples[number].image_HW3, size)).image_HW3
+        sample = samples[number]
+        middle = random_crop(*sample.image_HW3.shape[:2], size, (1.0, 1.0), 1.0, 0.0, np.full(5, 0.5))
+        image_HW3 = cut(sample, middle).image_HW3
         image_13HW = torch.from_numpy(image_HW3.copy()).permute(2, 0, 1)[None].float() / 255
         one = masked_slice(image_13HW, recipe.hidden, np.random.default_rng([recipe.seed, number]))
         found.append(step_losses(MapAndTokens(model), one, recipe, recipe.stages[-1]).total.item())
     return {"masked": float(np.mean(found))}
-
-
-def whole(image_HW3: np.ndarray, size: tuple[int, int]) -> Crop:
-    """A picture's largest window of the size's shape, from the middle."""
-    height, width = image_HW3.shape[:2]
-    crop_height = min(height, width * size[0] / size[1])
-    crop_width = crop_height * size[1] / size[0]
-    return Crop((height - crop_height) / 2, (width - crop_width) / 2, crop_height, crop_width, size)
