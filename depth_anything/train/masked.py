@@ -92,7 +92,8 @@ def validate(model: DepthAnything, samples: Samples, recipe: MaskedRecipe) -> di
     size, found = recipe.stages[-1].sizes[-1], []
     for number in range(len(samples)):
         sample = samples[number]
-        middle = random_crop(*sample.image_HW3.shape[:2], size, (1.0, 1.0), 1.0, 0.0, np.full(5, 0.5))
+        height, width, _ = sample.image_HW3.shape
+        middle = random_crop(height, width, size, (1.0, 1.0), 1.0, 0.0, np.full(5, 0.5))
         image_HW3 = cut(sample, middle).image_HW3
         image_13HW = torch.from_numpy(image_HW3.copy()).permute(2, 0, 1)[None].float() / 255
         one = masked_slice(image_13HW, recipe.hidden, np.random.default_rng([recipe.seed, number]))
