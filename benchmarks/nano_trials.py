@@ -1,20 +1,24 @@
 """What limits nano: one factor of nano-teacher changed at a time, every run with the same number of pictures.
 
-    python benchmarks/nano_trials.py --out runs/trials --scenes FOLDER --pairs MANIFEST --samples 24000 --seeds 3
+    python benchmarks/nano_trials.py --out runs/trials --scenes FOLDER --pairs MANIFEST --samples 16000 --seeds 3
 
-FOLDER has training/ and held_out/ with scene shards, as `depth-anything train` leaves them. A trial is a function from
-the recipe to the recipe (VARIATIONS). Each is run with several seeds; seed by seed it differs from the base in that one
-factor. A run is scored on the held-out scenes and on photographs with measured truth (protocol `pairs`), with the
-network input that its last stage had. Finished runs are kept and unfinished ones go on, so the command can be stopped
-and repeated, and `--only` names the trials of a sitting. Prints Markdown: means with spread, then paired differences to
-the base. Equal pictures are not equal time: the pictures a second and the minutes stand beside.
+FOLDER has training/ and held_out/ with scene shards, as `depth-anything train` leaves them. The base is nano-teacher
+without its last stage, which would take two fifths of the time: three quarters of the pictures small under the range
+loss, one quarter larger under the affine-invariant one. A trial is a function from the recipe to the recipe
+(VARIATIONS), another shape of the network (SHAPES, STEM), other scenes (`--other-scenes`) or another start (`--warm`).
+Each is run with several seeds; seed by seed it differs from the base in that one factor. A run is scored on the
+held-out scenes and on photographs with measured truth (protocol `pairs`), with the network input that its last stage
+had. Finished runs are kept and unfinished ones go on, so the command can be stopped and repeated, and `--only` names
+the trials of a sitting. Prints Markdown: means with spread, then paired differences to the base. Equal pictures are not
+equal time: the pictures a second and the minutes stand beside.
 """
 
 import json
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from multiprocessing import get_context
 from pathlib import Path
@@ -22,7 +26,10 @@ from pathlib import Path
 import numpy as np
 import torch
 import tyro
+from torch import Tensor, nn
 
+from depth_anything import dinov2
+from depth_anything.checkpoints import load_backbone
 from depth_anything.data.labeled.folder import Samples
 from depth_anything.data.labeled.scenes import PackedScenes
 from depth_anything.data.sample import Sample
@@ -33,6 +40,8 @@ from depth_anything.train.batches import Data
 from depth_anything.train.distributed import Machine, Ranks
 from depth_anything.train.loop import train
 from depth_anything.train.recipes import MIDDLE, SMALL, Recipe, nano_teacher
+from depth_anything.train.sources import folders
+from depth_anything.variants import NANO, TRIED, Variant
 
 Variation = Callable[[Recipe], Recipe]
 LOG_EVERY = 10
@@ -49,11 +58,6 @@ def every_stage(**fields: object) -> Variation:
     return lambda recipe: replace(recipe, stages=tuple(replace(stage, **fields) for stage in recipe.stages))  # type: ignore[arg-type]
 
 
-def affine_first(recipe: Recipe) -> Recipe:
-    """The affine-invariant loss from the first picture on (V1 Eq. 1), as the papers train."""
-    return replace(recipe, stages=(replace(recipe.stages[0], loss="affine"), *recipe.stages[1:]))
-
-
 def rate(factor: float) -> Variation:
     """Another learning rate."""
     return lambda recipe: replace(recipe, learning_rate=recipe.learning_rate * factor)
@@ -67,7 +71,6 @@ def fewer_scenes(part: float) -> Variation:
 BASE = "base"
 VARIATIONS: dict[str, Variation] = {
     BASE: changed(),
-    "affine-first": affine_first,
     "affine": every_stage(loss="affine"),
     "range": every_stage(loss="range"),
     "gradient-0": every_stage(gradient_weight=0.0),
@@ -88,6 +91,16 @@ VARIATIONS: dict[str, Variation] = {
 }
 """Trials by name, which is also the name of their folders."""
 
+SHAPES: dict[str, Variant] = {
+    "wide": replace(NANO, name="nano-wide", width=256, depth=4, heads=4, taps=(0, 1, 2, 3)),
+    "deep": replace(NANO, name="nano-deep", width=128, depth=12, heads=2, taps=(2, 5, 8, 11)),
+}
+"""Width against depth: as many numbers in the encoder's blocks as nano has, within a fifth."""
+STEM = "stem"
+"""Nano with convolutions in the place of the one linear map of each patch."""
+WARM = "warm"
+"""An encoder that starts from the weights of `--warm`."""
+
 COLUMNS = (
     *(("pairs", region, "delta1") for region in ("all", "indoor", "outdoor")),
     ("pairs", "all", "abs_rel"),
@@ -105,9 +118,42 @@ class Trial:
 
     recipe: Recipe
     folder: Path
-    scenes: Path
+    training: Path
+    warm: Path | None
     tests: dict[str, Path]
     device: str
+
+
+class ConvStem(nn.Module):
+    """`PatchEmbed` in three steps: 7 x 7 pixels, then their neighbours, then 2 x 2 of those."""
+
+    def __init__(self, width: int):
+        super().__init__()
+        self.proj = nn.Sequential(
+            nn.Conv2d(3, width // 2, 7, stride=7),
+            nn.GELU(),
+            nn.Conv2d(width // 2, width // 2, 3, padding=1, groups=width // 2),
+            nn.GELU(),
+            nn.Conv2d(width // 2, width, 2, stride=2),
+        )
+
+    def forward(self, image_B3HW: Tensor) -> Tensor:
+        return self.proj(image_B3HW).flatten(2).transpose(1, 2)
+
+
+@contextmanager
+def network_of(name: str) -> Iterator[None]:
+    """The network that a trial's recipe means while it runs."""
+    plain = dinov2.PatchEmbed
+    if name in SHAPES:
+        TRIED[SHAPES[name].name] = SHAPES[name]
+    elif name == STEM:
+        dinov2.PatchEmbed = ConvStem  # type: ignore[misc, assignment]
+    try:
+        yield
+    finally:
+        dinov2.PatchEmbed = plain  # type: ignore[misc]
+        TRIED.pop(f"nano-{name}", None)
 
 
 class Spread:
@@ -127,9 +173,11 @@ def trials(
     out: Path,
     scenes: Path,
     pairs: Path | None = None,
-    samples: int = 24_000,
+    other_scenes: tuple[str, ...] = (),
+    warm: Path | None = None,
+    samples: int = 16_000,
     seeds: int = 3,
-    only: tuple[str, ...] = tuple(VARIATIONS),
+    only: tuple[str, ...] = (),
     parallel: int = 1,
     device: str = "cpu",
 ) -> None:
@@ -139,20 +187,31 @@ def trials(
         out: a folder for each run.
         scenes: rendered scenes, training/ and held_out/.
         pairs: manifest of photographs with measured truth.
+        other_scenes: NAME=FOLDER of other rendered scenes; the trial NAME trains on as many of them as the base.
+        warm: weights that the trial `warm` starts its encoder from.
         samples: pictures that each run sees.
         seeds: runs of each trial.
-        only: these trials; the base is always among them.
+        only: these trials instead of all; the base is always among them.
         parallel: runs side by side, each with its part of the cores.
         device: cpu, cuda.
     """
-    unknown = [name for name in only if name not in VARIATIONS]
+    others = folders(other_scenes)
+    known = [*VARIATIONS, *SHAPES, STEM, *others, *([WARM] if warm else [])]
+    unknown = [name for name in only if name not in known]
     if unknown:
-        raise ValueError(f"no trial {', '.join(unknown)}; choose of: {', '.join(VARIATIONS)}")
-    chosen = [name for name in VARIATIONS if name in (BASE, *only)]
+        raise ValueError(f"no trial {', '.join(unknown)}; choose of: {', '.join(known)}")
+    chosen = [name for name in known if name == BASE or name in (only or known)]
     tests = ({"pairs": pairs} if pairs else {}) | {"scenes": scenes / "held_out"}
     whole = base(samples, len(PackedScenes(scenes / "training")))
     runs = {
-        (name, seed): Trial(trial_recipe(name, whole, seed), out / f"{name}-{seed}", scenes, tests, device)
+        (name, seed): Trial(
+            trial_recipe(name, whole, seed),
+            out / f"{name}-{seed}",
+            others.get(name, scenes / "training"),
+            warm if name == WARM else None,
+            tests,
+            device,
+        )
         for seed in range(seeds)
         for name in chosen
     }
@@ -172,16 +231,18 @@ def trials(
 
 
 def base(samples: int, scenes: int) -> Recipe:
-    """nano-teacher with that many pictures in all; the parts of its stages and its warm-up stay."""
+    """nano-teacher with that many pictures in all, at its two smaller sizes."""
     recipe = nano_teacher()
-    part = samples / sum(stage.samples for stage in recipe.stages)
-    stages = tuple(replace(s, samples=max(s.batch, round(s.samples * part))) for s in recipe.stages)
-    return replace(recipe, stages=stages, warmup=round(recipe.warmup * part), scenes=scenes, validation_scenes=0)
+    small, middle, _ = recipe.stages
+    stages = (replace(small, samples=samples * 3 // 4), replace(middle, samples=samples // 4, loss="affine"))
+    return replace(recipe, stages=stages, warmup=samples // 16, scenes=scenes, validation_scenes=0)
 
 
 def trial_recipe(name: str, whole: Recipe, seed: int) -> Recipe:
     """The recipe of a run."""
-    return replace(VARIATIONS[name](whole), name=f"nano-trial-{name}", seed=seed)
+    varied = VARIATIONS.get(name, changed())(whole)
+    variant = SHAPES[name].name if name in SHAPES else varied.variant
+    return replace(varied, name=f"nano-trial-{name}", variant=variant, seed=seed)
 
 
 def finished(trial: Trial) -> bool:
@@ -199,9 +260,15 @@ def finished(trial: Trial) -> bool:
 
 def run(trial: Trial) -> None:
     """Train and score."""
-    data = Data(Spread(PackedScenes(trial.scenes / "training"), trial.recipe.scenes))
+    data = Data(Spread(PackedScenes(trial.training), trial.recipe.scenes))
     machine, ranks = Machine(readers=2), Ranks(device=trial.device)
-    model = train(trial.recipe, trial.folder, data, machine=machine, ranks=ranks, log_every=LOG_EVERY)
+    weights = None
+    if trial.warm:
+        weights = {f"pretrained.{key}": tensor for key, tensor in load_backbone(trial.warm, NANO.name).items()}
+    with network_of(trial.recipe.name.removeprefix("nano-trial-")):
+        model = train(
+            trial.recipe, trial.folder, data, weights=weights, machine=machine, ranks=ranks, log_every=LOG_EVERY
+        )
     size = input_size(trial.recipe)
     scores: dict[str, object] = {"input_size": size, **speed(trial.folder / "curve.jsonl")}
     for test, path in trial.tests.items():

@@ -8,15 +8,17 @@ from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
+import torch
 from drawn import tiny
 from test_benchmark_scripts import BENCHMARKS, script
 from test_labeled_scenes import scene
 
 from depth_anything.data.shards import write_shard
+from depth_anything.model import DepthAnything
+from depth_anything.variants import get_variant
 
 trials = script("nano_trials")
 CHANGED = {
-    "affine-first": {"loss"},
     "affine": {"loss"},
     "range": {"loss"},
     "gradient-0": {"gradient_weight"},
@@ -51,13 +53,33 @@ def test_a_trial_changes_one_factor_and_keeps_the_pictures(name):
     assert second["seed"] == 1
 
 
-def test_the_base_is_nano_teacher_with_fewer_or_more_pictures():
+def test_the_base_is_nano_teacher_at_its_two_smaller_sizes():
     for samples in (8_000, 560_000):
         recipe = trials.base(samples, 100)
-        assert abs(sum(stage.samples for stage in recipe.stages) - samples) <= 2
-        assert [stage.samples / samples for stage in recipe.stages] == pytest.approx([24 / 56, 24 / 56, 8 / 56], 1e-3)
-        assert (recipe.warmup / samples, recipe.scenes) == (pytest.approx(3.2 / 56, abs=1e-4), 100)
-    assert [trials.input_size(replace(recipe, stages=recipe.stages[:n])) for n in (1, 2, 3)] == [84, 112, 168]
+        assert [(stage.samples / samples, stage.loss) for stage in recipe.stages] == [
+            (3 / 4, "range"),
+            (1 / 4, "affine"),
+        ]
+        assert (recipe.warmup / samples, recipe.scenes) == (1 / 16, 100)
+    assert [trials.input_size(replace(recipe, stages=recipe.stages[:n])) for n in (1, 2)] == [84, 112]
+
+
+@pytest.mark.parametrize("name", ["wide", "deep", "stem"])
+def test_other_shapes_have_as_many_numbers_and_are_gone_after_the_trial(name):
+    recipe = trials.trial_recipe(name, trials.base(24_000, 4096), 0)
+    plain = sum(parameter.numel() for parameter in DepthAnything("nano").pretrained.blocks.parameters())
+    with trials.network_of(name):
+        model = DepthAnything(recipe.variant)
+        assert model(torch.rand(1, 3, 28, 42)).shape == (1, 28, 42)
+    assert abs(sum(p.numel() for p in model.pretrained.blocks.parameters()) / plain - 1) < 0.2
+    again = DepthAnything("nano")
+    assert type(again.pretrained.patch_embed).__name__ == "PatchEmbed"
+    assert {key: value.shape for key, value in model.state_dict().items()} != {
+        key: value.shape for key, value in again.state_dict().items()
+    }
+    if name != "stem":
+        with pytest.raises(ValueError, match=f"unknown model 'nano-{name}'"):
+            get_variant(recipe.variant)
 
 
 @pytest.fixture
@@ -106,8 +128,20 @@ def test_runs_are_kept_and_the_tables_are_theirs(small, capsys):
     assert weights.stat().st_mtime_ns == before
     with pytest.raises(ValueError, match="base-0 holds another recipe"):
         trials.trials(**small | {"samples": 12})
-    with pytest.raises(ValueError, match="no trial ema; choose of: base, affine-first"):
+    with pytest.raises(ValueError, match="no trial ema; choose of: base, affine"):
         trials.trials(**small | {"only": ("ema",)})
+
+
+def test_other_scenes_and_a_trained_encoder_are_trials(small, tmp_path, capsys):
+    write_shard(tmp_path / "others" / "scenes-00000.tar", [scene(seed, 48, 64) for seed in (7, 8)])
+    trials.trials(**small | {"only": ("base",), "seeds": 1})
+    warm = small["out"] / "base-0" / "final.safetensors"
+    asked = small | {"only": ("other", "warm"), "seeds": 1, "other_scenes": (f"other={tmp_path / 'others'}",)}
+    trials.trials(**asked, warm=warm)
+    said = capsys.readouterr().out
+    scores = {name: (small["out"] / f"{name}-0" / "scores.json").read_text() for name in ("base", "other", "warm")}
+    assert len({json.dumps(json.loads(text)["scenes"]) for text in scores.values()}) == 3
+    assert "\n| other | " in said and "\n| warm | " in said
 
 
 @pytest.mark.slow
@@ -117,7 +151,7 @@ def test_the_command_with_two_runs_side_by_side(small):
     done = subprocess.run([str(part) for part in command], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert all(
-        f"\n| {name} | {size} |" in done.stdout for name, size in (("base", 168), ("batch-16", 168), ("small", 84))
+        f"\n| {name} | {size} |" in done.stdout for name, size in (("base", 112), ("batch-16", 112), ("small", 84))
     )
 
 
