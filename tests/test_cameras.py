@@ -8,7 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
-from depth_anything import backends, camera, checkpoints, cli, export, prediction
+from depth_anything import backends, camera, checkpoints, cli, export, outputs
 from depth_anything.data.labeled.own import Own
 from depth_anything.data.sample import Crop, Sample, cut, to_canonical
 from depth_anything.model import DepthAnything
@@ -151,7 +151,7 @@ def test_predictions_are_for_the_camera_that_is_told_or_say_which_was_assumed(aw
     model = DepthAnything.from_pretrained(aware)
     np.testing.assert_allclose(told.depth_m, model.infer_rgb(picture_HW3, K_33=K_33), rtol=1e-4)
     np.testing.assert_allclose(assumed.depth_m, model.infer_rgb(picture_HW3), rtol=1e-4)
-    assert "assumed camera" in prediction.load(assumed.save(tmp_path / "a", ["npz"])[0]).metres_from
+    assert "assumed camera" in outputs.load(assumed.save(tmp_path / "a", ["npz"])[0]).metres_from
     # what does not hang on the camera stays as it is
     plain = replace(assumed, focal=None, metres_from="model")
     assert np.array_equal(plain.with_camera(K_33).depth_m, plain.depth_m)

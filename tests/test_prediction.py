@@ -8,8 +8,8 @@ from pictures import photo
 from PIL import Image
 
 from depth_anything import camera, colormap, outputs
-from depth_anything.outputs import FORMATS
-from depth_anything.prediction import Prediction, load
+from depth_anything.outputs import FORMATS, load
+from depth_anything.prediction import Prediction
 
 TRUTH = (1 + 9 * np.random.default_rng(0).random((30, 40))).astype(np.float32)  # metres
 SCALE, SHIFT = 2.5, -0.2

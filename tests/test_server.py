@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from depth_anything import cli, prediction
+from depth_anything import cli, outputs
 from depth_anything.predictor import Predictor
 
 pytest.importorskip("fastapi", reason="the extra web is not installed")
@@ -92,7 +92,7 @@ def test_form_and_body_give_one_answer(client, photo, tmp_path):
     form = client.post("/v1/depth", files={"image": ("../../x.png", photo.read_bytes(), "text/plain")})
     assert body.content == form.content
     (tmp_path / "answer_disparity.png").write_bytes(body.content)
-    assert prediction.load(tmp_path / "answer_disparity.png").quantity == "disparity"
+    assert outputs.load(tmp_path / "answer_disparity.png").quantity == "disparity"
 
 
 def test_a_metric_model_answers_metres(photo, tmp_path):
@@ -104,7 +104,7 @@ def test_a_metric_model_answers_metres(photo, tmp_path):
         answer = ask("format=png16")
         assert answer.headers["content-disposition"] == 'inline; filename="picture_depth_m.png"'
         (tmp_path / "x.png").write_bytes(answer.content)
-        depth_m = prediction.load(tmp_path / "x.png").depth_m
+        depth_m = outputs.load(tmp_path / "x.png").depth_m
         assert depth_m[0, -1] == 20 and depth_m[-1, -1] == 2 and depth_m[0, 0] == 0
         assert ask("format=json").json()["quantity"] == "depth_m"
         assert ask("format=ply&fov=60").content.startswith(b"ply")
