@@ -4,6 +4,8 @@
 #   make test     full environment, the fast tests
 #   make slow     the slow tests
 #   make engine   teacher, pseudo labels, student at nano's size, in one table; SIZE=1 for real, PAIRS=manifest.json to score
+#   make nano     the bundled nano from nothing: scenes, teacher, labels, student, files; half a day of two cores; goes on
+#                 where it was stopped (`timeout 600 make nano` for slices), DEVICE=cuda for a GPU
 #   make check    formatting, lint, types, dependency check
 #   make system   as root: the Debian packages that rendering and the test of the page need
 #   make bench    time to the first map, beside `import torch`
@@ -11,11 +13,15 @@
 PYTHON ?= python3
 SIZE ?= 0.1
 PHOTOS ?= examples
+NANO ?= runs/nano
+DEVICE ?= cpu
+PROCESSES ?= $(if $(filter cpu,$(DEVICE)),$(shell nproc),1)
+MODELS ?= $(wildcard /usr/share/sweethome3d/furniture)
 BASE := .venv/base
 DEV := .venv/dev
 SOURCES := $(shell find depth_anything -name '*.py')
 
-.PHONY: demo test slow engine check bench system clean
+.PHONY: demo test slow engine nano check bench system clean
 .DELETE_ON_ERROR:
 
 demo: $(BASE)/.installed
@@ -29,6 +35,22 @@ slow: $(DEV)/.installed
 
 engine: $(DEV)/.installed
 	$(DEV)/bin/python -m depth_anything.train.engine --out out/engine --size $(SIZE) --photos $(PHOTOS) $(if $(PAIRS),--pairs $(PAIRS))
+
+# One thread a process: on a processor two such processes see twice the pictures of one process with two threads. `env`: no
+# shell between make and torchrun, so that make ends only when the run has been saved.
+nano: SIZE = 1
+nano: RENDER = $(DEV)/bin/depth-anything render $(NANO)/scenes
+nano: COUNT = --count $(shell awk 'BEGIN { print int($(SIZE) * $(1) + 0.999) }') $(if $(MODELS),--models $(MODELS))
+nano: TRAIN = env OMP_NUM_THREADS=1 $(DEV)/bin/torchrun --standalone --nproc-per-node $(PROCESSES) -m depth_anything train
+nano: OPTIONS = --size $(SIZE) --scenes $(NANO)/scenes --device $(DEVICE) --readers $(if $(filter cpu,$(DEVICE)),1,8)
+nano: TEACHER = $(NANO)/teacher/final.safetensors
+nano: $(DEV)/.installed
+	$(RENDER)/held_out --seed 10000000 $(call COUNT,256)
+	$(RENDER)/training $(call COUNT,24576)
+	$(TRAIN) nano-long-teacher $(NANO)/teacher $(OPTIONS)
+	$(DEV)/bin/depth-anything label $(PHOTOS) $(NANO)/labels --teacher $(TEACHER) --device $(DEVICE)
+	$(TRAIN) nano-long-student $(NANO)/student $(OPTIONS) --start-from $(TEACHER) --frozen $(TEACHER) --pseudo-labels $(NANO)/labels
+	$(DEV)/bin/python -m depth_anything.train.bundle $(NANO)/student/final.safetensors --out $(NANO)
 
 check: $(DEV)/.installed
 	$(DEV)/bin/ruff format --check .

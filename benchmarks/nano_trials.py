@@ -98,6 +98,8 @@ SHAPES: dict[str, Variant] = {
 """Width against depth: as many numbers in the encoder's blocks as nano has, within a fifth."""
 STEM = "stem"
 """Nano with convolutions in the place of the one linear map of each patch."""
+MUON = "muon"
+"""Muon's orthogonal steps (Jordan et al. 2024) for the matrices of the encoder's blocks; AdamW for all else."""
 WARM = "warm"
 """An encoder that starts from the weights of `--warm`."""
 
@@ -141,10 +143,49 @@ class ConvStem(nn.Module):
         return self.proj(image_B3HW).flatten(2).transpose(1, 2)
 
 
+class Muon(torch.optim.AdamW):
+    """AdamW, but for the encoder's matrices: momentum, made orthogonal, at a rate that moves as much as AdamW would."""
+
+    def __init__(self, groups: list[dict], betas: tuple[float, float]):
+        encoder, *others = groups  # the encoder's decayed weights come first
+        matrices = [weight for weight in encoder["params"] if weight.ndim == 2]
+        rest = [weight for weight in encoder["params"] if weight.ndim != 2]
+        super().__init__([encoder | {"params": matrices}, encoder | {"params": rest}, *others], betas=betas)
+
+    @torch.no_grad()
+    def step(self, closure=None):
+        groups = self.param_groups
+        self.param_groups = groups[1:]
+        super().step()
+        self.param_groups = groups
+        for weight in groups[0]["params"]:
+            if weight.grad is None:
+                continue
+            state = self.state[weight]
+            if not state:
+                state["step"], state["exp_avg"] = torch.zeros(()), torch.zeros_like(weight)
+            state["exp_avg"].lerp_(weight.grad, 0.05)
+            turned = orthogonal(weight.grad.lerp(state["exp_avg"], 0.95))
+            weight.mul_(1 - groups[0]["lr"] * groups[0]["weight_decay"])
+            weight.sub_(turned, alpha=groups[0]["lr"] * 0.2 * max(weight.shape) ** 0.5)
+
+
+def orthogonal(matrix: Tensor) -> Tensor:
+    """Nearly the orthogonal factor of a matrix: five Newton-Schulz steps with Muon's coefficients."""
+    x = matrix.bfloat16() if matrix.shape[0] <= matrix.shape[1] else matrix.T.bfloat16()
+    x = x / (x.norm() + 1e-7)
+    for _ in range(5):
+        a = x @ x.T
+        x = 3.4445 * x + (-4.775 * a + 2.0315 * (a @ a)) @ x
+    return (x if matrix.shape[0] <= matrix.shape[1] else x.T).to(matrix.dtype)
+
+
 @contextmanager
 def network_of(name: str) -> Iterator[None]:
-    """The network that a trial's recipe means while it runs."""
-    plain = dinov2.PatchEmbed
+    """The network, and the optimiser, that a trial means while it runs."""
+    plain, adamw = dinov2.PatchEmbed, torch.optim.AdamW
+    if name == MUON:
+        torch.optim.AdamW = Muon  # type: ignore[misc]
     if name in SHAPES:
         TRIED[SHAPES[name].name] = SHAPES[name]
     elif name == STEM:
@@ -152,7 +193,7 @@ def network_of(name: str) -> Iterator[None]:
     try:
         yield
     finally:
-        dinov2.PatchEmbed = plain  # type: ignore[misc]
+        dinov2.PatchEmbed, torch.optim.AdamW = plain, adamw  # type: ignore[misc]
         TRIED.pop(f"nano-{name}", None)
 
 
@@ -196,7 +237,7 @@ def trials(
         device: cpu, cuda.
     """
     others = folders(other_scenes)
-    known = [*VARIATIONS, *SHAPES, STEM, *others, *([WARM] if warm else [])]
+    known = [*VARIATIONS, *SHAPES, STEM, MUON, *others, *([WARM] if warm else [])]
     unknown = [name for name in only if name not in known]
     if unknown:
         raise ValueError(f"no trial {', '.join(unknown)}; choose of: {', '.join(known)}")

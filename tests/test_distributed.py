@@ -1,5 +1,6 @@
 """Two processes on one machine: the same gradients as one process, the same run, the same answer after a kill."""
 
+import inspect
 import os
 import signal
 import subprocess
@@ -10,7 +11,11 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
+from torch.distributed.run import get_args_parser
 
+from depth_anything.cli.label import label
+from depth_anything.cli.segment import Train as SegmentTrain
+from depth_anything.cli.train import train
 from depth_anything.train.distributed import Machine, Ranks, any_rank, prepare
 from depth_anything.train.recipes import nano_teacher
 from depth_anything.train.teacher import MapAndTokens
@@ -82,3 +87,11 @@ def test_checkpointing_changes_memory_and_not_the_gradients():
         network(image_B3HW)[0].square().sum().backward()
         gradients.append([p.grad for p in network.parameters() if p.grad is not None])
     assert all(torch.equal(a, b) for a, b in zip(*gradients, strict=True))
+
+
+def test_no_option_of_ours_abbreviates_one_of_torchruns():
+    """torchrun takes --start for its --start-method, even behind the name of the program."""
+    theirs = {name for action in get_args_parser()._actions for name in action.option_strings}
+    for one_command in (train, label, SegmentTrain):
+        ours = {f"--{name.replace('_', '-')}" for name in inspect.signature(one_command).parameters}
+        assert not [(one, other) for one in ours for other in theirs if other.startswith(one)]

@@ -134,7 +134,7 @@ def test_v1s_comparison_with_midas_has_rows_recipes_and_advice(name):
             metric.start_model(recipe, None)
     else:
         assert segmentation_train.get_recipe("ade20k-midas").variant == name
-        with pytest.raises(ValueError, match=r"starts from a transformers folder of Intel.*--start"):
+        with pytest.raises(ValueError, match=r"starts from a transformers folder of Intel.*--start-from"):
             segmentation.encoder_of(name, name)
 
 

@@ -43,7 +43,7 @@ class Train:
     """Folder for recipe.json, curve.jsonl, state.pt and at the end final.safetensors."""
     data: Path
     """Root of ADE20K or Cityscapes in its official layout; for scenes the folder with training/ and held_out/."""
-    start: str | None = None
+    start_from: str | None = None
     """The encoder: a name that `depth-anything models` lists, a checkpoint, a DINOv2 file, MiDaS' transformers folder;
     by default the recipe's."""
     from_scratch: bool = False
@@ -140,7 +140,7 @@ def _train(asked: Train) -> None:
     training, held_out = (open_classes(recipe.data, asked.data, split) for split in (False, True))
     encoder = None
     if not asked.from_scratch:
-        encoder = segmentation.encoder_of(recipe.variant, asked.start or recipe.variant, asked.accept_license)
+        encoder = segmentation.encoder_of(recipe.variant, asked.start_from or recipe.variant, asked.accept_license)
     with join(asked.device) as ranks:
         level = logging.INFO if ranks.first else logging.WARNING
         logging.basicConfig(level=level, format="%(message)s", stream=sys.stderr)

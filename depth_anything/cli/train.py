@@ -15,7 +15,7 @@ def train(
     data: tuple[str, ...] = (),
     scenes: Path | None = None,
     backbone: Path | None = None,
-    start: str | None = None,
+    start_from: str | None = None,
     teacher: str | None = None,
     pseudo_labels: Path | None = None,
     frozen: Path | None = None,
@@ -40,7 +40,7 @@ def train(
         data: NAME=FOLDER of each set that the recipe names, labelled or not.
         scenes: folder with rendered scenes (training/, held_out/); by default OUT/scenes. What is missing is rendered.
         backbone: weights that the encoder starts from: DINOv2's file; a transformers folder for BEiT and SAM.
-        start: a relative model that a recipe for metres starts from.
+        start_from: a whole model whose weights the run starts from: a relative one for metres, a student's teacher.
         teacher: a model that labels the unlabelled pictures in every step.
         pseudo_labels: or the folder in which `depth-anything label` has labelled them.
         frozen: weights whose encoder the student's features stay near; by default those of --backbone.
@@ -84,8 +84,8 @@ def train(
         weights = None
         if backbone:
             weights = {f"pretrained.{key}": tensor for key, tensor in load_backbone(backbone, resolved.variant).items()}
-        elif start:
-            weights = load(start, accept_license=accept_license)[0]
+        elif start_from:
+            weights = load(start_from, accept_license=accept_license)[0]
         with first_alone(ranks):
             labeler = None
             if teacher and not pseudo_labels:

@@ -102,7 +102,7 @@ def prepare(network: MapAndTokens, recipe: Recipe, machine: Machine, ranks: Rank
         fully_shard(network, mp_policy=policy)  # in place
         return network
     if ranks.world > 1:
-        return DistributedDataParallel(network, broadcast_buffers=False)
+        return DistributedDataParallel(network)
     return network
 
 

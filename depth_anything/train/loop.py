@@ -33,6 +33,8 @@ from depth_anything.train.recipes import MaskedRecipe, Recipe, Stage
 from depth_anything.train.teacher import Losses, MapAndTokens, plain_attention
 
 LOG = logging.getLogger(__name__)
+SAME_WISH = 3.0
+"""Seconds within which a second signal means what the first one meant."""
 
 
 def train(
@@ -168,13 +170,20 @@ def update(run: Run) -> None:
 
 @contextmanager
 def stop_signals() -> Iterator[threading.Event]:
-    """An event that SIGTERM and SIGINT set, so that a run ends behind a whole step; a second signal ends it at once."""
-    asked = threading.Event()
+    """An event that SIGTERM and SIGINT set, so that a run ends behind a whole step. Another one ends it at once, not
+    within SAME_WISH seconds: torchrun passes on a signal that the terminal, or `timeout`, sent to all processes.
+    """
+    asked, first = threading.Event(), 0.0
     before: dict[int, Any] = {}
 
     def ask(number: int, frame: object) -> None:
-        asked.set()
-        signal.signal(number, before[number])
+        nonlocal first
+        if not asked.is_set():
+            asked.set()
+            first = time.monotonic()
+        elif time.monotonic() - first > SAME_WISH:
+            signal.signal(number, before[number])
+            signal.raise_signal(number)
 
     if threading.current_thread() is threading.main_thread():
         before = {number: signal.signal(number, ask) for number in (signal.SIGTERM, signal.SIGINT)}

@@ -48,7 +48,7 @@ def start_model(recipe: MetricRecipe, weights: dict[str, Tensor] | None) -> Dept
     """
     if weights is None:
         raise ValueError(
-            f"{recipe.name} starts from {recipe.metric.start}: give its weights with --start"
+            f"{recipe.name} starts from {recipe.metric.start}: give its weights with --start-from"
             + (", or an encoder's with --backbone" if recipe.metric.init == "encoder" else "")
         )
     torch.manual_seed(recipe.seed)

@@ -211,6 +211,44 @@ def nano_student() -> Recipe:
     )
 
 
+def nano_long_teacher() -> Recipe:
+    """Ours: the teacher of the bundled nano, ten hours of two cores (`make nano`).
+
+    Most pictures are small, which is where a step learns most for its time; the last ones are as large as photographs
+    are at prediction, under V2's L_ssi + 2 L_gm, for outlines.
+    """
+    return replace(
+        nano_teacher(),
+        name="nano-long-teacher",
+        stages=(
+            Stage(samples=1_440_000, sizes=SMALL, batch=32, loss="range", gradient_weight=0.5),
+            Stage(samples=720_000, sizes=MIDDLE, batch=32, gradient_weight=0.5),
+            Stage(samples=192_000, sizes=LARGE, batch=32, gradient_weight=2.0),
+        ),
+        ema=0.9995,
+        scenes=24_576,
+    )
+
+
+def nano_long_student() -> Recipe:
+    """Ours: the bundled nano, two and a half hours of two cores (`make nano`).
+
+    Unlike V1's student it goes on from its teacher's weights (`--start-from`): there is no DINOv2 of nano's size to
+    begin again from, and photographs whose licence is clear are few.
+    """
+    return replace(
+        nano_student(),
+        name="nano-long-student",
+        stages=(
+            Stage(samples=192_000, sizes=MIDDLE, batch=48, gradient_weight=0.5),
+            Stage(samples=144_000, sizes=LARGE, batch=48, gradient_weight=2.0),
+        ),
+        learning_rate=3e-4,
+        ema=0.9995,
+        scenes=24_576,
+    )
+
+
 V1_LABELED = ("blendedmvs", "diml", "hrwsi", "irs", "megadepth", "tartanair")
 V1_LABELED_PICTURES = 1_599_000
 """V1 Table 1, summed."""
@@ -284,6 +322,8 @@ RECIPES: dict[str, Callable[[], Recipe]] = {
     "nano-encoder": nano_encoder,
     "nano-teacher": nano_teacher,
     "nano-student": nano_student,
+    "nano-long-teacher": nano_long_teacher,
+    "nano-long-student": nano_long_student,
     "v1-teacher-large": v1_teacher_large,
     **{f"v1-student-{size}": partial(v1_student, size) for size in ("small", "base", "large")},
     "v2-teacher-giant": v2_teacher_giant,

@@ -282,5 +282,5 @@ def encoder_of(variant: Variant | str, start: str | Path, accept_license: bool =
     if str(start) in VARIANTS:
         start = hub.find_weights(VARIANTS[str(start)], accept_license)
     if str(start) in TRIED:
-        raise ValueError(f"{start} {TRIED[str(start)].note}: give that with --start")
+        raise ValueError(f"{start} {TRIED[str(start)].note}: give that with --start-from")
     return checkpoints.load_backbone(start, variant)

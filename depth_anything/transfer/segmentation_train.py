@@ -87,7 +87,7 @@ def cityscapes(size: str) -> SegmentationRecipe:
 
 
 def with_midas(run: Callable[[str], SegmentationRecipe]) -> SegmentationRecipe:
-    """V1 Tables 10 and 11, first row: the same from MiDaS 3.1's encoder (give it with --start)."""
+    """V1 Tables 10 and 11, first row: the same from MiDaS 3.1's encoder (give it with --start-from)."""
     large = run("large")
     return replace(large, name=large.name.replace("large", "midas"), variant="v1-midas-large")
 

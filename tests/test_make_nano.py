@@ -1,0 +1,42 @@
+"""`make nano`, which makes the bundled model: stopped and started as on a machine that is lent for minutes."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from depth_anything import Predictor
+from depth_anything.checkpoints import load
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.mark.slow
+def test_make_nano_goes_on_where_it_was_stopped_and_ends_with_both_files(tmp_path):
+    command = ["make", "nano", f"DEV={sys.prefix}", "-o", f"{sys.prefix}/.installed", f"NANO={tmp_path}", "SIZE=0.0006"]
+    first = subprocess.Popen(command, cwd=ROOT, start_new_session=True, stdout=subprocess.DEVNULL)
+    teacher, until = tmp_path / "teacher", time.monotonic() + 300
+    while not (teacher / "curve.jsonl").exists() and time.monotonic() < until:
+        time.sleep(0.2)
+    os.killpg(first.pid, signal.SIGTERM)  # as `timeout` does
+    assert first.wait(60) != 0
+    stopped = len((teacher / "curve.jsonl").read_text().splitlines())
+    assert (teacher / "state.pt").exists() and not (teacher / "final.safetensors").exists()
+
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    recipe = json.loads((teacher / "recipe.json").read_text())
+    steps = sum(stage["samples"] // stage["batch"] for stage in recipe["stages"])
+    lines = [json.loads(line) for line in (teacher / "curve.jsonl").read_text().splitlines()]
+    assert stopped < steps and [line["step"] for line in lines if "samples" in line] == list(range(1, steps + 1))
+    assert "going on after step" in done.stderr
+    state, row = load(tmp_path / "nano.safetensors")
+    assert row.name == "nano" and len(list((tmp_path / "labels" / "labels").glob("*.tar"))) == 1
+    assert state["pretrained.cls_token"].shape == (1, 1, 192)
+    answer = Predictor(str(tmp_path / "nano.onnx"))(ROOT / "examples" / "kodak_08.jpg")
+    assert answer.disparity.max() > answer.disparity.min()
