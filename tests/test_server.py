@@ -286,6 +286,16 @@ def test_nothing_is_kept_unless_asked(nano, photo, tmp_path, monkeypatch):
     assert kept == {".jpeg": photo.read_bytes(), "disparity.png": answer.content}
 
 
+def test_a_picture_that_cannot_be_kept_is_refused_in_one_line(nano, photo, tmp_path):
+    kept = tmp_path / "kept"
+    kept.write_text("no folder can be here, as on a full disk")
+    with TestClient(create_app({"nano": nano}, keep=kept)) as client:
+        answer = client.post("/v1/depth", files={"image": photo.read_bytes()})
+        assert client.get("/healthz").status_code == 200
+    assert answer.status_code == 507 and "keeps pictures and cannot: " in answer.json()["detail"]
+    assert kept.read_text().startswith("no folder")
+
+
 def test_models_colormaps_and_metrics(client, photo):
     server = client.get("/v1/models").json()
     assert [row["name"] for row in server["models"]] == ["nano"] and server["max_pixels"] == 1_000_000
@@ -331,7 +341,7 @@ def test_without_the_extra_the_command_says_what_to_install(monkeypatch, capsys)
 def test_openapi_names_every_status_and_form(client):
     spec = client.get("/openapi.json").json()
     depth = spec["paths"]["/v1/depth"]["post"]
-    assert {"200", "400", "401", "408", "413", "415", "422", "429"} == set(depth["responses"])
+    assert {"200", "400", "401", "408", "413", "415", "422", "429", "507"} == set(depth["responses"])
     assert set(depth["responses"]["200"]["content"]) == set(answers.MEDIA_TYPES.values())
     assert set(depth["requestBody"]["content"]) == {"multipart/form-data", "image/*", "application/octet-stream"}
     json.dumps(spec)

@@ -73,6 +73,7 @@ _PROBLEMS: dict[int | str, dict[str, Any]] = {
         415: "Not a picture or a form, or compressed.",
         422: "No picture, a damaged one, or options that cannot be answered.",
         429: "Too busy: try again after Retry-After seconds.",
+        507: "Pictures are kept here (`--keep`), and this one could not be: the disk is full, say.",
     }.items()
 }
 _BINARY = {"schema": {"type": "string", "format": "binary"}}

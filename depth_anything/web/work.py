@@ -54,7 +54,7 @@ class Work:
         """The map of an encoded picture.
 
         Raises:
-            Refused: 413 too many pixels.
+            Refused: 413 too many pixels; 507 the answer could not be kept.
             ValueError: the picture cannot be read, or the options cannot be answered for it.
         """
         width, height = await self._in_thread(image_io.stored_size, data)
@@ -71,7 +71,10 @@ class Work:
             prediction = prediction if K is None else prediction.with_camera(K)
             answer = await self._in_thread(answers.encode, prediction, options)
         if self._keep is not None:
-            await self._in_thread(_keep, self._keep, data, answer)
+            try:
+                await self._in_thread(_keep, self._keep, data, answer)
+            except OSError as error:
+                raise Refused(507, f"this server keeps pictures and cannot: {error.strerror}") from error
         return answer
 
     async def _in_thread(self, function: Callable[..., T], *arguments: object) -> T:
