@@ -5,12 +5,14 @@
 FOLDER has training/ and held_out/ with scene shards, as `depth-anything train` leaves them. The base is nano-teacher
 without its last stage, which would take two fifths of the time: three quarters of the pictures small under the range
 loss, one quarter larger under the affine-invariant one. A trial is a function from the recipe to the recipe
-(VARIATIONS), another shape of the network (SHAPES, STEM), other scenes (`--other-scenes`) or another start (`--warm`).
-Each is run with several seeds; seed by seed it differs from the base in that one factor. A run is scored on the
-held-out scenes and on photographs with measured truth (protocol `pairs`), with the network input that its last stage
-had. Finished runs are kept and unfinished ones go on, so the command can be stopped and repeated, and `--only` names
-the trials of a sitting. Prints Markdown: means with spread, then paired differences to the base. Equal pictures are not
-equal time: the pictures a second and the minutes stand beside.
+(VARIATIONS), another shape of the network (SHAPES, STEM), another optimiser (MUON), other scenes (`--other-scenes`) or
+another start (`--warm`). Each is run with several seeds; seed by seed it differs from the base in that one factor.
+`--start-from` puts all of it behind a longer training: every run, the base too, goes on from those weights.
+
+A run is scored on the held-out scenes and on photographs with measured truth (protocol `pairs`), with the network input
+that its last stage had. Finished runs are kept and unfinished ones go on, so the command can be stopped and repeated,
+and `--only` names the trials of a sitting. Prints Markdown: means with spread, then paired differences to the base.
+Equal pictures are not equal time: the pictures a second and the minutes stand beside.
 """
 
 import json
@@ -29,7 +31,7 @@ import tyro
 from torch import Tensor, nn
 
 from depth_anything import dinov2
-from depth_anything.checkpoints import load_backbone
+from depth_anything.checkpoints import load, load_backbone
 from depth_anything.data.labeled.folder import Samples
 from depth_anything.data.labeled.scenes import PackedScenes
 from depth_anything.data.sample import Sample
@@ -121,6 +123,7 @@ class Trial:
     recipe: Recipe
     folder: Path
     training: Path
+    start_from: Path | None
     warm: Path | None
     tests: dict[str, Path]
     device: str
@@ -216,6 +219,7 @@ def trials(
     pairs: Path | None = None,
     other_scenes: tuple[str, ...] = (),
     warm: Path | None = None,
+    start_from: Path | None = None,
     samples: int = 16_000,
     seeds: int = 3,
     only: tuple[str, ...] = (),
@@ -230,6 +234,7 @@ def trials(
         pairs: manifest of photographs with measured truth.
         other_scenes: NAME=FOLDER of other rendered scenes; the trial NAME trains on as many of them as the base.
         warm: weights that the trial `warm` starts its encoder from.
+        start_from: weights of nano that every run starts from, instead of random ones.
         samples: pictures that each run sees.
         seeds: runs of each trial.
         only: these trials instead of all; the base is always among them.
@@ -237,7 +242,9 @@ def trials(
         device: cpu, cuda.
     """
     others = folders(other_scenes)
-    known = [*VARIATIONS, *SHAPES, STEM, MUON, *others, *([WARM] if warm else [])]
+    if start_from and warm:
+        raise ValueError("--start-from gives every run its encoder, --warm one of them: choose")
+    known = [*VARIATIONS, *([] if start_from else [*SHAPES, STEM]), MUON, *others, *([WARM] if warm else [])]
     unknown = [name for name in only if name not in known]
     if unknown:
         raise ValueError(f"no trial {', '.join(unknown)}; choose of: {', '.join(known)}")
@@ -249,6 +256,7 @@ def trials(
             trial_recipe(name, whole, seed),
             out / f"{name}-{seed}",
             others.get(name, scenes / "training"),
+            start_from,
             warm if name == WARM else None,
             tests,
             device,
@@ -304,7 +312,9 @@ def run(trial: Trial) -> None:
     data = Data(Spread(PackedScenes(trial.training), trial.recipe.scenes))
     machine, ranks = Machine(readers=2), Ranks(device=trial.device)
     weights = None
-    if trial.warm:
+    if trial.start_from:
+        weights = load(trial.start_from)[0]
+    elif trial.warm:
         weights = {f"pretrained.{key}": tensor for key, tensor in load_backbone(trial.warm, NANO.name).items()}
     with network_of(trial.recipe.name.removeprefix("nano-trial-")):
         model = train(

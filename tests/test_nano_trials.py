@@ -143,6 +143,14 @@ def test_other_scenes_and_a_trained_encoder_are_trials(small, tmp_path, capsys):
     assert len({json.dumps(json.loads(text)["scenes"]) for text in scores.values()}) == 3
     assert "\n| other | " in said and "\n| warm | " in said
 
+    further = small | {"out": tmp_path / "further", "only": ("base",), "seeds": 1}
+    trials.trials(**further, start_from=warm)
+    text = (tmp_path / "further" / "base-0" / "scores.json").read_text()
+    assert json.loads(text)["scenes"] != json.loads(scores["base"])["scenes"]
+    for asked, line in (({"warm": warm}, "choose"), ({"only": ("deep",)}, "no trial deep")):
+        with pytest.raises(ValueError, match=line):
+            trials.trials(**further | {"start_from": warm} | asked)
+
 
 @pytest.mark.slow
 def test_the_command_with_two_runs_side_by_side(small):
