@@ -7,7 +7,9 @@ without its last stage, which would take two fifths of the time: three quarters 
 loss, one quarter larger under the affine-invariant one. A trial is a function from the recipe to the recipe
 (VARIATIONS), another shape of the network (SHAPES, STEM), another optimiser (MUON), other scenes (`--other-scenes`) or
 another start (`--warm`). Each is run with several seeds; seed by seed it differs from the base in that one factor.
-`--start-from` puts all of it behind a longer training: every run, the base too, goes on from those weights.
+`--start-from` puts all of it behind a longer training: every run, the base too, goes on from those weights, at a lower
+rate and under the affine-invariant loss alone. Then `--pseudo-labels` adds students, whose teacher those weights are:
+what `depth-anything label` made with them takes two thirds of the pictures (nano-student's settings).
 
 A run is scored on the held-out scenes and on photographs with measured truth (protocol `pairs`), with the network input
 that its last stage had. Finished runs are kept and unfinished ones go on, so the command can be stopped and repeated,
@@ -34,6 +36,7 @@ from depth_anything import dinov2
 from depth_anything.checkpoints import load, load_backbone
 from depth_anything.data.labeled.folder import Samples
 from depth_anything.data.labeled.scenes import PackedScenes
+from depth_anything.data.pseudo_labels import PseudoLabels
 from depth_anything.data.sample import Sample
 from depth_anything.evaluate.metrics import METRICS
 from depth_anything.evaluate.pairs import evaluate_pairs
@@ -41,8 +44,9 @@ from depth_anything.files import atomic_path
 from depth_anything.train.batches import Data
 from depth_anything.train.distributed import Machine, Ranks
 from depth_anything.train.loop import train
-from depth_anything.train.recipes import MIDDLE, SMALL, Recipe, nano_teacher
-from depth_anything.train.sources import folders
+from depth_anything.train.recipes import MIDDLE, SMALL, Recipe, nano_long_student, nano_student, nano_teacher
+from depth_anything.train.sources import Kept, folders
+from depth_anything.train.student import frozen_encoder
 from depth_anything.variants import NANO, TRIED, Variant
 
 Variation = Callable[[Recipe], Recipe]
@@ -125,6 +129,7 @@ class Trial:
     training: Path
     start_from: Path | None
     warm: Path | None
+    labels: Path | None
     tests: dict[str, Path]
     device: str
 
@@ -220,6 +225,7 @@ def trials(
     other_scenes: tuple[str, ...] = (),
     warm: Path | None = None,
     start_from: Path | None = None,
+    pseudo_labels: tuple[str, ...] = (),
     samples: int = 16_000,
     seeds: int = 3,
     only: tuple[str, ...] = (),
@@ -235,29 +241,35 @@ def trials(
         other_scenes: NAME=FOLDER of other rendered scenes; the trial NAME trains on as many of them as the base.
         warm: weights that the trial `warm` starts its encoder from.
         start_from: weights of nano that every run starts from, instead of random ones.
+        pseudo_labels: NAME=FOLDER of what those weights have labelled; the trial NAME is a student.
         samples: pictures that each run sees.
         seeds: runs of each trial.
         only: these trials instead of all; the base is always among them.
         parallel: runs side by side, each with its part of the cores.
         device: cpu, cuda.
     """
-    others = folders(other_scenes)
+    others, labels = folders(other_scenes), folders(pseudo_labels)
+    if labels and not start_from:
+        raise ValueError("--pseudo-labels are for students of --start-from: give that, too")
     if start_from and warm:
         raise ValueError("--start-from gives every run its encoder, --warm one of them: choose")
-    known = [*VARIATIONS, *([] if start_from else [*SHAPES, STEM]), MUON, *others, *([WARM] if warm else [])]
+    known = [*VARIATIONS, *([] if start_from else [*SHAPES, STEM]), MUON, *others, *labels, *([WARM] if warm else [])]
     unknown = [name for name in only if name not in known]
     if unknown:
         raise ValueError(f"no trial {', '.join(unknown)}; choose of: {', '.join(known)}")
     chosen = [name for name in known if name == BASE or name in (only or known)]
     tests = ({"pairs": pairs} if pairs else {}) | {"scenes": scenes / "held_out"}
     whole = base(samples, len(PackedScenes(scenes / "training")))
+    if start_from:
+        whole = further(whole)
     runs = {
         (name, seed): Trial(
-            trial_recipe(name, whole, seed),
+            trial_recipe(name, student(whole) if name in labels else whole, seed),
             out / f"{name}-{seed}",
             others.get(name, scenes / "training"),
             start_from,
             warm if name == WARM else None,
+            labels.get(name),
             tests,
             device,
         )
@@ -287,6 +299,17 @@ def base(samples: int, scenes: int) -> Recipe:
     return replace(recipe, stages=stages, warmup=samples // 16, scenes=scenes, validation_scenes=0)
 
 
+def further(whole: Recipe) -> Recipe:
+    """The same for weights that have learned already."""
+    return replace(every_stage(loss="affine")(whole), learning_rate=nano_long_student().learning_rate)
+
+
+def student(whole: Recipe) -> Recipe:
+    """The same for a student (V1 section 3.2): as many pictures, two thirds of them with pseudo labels."""
+    recipe = nano_student()
+    return replace(whole, labeled_weight=recipe.labeled_weight, unlabeled=recipe.unlabeled)
+
+
 def trial_recipe(name: str, whole: Recipe, seed: int) -> Recipe:
     """The recipe of a run."""
     varied = VARIATIONS.get(name, changed())(whole)
@@ -309,7 +332,11 @@ def finished(trial: Trial) -> bool:
 
 def run(trial: Trial) -> None:
     """Train and score."""
-    data = Data(Spread(PackedScenes(trial.training), trial.recipe.scenes))
+    unlabeled = frozen = None
+    if trial.labels and trial.start_from:
+        unlabeled = Kept(PseudoLabels(trial.labels))
+        frozen = frozen_encoder(trial.start_from, NANO.name)
+    data = Data(Spread(PackedScenes(trial.training), trial.recipe.scenes), unlabeled)
     machine, ranks = Machine(readers=2), Ranks(device=trial.device)
     weights = None
     if trial.start_from:
@@ -318,7 +345,14 @@ def run(trial: Trial) -> None:
         weights = {f"pretrained.{key}": tensor for key, tensor in load_backbone(trial.warm, NANO.name).items()}
     with network_of(trial.recipe.name.removeprefix("nano-trial-")):
         model = train(
-            trial.recipe, trial.folder, data, weights=weights, machine=machine, ranks=ranks, log_every=LOG_EVERY
+            trial.recipe,
+            trial.folder,
+            data,
+            weights=weights,
+            frozen=frozen,
+            machine=machine,
+            ranks=ranks,
+            log_every=LOG_EVERY,
         )
     size = input_size(trial.recipe)
     scores: dict[str, object] = {"input_size": size, **speed(trial.folder / "curve.jsonl")}

@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 from dataclasses import asdict, replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from test_benchmark_scripts import BENCHMARKS, script
 from test_labeled_scenes import scene
 
 from depth_anything.data.shards import write_shard
+from depth_anything.label_runs import Asked, label
 from depth_anything.model import DepthAnything
 from depth_anything.variants import get_variant
 
@@ -108,15 +110,15 @@ def test_runs_are_kept_and_the_tables_are_theirs(small, capsys):
     assert [row[0] for row in rows if row[0] in ("base", "ema-0")] == ["base", "ema-0", "ema-0"]
     means = {row[0]: dict(zip(head, row, strict=True)) for row in rows[2:5]}
     steps = dict(zip(rows[5], rows[7], strict=True))
-    for label, metric in (("scenes δ1 ↑", "delta1"), ("scenes ordinal accuracy ↑", "ordinal")):
+    for column, metric in (("scenes δ1 ↑", "delta1"), ("scenes ordinal accuracy ↑", "ordinal")):
         values = {name: np.array([runs[name, seed]["scenes"]["all"][metric] for seed in (0, 1)]) for name in means if
                   name != "image row"}  # fmt: skip
         for name, found in values.items():
-            assert means[name][label] == f"{found.mean():.3f} ± {found.std(ddof=1):.3f}"
+            assert means[name][column] == f"{found.mean():.3f} ± {found.std(ddof=1):.3f}"
         step = values["ema-0"] - values["base"]
         agree = " *" if step[0] * step[1] > 0 else ""
-        assert steps[label] == f"{step.mean():+.3f} ± {step.std(ddof=1):.3f}{agree}"
-        assert means["image row"][label] == f"{runs['base', 0]['scenes']['all'][f'row_{metric}']:.3f}"
+        assert steps[column] == f"{step.mean():+.3f} ± {step.std(ddof=1):.3f}{agree}"
+        assert means["image row"][column] == f"{runs['base', 0]['scenes']['all'][f'row_{metric}']:.3f}"
     assert runs["base", 0]["samples"] == 8 and runs["base", 0]["input_size"] == 42
     assert runs["base", 0]["scenes"] != runs["base", 1]["scenes"] != runs["ema-0", 1]["scenes"]
 
@@ -147,6 +149,15 @@ def test_other_scenes_and_a_trained_encoder_are_trials(small, tmp_path, capsys):
     trials.trials(**further, start_from=warm)
     text = (tmp_path / "further" / "base-0" / "scores.json").read_text()
     assert json.loads(text)["scenes"] != json.loads(scores["base"])["scenes"]
+    label(
+        str(Path(__file__).parents[1] / "examples"), str(tmp_path / "labels"), Asked(teacher=str(warm), input_size=42)
+    )
+    told = further | {"only": ("photographs",), "pseudo_labels": (f"photographs={tmp_path / 'labels'}",)}
+    trials.trials(**told, start_from=warm)
+    curve = (tmp_path / "further" / "photographs-0" / "curve.jsonl").read_text()
+    assert "unlabeled" in curve and "feature" in curve and "| photographs |" in capsys.readouterr().out
+    with pytest.raises(ValueError, match="give that, too"):
+        trials.trials(**told)
     for asked, line in (({"warm": warm}, "choose"), ({"only": ("deep",)}, "no trial deep")):
         with pytest.raises(ValueError, match=line):
             trials.trials(**further | {"start_from": warm} | asked)
