@@ -5,7 +5,8 @@
 #   make slow     the slow tests
 #   make engine   teacher, pseudo labels, student at nano's size, in one table; SIZE=1 for real, PAIRS=manifest.json to score
 #   make nano     the bundled nano from nothing: scenes, teacher, labels, student, files; half a day of two cores; goes on
-#                 where it was stopped (`timeout 600 make nano` for slices), DEVICE=cuda for a GPU
+#                 where it was stopped (`timeout 600 make nano` for slices); DEVICE=cuda DEV=$VIRTUAL_ENV for a GPU and an
+#                 environment of your own, whose torch knows it
 #   make check    formatting, lint, types, dependency check
 #   make system   as root: the Debian packages that rendering and the test of the page need
 #   make bench    time to the first map, beside `import torch`
@@ -44,7 +45,7 @@ nano: COUNT = --count $(shell awk 'BEGIN { print int($(SIZE) * $(1) + 0.999) }')
 nano: TRAIN = env OMP_NUM_THREADS=1 $(DEV)/bin/torchrun --standalone --nproc-per-node $(PROCESSES) -m depth_anything train
 nano: OPTIONS = --size $(SIZE) --scenes $(NANO)/scenes --device $(DEVICE) --readers $(if $(filter cpu,$(DEVICE)),1,8)
 nano: TEACHER = $(NANO)/teacher/final.safetensors
-nano: $(DEV)/.installed
+nano: $(if $(filter .venv/dev,$(DEV)),$(DEV)/.installed)
 	$(RENDER)/held_out --seed 10000000 $(call COUNT,256)
 	$(RENDER)/training $(call COUNT,24576)
 	$(TRAIN) nano-long-teacher $(NANO)/teacher $(OPTIONS)

@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[1]
 
 @pytest.mark.slow
 def test_make_nano_goes_on_where_it_was_stopped_and_ends_with_both_files(tmp_path):
-    command = ["make", "nano", f"DEV={sys.prefix}", "-o", f"{sys.prefix}/.installed", f"NANO={tmp_path}", "SIZE=0.0006"]
+    command = ["make", "nano", f"DEV={sys.prefix}", f"NANO={tmp_path}", "SIZE=0.0006"]
     first = subprocess.Popen(command, cwd=ROOT, start_new_session=True, stdout=subprocess.DEVNULL)
     teacher, until = tmp_path / "teacher", time.monotonic() + 300
     while not (teacher / "curve.jsonl").exists() and time.monotonic() < until:
