@@ -133,6 +133,11 @@ class Trial:
     tests: dict[str, Path]
     device: str
 
+    def sources(self) -> dict[str, str]:
+        """What the recipe does not say: the files that the run learns from."""
+        given = {"scenes": self.training, "start": self.start_from, "warm": self.warm, "labels": self.labels}
+        return {name: str(path.resolve()) for name, path in given.items() if path}
+
 
 class ConvStem(nn.Module):
     """`PatchEmbed` in three steps: 7 x 7 pixels, then their neighbours, then 2 x 2 of those."""
@@ -152,49 +157,32 @@ class ConvStem(nn.Module):
 
 
 class Muon(torch.optim.AdamW):
-    """AdamW, but for the encoder's matrices: momentum, made orthogonal, at a rate that moves as much as AdamW would."""
+    """AdamW, but torch's Muon for the encoder's matrices, at a rate that moves them as much as AdamW would."""
 
     def __init__(self, groups: list[dict], betas: tuple[float, float]):
         encoder, *others = groups  # the encoder's decayed weights come first
         matrices = [weight for weight in encoder["params"] if weight.ndim == 2]
         rest = [weight for weight in encoder["params"] if weight.ndim != 2]
-        super().__init__([encoder | {"params": matrices}, encoder | {"params": rest}, *others], betas=betas)
+        self.muon = torch.optim.Muon(matrices, adjust_lr_fn="match_rms_adamw")
+        first = self.muon.defaults | encoder | {"params": matrices}
+        super().__init__([first, encoder | {"params": rest}, *others], betas=betas)
 
-    @torch.no_grad()
     def step(self, closure=None):
         groups = self.param_groups
+        self.muon.param_groups, self.muon.state = groups[:1], self.state  # one state, so that a stopped run goes on
+        self.muon.step()
         self.param_groups = groups[1:]
         super().step()
         self.param_groups = groups
-        for weight in groups[0]["params"]:
-            if weight.grad is None:
-                continue
-            state = self.state[weight]
-            if not state:
-                state["step"], state["exp_avg"] = torch.zeros(()), torch.zeros_like(weight)
-            state["exp_avg"].lerp_(weight.grad, 0.05)
-            turned = orthogonal(weight.grad.lerp(state["exp_avg"], 0.95))
-            weight.mul_(1 - groups[0]["lr"] * groups[0]["weight_decay"])
-            weight.sub_(turned, alpha=groups[0]["lr"] * 0.2 * max(weight.shape) ** 0.5)
-
-
-def orthogonal(matrix: Tensor) -> Tensor:
-    """Nearly the orthogonal factor of a matrix: five Newton-Schulz steps with Muon's coefficients."""
-    x = matrix.bfloat16() if matrix.shape[0] <= matrix.shape[1] else matrix.T.bfloat16()
-    x = x / (x.norm() + 1e-7)
-    for _ in range(5):
-        a = x @ x.T
-        x = 3.4445 * x + (-4.775 * a + 2.0315 * (a @ a)) @ x
-    return (x if matrix.shape[0] <= matrix.shape[1] else x.T).to(matrix.dtype)
 
 
 @contextmanager
-def network_of(name: str) -> Iterator[None]:
+def as_tried(name: str) -> Iterator[None]:
     """The network, and the optimiser, that a trial means while it runs."""
     plain, adamw = dinov2.PatchEmbed, torch.optim.AdamW
     if name == MUON:
         torch.optim.AdamW = Muon  # type: ignore[misc]
-    if name in SHAPES:
+    elif name in SHAPES:
         TRIED[SHAPES[name].name] = SHAPES[name]
     elif name == STEM:
         dinov2.PatchEmbed = ConvStem  # type: ignore[misc, assignment]
@@ -321,12 +309,14 @@ def finished(trial: Trial) -> bool:
     """Whether the run's scores are there.
 
     Raises:
-        ValueError: they are, of another recipe.
+        ValueError: they are, of another recipe or from other files.
     """
     if not (trial.folder / "scores.json").exists():
         return False
     if (trial.folder / "recipe.json").read_text() != trial.recipe.as_json():
         raise ValueError(f"{trial.folder} holds another recipe (other --samples or scenes?): choose another --out")
+    if read_scores(trial.folder)["sources"] != trial.sources():
+        raise ValueError(f"{trial.folder} learned from other files (other scenes or start?): choose another --out")
     return True
 
 
@@ -343,7 +333,7 @@ def run(trial: Trial) -> None:
         weights = load(trial.start_from)[0]
     elif trial.warm:
         weights = {f"pretrained.{key}": tensor for key, tensor in load_backbone(trial.warm, NANO.name).items()}
-    with network_of(trial.recipe.name.removeprefix("nano-trial-")):
+    with as_tried(trial.recipe.name.removeprefix("nano-trial-")):
         model = train(
             trial.recipe,
             trial.folder,
@@ -355,7 +345,7 @@ def run(trial: Trial) -> None:
             log_every=LOG_EVERY,
         )
     size = input_size(trial.recipe)
-    scores: dict[str, object] = {"input_size": size, **speed(trial.folder / "curve.jsonl")}
+    scores: dict[str, object] = {"sources": trial.sources(), "input_size": size, **speed(trial.folder / "curve.jsonl")}
     for test, path in trial.tests.items():
         result = evaluate_pairs(path, lambda image_HW3: model.infer_rgb(image_HW3, size), trial.folder.name)
         scores[test] = result.as_dict()

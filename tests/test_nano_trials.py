@@ -70,7 +70,7 @@ def test_the_base_is_nano_teacher_at_its_two_smaller_sizes():
 def test_other_shapes_have_as_many_numbers_and_are_gone_after_the_trial(name):
     recipe = trials.trial_recipe(name, trials.base(24_000, 4096), 0)
     plain = sum(parameter.numel() for parameter in DepthAnything("nano").pretrained.blocks.parameters())
-    with trials.network_of(name):
+    with trials.as_tried(name):
         model = DepthAnything(recipe.variant)
         assert model(torch.rand(1, 3, 28, 42)).shape == (1, 28, 42)
     assert abs(sum(p.numel() for p in model.pretrained.blocks.parameters()) / plain - 1) < 0.2
@@ -138,15 +138,19 @@ def test_other_scenes_and_a_trained_encoder_are_trials(small, tmp_path, capsys):
     write_shard(tmp_path / "others" / "scenes-00000.tar", [scene(seed, 48, 64) for seed in (7, 8)])
     trials.trials(**small | {"only": ("base",), "seeds": 1})
     warm = small["out"] / "base-0" / "final.safetensors"
-    asked = small | {"only": ("other", "warm"), "seeds": 1, "other_scenes": (f"other={tmp_path / 'others'}",)}
+    asked = small | {"only": ("muon", "other", "warm"), "seeds": 1, "other_scenes": (f"other={tmp_path / 'others'}",)}
     trials.trials(**asked, warm=warm)
     said = capsys.readouterr().out
-    scores = {name: (small["out"] / f"{name}-0" / "scores.json").read_text() for name in ("base", "other", "warm")}
-    assert len({json.dumps(json.loads(text)["scenes"]) for text in scores.values()}) == 3
+    scores = {
+        name: (small["out"] / f"{name}-0" / "scores.json").read_text() for name in ("base", "muon", "other", "warm")
+    }
+    assert len({json.dumps(json.loads(text)["scenes"]) for text in scores.values()}) == 4
     assert "\n| other | " in said and "\n| warm | " in said
 
     further = small | {"out": tmp_path / "further", "only": ("base",), "seeds": 1}
     trials.trials(**further, start_from=warm)
+    with pytest.raises(ValueError, match="base-0 learned from other files"):
+        trials.trials(**further, start_from=small["out"] / "other-0" / "final.safetensors")
     text = (tmp_path / "further" / "base-0" / "scores.json").read_text()
     assert json.loads(text)["scenes"] != json.loads(scores["base"])["scenes"]
     label(

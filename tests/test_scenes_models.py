@@ -238,7 +238,7 @@ def test_scenes_take_models_and_say_which(folder: Path):
 
 def test_a_full_slot_repeats_what_it_has(folder: Path):
     library = open_library(folder, progress=False)
-    wardrobe = Wardrobe(np.random.default_rng(0), library=library)
+    wardrobe = Wardrobe(np.random.default_rng(0), models=library)
     things = [ready_made(wardrobe.rng, wardrobe, "sofa", share=1.0) for _ in range(60)]
     assert all(thing and thing.parts[0].label == "furniture" for thing in things)
     assert sum(map(len, wardrobe.cells.values())) == 1 and len(wardrobe.worn) == 1
@@ -247,7 +247,7 @@ def test_a_full_slot_repeats_what_it_has(folder: Path):
 
 def test_a_model_is_rendered_where_it_stands_in_its_colours(renderer: None, folder: Path):
     library = open_library(folder, progress=False)
-    wardrobe = Wardrobe(np.random.default_rng(1), library=library)
+    wardrobe = Wardrobe(np.random.default_rng(1), models=library)
     wardrobe.tiles = {"tile0": np.full((256, 256, 3), 0.3, np.float32)}
     found = wardrobe.model(("sofa",))
     assert found is not None

@@ -306,3 +306,14 @@ def test_no_pictures_and_broken_truth_are_refused(tmp_path):
 
     with pytest.raises(ValueError, match="the loss is nan at step 0"):
         loop.train(tiny(2), tmp_path / "poison", Data(Poison(3)))
+
+
+def test_a_repeated_signal_is_the_same_wish_and_a_later_one_ends_at_once(monkeypatch):
+    """torchrun passes on what the terminal has sent to every process already."""
+    with loop.stop_signals() as asked:
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
+        assert asked.is_set()
+        monkeypatch.setattr(loop, "SAME_WISH", -1.0)
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)

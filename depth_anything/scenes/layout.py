@@ -40,6 +40,6 @@ def make_scene(seed: int, attempt: int = 0, library: Library | None = None) -> S
         "subject": subject,
     }
     kind = str(rng.choice(list(kinds), p=[0.31, 0.16, 0.07, 0.20, 0.11, 0.15]))
-    wardrobe = Wardrobe(rng, library=library)
+    wardrobe = Wardrobe(rng, models=library)
     parts, camera, light = kinds[kind](rng, wardrobe)
     return Scene(seed, kind, parts, wardrobe, camera, light)

@@ -85,7 +85,7 @@ class Wardrobe:
     tiles: dict[str, np.ndarray] = field(default_factory=dict)
     cells: dict[str, list[np.ndarray]] = field(default_factory=dict)
     families: dict[tuple[str, str], list[Material]] = field(default_factory=dict)
-    library: Library | None = None
+    models: Library | None = None
     worn: dict[int, Material] = field(default_factory=dict)  # the models of the library in this scene, by number
 
     def large(self, family: str, gloss: bool = False) -> Material:
@@ -118,19 +118,19 @@ class Wardrobe:
 
     def model(self, roles: tuple[str, ...]) -> tuple[Model, Material] | None:
         """A model of the library in one of these roles, in colours near its own; often one that is there already."""
-        numbers = self.library.roles(*roles) if self.library else []
-        if self.library is None or not numbers:
+        numbers = self.models.roles(*roles) if self.models else []
+        if self.models is None or not numbers:
             return None
         known = [number for number in numbers if number in self.worn]
         slot = "model1" if self.rng.random() < 0.35 else "model0"
         full = len(self.cells.setdefault(slot, [])) == CELLS * CELLS
         if known and (full or self.rng.random() < 0.5):
             number = known[int(self.rng.integers(len(known)))]
-            return self.library.get(number), self.worn[number]
+            return self.models.get(number), self.worn[number]
         number = numbers[int(self.rng.integers(len(numbers)))]
         if full and number not in self.worn:
             return None
-        model = self.library.get(number)
+        model = self.models.get(number)
         if number not in self.worn:
             self.worn[number] = Material(slot, len(self.cells[slot]))
             picture = model.picture[..., self.rng.permutation(3)] if self.rng.random() < 0.12 else model.picture
@@ -141,7 +141,7 @@ class Wardrobe:
 
     def model_names(self) -> tuple[str, ...]:
         """The models in this scene."""
-        return tuple(self.library.entries[number].name for number in self.worn) if self.library else ()
+        return tuple(self.models.entries[number].name for number in self.worn) if self.models else ()
 
     def textures(self) -> dict[str, np.ndarray]:
         """slot -> linear reflectance float32 (S,S,3) of every slot that the scene uses and that has a texture."""

@@ -46,7 +46,7 @@ class Thing:
 
 def ready_made(rng, wardrobe: Wardrobe, *roles: str, share: float = 0.6) -> Thing | None:
     """A model of one of these roles from the library, about its real size; None without a library and by chance."""
-    if wardrobe.library is None or rng.random() > share:
+    if wardrobe.models is None or rng.random() > share:
         return None
     found = wardrobe.model(roles)
     if found is None:

@@ -212,7 +212,7 @@ def nano_student() -> Recipe:
 
 
 def nano_long_teacher() -> Recipe:
-    """Ours: the teacher of the bundled nano, ten hours of two cores (`make nano`).
+    """Ours: the teacher of the bundled nano, eleven hours of two cores (`make nano`).
 
     Most pictures are small, which is where a step learns most for its time; the last ones are as large as photographs
     are at prediction, under V2's L_ssi + 2 L_gm, for outlines.
@@ -231,7 +231,7 @@ def nano_long_teacher() -> Recipe:
 
 
 def nano_long_student() -> Recipe:
-    """Ours: the bundled nano, two and a half hours of two cores (`make nano`).
+    """Ours: the bundled nano, three hours of two cores (`make nano`).
 
     Unlike V1's student it goes on from its teacher's weights (`--start-from`): there is no DINOv2 of nano's size to
     begin again from, and photographs whose licence is clear are few.

@@ -4,6 +4,7 @@ Class maps are uint8 from 0; 255 is unlabelled and never counts.
 """
 
 import re
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
@@ -38,7 +39,7 @@ class ClassSamples(Protocol):
     def __getitem__(self, number: int) -> ClassSample: ...
 
 
-class PairedFiles:
+class PairedFiles(ABC):
     """Pictures and class maps in files, by number. Subclasses say where they lie and what the numbers in them mean."""
 
     names: tuple[str, ...] = ()
@@ -59,9 +60,9 @@ class PairedFiles:
             raise ValueError(f"{label} is {raw_HW.shape}, its picture {image_HW3.shape[:2]}: bring the pair again")
         return ClassSample(image_HW3, self.to_classes(raw_HW), picture.stem)
 
+    @abstractmethod
     def to_classes(self, raw_HW: np.ndarray) -> np.ndarray:
         """Class indices from the numbers in the file."""
-        raise NotImplementedError
 
     def require(self, root: Path, layout: str) -> None:
         """Raise ValueError where nothing was found, or a picture has no class map."""

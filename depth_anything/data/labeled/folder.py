@@ -6,6 +6,7 @@ pixel, and surfaces that claim to be within 5 cm of the camera.
 
 import os
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -60,7 +61,7 @@ def disparity_label(disparity_HW: np.ndarray, valid_HW: np.ndarray, K_33: np.nda
     return Label(disparity_HW, valid_HW, np.zeros(disparity_HW.shape, bool), K_33)
 
 
-class LabeledFolder:
+class LabeledFolder(ABC):
     """A set whose pictures and labels are files below `root`.
 
     A reader says where they are and what a label means: `find`, `label_path`, `read_label`.
@@ -142,17 +143,17 @@ class LabeledFolder:
             key=self.pictures[number],
         )
 
+    @abstractmethod
     def find(self, base: Path) -> list[str]:
         """The set's pictures below `base`, sorted, relative to it."""
-        raise NotImplementedError
 
+    @abstractmethod
     def label_path(self, picture: Path) -> Path:
         """The label's file of a picture."""
-        raise NotImplementedError
 
+    @abstractmethod
     def read_label(self, path: Path) -> Label:
         """What the label's file says."""
-        raise NotImplementedError
 
 
 class OnlyUsable:
