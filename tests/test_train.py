@@ -310,10 +310,14 @@ def test_no_pictures_and_broken_truth_are_refused(tmp_path):
 
 def test_a_repeated_signal_is_the_same_wish_and_a_later_one_ends_at_once(monkeypatch):
     """torchrun passes on what the terminal has sent to every process already."""
-    with loop.stop_signals() as asked:
-        signal.raise_signal(signal.SIGINT)
-        signal.raise_signal(signal.SIGINT)
-        assert asked.is_set()
-        monkeypatch.setattr(loop, "SAME_WISH", -1.0)
-        with pytest.raises(KeyboardInterrupt):
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
+    try:
+        with loop.stop_signals() as asked:
             signal.raise_signal(signal.SIGINT)
+            signal.raise_signal(signal.SIGINT)
+            assert asked.is_set()
+            monkeypatch.setattr(loop, "SAME_WISH", -1.0)
+            with pytest.raises(KeyboardInterrupt):
+                signal.raise_signal(signal.SIGINT)
+    finally:
+        signal.signal(signal.SIGINT, before)
