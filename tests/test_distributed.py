@@ -28,7 +28,7 @@ def command(processes: int, *arguments: object) -> list[str]:
     start = [sys.executable, str(PROGRAM)]
     if processes > 1:
         start = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
-        start += ["--max-restarts=2", str(PROGRAM)]  # gloo aborts a process now and then: the run goes on all the same
+        start.append(str(PROGRAM))
     return [*start, *map(str, arguments)]
 
 
