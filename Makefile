@@ -37,12 +37,14 @@ slow: $(DEV)/.installed
 engine: $(DEV)/.installed
 	$(DEV)/bin/python -m depth_anything.train.engine --out out/engine --size $(SIZE) --photos $(PHOTOS) $(if $(PAIRS),--pairs $(PAIRS))
 
-# One thread a process: on a processor two such processes see twice the pictures of one process with two threads. `env`: no
-# shell between make and torchrun, so that make ends only when the run has been saved.
+# One thread a process: on a processor two such processes see twice the pictures of one process with two threads. MALLOC_:
+# memory that a step gives back stays with the process for the next one, which is a seventh faster. `env`: no shell between
+# make and torchrun, so that make ends only when the run has been saved.
 nano: SIZE = 1
 nano: RENDER = $(DEV)/bin/depth-anything render $(NANO)/scenes
 nano: COUNT = --count $(shell awk 'BEGIN { print int($(SIZE) * $(1) + 0.999) }') $(if $(MODELS),--models $(MODELS))
-nano: TRAIN = env OMP_NUM_THREADS=1 $(DEV)/bin/torchrun --standalone --nproc-per-node $(PROCESSES) -m depth_anything train
+nano: KEEP = MALLOC_MMAP_THRESHOLD_=4294967296 MALLOC_TRIM_THRESHOLD_=8589934592
+nano: TRAIN = env OMP_NUM_THREADS=1 $(KEEP) $(DEV)/bin/torchrun --standalone --nproc-per-node $(PROCESSES) -m depth_anything train
 nano: OPTIONS = --size $(SIZE) --scenes $(NANO)/scenes --device $(DEVICE) --readers $(if $(filter cpu,$(DEVICE)),1,8)
 nano: TEACHER = $(NANO)/teacher/final.safetensors
 nano: $(if $(filter .venv/dev,$(DEV)),$(DEV)/.installed)

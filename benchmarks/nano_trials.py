@@ -44,7 +44,16 @@ from depth_anything.files import atomic_path
 from depth_anything.train.batches import Data
 from depth_anything.train.distributed import Machine, Ranks
 from depth_anything.train.loop import train
-from depth_anything.train.recipes import MIDDLE, SMALL, Recipe, nano_long_student, nano_student, nano_teacher
+from depth_anything.train.recipes import (
+    MIDDLE,
+    SMALL,
+    WIDE_MIDDLE,
+    WIDE_SMALL,
+    Recipe,
+    nano_long_student,
+    nano_student,
+    nano_teacher,
+)
 from depth_anything.train.sources import Kept, folders
 from depth_anything.train.student import frozen_encoder
 from depth_anything.variants import NANO, TRIED, Variant
@@ -69,6 +78,12 @@ def rate(factor: float) -> Variation:
     return lambda recipe: replace(recipe, learning_rate=recipe.learning_rate * factor)
 
 
+def wide_too(recipe: Recipe) -> Recipe:
+    """Network inputs in the shape of films and of cars' cameras among the others."""
+    wide = {SMALL: SMALL + WIDE_SMALL, MIDDLE: MIDDLE + WIDE_MIDDLE}
+    return replace(recipe, stages=tuple(replace(stage, sizes=wide[stage.sizes]) for stage in recipe.stages))
+
+
 def fewer_scenes(part: float) -> Variation:
     """A part of the scenes, each seen as much more often."""
     return lambda recipe: replace(recipe, scenes=round(recipe.scenes * part))
@@ -87,6 +102,7 @@ VARIATIONS: dict[str, Variation] = {
     "crop-0.8": changed(crop_scale=(0.8, 1.0)),
     "small": every_stage(sizes=SMALL),
     "middle": every_stage(sizes=MIDDLE),
+    "panoramas": wide_too,
     "rate-half": rate(0.5),
     "rate-double": rate(2.0),
     "batch-16": every_stage(batch=16),
@@ -159,13 +175,13 @@ class ConvStem(nn.Module):
 class Muon(torch.optim.AdamW):
     """AdamW, but torch's Muon for the encoder's matrices, at a rate that moves them as much as AdamW would."""
 
-    def __init__(self, groups: list[dict], betas: tuple[float, float]):
+    def __init__(self, groups: list[dict], betas: tuple[float, float], fused: bool):
         encoder, *others = groups  # the encoder's decayed weights come first
         matrices = [weight for weight in encoder["params"] if weight.ndim == 2]
         rest = [weight for weight in encoder["params"] if weight.ndim != 2]
         self.muon = torch.optim.Muon(matrices, adjust_lr_fn="match_rms_adamw")
         first = self.muon.defaults | encoder | {"params": matrices}
-        super().__init__([first, encoder | {"params": rest}, *others], betas=betas)
+        super().__init__([first, encoder | {"params": rest}, *others], betas=betas, fused=fused)
 
     def step(self, closure=None):
         groups = self.param_groups

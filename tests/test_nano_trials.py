@@ -31,6 +31,7 @@ CHANGED = {
     "crop-0.8": {"crop_scale"},
     "small": {"sizes"},
     "middle": {"sizes"},
+    "panoramas": {"sizes"},
     "rate-half": {"learning_rate"},
     "rate-double": {"learning_rate"},
     "batch-16": {"batch"},

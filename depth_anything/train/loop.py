@@ -211,7 +211,8 @@ def start(
             parameter.requires_grad_(False)
     network = prepare(MapAndTokens(model.to(ranks.device)), recipe, machine, ranks)
     average = {key: tensor.clone() for key, tensor in model.state_dict().items()}
-    return Run(recipe, model, network, torch.optim.AdamW(task.groups(model, recipe), betas=recipe.betas), average)
+    optimizer = torch.optim.AdamW(task.groups(model, recipe), betas=recipe.betas, fused=True)
+    return Run(recipe, model, network, optimizer, average)
 
 
 def task_of(recipe: Recipe) -> ModuleType:
