@@ -41,8 +41,11 @@ def test_each_picture_has_its_own_draw(name):
 
 def test_sometimes_changes_the_share_of_pictures_it_should():
     image = torch.zeros(4000, 1, 1, 1)
-    changed = augment.sometimes(torch.ones_like(image), image, 0.3, generator())
+    seen = []
+    changed = augment.sometimes(lambda some: seen.append(len(some)) or some + 1, image, 0.3, generator())
     assert changed.mean().item() == pytest.approx(0.3, abs=0.03)
+    assert seen == [int(changed.sum())] and not image.any()
+    assert augment.sometimes(lambda some: some + 1, image, 0.0, generator()) is image
 
 
 def test_grayscale_is_pillows():

@@ -5,6 +5,7 @@ the generator that is passed in. Geometry is not touched, so labels stay as they
 """
 
 import math
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
@@ -25,9 +26,12 @@ def normal(image_B3HW: Tensor, *shape: int, generator: Generator) -> Tensor:
     return torch.randn(len(image_B3HW), *shape, generator=generator).to(image_B3HW.device)
 
 
-def sometimes(changed_B3HW: Tensor, image_B3HW: Tensor, chance: float, generator: Generator) -> Tensor:
-    """Each picture changed with probability `chance`."""
-    return torch.where(uniform(image_B3HW, 0, 1, generator) < chance, changed_B3HW, image_B3HW)
+def sometimes(change: Callable[[Tensor], Tensor], image_B3HW: Tensor, chance: float, generator: Generator) -> Tensor:
+    """Each picture changed with probability `chance`; the others cost nothing."""
+    chosen = torch.nonzero(torch.rand(len(image_B3HW), generator=generator) < chance).flatten().to(image_B3HW.device)
+    if not len(chosen):
+        return image_B3HW
+    return image_B3HW.index_copy(0, chosen, change(image_B3HW.index_select(0, chosen)))
 
 
 def unimatch_perturbation(image_B3HW: Tensor, generator: Generator) -> Tensor:
@@ -37,10 +41,16 @@ def unimatch_perturbation(image_B3HW: Tensor, generator: Generator) -> Tensor:
     0.25 with probability 0.8; grayscale 0.2; blur with a radius of 0.1 to 2 pixels, 0.5. Hue turns the chroma plane of
     YIQ.
     """
-    jittered = colour_jitter(image_B3HW, 0.5, 0.5, 0.5, 0.25, generator)
+
+    def jittered(some_B3HW: Tensor) -> Tensor:
+        return colour_jitter(some_B3HW, 0.5, 0.5, 0.5, 0.25, generator)
+
+    def blurred(some_B3HW: Tensor) -> Tensor:
+        return blur(some_B3HW, 0.1, 2.0, generator)
+
     image_B3HW = sometimes(jittered, image_B3HW, 0.8, generator)
-    image_B3HW = sometimes(grayscale(image_B3HW), image_B3HW, 0.2, generator)
-    return sometimes(blur(image_B3HW, 0.1, 2.0, generator), image_B3HW, 0.5, generator)
+    image_B3HW = sometimes(grayscale, image_B3HW, 0.2, generator)
+    return sometimes(blurred, image_B3HW, 0.5, generator)
 
 
 def camera_perturbation(image_B3HW: Tensor, generator: Generator) -> Tensor:
@@ -48,15 +58,27 @@ def camera_perturbation(image_B3HW: Tensor, generator: Generator) -> Tensor:
 
     White balance, exposure, contrast, saturation, a little hue; gray; blur; sensor noise; JPEG blocks.
     """
-    gains = torch.exp(0.25 * normal(image_B3HW, 3, 1, 1, generator=generator))
-    image_B3HW = sometimes((image_B3HW * gains).clamp(0, 1), image_B3HW, 0.7, generator)
+
+    def balanced(some_B3HW: Tensor) -> Tensor:
+        return (some_B3HW * torch.exp(0.25 * normal(some_B3HW, 3, 1, 1, generator=generator))).clamp(0, 1)
+
+    def jittered(some_B3HW: Tensor) -> Tensor:
+        return colour_jitter(some_B3HW, 0.4, 0.5, 0.7, 0.08, generator)
+
+    def blurred(some_B3HW: Tensor) -> Tensor:
+        return blur(some_B3HW, 0.3, 1.5, generator)
+
+    def noisy(some_B3HW: Tensor) -> Tensor:
+        return sensor_noise(some_B3HW, 0.08, generator)
+
+    def compressed(some_B3HW: Tensor) -> Tensor:
+        return jpeg_blocks(some_B3HW, 0.02, 0.25, generator)
+
+    image_B3HW = sometimes(balanced, image_B3HW, 0.7, generator)
     image_B3HW = (image_B3HW + 1e-3) ** torch.exp(uniform(image_B3HW, -0.6, 0.6, generator))
-    jittered = colour_jitter(image_B3HW, 0.4, 0.5, 0.7, 0.08, generator)
-    image_B3HW = sometimes(jittered, image_B3HW, 0.8, generator)
-    image_B3HW = sometimes(grayscale(image_B3HW), image_B3HW, 0.15, generator)
-    image_B3HW = sometimes(blur(image_B3HW, 0.3, 1.5, generator), image_B3HW, 0.3, generator)
-    image_B3HW = sometimes(sensor_noise(image_B3HW, 0.08, generator), image_B3HW, 0.5, generator)
-    return sometimes(jpeg_blocks(image_B3HW, 0.02, 0.25, generator), image_B3HW, 0.3, generator)
+    for change, chance in ((jittered, 0.8), (grayscale, 0.15), (blurred, 0.3), (noisy, 0.5), (compressed, 0.3)):
+        image_B3HW = sometimes(change, image_B3HW, chance, generator)
+    return image_B3HW
 
 
 PERTURBATIONS = {"none": None, "unimatch": unimatch_perturbation, "camera": camera_perturbation}
