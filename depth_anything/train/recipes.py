@@ -227,7 +227,7 @@ def nano_long_teacher() -> Recipe:
         nano_teacher(),
         name="nano-long-teacher",
         stages=(
-            Stage(samples=1_800_000, sizes=SMALL + WIDE_SMALL, batch=32, loss="range", gradient_weight=0.5),
+            Stage(samples=1_800_000, sizes=SMALL + WIDE_SMALL, batch=64, loss="range", gradient_weight=0.5),
             Stage(samples=540_000, sizes=MIDDLE + WIDE_MIDDLE, batch=32, gradient_weight=0.5),
             Stage(samples=192_000, sizes=ALL_LARGER, batch=32, gradient_weight=2.0),
         ),
