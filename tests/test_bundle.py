@@ -8,7 +8,7 @@ from PIL import Image
 from depth_anything.backends import load_backend
 from depth_anything.checkpoints import save
 from depth_anything.model import DepthAnything
-from depth_anything.train.bundle import bundle, mean_of_weights
+from depth_anything.train.bundle import bundle
 
 
 def test_both_files_hold_the_same_rounded_numbers(tmp_path):
@@ -16,7 +16,7 @@ def test_both_files_hold_the_same_rounded_numbers(tmp_path):
     model = DepthAnything("nano").eval()
     torch.nn.init.constant_(model.depth_head.scratch.output_conv2[2].bias, 0.5)  # type: ignore[arg-type]
     save(model, tmp_path / "final.safetensors")
-    bundle((tmp_path / "final.safetensors",), tmp_path / "out")
+    bundle(tmp_path / "final.safetensors", tmp_path / "out")
     assert len(list((tmp_path / "out").iterdir())) == 2
     files = [tmp_path / "out" / name for name in ("nano.safetensors", "nano.onnx")]
     assert sum(file.stat().st_size for file in files) < 16 * 2**20
@@ -28,21 +28,8 @@ def test_both_files_hold_the_same_rounded_numbers(tmp_path):
     assert not np.array_equal(expected_HW, model.infer_rgb(image_HW3)), "the numbers were not rounded"
 
 
-def test_several_runs_give_the_mean_of_their_weights(tmp_path):
-    models = [DepthAnything("nano") for _ in range(3)]
-    paths = [tmp_path / f"{number}.safetensors" for number in range(3)]
-    for model, path in zip(models, paths, strict=True):
-        save(model, path)
-    states, before = [model.state_dict() for model in models], models[0].state_dict()["pretrained.cls_token"].clone()
-    for key, mean in mean_of_weights(paths).state_dict().items():
-        assert torch.allclose(mean, sum(state[key] for state in states) / 3, atol=1e-6), key
-    assert torch.equal(DepthAnything.from_pretrained(paths[0]).state_dict()["pretrained.cls_token"], before)
-    with pytest.raises(ValueError, match="no weights given"):
-        mean_of_weights([])
-
-
 def test_another_model_is_refused(tmp_path):
     save(DepthAnything("v2-small"), tmp_path / "small.safetensors")
     with pytest.raises(ValueError, match="holds v2-small: expected nano"):
-        bundle((tmp_path / "small.safetensors",), tmp_path / "out")
+        bundle(tmp_path / "small.safetensors", tmp_path / "out")
     assert not (tmp_path / "out").exists()
