@@ -89,13 +89,16 @@ def bare_network(folder: Path, threads: int):
 
     from depth_anything.backends import NANO_ONNX
     from depth_anything.preprocess import network_size
+    from depth_anything.variants import NANO
 
     path = folder / "network.onnx"
     onnx.utils.extract_model(NANO_ONNX, path, ["network_input"], ["network_map"])
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads, options.log_severity_level = threads, 3
     session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-    image_13hw = np.random.default_rng(0).normal(size=(1, 3, *network_size(480, 640, 224))).astype(np.float32)
+    image_13hw = (
+        np.random.default_rng(0).normal(size=(1, 3, *network_size(480, 640, NANO.input_size))).astype(np.float32)
+    )
     return lambda image: session.run(None, {"network_input": image}), image_13hw
 
 

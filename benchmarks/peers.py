@@ -2,7 +2,7 @@
 
     python benchmarks/peers.py --official ../Depth-Anything-V2 --out benchmarks/results/peers.md
     python benchmarks/peers.py --official ../Depth-Anything-V2 --models v2-base v2-large --rounds 3 --cold-rounds 0
-    python benchmarks/peers.py --models nano --shapes 224x294                 # without a checkout of the official code
+    python benchmarks/peers.py --models nano --shapes 168x224                 # without a checkout of the official code
 
 All contenders run once a round, in an order that is drawn anew, so a noisy moment hits everybody; medians and their
 ratios count, not milliseconds. Processor time of the process is a second measure: it does not see waiting. A product of

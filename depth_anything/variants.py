@@ -80,7 +80,7 @@ class Variant:
 
 NANO = Variant(
     name="nano", version="v2", width=192, depth=6, heads=3, table_side=16, taps=(1, 2, 4, 5),
-    features=48, out_channels=(32, 64, 128, 160), input_size=224, licence="Apache-2.0", commercial=True,
+    features=48, out_channels=(32, 64, 128, 160), input_size=168, licence="Apache-2.0", commercial=True,
     note="bundled; trained by this repository on scenes it renders; for trying things",
 )  # fmt: skip
 V2_SMALL = Variant(

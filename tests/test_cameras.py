@@ -19,6 +19,7 @@ from depth_anything.train.cameras import cameras
 from depth_anything.train.finetune import finetune, metric_recipe
 from depth_anything.variants import VARIANTS, with_max_depth
 
+SIDE = VARIANTS["nano"].input_size
 AWARE = replace(with_max_depth(VARIANTS["nano"], 10.0), canonical_focal=250.0)
 
 
@@ -108,8 +109,8 @@ def test_a_step_learns_the_canonical_metres_of_its_windows():
     order = [batches.sample_number([0, batches.LABELED], Walls(), place) for place in range(4)]
     for depth, number, draws_5 in zip(depth_B, order, rng.random((4, 5)), strict=True):
         focal, metres = (100, 150, 200, 250)[number], 1.0 + number
-        zoom = 224 / (96 * (0.5 + 0.5 * draws_5[1]))  # 224 pixels for the window's height
-        assert size == (224, 224) and depth == pytest.approx(metres * 250 / (focal * zoom), rel=1e-5)
+        zoom = SIDE / (96 * (0.5 + 0.5 * draws_5[1]))  # so many pixels for the window's height
+        assert size == (SIDE, SIDE) and depth == pytest.approx(metres * 250 / (focal * zoom), rel=1e-5)
     lacking = replace(Walls()[0], K_33=None)
     with pytest.raises(ValueError, match="no intrinsics"):
         to_canonical(lacking, 250.0)
@@ -139,8 +140,8 @@ def test_files_say_which_camera(aware, tmp_path):
 def test_predictions_are_for_the_camera_that_is_told_or_say_which_was_assumed(aware, tmp_path):
     picture_HW3 = chequered(150, 2.0).image_HW3
     assumed = Predictor(aware, backend="torch")(picture_HW3)
-    # the canonical 250 pixels belong to 224 at the shorter side
-    assert assumed.focal is not None and assumed.focal == pytest.approx(250 * 96 / 224)
+    # the canonical 250 pixels belong to the network's own shorter side
+    assert assumed.focal is not None and assumed.focal == pytest.approx(250 * 96 / SIDE)
     assert assumed.depth_m is not None
     degrees = np.degrees(2 * np.arctan(128 / 2 / assumed.focal))
     assert f"assumed camera of {degrees:.0f} degrees" in assumed.describe() and "--intrinsics" in assumed.describe()
@@ -179,7 +180,7 @@ def test_cameras_are_read_from_every_source(tmp_path):
     assert [one.K_33[0, 0] for one in cameras(own, str(root / "cameras.csv"))] == [100, 200]
     one = cameras(own, "150,140,63.5,47.5")[1]
     assert one.K_33.tolist() == [[150, 0, 63.5], [0, 140, 47.5], [0, 0, 1]] and (one.height, one.width) == (96, 128)
-    assert one.seen_by(VARIANTS["nano"]) == pytest.approx(np.sqrt(150 * 140) * 224 / 96)
+    assert one.seen_by(VARIANTS["nano"]) == pytest.approx(np.sqrt(150 * 140) * SIDE / 96)
     with pytest.raises(ValueError, match=r"2 of 2 pictures have no camera \(first: 000.png\)"):
         cameras(own, "exif")
     exif = Image.Exif()
@@ -209,14 +210,14 @@ def test_cameras_belong_to_metres_and_a_camera_aware_model_wants_them(tmp_path):
 
 
 def test_the_command_trains_in_one_camera_and_predict_takes_another(tmp_path, capsys):
-    root = write_walls(tmp_path / "walls", [(100.0, 2.0), (200.0, 3.0), (150.0, 4.0), (150.0, 1.0)])
+    root = write_walls(tmp_path / "walls", [(100.0, 2.0), (200.0, 3.0), (160.0, 4.0), (160.0, 1.0)])
     out, maps = tmp_path / "out", tmp_path / "maps"
     command = ["finetune", "nano", str(root), str(out), "--epochs", "1", "--batch", "3"]
     cli.main([*command, "--intrinsics", str(root / "cameras.csv")])
     assert "after" in capsys.readouterr().out
     settings = json.loads((out / "recipe.json").read_text())["metric"]
-    assert settings["canonical_focal"] == 150 * 224 / 96  # the median of 200, 150, 150
-    assert settings["max_depth"] == pytest.approx(4.0)  # the farthest wall, through the widest lens: also 150
+    assert settings["canonical_focal"] == 160 * SIDE / 96  # the median of 200, 160, 160
+    assert settings["max_depth"] == pytest.approx(4.0)  # the farthest wall, through the widest lens: also 160
     model, picture = str(out / "final.safetensors"), str(root / "images" / "000.png")
     found = {}
     for focal in ("", "100", "200"):
@@ -225,7 +226,7 @@ def test_the_command_trains_in_one_camera_and_predict_takes_another(tmp_path, ca
         found[focal] = np.load(maps / f"f{focal}" / "000_depth_m.npz")["depth_m"]
         assert ("assumed camera of" in capsys.readouterr().out) == (not focal)
     np.testing.assert_allclose(found["200"], 2 * found["100"], rtol=1e-5)
-    np.testing.assert_allclose(found[""], 1.5 * found["100"], rtol=1e-5)  # the median camera
+    np.testing.assert_allclose(found[""], 1.6 * found["100"], rtol=1e-5)  # the median camera
 
 
 @pytest.mark.slow

@@ -33,7 +33,7 @@ def test_map_has_the_picture_s_size_and_says_what_it_is(onnx):
     assert prediction.quantity == "disparity"
     assert prediction.disparity.shape == (61, 90)
     assert prediction.disparity.dtype == np.float32
-    assert prediction.network_size == (224, 336)
+    assert prediction.network_size == (168, 252)
     assert prediction.model == "nano" and prediction.licence == "Apache-2.0"
 
 
@@ -63,7 +63,7 @@ def test_infer_image_takes_bgr_as_the_official_method(torch_predictor, tmp_path)
     image = picture(50, 70)
     Image.fromarray(image).save(tmp_path / "p.png")
     model = DepthAnything.from_pretrained("nano")
-    found = model.infer_image(cv2.imread(str(tmp_path / "p.png")), 224)
+    found = model.infer_image(cv2.imread(str(tmp_path / "p.png")), 168)
     np.testing.assert_allclose(found, torch_predictor(image).disparity, atol=1e-6)
     with pytest.raises(ValueError, match="BGR"):
         model.infer_image(image.astype(np.float32))
@@ -95,7 +95,7 @@ def test_a_panorama_says_that_the_bound_shrank(monkeypatch):
 
     monkeypatch.setattr(predictor, "backend", Blank())
     prediction = predictor(picture(8, 5000))
-    assert min(prediction.network_size) < 224
+    assert min(prediction.network_size) < 168
     assert "shorter side" in " ".join(prediction.notes)
     assert not predictor(picture(60, 80)).notes
 

@@ -80,7 +80,7 @@ def test_bf16_keeps_the_maps_fine(nano: DepthAnything):
     assert np.corrcoef(plain_HW.ravel(), mixed_HW.ravel())[0, 1] > 0.999
     assert np.abs(plain_HW - mixed_HW).max() > 0
     rounded = torch.from_numpy(mixed_HW).bfloat16().float().numpy()
-    assert len(np.unique(mixed_HW)) > 20 * len(np.unique(rounded))
+    assert len(np.unique(mixed_HW)) > 10 * len(np.unique(rounded))
 
 
 def test_the_hash_is_of_the_weights(nano: DepthAnything):

@@ -41,7 +41,7 @@ def label(
         variant: which model a checkpoint holds, where the file does not say it.
         device: cpu, cuda, mps.
         dtype: of the encoder: fp32 or bf16; by default bf16 on cuda, else fp32.
-        input_size: lower bound of the shorter side at the network; by default the teacher's own (518, nano 224).
+        input_size: lower bound of the shorter side at the network; by default the teacher's own (518, nano 168).
         batch: most pictures of one size that run together.
         unit_size: pictures in a shard, where the source can be cut.
         threads: processor threads, for the network and for decoding and encoding; by default one per core.

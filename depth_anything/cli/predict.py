@@ -62,7 +62,7 @@ def predict(
             files, torch for the rest.
         device: cpu, cuda, mps.
         dtype: fp32, bf16, fp16.
-        input_size: lower bound of the shorter side at the network; by default the model's own (518, nano 224).
+        input_size: lower bound of the shorter side at the network; by default the model's own (518, nano 168).
         upscale: so many times the input size: finer edges for more time (V2's test-time upscaling: 2, 4).
         tiles: so many tiles along the shorter side add detail to the whole, for large pictures: 2 to 10.
         threads: processor threads.

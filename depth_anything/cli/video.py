@@ -51,7 +51,7 @@ def video(
         backend: as for predict.
         device: cpu, cuda, mps.
         dtype: fp32, bf16, fp16.
-        input_size: lower bound of the shorter side at the network; by default the model's own (518, nano 224).
+        input_size: lower bound of the shorter side at the network; by default the model's own (518, nano 168).
         threads: processor threads.
         exr_channel: name of the EXR channel, Z or R.
         overwrite: replace results that exist.

@@ -32,6 +32,8 @@ FLAT_SHARE = 0.7
 FINAL_DIVISOR = 1e4
 FITTED_SHARES = (0.001, 0.95)
 """Of the range, between which a sigmoid is fitted: at the range's end it would start where it has no slope."""
+LEAST_SPREAD = 0.1
+"""Of the feature that varies most: the fit takes no feature to vary by less."""
 
 
 # -- the start --------------------------------------------------------------------------------------------------------
@@ -73,7 +75,8 @@ def fit_last(model: DepthAnything, recipe: MetricRecipe, samples: Samples) -> No
 
     It has to answer the logarithm of metres, or their share of the range before the sigmoid. Everything below stays as
     it came from the relative model, so that the run starts with what that one knows. A ridge of a tenth of the spread
-    keeps the layer small: large weights on features that hardly vary throw the first steps far off.
+    keeps the layer small: large weights on features that hardly vary throw the first steps far off. Where such a
+    feature does fire, in another picture, the answer would leave the sigmoid's range: hence LEAST_SPREAD.
     """
     settings = recipe.metric
     size, (h, w) = recipe.stages[0].sizes[0], (side // PATCH for side in recipe.stages[0].sizes[0])
@@ -90,7 +93,8 @@ def fit_last(model: DepthAnything, recipe: MetricRecipe, samples: Samples) -> No
         share_P = (depth_P / settings.max_depth).clamp(*FITTED_SHARES)
         targets.append((depth_P.log() if settings.head == "log" else share_P.logit()).double())
     features_PF, targets_P = torch.cat(features), torch.cat(targets)
-    mean_F, scale_F = features_PF.mean(0), features_PF.std(0).clamp(min=1e-6)
+    mean_F, scale_F = features_PF.mean(0), features_PF.std(0)
+    scale_F = scale_F.clamp(min=LEAST_SPREAD * float(scale_F.max()) + 1e-6)
     standard_PF = (features_PF - mean_F) / scale_F
     ridge_FF = 0.1 * len(targets_P) * torch.eye(len(mean_F), dtype=torch.float64)
     moments_F = standard_PF.T @ (targets_P - targets_P.mean())
