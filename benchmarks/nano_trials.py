@@ -373,7 +373,7 @@ def run(trial: Trial) -> None:
 
 def input_size(recipe: Recipe) -> int:
     """The shorter side at the network that a picture of 4 to 3 had in the last stage."""
-    return min(min(size) for size in recipe.stages[-1].sizes)
+    return min(min(size) for size in recipe.stages[-1].sizes if 2 * max(size) <= 3 * min(size))
 
 
 def speed(curve: Path) -> dict[str, float]:

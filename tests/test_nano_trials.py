@@ -64,7 +64,8 @@ def test_the_base_is_nano_teacher_at_its_two_smaller_sizes():
             (1 / 4, "affine"),
         ]
         assert (recipe.warmup / samples, recipe.scenes) == (1 / 16, 100)
-    assert [trials.input_size(replace(recipe, stages=recipe.stages[:n])) for n in (1, 2)] == [84, 112]
+    for tried in (recipe, trials.trial_recipe("panoramas", recipe, 0)):
+        assert [trials.input_size(replace(tried, stages=tried.stages[:n])) for n in (1, 2)] == [84, 112]
 
 
 @pytest.mark.parametrize("name", ["wide", "deep", "stem"])
