@@ -80,7 +80,7 @@ def rate(factor: float) -> Variation:
 
 def wide_too(recipe: Recipe) -> Recipe:
     """Network inputs in the shape of films and of cars' cameras among the others."""
-    wide = {SMALL: SMALL + WIDE_SMALL, MIDDLE: MIDDLE + WIDE_MIDDLE}
+    wide: dict[tuple, tuple] = {SMALL: SMALL + WIDE_SMALL, MIDDLE: MIDDLE + WIDE_MIDDLE}
     return replace(recipe, stages=tuple(replace(stage, sizes=wide[stage.sizes]) for stage in recipe.stages))
 
 
