@@ -96,9 +96,8 @@ def bare_network(folder: Path, threads: int):
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads, options.log_severity_level = threads, 3
     session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-    image_13hw = (
-        np.random.default_rng(0).normal(size=(1, 3, *network_size(480, 640, NANO.input_size))).astype(np.float32)
-    )
+    height, width = network_size(480, 640, NANO.input_size)
+    image_13hw = np.random.default_rng(0).normal(size=(1, 3, height, width)).astype(np.float32)
     return lambda image: session.run(None, {"network_input": image}), image_13hw
 
 

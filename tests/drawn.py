@@ -34,7 +34,7 @@ def tiny(steps: int = 8) -> Recipe:
     return replace(
         nano_teacher(),
         stages=(
-            Stage(samples=2 * (steps // 2), sizes=((28, 42), (28, 56)), batch=2, loss="range", gradient_weight=0.5),
+            Stage(samples=2 * (steps // 2), sizes=((28, 42), (56, 42)), batch=2, loss="range", gradient_weight=0.5),
             Stage(samples=2 * (steps - steps // 2), sizes=((42, 42),), batch=2, gradient_weight=0.5),
         ),
         warmup=4,
@@ -48,7 +48,7 @@ def tiny_student(steps: int = 4) -> Recipe:
         tiny(),
         name="tiny-student",
         stages=(
-            Stage(samples=6 * half, sizes=((28, 42), (28, 56)), batch=6, loss="range", gradient_weight=0.5),
+            Stage(samples=6 * half, sizes=((28, 42), (56, 42)), batch=6, loss="range", gradient_weight=0.5),
             Stage(samples=6 * (steps - half), sizes=((42, 42),), batch=6, gradient_weight=0.5),
         ),
         labeled_weight=1 / 3,

@@ -217,11 +217,11 @@ def nano_student() -> Recipe:
 
 
 def nano_long_teacher() -> Recipe:
-    """Ours: the teacher of the bundled nano, ten hours of two cores (`make nano`).
+    """Ours: the teacher of `make nano`, about twelve hours of two cores; a tenth of it was the bundled nano's last run.
 
     Most pictures are small, which is where a step learns most for its time. The last ones are up to as large as
-    photographs are at prediction, for outlines under V2's L_ssi + 2 L_gm, and small ones stay among them: a run that
-    ended with large ones alone gained nothing at any size.
+    photographs are at prediction, for outlines under V2's L_ssi + 2 L_gm. Small ones stay among them: large ones alone
+    made large inputs usable, but no input better than the small one had been before.
     """
     return replace(
         nano_teacher(),
@@ -237,7 +237,7 @@ def nano_long_teacher() -> Recipe:
 
 
 def nano_long_student() -> Recipe:
-    """Ours: the bundled nano, three hours of two cores (`make nano`).
+    """Ours: the student of `make nano`, some hours of two cores.
 
     Unlike V1's student it goes on from its teacher's weights (`--start-from`): there is no DINOv2 of nano's size to
     begin again from, and photographs whose licence is clear are few.
