@@ -177,6 +177,26 @@ def test_the_last_layer_starts_as_the_least_squares_fit(head):
     assert best < 1.05 * min(squared(0.8, 0), squared(1.2, 0))  # but for the ridge
 
 
+def test_a_feature_that_hardly_varies_gets_no_large_weight():
+    """Where it does fire, in a picture that was not fitted, a weight as large as its spread is small would saturate."""
+    torch.manual_seed(0)
+    recipe = small(nano_metric())
+    recipe = replace(recipe, metric=replace(recipe.metric, max_depth=20.0, fitted=4), precision="float32")
+    largest = []
+    for damping in (1.0, 1e-4):
+        torch.manual_seed(0)
+        model = metric.start_model(recipe, DepthAnything("nano").state_dict()).eval()
+        with torch.no_grad():
+            for tensor in (
+                model.depth_head.scratch.output_conv2[0].weight,
+                model.depth_head.scratch.output_conv2[0].bias,
+            ):
+                tensor[0] *= damping
+        metric.fit_last(model, recipe, Rooms(4))
+        largest.append(float(model.depth_head.scratch.output_conv2[2].weight.detach().abs().max()))
+    assert largest[1] < 10 * largest[0]
+
+
 # -- a step --
 
 
