@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from depth_anything.data.shards import read_shard
-from depth_anything.scenes import furniture, living, objects
+from depth_anything.scenes import built, furniture, landscapes, living, objects
 from depth_anything.scenes.cameras import Camera, hand_held
 from depth_anything.scenes.layout import Scene, make_scene
 from depth_anything.scenes.light import Light, develop
@@ -213,6 +213,38 @@ def test_things_stand_on_the_ground(seed: int):
     for thing in things:
         lowest = min(part.mesh.vertices[:, 2].min() for part in thing.parts)
         assert -0.05 < lowest < 0.1, thing
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_what_borders_a_garden_is_as_long_as_asked_and_stands_on_the_ground(seed: int):
+    rng = np.random.default_rng(seed)
+    wardrobe = Wardrobe(rng)
+    leaf, stone, trim = wardrobe.large("leaf"), wardrobe.large("wall"), wardrobe.small("plain")
+    for thing in (
+        built.hedge(rng, leaf, 9.0),
+        built.garden_wall(rng, stone, trim, 9.0),
+        built.guard_rail(rng, wardrobe, 9.0),
+        built.fence(rng, wardrobe, 9.0),
+    ):
+        low, high = (f([f(part.mesh.vertices, axis=0) for part in thing.parts], axis=0) for f in (np.min, np.max))
+        assert high[0] - low[0] == pytest.approx(9.0, abs=1.5)
+        assert np.abs([low[1], high[1]]).max() < 1.5 and low[2] > -0.6 and 0.4 < high[2] < 4.5
+
+
+def test_a_third_of_the_streets_are_lanes_with_something_close_on_both_sides():
+    lanes = []
+    for seed in range(30):
+        rng = np.random.default_rng(seed)
+        parts, camera, _ = landscapes.street(rng, Wardrobe(rng))
+        half = next(part for part in parts if part.label == "road").mesh.vertices[:, 0].max()
+        assert abs(camera.position[0]) < half + 4
+        if half < 3.6:
+            sides = np.concatenate(
+                [part.mesh.vertices for part in parts if part.label in ("plant", "building", "thin")]
+            )
+            near = sides[(sides[:, 1] > 0) & (sides[:, 1] < 60) & (np.abs(sides[:, 0]) < half + 6)]
+            lanes.append(near[:, 0].min() < -half and near[:, 0].max() > half)
+    assert 4 <= len(lanes) <= 17 and np.mean(lanes) > 0.8
 
 
 def test_floor_keeps_things_apart():

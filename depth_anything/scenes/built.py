@@ -4,14 +4,14 @@ import numpy as np
 
 from .materials import Material, Wardrobe
 from .objects import Thing, ready_made
-from .shapes import Mesh, box, cylinder, joined, sections, tube
+from .shapes import Mesh, box, cylinder, joined, leaves, sections, tube
 
 
-def car(rng, wardrobe: Wardrobe) -> Thing:
-    """A car, van, bus or lorry; it drives along +y."""
-    if model := ready_made(rng, wardrobe, "car"):
+def car(rng, wardrobe: Wardrobe, large: bool = False) -> Thing:
+    """A car, van, bus or lorry; it drives along +y. large: no car, but one of the others."""
+    if not large and (model := ready_made(rng, wardrobe, "car")):
         return model
-    kind = rng.random()
+    kind = rng.uniform(0.72, 1.0) if large else rng.random()
     if kind < 0.72:
         long, wide, tall, bonnet, roof = (
             rng.uniform(3.6, 4.9),
@@ -118,6 +118,43 @@ def fence(rng, wardrobe: Wardrobe, length: float) -> Thing:
     rails = [box(length, 0.04, 0.06).moved(z=h * f) for f in (0.2, 0.85)]
     wood = wardrobe.small("wood" if rng.random() < 0.6 else "plain", "small")
     thing.add(joined([*[slat.moved(x=float(x)) for x in posts], *rails]), wood, "thin")
+    return thing
+
+
+def hedge(rng, leaf: Material, length: float) -> Thing:
+    """A clipped hedge along x."""
+    h, deep = rng.uniform(0.8, 3.2), rng.uniform(0.5, 1.1)
+    thing = Thing(radius=length / 2, height=h)
+    outline = np.array([[-0.5, 0], [-0.5, 0.55], [-0.4, 0.97], [0.0, 1.0], [0.4, 0.97], [0.5, 0.55], [0.5, 0]])
+    along = np.linspace(-length / 2, length / 2, max(4, int(length / 0.5)))
+    rough = rng.uniform(0.02, 0.08)
+    rows = [np.column_stack([np.full(7, x), outline * [deep, h] + rng.normal(0, rough, (7, 2))]) for x in along]
+    skin = sections(rows)
+    thing.add(Mesh(skin.vertices, skin.faces, skin.vertices[:, [0, 2]] / 1.2), leaf, "plant")
+    centres = rng.uniform([-length / 2, -deep / 2, 0.1 * h], [length / 2, deep / 2, h], (40, 3))
+    thing.add(leaves(rng, centres, 0.25, rng.uniform(0.05, 0.11), int(min(500, 50 * length))), leaf, "plant")
+    return thing
+
+
+def garden_wall(rng, stone: Material, trim: Material, length: float) -> Thing:
+    """A wall along x with a coping and, at times, pillars."""
+    h, deep = rng.uniform(0.4, 2.4), rng.uniform(0.15, 0.4)
+    thing = Thing(radius=length / 2, height=h)
+    thing.add(box(length, deep, h, repeat=rng.uniform(1.0, 2.5)), stone, "building")
+    coping = [box(length, deep + 0.08, 0.07).moved(z=h - 0.01)]
+    if rng.random() < 0.5:
+        step = rng.uniform(2.0, 4.0)
+        coping += [box(0.45, 0.45, h + 0.25).moved(x=float(x)) for x in np.arange(-length / 2, length / 2, step)]
+    thing.add(joined(coping), trim, "building")
+    return thing
+
+
+def guard_rail(rng, wardrobe: Wardrobe, length: float) -> Thing:
+    """A crash barrier along x."""
+    thing = Thing(radius=length / 2, height=0.75)
+    posts = [box(0.1, 0.12, 0.7).moved(x=float(x)) for x in np.arange(-length / 2, length / 2, 2.0)]
+    rails = [box(length, 0.06, 0.12).moved(y=-0.08, z=z) for z in (0.46, 0.63)]
+    thing.add(joined([*posts, *rails]), wardrobe.small("plain", "metal" if rng.random() < 0.5 else "small"), "thin")
     return thing
 
 

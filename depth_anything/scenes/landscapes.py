@@ -52,12 +52,36 @@ def hills(rng, wardrobe: Wardrobe, parts: list[Part]) -> None:
         )
 
 
+def border(rng, wardrobe: Wardrobe, front: Material, hedges: bool, x: float, side: int) -> list[Part]:
+    """What parts gardens from a street: pieces of hedge or wall of the material front, and of fence, with openings."""
+    parts: list[Part] = []
+    y, trim = rng.uniform(-9, -2), wardrobe.small("plain", "small")
+    fenced = rng.choice([0.0, 0.3, 1.0])
+    while y < 80:
+        long = rng.uniform(2.5, 14.0)
+        if rng.random() < fenced:
+            piece = built.fence(rng, wardrobe, long)
+        elif hedges:
+            piece = built.hedge(rng, front, long)
+        else:
+            piece = built.garden_wall(rng, front, trim, long)
+        parts += piece.moved(side * x, y + long / 2, 0.0, -side * np.pi / 2).parts
+        y += long + rng.choice([0.0, 0.0, 1.2, 4.0])
+    return parts
+
+
 def street(rng: np.random.Generator, wardrobe: Wardrobe) -> tuple[list[Part], Camera, Light]:
-    """A road with pavements, houses, cars, people, trees and poles, seen from a car, the pavement or across."""
+    """A road with pavements, houses, cars, people, trees and poles, seen from a car, the pavement or across.
+
+    A third are lanes as in old towns: hardly wider than two cars, with walls, hedges, fences or houses close on both
+    sides. Every eighth is as wide as an avenue.
+    """
     floor = Floor(rng)
     parts = floor.parts
-    half = rng.uniform(3.0, 9.0)
-    walk = rng.uniform(1.2, 4.0)
+    width = rng.random()
+    lane = width < 0.34
+    half = rng.uniform(1.9, 3.6) if lane else rng.uniform(9.0, 15.0) if width > 0.88 else rng.uniform(3.0, 9.0)
+    walk = rng.uniform(0.3, 1.5) if lane else rng.uniform(1.2, 4.0)
     plane(parts, wardrobe.large("ground"), "ground", -0.02)
     strip(parts, wardrobe.large("road"), "road", (-half, half), (-60, 700), 0.0, rng.uniform(1.5, 5.0))
     pave = wardrobe.large("pavement")
@@ -77,9 +101,15 @@ def street(rng: np.random.Generator, wardrobe: Wardrobe) -> tuple[list[Part], Ca
         )
     fronts = [wardrobe.large("facade") for _ in range(2)]
     urban = rng.random()
+    hedges = rng.random() < 0.5
+    front = wardrobe.large("leaf" if hedges else "wall")
     for side in (-1, 1):
         y, gap = rng.uniform(-14, 6), rng.choice([0.0, 2.0, 8.0, 25.0])
-        back = half + walk + rng.choice([0.0, 0.5, 3.0, 6.0, 12.0])
+        bordered = rng.random() < (0.6 if lane else 0.25)
+        if bordered:
+            parts += border(rng, wardrobe, front, hedges, half + walk + 0.6, side)
+        offsets = [2.0, 4.0, 6.0, 12.0] if bordered else [0.0, 0.0, 0.3, 2.0] if lane else [0.0, 0.5, 3.0, 6.0, 12.0]
+        back = half + walk + rng.choice(offsets)
         while y < 170:
             wide, deep = rng.uniform(6, 22), rng.uniform(6, 12)
             height = rng.uniform(3.0, 8.0) if urban < 0.5 else rng.uniform(7.0, 24.0)
@@ -104,18 +134,19 @@ def street(rng: np.random.Generator, wardrobe: Wardrobe) -> tuple[list[Part], Ca
     if rng.random() < 0.5:
         hills(rng, wardrobe, parts)
     mode = rng.random()
-    if mode < 0.62:
+    if lane or mode < 0.62:
         eye = np.array([rng.uniform(-0.5, 0.5) * half, 0.0, rng.uniform(1.2, 1.9)])
     else:
         eye = np.array([rng.choice([-1, 1]) * (half + rng.uniform(0.2, 0.9) * walk), 0.0, rng.uniform(1.2, 1.85)])
     floor.taken.append((eye[0], 0.0, 2.5))
-    for lane in (-half + 1.2, half - 1.2):
+    kerbs = [rng.choice([-1, 1]) * (half - 0.6)] if lane else [-half + 1.2, half - 1.2]
+    for kerb in kerbs:
         y = rng.uniform(3, 14)
         while y < 110 and rng.random() < 0.88:
             if rng.random() < 0.65:
                 floor.put(
-                    built.car(rng, wardrobe),
-                    lane + rng.normal(0, 0.15),
+                    built.car(rng, wardrobe, large=rng.random() < 0.12),
+                    kerb + rng.normal(0, 0.15),
                     y,
                     0.0,
                     rng.choice([0.0, np.pi]) + rng.normal(0, 0.03),
@@ -143,7 +174,7 @@ def street(rng: np.random.Generator, wardrobe: Wardrobe) -> tuple[list[Part], Ca
             floor.put(furnished, side * (half + 0.8 * walk), rng.uniform(3, 30), 0.14, -side * np.pi / 2)
     for side in (-1, 1):
         y, step = rng.uniform(2, 12), rng.uniform(8, 28)
-        planted = rng.random() < 0.5
+        planted = rng.random() < 0.5 and not lane
         while y < 120:
             thing = (
                 living.tree(rng, wardrobe, rng.uniform(4, 10))
@@ -152,9 +183,9 @@ def street(rng: np.random.Generator, wardrobe: Wardrobe) -> tuple[list[Part], Ca
             )
             floor.put(thing, side * (half + 0.5), y + rng.normal(0, 1), 0.1, np.pi if side > 0 else 0.0)
             y += step
-        if rng.random() < 0.2:
-            for k in range(6):
-                parts += built.fence(rng, wardrobe, 8.0).moved(side * (half + walk), 4 + 8 * k, 0.1, np.pi / 2).parts
+        if not lane and rng.random() < 0.15:
+            rail = built.guard_rail(rng, wardrobe, 60.0)
+            parts += rail.moved(side * (half + 0.2), 30.0, 0.0, -side * np.pi / 2).parts
     if rng.random() < 0.3:
         parts += built.wires(rng, wardrobe, np.array([-half - 1, 0, 7.0]), np.array([-half - 1, 60.0, 7.0]), 3).parts
     if mode < 0.8:

@@ -18,7 +18,7 @@ from .models import Library, load_library, open_library
 from .objects import CLASSES
 from .stage import Device, Rendered, Stage, load_mitsuba
 
-GENERATOR = 2  # raised whenever a change makes other pictures from the same seed
+GENERATOR = 3  # raised whenever a change makes other pictures from the same seed
 
 
 @lru_cache(maxsize=1)
