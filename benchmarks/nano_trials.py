@@ -9,7 +9,8 @@ loss, one quarter larger under the affine-invariant one. A trial is a function f
 another start (`--warm`). Each is run with several seeds; seed by seed it differs from the base in that one factor.
 `--start-from` puts all of it behind a longer training: every run, the base too, goes on from those weights, at a lower
 rate and under the affine-invariant loss alone. Then `--pseudo-labels` adds students, whose teacher those weights are:
-what `depth-anything label` made with them takes two thirds of the pictures (nano-student's settings).
+what `depth-anything label` made with them takes two thirds of the pictures (nano-student's settings; once as they are,
+once without strong perturbation).
 
 A run is scored on the held-out scenes and on photographs with measured truth (protocol `pairs`), with the network input
 that its last stage had. Finished runs are kept and unfinished ones go on, so the command can be stopped and repeated,
@@ -32,7 +33,7 @@ import torch
 import tyro
 from torch import Tensor, nn
 
-from depth_anything import dinov2
+from depth_anything import dinov2, losses
 from depth_anything.checkpoints import load, load_backbone
 from depth_anything.data.labeled.folder import Samples
 from depth_anything.data.labeled.scenes import PackedScenes
@@ -122,6 +123,10 @@ STEM = "stem"
 """Nano with convolutions in the place of the one linear map of each patch."""
 MUON = "muon"
 """Muon's orthogonal steps (Jordan et al. 2024) for the matrices of the encoder's blocks; AdamW for all else."""
+FAR = "far"
+"""The affine-invariant residual weighed by how far a pixel is, as AbsRel and delta1 weigh it: by depth, bounded."""
+UNPERTURBED = "-unperturbed"
+"""Ends the name of a student without strong colours and CutMix."""
 WARM = "warm"
 """An encoder that starts from the weights of `--warm`."""
 
@@ -192,20 +197,34 @@ class Muon(torch.optim.AdamW):
         self.param_groups = groups
 
 
+def far_weighted_pair(prediction_BHW: Tensor, target_BHW: Tensor, valid_BHW: Tensor) -> tuple[Tensor, Tensor]:
+    """`losses.affine_invariant_pair`, its first loss weighed by 1 / (disparity + a fifth of its mean), mean 1."""
+    residual_BHW = losses.affine_invariant_residual(prediction_BHW, target_BHW, valid_BHW)
+    mean_B = losses.mean_over_valid(target_BHW, valid_BHW)[:, None, None]
+    weight_BHW = 1 / (losses.masked(target_BHW, valid_BHW) + 0.2 * mean_B).clamp(min=losses.SMALLEST_SPREAD)
+    weight_BHW = weight_BHW / losses.mean_over_valid(weight_BHW, valid_BHW)[:, None, None]
+    counts_B = losses.has_spread(target_BHW, valid_BHW)
+    pixel_B = losses.mean_over_valid(weight_BHW * residual_BHW.abs(), valid_BHW)
+    matching_B = losses.gradient_matching(residual_BHW, valid_BHW)
+    return losses.mean_over_images(pixel_B, counts_B), losses.mean_over_images(matching_B, counts_B)
+
+
 @contextmanager
 def as_tried(name: str) -> Iterator[None]:
     """The network, and the optimiser, that a trial means while it runs."""
-    plain, adamw = dinov2.PatchEmbed, torch.optim.AdamW
+    plain, adamw, pair = dinov2.PatchEmbed, torch.optim.AdamW, losses.affine_invariant_pair
     if name == MUON:
         torch.optim.AdamW = Muon  # type: ignore[misc]
     elif name in SHAPES:
         TRIED[SHAPES[name].name] = SHAPES[name]
     elif name == STEM:
         dinov2.PatchEmbed = ConvStem  # type: ignore[misc, assignment]
+    elif name == FAR:
+        losses.affine_invariant_pair = far_weighted_pair
     try:
         yield
     finally:
-        dinov2.PatchEmbed, torch.optim.AdamW = plain, adamw  # type: ignore[misc]
+        dinov2.PatchEmbed, torch.optim.AdamW, losses.affine_invariant_pair = plain, adamw, pair  # type: ignore[misc]
         TRIED.pop(f"nano-{name}", None)
 
 
@@ -245,7 +264,8 @@ def trials(
         other_scenes: NAME=FOLDER of other rendered scenes; the trial NAME trains on as many of them as the base.
         warm: weights that the trial `warm` starts its encoder from.
         start_from: weights of nano that every run starts from, instead of random ones.
-        pseudo_labels: NAME=FOLDER of what those weights have labelled; the trial NAME is a student.
+        pseudo_labels: NAME=FOLDER of what those weights have labelled; the trial NAME is a student, and
+            NAME-unperturbed is one that sees its pictures as its teacher saw them.
         samples: pictures that each run sees.
         seeds: runs of each trial.
         only: these trials instead of all; the base is always among them.
@@ -255,9 +275,18 @@ def trials(
     others, labels = folders(other_scenes), folders(pseudo_labels)
     if labels and not start_from:
         raise ValueError("--pseudo-labels are for students of --start-from: give that, too")
+    labels |= {name + UNPERTURBED: folder for name, folder in labels.items()}
     if start_from and warm:
         raise ValueError("--start-from gives every run its encoder, --warm one of them: choose")
-    known = [*VARIATIONS, *([] if start_from else [*SHAPES, STEM]), MUON, *others, *labels, *([WARM] if warm else [])]
+    known = [
+        *VARIATIONS,
+        *([] if start_from else [*SHAPES, STEM]),
+        MUON,
+        FAR,
+        *others,
+        *labels,
+        *([WARM] if warm else []),
+    ]
     unknown = [name for name in only if name not in known]
     if unknown:
         raise ValueError(f"no trial {', '.join(unknown)}; choose of: {', '.join(known)}")
@@ -268,7 +297,7 @@ def trials(
         whole = further(whole)
     runs = {
         (name, seed): Trial(
-            trial_recipe(name, student(whole) if name in labels else whole, seed),
+            trial_recipe(name, student(whole, name) if name in labels else whole, seed),
             out / f"{name}-{seed}",
             others.get(name, scenes / "training"),
             start_from,
@@ -308,10 +337,13 @@ def further(whole: Recipe) -> Recipe:
     return replace(every_stage(loss="affine")(whole), learning_rate=nano_long_student().learning_rate)
 
 
-def student(whole: Recipe) -> Recipe:
+def student(whole: Recipe, name: str) -> Recipe:
     """The same for a student (V1 section 3.2): as many pictures, two thirds of them with pseudo labels."""
     recipe = nano_student()
-    return replace(whole, labeled_weight=recipe.labeled_weight, unlabeled=recipe.unlabeled)
+    unlabeled = recipe.unlabeled
+    if unlabeled and name.endswith(UNPERTURBED):
+        unlabeled = replace(unlabeled, perturbation="none", cutmix=0.0)
+    return replace(whole, labeled_weight=recipe.labeled_weight, unlabeled=unlabeled)
 
 
 def trial_recipe(name: str, whole: Recipe, seed: int) -> Recipe:

@@ -140,13 +140,15 @@ def test_other_scenes_and_a_trained_encoder_are_trials(small, tmp_path, capsys):
     write_shard(tmp_path / "others" / "scenes-00000.tar", [scene(seed, 48, 64) for seed in (7, 8)])
     trials.trials(**small | {"only": ("base",), "seeds": 1})
     warm = small["out"] / "base-0" / "final.safetensors"
-    asked = small | {"only": ("muon", "other", "warm"), "seeds": 1, "other_scenes": (f"other={tmp_path / 'others'}",)}
+    asked = small | {"only": ("muon", "far", "other", "warm"), "seeds": 1}
+    asked |= {"other_scenes": (f"other={tmp_path / 'others'}",)}
     trials.trials(**asked, warm=warm)
     said = capsys.readouterr().out
     scores = {
-        name: (small["out"] / f"{name}-0" / "scores.json").read_text() for name in ("base", "muon", "other", "warm")
+        name: (small["out"] / f"{name}-0" / "scores.json").read_text()
+        for name in ("base", "muon", "far", "other", "warm")
     }
-    assert len({json.dumps(json.loads(text)["scenes"]) for text in scores.values()}) == 4
+    assert len({json.dumps(json.loads(text)["scenes"]) for text in scores.values()}) == 5
     assert "\n| other | " in said and "\n| warm | " in said
 
     further = small | {"out": tmp_path / "further", "only": ("base",), "seeds": 1}
@@ -158,15 +160,40 @@ def test_other_scenes_and_a_trained_encoder_are_trials(small, tmp_path, capsys):
     label(
         str(Path(__file__).parents[1] / "examples"), str(tmp_path / "labels"), Asked(teacher=str(warm), input_size=42)
     )
-    told = further | {"only": ("photographs",), "pseudo_labels": (f"photographs={tmp_path / 'labels'}",)}
+    told = further | {
+        "only": ("photographs", "photographs-unperturbed"),
+        "pseudo_labels": (f"photographs={tmp_path / 'labels'}",),
+    }
     trials.trials(**told, start_from=warm)
-    curve = (tmp_path / "further" / "photographs-0" / "curve.jsonl").read_text()
-    assert "unlabeled" in curve and "feature" in curve and "| photographs |" in capsys.readouterr().out
+    said, recipes = capsys.readouterr().out, []
+    for name in ("photographs", "photographs-unperturbed"):
+        curve = (tmp_path / "further" / f"{name}-0" / "curve.jsonl").read_text()
+        assert "unlabeled" in curve and "feature" in curve and f"| {name} |" in said
+        recipes.append(json.loads((tmp_path / "further" / f"{name}-0" / "recipe.json").read_text())["unlabeled"])
+    assert {key for key in recipes[0] if recipes[0][key] != recipes[1][key]} == {"perturbation", "cutmix"}
     with pytest.raises(ValueError, match="give that, too"):
         trials.trials(**told)
     for asked, line in (({"warm": warm}, "choose"), ({"only": ("deep",)}, "no trial deep")):
         with pytest.raises(ValueError, match=line):
             trials.trials(**further | {"start_from": warm} | asked)
+
+
+def test_the_far_weighted_loss_counts_a_residual_by_the_distance_of_its_pixel():
+    truth = torch.tensor([[[0.5, 0.5, 1.5, 1.5]]], dtype=torch.float64)  # mean 1
+    valid = torch.ones_like(truth, dtype=torch.bool)
+    plain = trials.losses.affine_invariant_pair
+    costs = []
+    for seen in ([0.3, 0.5, 1.5, 1.5], [0.5, 0.5, 1.5, 1.7]):  # wrong by as much far away, and near
+        seen = torch.tensor([[seen]], dtype=torch.float64)
+        residual = trials.losses.affine_invariant_residual(seen, truth, valid).abs()
+        cost, matching = trials.far_weighted_pair(seen, truth, valid)
+        torch.testing.assert_close(cost, (residual / (truth + 0.2)).sum() / (1 / (truth + 0.2)).sum())
+        assert matching == plain(seen, truth, valid)[1]
+        costs.append(cost)
+    assert costs[0] > costs[1]
+    with trials.as_tried("far"):
+        assert trials.losses.affine_invariant_pair is trials.far_weighted_pair
+    assert trials.losses.affine_invariant_pair is plain
 
 
 @pytest.mark.slow
