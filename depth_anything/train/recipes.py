@@ -237,7 +237,7 @@ def nano_long_teacher() -> Recipe:
 
 
 def nano_long_student() -> Recipe:
-    """Ours: the student of `make nano`, some hours of two cores.
+    """Ours: a student of nano-long-teacher, some hours of two cores. In trials the teacher was better (docs/log.md).
 
     Unlike V1's student it goes on from its teacher's weights (`--start-from`): there is no DINOv2 of nano's size to
     begin again from, and photographs whose licence is clear are few.
