@@ -339,17 +339,37 @@ def test_training_takes_a_finished_render_as_it_is(rendered: Path, tmp_path: Pat
         sources.rendered(folder, 4, seed=0, processes=1)
 
 
-def test_a_killed_run_goes_on_to_the_same_bytes(rendered: Path, tmp_path: Path):
+def start_rendering(folder: Path, until: Path, **asked) -> subprocess.Popen:
+    """A run of one worker in a session of its own, once the file `until` is there."""
     script = (
         "from depth_anything.scenes.render import render_shards\n"
-        f"if __name__ == '__main__': render_shards({str(tmp_path)!r}, processes=1, **{TINY!r})\n"
+        f"if __name__ == '__main__': render_shards({str(folder)!r}, processes=1, **{asked!r})\n"
     )
-    (tmp_path / "run.py").write_text(script)
+    (folder / "run.py").write_text(script)
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
-    run = subprocess.Popen([sys.executable, tmp_path / "run.py"], env=environment, start_new_session=True)
-    first, deadline = tmp_path / "scenes-00000.tar", time.monotonic() + 120
-    while not first.exists() and time.monotonic() < deadline:
+    run = subprocess.Popen([sys.executable, folder / "run.py"], env=environment, start_new_session=True)
+    deadline = time.monotonic() + 120
+    while not until.exists() and time.monotonic() < deadline:
         time.sleep(0.005)
+    return run
+
+
+def test_no_worker_outlives_a_killed_command(renderer: None, tmp_path: Path):
+    """It would write beside the next run, to the same name."""
+    half, asked = tmp_path / ".scenes-00000.tar.tmp", TINY | {"count": 20_000, "shard_size": 20_000}
+    run = start_rendering(tmp_path, half, **asked)
+    os.kill(run.pid, signal.SIGKILL)  # the command alone
+    run.wait()
+    deadline = time.monotonic() + 20
+    with pytest.raises(ProcessLookupError):
+        while time.monotonic() < deadline:
+            os.killpg(run.pid, 0)
+            time.sleep(0.1)
+
+
+def test_a_killed_run_goes_on_to_the_same_bytes(rendered: Path, tmp_path: Path):
+    first = tmp_path / "scenes-00000.tar"
+    run = start_rendering(tmp_path, first, **TINY)
     os.killpg(run.pid, signal.SIGKILL)
     run.wait()
     assert first.exists() and not (tmp_path / "scenes-00002.tar").exists()

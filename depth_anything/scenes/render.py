@@ -7,7 +7,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import islice
+from multiprocessing import parent_process
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import numpy as np
@@ -86,6 +88,13 @@ class _Job:
     spp: int
     pack: Path | None
     device: Device
+
+
+def _end_with_command() -> None:
+    """In a worker: end at once when the command was killed, for its next run writes to the same temporary names."""
+    command = parent_process()
+    if command:
+        Thread(target=lambda: (command.join(), os._exit(1)), daemon=True).start()
 
 
 def _render_shard(job: _Job) -> int:
@@ -178,7 +187,7 @@ def render_shards(
     ) as bar:
         if missing:
             context = multiprocessing.get_context("spawn")
-            with ProcessPoolExecutor(workers, mp_context=context) as pool:
+            with ProcessPoolExecutor(workers, mp_context=context, initializer=_end_with_command) as pool:
                 try:
                     for done in as_completed([pool.submit(_render_shard, job) for job in missing]):
                         bar.update(done.result())
