@@ -217,19 +217,19 @@ def nano_student() -> Recipe:
 
 
 def nano_long_teacher() -> Recipe:
-    """Ours: the teacher of `make nano`, about twelve hours of two cores; a tenth of it was the bundled nano's last run.
+    """Ours: `make nano`, about twelve hours of two cores; a part of it was the bundled nano's last run (MODEL_CARD.md).
 
-    Most pictures are small, which is where a step learns most for its time. The last ones are up to as large as
-    photographs are at prediction, for outlines under V2's L_ssi + 2 L_gm. Small ones stay among them: large ones alone
-    made large inputs usable, but no input better than the small one had been before.
+    Each stage takes about as long. The first has the most pictures, for small ones are where a step learns most for its
+    time. The last ones are up to as large as photographs are at prediction, for outlines under V2's L_ssi + 2 L_gm. Not
+    all of them: large ones alone made large inputs usable, but no input better than the small one had been before.
     """
     return replace(
         nano_teacher(),
         name="nano-long-teacher",
         stages=(
-            Stage(samples=1_800_000, sizes=SMALL + WIDE_SMALL, batch=64, loss="range", gradient_weight=0.5),
-            Stage(samples=540_000, sizes=MIDDLE + WIDE_MIDDLE, batch=32, gradient_weight=0.5),
-            Stage(samples=192_000, sizes=ALL_LARGER, batch=32, gradient_weight=2.0),
+            Stage(samples=1_500_000, sizes=SMALL + WIDE_SMALL, batch=64, loss="range", gradient_weight=0.5),
+            Stage(samples=600_000, sizes=MIDDLE + WIDE_MIDDLE, batch=32, gradient_weight=0.5),
+            Stage(samples=300_000, sizes=ALL_LARGER, batch=32, gradient_weight=2.0),
         ),
         ema=0.999,
         scenes=24_576,
