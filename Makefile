@@ -4,7 +4,7 @@
 #   make test     full environment, the fast tests
 #   make slow     the slow tests
 #   make engine   teacher, pseudo labels, student at nano's size, in one table; SIZE=1 for real, PAIRS=manifest.json to score
-#   make nano     a nano from nothing: scenes, training, both files; some 13 hours of two cores; goes on where it was
+#   make nano     a nano from nothing: scenes, training, both files; some 12 hours of two cores; goes on where it was
 #                 stopped (`timeout 600 make nano` for slices); DEVICE=cuda DEV=$VIRTUAL_ENV for a GPU and an environment
 #                 of your own, whose torch knows it
 #   make check    formatting, lint, types, dependency check
