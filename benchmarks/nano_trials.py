@@ -5,8 +5,9 @@
 FOLDER has training/ and held_out/ with scene shards, as `depth-anything train` leaves them. The base is nano-teacher
 without its last stage, which would take two fifths of the time: three quarters of the pictures small under the range
 loss, one quarter larger under the affine-invariant one. A trial is a function from the recipe to the recipe
-(VARIATIONS), another shape of the network (SHAPES, STEM), another optimiser (MUON), other scenes (`--other-scenes`) or
-another start (`--warm`). Each is run with several seeds; seed by seed it differs from the base in that one factor.
+(VARIATIONS), another shape of the network (SHAPES, STEM), another optimiser (MUON) or loss (FAR), other scenes
+(`--other-scenes`) or another start (`--warm`). Each is run with several seeds; seed by seed it differs from the base
+in that one factor.
 `--start-from` puts all of it behind a longer training: every run, the base too, goes on from those weights, at a lower
 rate and under the affine-invariant loss alone. Then `--pseudo-labels` adds students, whose teacher those weights are:
 what `depth-anything label` made with them takes two thirds of the pictures (nano-student's settings; once as they are,
@@ -205,13 +206,13 @@ def far_weighted_pair(prediction_BHW: Tensor, target_BHW: Tensor, valid_BHW: Ten
     weight_BHW = weight_BHW / losses.mean_over_valid(weight_BHW, valid_BHW)[:, None, None]
     counts_B = losses.has_spread(target_BHW, valid_BHW)
     pixel_B = losses.mean_over_valid(weight_BHW * residual_BHW.abs(), valid_BHW)
-    matching_B = losses.gradient_matching(residual_BHW, valid_BHW)
-    return losses.mean_over_images(pixel_B, counts_B), losses.mean_over_images(matching_B, counts_B)
+    _, matching = losses.pixel_and_gradient(residual_BHW, valid_BHW, counts_B)
+    return losses.mean_over_images(pixel_B, counts_B), matching
 
 
 @contextmanager
 def as_tried(name: str) -> Iterator[None]:
-    """The network, and the optimiser, that a trial means while it runs."""
+    """The network, the optimiser and the loss that a trial means while it runs."""
     plain, adamw, pair = dinov2.PatchEmbed, torch.optim.AdamW, losses.affine_invariant_pair
     if name == MUON:
         torch.optim.AdamW = Muon  # type: ignore[misc]
@@ -278,15 +279,8 @@ def trials(
     labels |= {name + UNPERTURBED: folder for name, folder in labels.items()}
     if start_from and warm:
         raise ValueError("--start-from gives every run its encoder, --warm one of them: choose")
-    known = [
-        *VARIATIONS,
-        *([] if start_from else [*SHAPES, STEM]),
-        MUON,
-        FAR,
-        *others,
-        *labels,
-        *([WARM] if warm else []),
-    ]
+    networks = [] if start_from else [*SHAPES, STEM]
+    known = [*VARIATIONS, *networks, MUON, FAR, *others, *labels, *([WARM] if warm else [])]
     unknown = [name for name in only if name not in known]
     if unknown:
         raise ValueError(f"no trial {', '.join(unknown)}; choose of: {', '.join(known)}")
