@@ -117,3 +117,13 @@ def test_cutmix_boxes_follow_the_rule():
         ratios.append(rows / columns)
     assert min(shares) > 0.018 and max(shares) <= 0.4 and max(shares) > 0.3
     assert min(ratios) > 0.29 and max(ratios) < 3.4
+
+
+@pytest.mark.parametrize("name", NAMED)
+def test_nothing_strays_from_the_pictures_device(name, monkeypatch):
+    # The meta device, like a GPU, refuses a number that lies elsewhere. Only the noise is drawn there, by a generator
+    # that meta has not.
+    monkeypatch.setattr(augment, "noise_like", lambda image_B3HW, generator: torch.empty_like(image_B3HW))
+    image_B3HW = torch.empty(8, 3, 28, 42, device="meta")
+    perturbed_B3HW = NAMED[name](image_B3HW, generator())
+    assert perturbed_B3HW.device.type == "meta" and perturbed_B3HW.shape == image_B3HW.shape

@@ -26,6 +26,15 @@ def normal(image_B3HW: Tensor, *shape: int, generator: Generator) -> Tensor:
     return torch.randn(len(image_B3HW), *shape, generator=generator).to(image_B3HW.device)
 
 
+def noise_like(image_B3HW: Tensor, generator: Generator) -> Tensor:
+    """A normal number for every value, drawn where the pictures are: a processor would keep a GPU waiting."""
+    if image_B3HW.device.type == "cpu":
+        return torch.randn(image_B3HW.shape, generator=generator)
+    seed = int(torch.randint(2**62, (), generator=generator))
+    there = Generator(image_B3HW.device).manual_seed(seed)
+    return torch.randn(image_B3HW.shape, generator=there, device=image_B3HW.device)
+
+
 def sometimes(change: Callable[[Tensor], Tensor], image_B3HW: Tensor, chance: float, generator: Generator) -> Tensor:
     """Each picture changed with probability `chance`; the others cost nothing."""
     chosen = torch.nonzero(torch.rand(len(image_B3HW), generator=generator) < chance).flatten().to(image_B3HW.device)
@@ -105,13 +114,13 @@ def colour_jitter(
 
 def chroma_matrix(factor_B: Tensor, turn_B: Tensor) -> Tensor:
     """RGB to RGB (B, 3, 3): the two chroma axes of YIQ stretched by `factor_B` and turned by `turn_B` radians."""
-    yiq = factor_B.new_tensor(YIQ)
-    turned = torch.zeros(len(factor_B), 3, 3, dtype=factor_B.dtype)
+    yiq = torch.tensor(YIQ, dtype=factor_B.dtype)
+    turned = factor_B.new_zeros(len(factor_B), 3, 3)
     turned[:, 0, 0] = 1
     turned[:, 1, 1] = turned[:, 2, 2] = factor_B * turn_B.cos()
     turned[:, 2, 1] = factor_B * turn_B.sin()
     turned[:, 1, 2] = -turned[:, 2, 1]
-    return torch.linalg.inv(yiq) @ turned @ yiq
+    return torch.linalg.inv(yiq).to(turned.device) @ turned @ yiq.to(turned.device)
 
 
 def blur(image_B3HW: Tensor, low: float, high: float, generator: Generator) -> Tensor:
@@ -131,7 +140,7 @@ def sensor_noise(image_B3HW: Tensor, strongest: float, generator: Generator) -> 
     """Gaussian noise: a constant part and one that grows with the root of brightness, up to `strongest` in all."""
     strength = uniform(image_B3HW, 0, strongest, generator)
     share = uniform(image_B3HW, 0, 1, generator)
-    noise = normal(image_B3HW, *image_B3HW.shape[1:], generator=generator)
+    noise = noise_like(image_B3HW, generator)
     return (image_B3HW + noise * strength * (1 - share + share * image_B3HW.clamp(min=0).sqrt())).clamp(0, 1)
 
 
