@@ -78,9 +78,9 @@ def freeze(
             for index, block in enumerate(encoder.blocks):
                 if isinstance(block, Block):
                     encoder.blocks[index] = PackedBlock(block, dtype)
-        if "position_table" not in vars(encoder):
+        vars(encoder).pop("position_table", None)  # of another device, dtype or weights
+        if not compile:  # a table that is kept would be the output of a CUDA graph, which its next run overwrites
             encoder.position_table = lru_cache(maxsize=16)(encoder.position_table)
-        encoder.position_table.cache_clear()  # type: ignore[attr-defined]
     model.to(device, dtype)
     model.depth_head.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     if compile:

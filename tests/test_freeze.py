@@ -95,3 +95,12 @@ def test_a_changed_position_table_is_seen(image_B3HW):
         before = model(image_B3HW)
         model.pretrained.pos_embed.mul_(3)
         assert not torch.allclose(before, model(image_B3HW))
+
+
+def test_a_network_that_is_to_be_compiled_keeps_no_tables(image_B3HW):
+    """A kept table would be the output of a CUDA graph, which the graph's next run overwrites."""
+    model = freeze(random_model(tiny()))
+    with torch.inference_mode():
+        model(image_B3HW)
+    assert "position_table" in vars(model.pretrained)
+    assert "position_table" not in vars(freeze(model, compile=True).pretrained)
