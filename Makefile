@@ -4,9 +4,9 @@
 #   make test     full environment, the fast tests
 #   make slow     the slow tests
 #   make engine   teacher, pseudo labels, student at nano's size, in one table; SIZE=1 for real, PAIRS=manifest.json to score
-#   make nano     a nano from nothing: scenes, training, both files; some 12 hours of two cores; goes on where it was
-#                 stopped (`timeout 600 make nano` for slices); DEVICE=cuda DEV=$VIRTUAL_ENV for a GPU and an environment
-#                 of your own, whose torch knows it
+#   make nano     a nano from nothing: scenes, training, both files; some 12 hours of two cores, or with DEVICE=cuda
+#                 DEV=$VIRTUAL_ENV, in an environment whose torch knows the GPU, a quarter of an hour of that and 16
+#                 cores; goes on where it was stopped (`timeout 600 make nano` for slices)
 #   make check    formatting, lint, types, dependency check
 #   make system   as root: the Debian packages that rendering and the test of the page need
 #   make bench    time to the first map, beside `import torch`
@@ -44,12 +44,14 @@ nano: SIZE = 1
 nano: RENDER = $(DEV)/bin/depth-anything render $(NANO)/scenes
 nano: COUNT = --count $(shell awk 'BEGIN { print int($(SIZE) * $(1) + 0.999) }') $(if $(MODELS),--models $(MODELS))
 nano: KEEP = MALLOC_MMAP_THRESHOLD_=4294967296 MALLOC_TRIM_THRESHOLD_=8589934592
+nano: RECIPE = $(if $(filter cpu,$(DEVICE)),nano-long-teacher,nano-gpu-teacher)
+nano: SCENES = $(if $(filter cpu,$(DEVICE)),24576,10240)
 nano: TRAIN = env OMP_NUM_THREADS=1 $(KEEP) $(DEV)/bin/torchrun --standalone --nproc-per-node $(PROCESSES) -m depth_anything train
 nano: OPTIONS = --size $(SIZE) --scenes $(NANO)/scenes --device $(DEVICE) --readers $(if $(filter cpu,$(DEVICE)),1,8)
 nano: $(if $(filter .venv/dev,$(DEV)),$(DEV)/.installed)
 	$(RENDER)/held_out --seed 10000000 $(call COUNT,256)
-	$(RENDER)/training $(call COUNT,24576)
-	$(TRAIN) nano-long-teacher $(NANO)/teacher $(OPTIONS)
+	$(RENDER)/training $(call COUNT,$(SCENES))
+	$(TRAIN) $(RECIPE) $(NANO)/teacher $(OPTIONS)
 	$(DEV)/bin/python -m depth_anything.train.bundle $(NANO)/teacher/final.safetensors --out $(NANO)
 
 check: $(DEV)/.installed

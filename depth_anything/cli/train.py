@@ -94,7 +94,7 @@ def train(
             if sky == "set":
                 find_sky = sky_by_set(out / "sky", segformer, ranks.device, accept_license)
             roots, scenes = folders(data), scenes or out / "scenes"
-            learned, held_out = open_data(resolved, roots, scenes, pseudo_labels, processes, find_sky)
+            learned, held_out = open_data(resolved, roots, scenes, pseudo_labels, processes, find_sky, ranks.device)
         run(
             resolved,
             out,
@@ -105,6 +105,8 @@ def train(
             frozen=frozen_encoder(anchor, resolved.variant) if anchor else None,
             machine=machine,
             ranks=ranks,
+            log_every=1 if device == "cpu" else 20,
+            validate_every=max(1000, resolved.steps // 25),
         )
         if ranks.first:
             final = out / "final.safetensors"

@@ -19,6 +19,7 @@ from torch import Generator, Tensor
 
 from depth_anything.data.augment import PERTURBATIONS, cutmix_box
 from depth_anything.data.labeled.folder import Samples
+from depth_anything.data.labeled.resident import ResidentScenes
 from depth_anything.data.sample import Crop, Sample, cut, min_max, random_crop, to_canonical
 from depth_anything.preprocess import normalise
 from depth_anything.train.metric_recipes import MetricRecipe
@@ -223,8 +224,11 @@ def crops(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """`count` pictures from position `first` on, in 0..1, with their maps and masks, on the device."""
     numbers = [sample_number(seed, samples, position) for position in range(first, first + count)]
-    one = partial(read_crop, samples, recipe, size)
     draws_N5 = rng.random((count, 5))
+    if isinstance(samples, ResidentScenes):
+        shape = recipe.crop_scale, recipe.aspect_jitter, recipe.flip
+        return samples.windows(numbers, [random_crop(*samples.size, size, *shape, draws_5) for draws_5 in draws_N5])
+    one = partial(read_crop, samples, recipe, size)
     found = list(pool.map(one, numbers, draws_N5) if pool else map(one, numbers, draws_N5))
     image_BHW3 = torch.from_numpy(np.stack([part.image_HW3 for part in found])).to(device)
     return (

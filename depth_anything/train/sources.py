@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from depth_anything.data.labeled.folder import Samples
-from depth_anything.data.labeled.scenes import PackedScenes
+from depth_anything.data.labeled.scenes import PackedScenes, pack_ahead
 from depth_anything.data.labeled.sets import LABELED, open_labeled
 from depth_anything.data.sample import Sample
 from depth_anything.data.sky import SEGFORMER, SkySegmenter, choose_sky
@@ -38,6 +38,7 @@ def open_data(
     pseudo_labels: Path | None = None,
     processes: int | None = None,
     find_sky: Callable[[str, Samples], Samples] | None = None,
+    device: str = "cpu",
 ) -> tuple[Data, Samples | None]:
     """What a recipe learns from, and what it is watched on.
 
@@ -49,6 +50,7 @@ def open_data(
         processes: workers for rendering.
         find_sky: what is done about the sky of a labelled set, by its name (`sky_by_set`); None leaves it as the files
             have it.
+        device: where a run trains: scenes alone are kept there, if they fit.
 
     Raises:
         ValueError: a set's folder is missing or is not laid out as it should be.
@@ -58,7 +60,8 @@ def open_data(
         sets: list[Samples] = []
         for name in recipe.data:
             if name == "scenes":
-                sets.append(rendered(scenes / "training", recipe.scenes, 0, processes))
+                made = rendered(scenes / "training", recipe.scenes, 0, processes)
+                sets.append(on_device(made, device) if recipe.data == ("scenes",) else made)
             elif isinstance(recipe, MaskedRecipe):
                 sets.append(open_pictures(name, recipe, roots))
             else:
@@ -66,7 +69,7 @@ def open_data(
         if recipe.minor:
             name, share = recipe.minor
             sets.append(Repeated(open_set(name, recipe, roots, find_sky), sum(map(len, sets)), share))
-        labeled = Joined(sets)
+        labeled = sets[0] if len(sets) == 1 else Joined(sets)
     if recipe.unlabeled_share > 0:
         assert recipe.unlabeled is not None
         if pseudo_labels is not None:
@@ -86,7 +89,21 @@ def rendered(folder: Path, count: int, seed: int, processes: int | None) -> Pack
 
     if finished_scenes(folder) < count:
         render_shards(folder, count, seed, processes=processes)
+    pack_ahead(folder, processes)
     return PackedScenes(folder)
+
+
+def on_device(samples: PackedScenes, device: str) -> Samples:
+    """Scenes in a GPU's memory, where they fit into half of what is free: else its steps wait for the processor."""
+    if not device.startswith("cuda"):
+        return samples
+    import torch
+
+    from depth_anything.data.labeled.resident import ResidentScenes, bytes_of, one_size
+
+    if not one_size(samples) or bytes_of(samples) > torch.cuda.mem_get_info(device)[0] // 2:
+        return samples
+    return ResidentScenes(samples, device)
 
 
 def root_of(name: str, recipe: Recipe, roots: Mapping[str, Path]) -> Path:

@@ -5,6 +5,8 @@ import json
 import os
 import shutil
 from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
@@ -100,9 +102,23 @@ class PackedScenes:
         )
 
 
+def pack_ahead(folder: str | Path, processes: int | None = None) -> None:
+    """What `PackedScenes` would do first, on all cores: for many shards."""
+    todo = [(path, Path(folder) / PACKED / path.stem) for path in shard_paths(folder)]
+    todo = [pair for pair in todo if not is_packed(*pair)]
+    if len(todo) > 1:
+        with ProcessPoolExecutor(processes or os.cpu_count(), get_context("spawn")) as pool:
+            list(pool.map(pack_shard, *zip(*todo, strict=True)))
+
+
+def is_packed(path: Path, folder: Path) -> bool:
+    """Whether `folder` holds a shard's pixels as the shard is now."""
+    return folder.is_dir() and folder.stat().st_mtime >= path.stat().st_mtime
+
+
 def pack_shard(path: Path, folder: Path) -> Path:
     """Lay a shard's pixels end to end in `folder` (image, disparity, mask, index .npy), unless it holds them."""
-    if folder.is_dir() and folder.stat().st_mtime >= path.stat().st_mtime:
+    if is_packed(path, folder):
         return folder
     samples = list(read_scene_shard(path))
     sizes = np.array([sample.disparity_HW.shape for sample in samples], dtype=np.int64)
