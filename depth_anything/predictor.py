@@ -30,8 +30,8 @@ class Predictor:
         batch_size: most pictures of one network size that run together.
         accept_license: needed once for weights whose owner does not clearly allow commercial use.
         threads: processor threads; None leaves the choice to the backend.
-        compile: torch only: through torch.compile, once for each size at the network. Worth its minute for many
-            pictures of few sizes.
+        compile: torch only: through torch.compile, once for each size at the network: a minute each. No gain
+            on the one GPU that was tried (docs/speed.md).
 
     Raises:
         ValueError: the model cannot be had; the message says what to do.

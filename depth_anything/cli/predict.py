@@ -66,7 +66,7 @@ def predict(
         upscale: so many times the input size: finer edges for more time (V2's test-time upscaling: 2, 4).
         tiles: so many tiles along the shorter side add detail to the whole, for large pictures: 2 to 10.
         threads: processor threads.
-        compile: torch only: through torch.compile, a minute for each new size, faster for many pictures of one.
+        compile: torch only: through torch.compile, a minute for each new size; no gain on the one GPU that was tried.
         colors: Spectral_r, inferno, turbo, gray.
         near: metres of the nearest point, for the geometry (normals, ply, glb) of a relative disparity.
         far: metres of the farthest point, likewise.
