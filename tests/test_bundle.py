@@ -8,7 +8,7 @@ from PIL import Image
 from depth_anything.backends import load_backend
 from depth_anything.checkpoints import save
 from depth_anything.model import DepthAnything
-from depth_anything.train.bundle import bundle, mean_of
+from depth_anything.train.bundle import bundle
 
 
 def test_both_files_hold_the_same_rounded_numbers(tmp_path):
@@ -16,7 +16,7 @@ def test_both_files_hold_the_same_rounded_numbers(tmp_path):
     model = DepthAnything("nano").eval()
     torch.nn.init.constant_(model.depth_head.scratch.output_conv2[2].bias, 0.5)  # type: ignore[arg-type]
     save(model, tmp_path / "final.safetensors")
-    bundle((tmp_path / "final.safetensors",), tmp_path / "out")
+    bundle(tmp_path / "final.safetensors", tmp_path / "out")
     assert len(list((tmp_path / "out").iterdir())) == 2
     files = [tmp_path / "out" / name for name in ("nano.safetensors", "nano.onnx")]
     assert sum(file.stat().st_size for file in files) < 16 * 2**20
@@ -31,24 +31,5 @@ def test_both_files_hold_the_same_rounded_numbers(tmp_path):
 def test_another_model_is_refused(tmp_path):
     save(DepthAnything("v2-small"), tmp_path / "small.safetensors")
     with pytest.raises(ValueError, match="holds v2-small: expected nano"):
-        bundle((tmp_path / "small.safetensors",), tmp_path / "out")
+        bundle(tmp_path / "small.safetensors", tmp_path / "out")
     assert not (tmp_path / "out").exists()
-
-
-def test_several_runs_are_averaged_number_by_number(tmp_path):
-    paths, states = [], []
-    for seed in range(3):
-        torch.manual_seed(seed)
-        model = DepthAnything("nano")
-        paths.append(tmp_path / f"{seed}.safetensors")
-        save(model, paths[-1])
-        states.append(model.state_dict())
-    mean = mean_of(paths).state_dict()
-    assert mean.keys() == states[0].keys()
-    for key, tensor in mean.items():
-        torch.testing.assert_close(tensor, (states[0][key] + states[1][key] + states[2][key]) / 3)
-
-
-def test_a_mean_of_nothing_is_refused():
-    with pytest.raises(ValueError, match="no weights are given"):
-        mean_of([])
