@@ -24,6 +24,7 @@ EXTRAS = {
     "train": {"torch": "top"},
     "train.curve": {"torch": "inside"},
     "data.augment": {"torch": "top"},
+    "data.labeled.resident": {"torch": "top"},
     "checkpoints": {"torch": "top"},
     "weight_files": {"torch": "top"},
     "transformers_layout": {"torch": "top"},

@@ -5,18 +5,24 @@
 Both hold the same float16 numbers, which are computed with as float32, and so give the same answers.
 """
 
+import math
+import statistics
 import tempfile
 from pathlib import Path
+from typing import cast
 
 import torch
 import tyro
+from torch import nn
 from tyro.conf import Positional
 
+from depth_anything import image_io
 from depth_anything.checkpoints import save
 from depth_anything.export import ExportOptions, export
 from depth_anything.model import DepthAnything
 
 WEIGHTS = Path(__file__).parents[1] / "weights"
+PHOTOGRAPHS = Path(__file__).parents[1] / "web" / "static" / "examples"
 
 
 def bundle(weights: Positional[Path], out: Path = WEIGHTS) -> None:
@@ -26,15 +32,32 @@ def bundle(weights: Positional[Path], out: Path = WEIGHTS) -> None:
         weights: what a run of nano left: final.safetensors.
         out: folder; by default that of the package.
     """
-    model = DepthAnything.from_pretrained(weights).half().float()
+    model = DepthAnything.from_pretrained(weights)
     if model.variant.name != "nano":
         raise ValueError(f"{weights} holds {model.variant.name}: expected nano")
+    bring_to_one(model)
+    model.half().float()
     out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out, prefix=".bundle") as folder:
         candidate = Path(folder) / "nano.onnx"
         export(model, candidate, ExportOptions(half=True))
         save(model, out / "nano.safetensors", dtype=torch.float16)
         candidate.replace(out / candidate.name)
+
+
+@torch.no_grad()
+def bring_to_one(model: DepthAnything) -> None:
+    """Multiply the map by a power of two, so that its largest number is near 1 on the page's photographs.
+
+    An affine-invariant loss (V1 Eq. 1) leaves the scale to chance, and a long run can carry it to thousands. Both
+    convolutions of the last stage take a share, so that no number becomes too small for a float16.
+    """
+    largest = [float(model.infer_rgb(image_io.read(path)).max()) for path in sorted(PHOTOGRAPHS.glob("*.jpg"))]
+    power = -round(math.log2(max(statistics.median(largest), 1e-9)))
+    first, last = (cast(nn.Conv2d, model.depth_head.scratch.output_conv2[index]) for index in (0, 2))
+    for layer, weight_power, bias_power in ((first, power // 2, power // 2), (last, power - power // 2, power)):
+        layer.weight.mul_(2.0**weight_power)
+        cast(torch.Tensor, layer.bias).mul_(2.0**bias_power)
 
 
 if __name__ == "__main__":
