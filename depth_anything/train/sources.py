@@ -60,8 +60,7 @@ def open_data(
         sets: list[Samples] = []
         for name in recipe.data:
             if name == "scenes":
-                made = rendered(scenes / "training", recipe.scenes, 0, processes)
-                sets.append(on_device(made, device) if recipe.data == ("scenes",) else made)
+                sets.append(rendered(scenes / "training", recipe.scenes, 0, processes))
             elif isinstance(recipe, MaskedRecipe):
                 sets.append(open_pictures(name, recipe, roots))
             else:
@@ -69,7 +68,7 @@ def open_data(
         if recipe.minor:
             name, share = recipe.minor
             sets.append(Repeated(open_set(name, recipe, roots, find_sky), sum(map(len, sets)), share))
-        labeled = sets[0] if len(sets) == 1 else Joined(sets)
+        labeled = on_device(sets[0], device) if len(sets) == 1 else Joined(sets)
     if recipe.unlabeled_share > 0:
         assert recipe.unlabeled is not None
         if pseudo_labels is not None:
@@ -93,9 +92,9 @@ def rendered(folder: Path, count: int, seed: int, processes: int | None) -> Pack
     return PackedScenes(folder)
 
 
-def on_device(samples: PackedScenes, device: str) -> Samples:
+def on_device(samples: Samples, device: str) -> Samples:
     """Scenes in a GPU's memory, where they fit into half of what is free: else its steps wait for the processor."""
-    if not device.startswith("cuda"):
+    if not (isinstance(samples, PackedScenes) and device.startswith("cuda")):
         return samples
     import torch
 
