@@ -8,6 +8,7 @@ loss, one quarter larger under the affine-invariant one. A trial is a function f
 (VARIATIONS), another shape of the network (SHAPES, STEM), another optimiser (MUON) or loss (FAR), other scenes
 (`--other-scenes`) or another start (`--warm`). Each is run with several seeds; seed by seed it differs from the base
 in that one factor.
+On a GPU the scenes lie in its memory, and runs side by side share it: larger batches (`--batch`) use it better.
 `--start-from` puts all of it behind a longer training: every run, the base too, goes on from those weights, at a lower
 rate and under the affine-invariant loss alone. Then `--pseudo-labels` adds students, whose teacher those weights are:
 what `depth-anything label` made with them takes two thirds of the pictures (nano-student's settings; once as they are,
@@ -22,7 +23,7 @@ Equal pictures are not equal time: the pictures a second and the minutes stand b
 import json
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -37,9 +38,10 @@ from torch import Tensor, nn
 from depth_anything import dinov2, losses
 from depth_anything.checkpoints import load, load_backbone
 from depth_anything.data.labeled.folder import Samples
+from depth_anything.data.labeled.resident import ResidentScenes
 from depth_anything.data.labeled.scenes import PackedScenes
 from depth_anything.data.pseudo_labels import PseudoLabels
-from depth_anything.data.sample import Sample
+from depth_anything.data.sample import Crop, Sample
 from depth_anything.evaluate.metrics import METRICS
 from depth_anything.evaluate.pairs import evaluate_pairs
 from depth_anything.files import atomic_path
@@ -86,6 +88,13 @@ def wide_too(recipe: Recipe) -> Recipe:
     return replace(recipe, stages=tuple(replace(stage, sizes=wide[stage.sizes]) for stage in recipe.stages))
 
 
+def batch_by(factor: float) -> Variation:
+    """Other batches, and as many more or fewer steps."""
+    return lambda recipe: replace(
+        recipe, stages=tuple(replace(stage, batch=round(stage.batch * factor)) for stage in recipe.stages)
+    )
+
+
 def fewer_scenes(part: float) -> Variation:
     """A part of the scenes, each seen as much more often."""
     return lambda recipe: replace(recipe, scenes=round(recipe.scenes * part))
@@ -102,13 +111,14 @@ VARIATIONS: dict[str, Variation] = {
     "colours-unimatch": changed(perturbation="unimatch"),
     "crop-0.25": changed(crop_scale=(0.25, 1.0)),
     "crop-0.8": changed(crop_scale=(0.8, 1.0)),
+    "crop-1": changed(crop_scale=(1.0, 1.0)),
     "small": every_stage(sizes=SMALL),
     "middle": every_stage(sizes=MIDDLE),
     "panoramas": wide_too,
     "rate-half": rate(0.5),
     "rate-double": rate(2.0),
-    "batch-16": every_stage(batch=16),
-    "batch-64": every_stage(batch=64),
+    "batch-half": batch_by(0.5),
+    "batch-double": batch_by(2.0),
     "ema-0": changed(ema=0.0),
     "ema-0.9995": changed(ema=0.9995),
     "scenes-quarter": fewer_scenes(0.25),
@@ -118,8 +128,10 @@ VARIATIONS: dict[str, Variation] = {
 SHAPES: dict[str, Variant] = {
     "wide": replace(NANO, name="nano-wide", width=256, depth=4, heads=4, taps=(0, 1, 2, 3)),
     "deep": replace(NANO, name="nano-deep", width=128, depth=12, heads=2, taps=(2, 5, 8, 11)),
+    "large": replace(NANO, name="nano-large", width=384, depth=8, heads=6, taps=(1, 3, 5, 7)),
 }
-"""Width against depth: as many numbers in the encoder's blocks as nano has, within a fifth."""
+"""Width against depth: as many numbers in the encoder's blocks as nano has, within a fifth. And more of both: what
+nano's size costs."""
 STEM = "stem"
 """Nano with convolutions in the place of the one linear map of each patch."""
 MUON = "muon"
@@ -229,6 +241,23 @@ def as_tried(name: str) -> Iterator[None]:
         TRIED.pop(f"nano-{name}", None)
 
 
+class ResidentSpread(ResidentScenes):
+    """`Spread` of scenes in a GPU's memory."""
+
+    def __init__(self, scenes: PackedScenes, count: int, device: str):
+        super().__init__(scenes, device)
+        self.count = count
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getitem__(self, number: int) -> Sample:
+        return self.scenes[number * len(self.scenes) // self.count]
+
+    def windows(self, numbers: Sequence[int], crops: Sequence[Crop]) -> tuple[Tensor, Tensor, Tensor]:
+        return super().windows([number * len(self.scenes) // self.count for number in numbers], crops)
+
+
 class Spread:
     """`count` pictures of a set, at equal distances."""
 
@@ -251,6 +280,7 @@ def trials(
     start_from: Path | None = None,
     pseudo_labels: tuple[str, ...] = (),
     samples: int = 16_000,
+    batch: int = 32,
     seeds: int = 3,
     only: tuple[str, ...] = (),
     parallel: int = 1,
@@ -268,6 +298,7 @@ def trials(
         pseudo_labels: NAME=FOLDER of what those weights have labelled; the trial NAME is a student, and
             NAME-unperturbed is one that sees its pictures as its teacher saw them.
         samples: pictures that each run sees.
+        batch: pictures in a step.
         seeds: runs of each trial.
         only: these trials instead of all; the base is always among them.
         parallel: runs side by side, each with its part of the cores.
@@ -286,7 +317,7 @@ def trials(
         raise ValueError(f"no trial {', '.join(unknown)}; choose of: {', '.join(known)}")
     chosen = [name for name in known if name == BASE or name in (only or known)]
     tests = ({"pairs": pairs} if pairs else {}) | {"scenes": scenes / "held_out"}
-    whole = base(samples, len(PackedScenes(scenes / "training")))
+    whole = base(samples, batch, len(PackedScenes(scenes / "training")))
     if start_from:
         whole = further(whole)
     runs = {
@@ -318,11 +349,14 @@ def trials(
     print(tables(scores))
 
 
-def base(samples: int, scenes: int) -> Recipe:
+def base(samples: int, batch: int, scenes: int) -> Recipe:
     """nano-teacher with that many pictures in all, at its two smaller sizes."""
     recipe = nano_teacher()
     small, middle, _ = recipe.stages
-    stages = (replace(small, samples=samples * 3 // 4), replace(middle, samples=samples // 4, loss="affine"))
+    stages = (
+        replace(small, samples=samples * 3 // 4, batch=batch),
+        replace(middle, samples=samples // 4, batch=batch, loss="affine"),
+    )
     return replace(recipe, stages=stages, warmup=samples // 16, scenes=scenes, validation_scenes=0)
 
 
@@ -368,7 +402,10 @@ def run(trial: Trial) -> None:
     if trial.labels and trial.start_from:
         unlabeled = Kept(PseudoLabels(trial.labels))
         frozen = frozen_encoder(trial.start_from, NANO.name)
-    data = Data(Spread(PackedScenes(trial.training), trial.recipe.scenes), unlabeled)
+    scenes = PackedScenes(trial.training)
+    on_gpu = trial.device.startswith("cuda")
+    count = trial.recipe.scenes
+    data = Data(ResidentSpread(scenes, count, trial.device) if on_gpu else Spread(scenes, count), unlabeled)
     machine, ranks = Machine(readers=2), Ranks(device=trial.device)
     weights = None
     if trial.start_from:
@@ -394,7 +431,13 @@ def run(trial: Trial) -> None:
     with atomic_path(trial.folder / "scores.json") as temporary:
         temporary.write_text(json.dumps(scores, indent=1))
     (trial.folder / "state.pt").unlink(missing_ok=True)  # optimiser and all: many runs would fill the disk
-    print(f"{trial.folder.name}: {scores[next(iter(trial.tests))]}", file=sys.stderr, flush=True)
+    print(f"{trial.folder.name}: {summary(scores)}", file=sys.stderr, flush=True)
+
+
+def summary(scores: dict) -> str:
+    """A finished run in one line: delta1 of each test."""
+    found = {(test, region): value(scores, (test, region, "delta1")) for test, region, m in COLUMNS if m == "delta1"}
+    return ", ".join(f"{test} {region} {score:.3f}" for (test, region), score in found.items() if score is not None)
 
 
 def input_size(recipe: Recipe) -> int:

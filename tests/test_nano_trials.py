@@ -17,6 +17,7 @@ from test_labeled_scenes import scene
 from depth_anything.data.shards import write_shard
 from depth_anything.label_runs import Asked, label
 from depth_anything.model import DepthAnything
+from depth_anything.train.batches import build_slice
 from depth_anything.variants import get_variant
 
 trials = script("nano_trials")
@@ -29,13 +30,14 @@ CHANGED = {
     "colours-unimatch": {"perturbation"},
     "crop-0.25": {"crop_scale"},
     "crop-0.8": {"crop_scale"},
+    "crop-1": {"crop_scale"},
     "small": {"sizes"},
     "middle": {"sizes"},
     "panoramas": {"sizes"},
     "rate-half": {"learning_rate"},
     "rate-double": {"learning_rate"},
-    "batch-16": {"batch"},
-    "batch-64": {"batch"},
+    "batch-half": {"batch"},
+    "batch-double": {"batch"},
     "ema-0": {"ema"},
     "ema-0.9995": {"ema"},
     "scenes-quarter": {"scenes"},
@@ -44,7 +46,7 @@ CHANGED = {
 
 @pytest.mark.parametrize("name", CHANGED)
 def test_a_trial_changes_one_factor_and_keeps_the_pictures(name):
-    whole = trials.base(24_000, 4096)
+    whole = trials.base(24_000, 32, 4096)
     first, second = asdict(trials.trial_recipe("base", whole, 1)), asdict(trials.trial_recipe(name, whole, 1))
     for field in ("name", "stages"):
         del first[field], second[field]
@@ -58,7 +60,7 @@ def test_a_trial_changes_one_factor_and_keeps_the_pictures(name):
 
 def test_the_base_is_nano_teacher_at_its_two_smaller_sizes():
     for samples in (8_000, 560_000):
-        recipe = trials.base(samples, 100)
+        recipe = trials.base(samples, 32, 100)
         assert [(stage.samples / samples, stage.loss) for stage in recipe.stages] == [
             (3 / 4, "range"),
             (1 / 4, "affine"),
@@ -70,7 +72,7 @@ def test_the_base_is_nano_teacher_at_its_two_smaller_sizes():
 
 @pytest.mark.parametrize("name", ["wide", "deep", "stem"])
 def test_other_shapes_have_as_many_numbers_and_are_gone_after_the_trial(name):
-    recipe = trials.trial_recipe(name, trials.base(24_000, 4096), 0)
+    recipe = trials.trial_recipe(name, trials.base(24_000, 32, 4096), 0)
     plain = sum(parameter.numel() for parameter in DepthAnything("nano").pretrained.blocks.parameters())
     with trials.as_tried(name):
         model = DepthAnything(recipe.variant)
@@ -86,6 +88,13 @@ def test_other_shapes_have_as_many_numbers_and_are_gone_after_the_trial(name):
             get_variant(recipe.variant)
 
 
+def test_the_larger_shape_has_more_numbers():
+    with trials.as_tried("large"):
+        blocks = DepthAnything(trials.SHAPES["large"].name).pretrained.blocks
+    plain = sum(parameter.numel() for parameter in DepthAnything("nano").pretrained.blocks.parameters())
+    assert sum(parameter.numel() for parameter in blocks.parameters()) > 4 * plain
+
+
 @pytest.fixture
 def small(tmp_path, monkeypatch):
     """Two training scenes and two held-out ones; recipes of `samples` / 2 steps."""
@@ -93,7 +102,7 @@ def small(tmp_path, monkeypatch):
         scenes = [scene(seed, 48, 64) for seed in range(first, first + 2)]
         write_shard(tmp_path / "scenes" / part / "scenes-00000.tar", scenes)
     monkeypatch.setattr(
-        trials, "base", lambda samples, scenes: replace(tiny(samples // 2), scenes=scenes, validation_scenes=0)
+        trials, "base", lambda samples, batch, scenes: replace(tiny(samples // 2), scenes=scenes, validation_scenes=0)
     )
     return {"out": tmp_path / "out", "scenes": tmp_path / "scenes", "samples": 8, "seeds": 2, "only": ("ema-0",)}
 
@@ -199,11 +208,11 @@ def test_the_far_weighted_loss_counts_a_residual_by_the_distance_of_its_pixel():
 @pytest.mark.slow
 def test_the_command_with_two_runs_side_by_side(small):
     command = [sys.executable, BENCHMARKS / "nano_trials.py", "--out", small["out"], "--scenes", small["scenes"]]
-    command += ["--samples", "48", "--seeds", "1", "--only", "batch-16", "small", "--parallel", "2"]
+    command += ["--samples", "48", "--seeds", "1", "--only", "batch-half", "small", "--parallel", "2"]
     done = subprocess.run([str(part) for part in command], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert all(
-        f"\n| {name} | {size} |" in done.stdout for name, size in (("base", 112), ("batch-16", 112), ("small", 84))
+        f"\n| {name} | {size} |" in done.stdout for name, size in (("base", 112), ("batch-half", 112), ("small", 84))
     )
 
 
@@ -221,3 +230,17 @@ def test_speed_adds_up_the_sittings(tmp_path):
 def test_spread_takes_pictures_at_equal_distances():
     assert list(trials.Spread(range(10), 4)[n] for n in range(4)) == [0, 2, 5, 7]
     assert len(trials.Spread(range(10), 4)) == 4
+
+
+def test_spread_on_a_gpu_takes_the_same_pictures(tmp_path):
+    write_shard(tmp_path / "scenes-00000.tar", [scene(seed, 48, 64) for seed in range(5)])
+    packed = trials.PackedScenes(tmp_path)
+    resident, spread = trials.ResidentSpread(packed, 2, "cpu"), trials.Spread(packed, 2)
+    assert len(resident) == len(spread) == 2
+    recipe = replace(trials.base(64, 4, 2), perturbation="none")
+    theirs, ours = (trials.Data(samples) for samples in (spread, resident))
+    for step in range(2):
+        one, other = (build_slice(recipe, data, step).labeled for data in (theirs, ours))
+        assert one and other and (one.disparity_BHW == other.disparity_BHW).all()
+    assert all((resident[n].disparity_HW == spread[n].disparity_HW).all() for n in range(2))
+    assert not (resident[1].disparity_HW == packed[1].disparity_HW).all()
