@@ -8,7 +8,8 @@ loss, one quarter larger under the affine-invariant one. A trial is a function f
 (VARIATIONS), another shape of the network (SHAPES, STEM), another optimiser (MUON) or loss (FAR), other scenes
 (`--other-scenes`) or another start (`--warm`). Each is run with several seeds; seed by seed it differs from the base
 in that one factor.
-On a GPU the scenes lie in its memory, and runs side by side share it: larger batches (`--batch`) use it better.
+On a GPU the scenes lie in its memory. Larger batches (`--batch`) use it better, and so do runs side by side, most of all
+under NVIDIA's MPS (start `nvidia-cuda-mps-control -d` before).
 `--start-from` puts all of it behind a longer training: every run, the base too, goes on from those weights, at a lower
 rate and under the affine-invariant loss alone. Then `--pseudo-labels` adds students, whose teacher those weights are:
 what `depth-anything label` made with them takes two thirds of the pictures (nano-student's settings; once as they are,
@@ -110,8 +111,8 @@ VARIATIONS: dict[str, Variation] = {
     "colours-none": changed(perturbation="none"),
     "colours-unimatch": changed(perturbation="unimatch"),
     "crop-0.25": changed(crop_scale=(0.25, 1.0)),
+    "crop-0.5": changed(crop_scale=(0.5, 1.0)),
     "crop-0.8": changed(crop_scale=(0.8, 1.0)),
-    "crop-1": changed(crop_scale=(1.0, 1.0)),
     "small": every_stage(sizes=SMALL),
     "middle": every_stage(sizes=MIDDLE),
     "panoramas": wide_too,

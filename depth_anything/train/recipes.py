@@ -160,6 +160,8 @@ WIDE_MIDDLE = ((98, 182), (70, 238))
 WIDE_LARGE = ((140, 266), (112, 364))
 """As many patches in the shape of films, and of the cameras that cars carry: 16 : 9 and 3 : 1."""
 ALL_LARGER = MIDDLE + WIDE_MIDDLE + LARGE + WIDE_LARGE
+ZOOMED = (0.5, 1.0)
+"""Windows of nano's long runs, half to all of a picture. In short ones whole pictures were better (docs/log.md)."""
 
 
 def nano_teacher() -> Recipe:
@@ -179,7 +181,6 @@ def nano_teacher() -> Recipe:
         weight_decay=0.05,
         warmup=3_200,
         ema=0.998,
-        crop_scale=(0.5, 1.0),
         aspect_jitter=1.25,
         perturbation="camera",
         scenes=4_096,
@@ -187,11 +188,12 @@ def nano_teacher() -> Recipe:
 
 
 def nano_encoder() -> MaskedRecipe:
-    """Ours: nano's encoder from pictures alone, in the place of DINOv2's weights; windows and rates of nano-teacher."""
+    """Ours: nano's encoder from pictures alone, in the place of DINOv2's weights; at nano-teacher's rates."""
     differs = {
         "name": "nano-encoder",
         "data": ("scenes", "pictures"),
         "stages": (Stage(samples=48_000, sizes=MIDDLE, batch=32),),
+        "crop_scale": ZOOMED,
         "perturbation": "none",
     }
     return MaskedRecipe(**vars(nano_teacher()) | differs)
@@ -232,6 +234,7 @@ def nano_long_teacher() -> Recipe:
             Stage(samples=300_000, sizes=ALL_LARGER, batch=32, gradient_weight=2.0),
         ),
         ema=0.999,
+        crop_scale=ZOOMED,
         scenes=24_576,
     )
 
@@ -265,6 +268,7 @@ def nano_long_student() -> Recipe:
         ),
         learning_rate=3e-4,
         ema=0.999,
+        crop_scale=ZOOMED,
         scenes=24_576,
     )
 
