@@ -8,8 +8,8 @@ loss, one quarter larger under the affine-invariant one. A trial is a function f
 (VARIATIONS), another shape of the network (SHAPES, STEM), another optimiser (MUON) or loss (FAR), other scenes
 (`--other-scenes`) or another start (`--warm`). Each is run with several seeds; seed by seed it differs from the base
 in that one factor.
-On a GPU the scenes lie in its memory. Larger batches (`--batch`) use it better, and so do runs side by side, most of all
-under NVIDIA's MPS (start `nvidia-cuda-mps-control -d` before).
+On a GPU the scenes lie in its memory. Larger batches (`--batch`) use it better, and so do runs side by side, most of
+all under NVIDIA's MPS (start `nvidia-cuda-mps-control -d` before).
 `--start-from` puts all of it behind a longer training: every run, the base too, goes on from those weights, at a lower
 rate and under the affine-invariant loss alone. Then `--pseudo-labels` adds students, whose teacher those weights are:
 what `depth-anything label` made with them takes two thirds of the pictures (nano-student's settings; once as they are,
