@@ -4,7 +4,7 @@
 #   make test     full environment, the fast tests
 #   make slow     the slow tests
 #   make engine   teacher, pseudo labels, student at nano's size, in one table; SIZE=1 for real, PAIRS=manifest.json to score
-#   make nano     a nano from nothing: scenes, training, both files; some 12 hours of two cores, or with DEVICE=cuda
+#   make nano     a nano from nothing: scenes, training, both files; some 13 hours of two cores, or with DEVICE=cuda
 #                 DEV=$VIRTUAL_ENV, in an environment whose torch knows the GPU, 20 minutes of that and 16 cores;
 #                 goes on where it was stopped (`timeout 600 make nano` for slices)
 #   make check    formatting, lint, types, dependency check
@@ -47,12 +47,15 @@ nano: KEEP = MALLOC_MMAP_THRESHOLD_=4294967296 MALLOC_TRIM_THRESHOLD_=8589934592
 nano: RECIPE = $(if $(filter cpu,$(DEVICE)),nano-long-teacher,nano-gpu-teacher)
 nano: SCENES = $(if $(filter cpu,$(DEVICE)),24576,10240)
 nano: TRAIN = env OMP_NUM_THREADS=1 $(KEEP) $(DEV)/bin/torchrun --standalone --nproc-per-node $(PROCESSES) -m depth_anything train
+nano: FINISH = $(TRAIN) nano-finish --start-from $(NANO)/teacher/final.safetensors
 nano: OPTIONS = --size $(SIZE) --scenes $(NANO)/scenes --device $(DEVICE) --readers $(if $(filter cpu,$(DEVICE)),1,8)
 nano: $(if $(filter .venv/dev,$(DEV)),$(DEV)/.installed)
 	$(RENDER)/held_out --seed 10000000 $(call COUNT,256)
 	$(RENDER)/training $(call COUNT,$(SCENES))
 	$(TRAIN) $(RECIPE) $(NANO)/teacher $(OPTIONS)
-	$(DEV)/bin/python -m depth_anything.train.bundle $(NANO)/teacher/final.safetensors --out $(NANO)
+	$(FINISH) $(NANO)/finish-1 --seed 1 $(OPTIONS)
+	$(FINISH) $(NANO)/finish-2 --seed 2 $(OPTIONS)
+	$(DEV)/bin/python -m depth_anything.train.bundle $(addsuffix /final.safetensors,$(addprefix $(NANO)/,teacher finish-1 finish-2)) --out $(NANO)
 
 check: $(DEV)/.installed
 	$(DEV)/bin/ruff format --check .

@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 
 from depth_anything import Predictor
 from depth_anything.checkpoints import load
@@ -37,6 +38,9 @@ def test_make_nano_goes_on_where_it_was_stopped_and_ends_with_both_files(tmp_pat
     assert "going on after step" in done.stderr
     state, row = load(tmp_path / "nano.safetensors")
     assert row.name == "nano"
-    assert state["pretrained.cls_token"].shape == (1, 1, 192)
+    key = "pretrained.cls_token"
+    runs = [load(tmp_path / run / "final.safetensors")[0][key] for run in ("teacher", "finish-1", "finish-2")]
+    assert len({float(run.sum()) for run in runs}) == 3, "the short runs did not move, or have one seed"
+    assert torch.allclose(state[key], torch.stack(runs).mean(0), rtol=1e-3, atol=1e-6)
     answer = Predictor(str(tmp_path / "nano.onnx"))(ROOT / "examples" / "kodak_08.jpg")
     assert answer.disparity.max() > answer.disparity.min()

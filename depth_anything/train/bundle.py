@@ -1,4 +1,4 @@
-"""The two files of the bundled nano from the weights of a run: how `weights/` was made.
+"""The two files of the bundled nano from the weights of its runs: how `weights/` was made.
 
     python -m depth_anything.train.bundle runs/nano/final.safetensors
 
@@ -8,6 +8,7 @@ Both hold the same float16 numbers, which are computed with as float32, and so g
 import math
 import statistics
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import cast
 
@@ -25,16 +26,20 @@ WEIGHTS = Path(__file__).parents[1] / "weights"
 PHOTOGRAPHS = Path(__file__).parents[1] / "web" / "static" / "examples"
 
 
-def bundle(weights: Positional[Path], out: Path = WEIGHTS) -> None:
+def bundle(weights: Positional[Path], more: Positional[tuple[Path, ...]] = (), out: Path = WEIGHTS) -> None:
     """Write nano.safetensors and nano.onnx, once the ONNX file has answered like torch on photographs.
 
     Args:
         weights: what a run of nano left: final.safetensors.
+        more: of runs that began from those weights: then the mean of all is taken.
         out: folder; by default that of the package.
     """
-    model = DepthAnything.from_pretrained(weights)
-    if model.variant.name != "nano":
-        raise ValueError(f"{weights} holds {model.variant.name}: expected nano")
+    models = []
+    for path in (weights, *more):
+        models.append(DepthAnything.from_pretrained(path))
+        if models[-1].variant.name != "nano":
+            raise ValueError(f"{path} holds {models[-1].variant.name}: expected nano")
+    model = mean_of(models)
     bring_to_one(model)
     model.half().float()
     out.mkdir(parents=True, exist_ok=True)
@@ -43,6 +48,15 @@ def bundle(weights: Positional[Path], out: Path = WEIGHTS) -> None:
         export(model, candidate, ExportOptions(half=True))
         save(model, out / "nano.safetensors", dtype=torch.float16)
         candidate.replace(out / candidate.name)
+
+
+@torch.no_grad()
+def mean_of(models: Sequence[DepthAnything]) -> DepthAnything:
+    """The model whose every number is the mean over the models' (Wortsman et al. 2022, uniform soup), in the first."""
+    states = [model.state_dict() for model in models]
+    for key, tensor in states[0].items():
+        tensor.copy_(torch.stack([state[key] for state in states]).mean(0))
+    return models[0]
 
 
 @torch.no_grad()

@@ -219,7 +219,7 @@ def nano_student() -> Recipe:
 
 
 def nano_long_teacher() -> Recipe:
-    """Ours: `make nano`, about twelve hours of two cores; a part of it was the bundled nano's last run (MODEL_CARD.md).
+    """Ours: `make nano`, about twelve hours of two cores.
 
     Each stage takes about as long. The first has the most pictures, for small ones are where a step learns most for its
     time. The last ones are up to as large as photographs are at prediction, for outlines under V2's L_ssi + 2 L_gm. Not
@@ -240,7 +240,7 @@ def nano_long_teacher() -> Recipe:
 
 
 def nano_gpu_teacher() -> Recipe:
-    """Ours: `make nano DEVICE=cuda`; the bundled nano is this with seed 0, in 14 minutes of a GPU (MODEL_CARD.md).
+    """Ours: `make nano DEVICE=cuda`; the bundled nano began with this, seed 0, 14 minutes of a GPU (MODEL_CARD.md).
 
     Nearly as many pictures as nano-long-teacher sees, in batches four times as large: on a GPU nano's step takes as
     long as asking for it, whatever the batch.
@@ -251,6 +251,24 @@ def nano_gpu_teacher() -> Recipe:
         replace(stage, samples=samples, batch=4 * stage.batch) for stage, samples in zip(long.stages, seen, strict=True)
     )
     return replace(long, name="nano-gpu-teacher", stages=stages, learning_rate=1.5e-3, warmup=29_440, scenes=10_240)
+
+
+def nano_finish() -> Recipe:
+    """Ours: what `make nano` ends with, from the weights of its long run (`--start-from`), with two seeds.
+
+    Whole pictures, as in V1: photographs gain by them. Bundled is the mean of both runs and their start (MODEL_CARD.md).
+    """
+    long = nano_long_teacher()
+    _, middle, larger = long.stages
+    return replace(
+        long,
+        name="nano-finish",
+        stages=(replace(middle, samples=45_000), replace(larger, samples=18_000)),
+        learning_rate=4e-4,
+        warmup=1_600,
+        crop_scale=(1.0, 1.0),
+        scenes=10_240,
+    )
 
 
 def nano_long_student() -> Recipe:
@@ -348,6 +366,7 @@ RECIPES: dict[str, Callable[[], Recipe]] = {
     "nano-student": nano_student,
     "nano-long-teacher": nano_long_teacher,
     "nano-gpu-teacher": nano_gpu_teacher,
+    "nano-finish": nano_finish,
     "nano-long-student": nano_long_student,
     "v1-teacher-large": v1_teacher_large,
     **{f"v1-student-{size}": partial(v1_student, size) for size in ("small", "base", "large")},
