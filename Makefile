@@ -39,14 +39,15 @@ engine: $(DEV)/.installed
 
 # One thread a process: on a processor two such processes see twice the pictures of one process with two threads. MALLOC_:
 # memory that a step gives back stays with the process for the next one, which is a seventh faster. `env`: no shell between
-# make and torchrun, so that make ends only when the run has been saved.
+# make and the run, so that make ends only when that has been saved.
 nano: SIZE = 1
 nano: RENDER = $(DEV)/bin/depth-anything render $(NANO)/scenes
 nano: COUNT = --count $(shell awk 'BEGIN { print int($(SIZE) * $(1) + 0.999) }') $(if $(MODELS),--models $(MODELS))
 nano: KEEP = MALLOC_MMAP_THRESHOLD_=4294967296 MALLOC_TRIM_THRESHOLD_=8589934592
 nano: RECIPE = $(if $(filter cpu,$(DEVICE)),nano-long-teacher,nano-gpu-teacher)
 nano: SCENES = $(if $(filter cpu,$(DEVICE)),24576,10240)
-nano: TRAIN = env OMP_NUM_THREADS=1 $(KEEP) $(DEV)/bin/torchrun --standalone --nproc-per-node $(PROCESSES) -m depth_anything train
+nano: PYTHONS = $(DEV)/bin/$(if $(filter 1,$(PROCESSES)),python,torchrun --standalone --nproc-per-node $(PROCESSES))
+nano: TRAIN = env OMP_NUM_THREADS=1 $(KEEP) $(PYTHONS) -m depth_anything train
 nano: FINISH = $(TRAIN) nano-finish --start-from $(NANO)/teacher/final.safetensors
 nano: OPTIONS = --size $(SIZE) --scenes $(NANO)/scenes --device $(DEVICE) --readers $(if $(filter cpu,$(DEVICE)),1,8)
 nano: $(if $(filter .venv/dev,$(DEV)),$(DEV)/.installed)

@@ -18,8 +18,9 @@ ROOT = Path(__file__).parents[1]
 
 
 @pytest.mark.slow
-def test_make_nano_goes_on_where_it_was_stopped_and_ends_with_both_files(tmp_path):
-    command = ["make", "nano", f"DEV={sys.prefix}", f"NANO={tmp_path}", "SIZE=0.0006"]
+@pytest.mark.parametrize("processes", [1, 2])
+def test_make_nano_goes_on_where_it_was_stopped_and_ends_with_both_files(tmp_path, processes):
+    command = ["make", "nano", f"DEV={sys.prefix}", f"NANO={tmp_path}", "SIZE=0.0006", f"PROCESSES={processes}"]
     first = subprocess.Popen(command, cwd=ROOT, start_new_session=True, stdout=subprocess.DEVNULL)
     teacher, until = tmp_path / "teacher", time.monotonic() + 300
     while not (teacher / "curve.jsonl").exists() and time.monotonic() < until:
