@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
 from depth_anything.data.sample import Crop, Sample, cut, min_max, random_crop, to_disparity
 
@@ -78,6 +79,17 @@ def test_image_and_labels_stay_together(seed, flip):
     assert result.classes_HW is not None and np.array_equal(result.classes_HW, columns)
     assert np.array_equal(result.valid_HW, columns >= 5)
     assert np.array_equal(result.sky_HW, rows < 3)
+
+
+def test_the_largest_windows_stay_inside_any_picture():
+    rng = np.random.default_rng(0)
+    for _ in range(300):
+        height, width = (int(side) for side in rng.integers(8, 400, 2))
+        crop = random_crop(height, width, (28, 42), (1.0, 1.0), 1.25, 0.5, rng.random(5))
+        assert crop.top >= 0 and crop.left >= 0, (height, width, crop)
+        assert crop.height == height or crop.width == width
+        picture = Image.new("RGB", (width, height))
+        picture.resize((42, 28), box=(crop.left, crop.top, crop.left + crop.width, crop.top + crop.height))
 
 
 def test_the_papers_crop_is_the_shorter_side_at_any_place():

@@ -89,8 +89,7 @@ def random_crop(
     """
     aspect = size[1] / size[0] * np.exp((2 * draws_5[0] - 1) * np.log(aspect_jitter))
     share = scale[0] + (scale[1] - scale[0]) * draws_5[1]
-    crop_height = min(height, width / aspect) * share
-    crop_width = crop_height * aspect
+    crop_height, crop_width = min(height, width / aspect) * share, min(height * aspect, width) * share
     top, left = (height - crop_height) * draws_5[2], (width - crop_width) * draws_5[3]
     return Crop(top, left, crop_height, crop_width, size, flip=bool(draws_5[4] < flip))
 
