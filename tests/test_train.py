@@ -1,10 +1,12 @@
 """The training: what a step sees, how it goes on after a kill, and that it learns."""
 
+import hashlib
 import json
 import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -318,6 +320,32 @@ def test_a_repeated_signal_is_the_same_wish_and_a_later_one_ends_at_once(monkeyp
             assert asked.is_set()
             monkeypatch.setattr(loop, "SAME_WISH", -1.0)
             with pytest.raises(KeyboardInterrupt):
+                signal.raise_signal(signal.SIGINT)
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def test_a_signal_counts_from_when_it_came_not_from_when_it_is_heard(monkeypatch):
+    """The second of two comes a moment behind the first, but while Python is in a long call of C, as in backward."""
+
+    def long_call(rounds: int) -> float:
+        began = time.monotonic()
+        hashlib.pbkdf2_hmac("sha256", b"", b"", rounds)
+        return time.monotonic() - began
+
+    monkeypatch.setattr(loop, "SAME_WISH", 1.0)
+    rounds = int(200_000 * 3.0 / long_call(200_000))
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with loop.stop_signals() as asked:
+            signal.raise_signal(signal.SIGINT)
+            assert asked.is_set()
+            second = threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGINT))
+            second.start()
+            took = long_call(rounds)
+            second.join()
+            assert took > 1.5, "not long enough to tell"
+            with pytest.raises(KeyboardInterrupt):  # one more, and late by any clock
                 signal.raise_signal(signal.SIGINT)
     finally:
         signal.signal(signal.SIGINT, before)

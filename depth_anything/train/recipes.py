@@ -256,7 +256,7 @@ def nano_gpu_teacher() -> Recipe:
 def nano_finish() -> Recipe:
     """Ours: what `make nano` ends with, from the weights of its long run (`--start-from`), with two seeds.
 
-    Whole pictures, as in V1: photographs gain by them. Bundled is the mean of both runs and their start (MODEL_CARD.md).
+    Whole pictures, as in V1: photographs gain by them. Bundled is the mean of both and their start (MODEL_CARD.md).
     """
     long = nano_long_teacher()
     _, middle, larger = long.stages
