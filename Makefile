@@ -5,7 +5,7 @@
 #   make slow     the slow tests
 #   make engine   teacher, pseudo labels, student at nano's size, in one table; SIZE=1 for real, PAIRS=manifest.json to score
 #   make nano     a nano from nothing: scenes, training, both files; some 13 hours of two cores, or with DEVICE=cuda
-#                 DEV=$VIRTUAL_ENV, in an environment whose torch knows the GPU, 20 minutes of that and 16 cores;
+#                 DEV=$VIRTUAL_ENV, in an environment whose torch knows the GPU, some 20 minutes of that and 16 cores;
 #                 goes on where it was stopped (`timeout 600 make nano` for slices)
 #   make check    formatting, lint, types, dependency check
 #   make system   as root: the Debian packages that rendering and the test of the page need

@@ -49,16 +49,16 @@ from depth_anything.files import atomic_path
 from depth_anything.train.batches import Data
 from depth_anything.train.distributed import Machine, Ranks
 from depth_anything.train.loop import train
-from depth_anything.train.recipes import (
+from depth_anything.train.nano_recipes import (
     MIDDLE,
     SMALL,
     WIDE_MIDDLE,
     WIDE_SMALL,
-    Recipe,
     nano_long_student,
     nano_student,
     nano_teacher,
 )
+from depth_anything.train.recipes import Recipe
 from depth_anything.train.sources import Kept, folders
 from depth_anything.train.student import frozen_encoder
 from depth_anything.variants import NANO, TRIED, Variant
@@ -242,23 +242,6 @@ def as_tried(name: str) -> Iterator[None]:
         TRIED.pop(f"nano-{name}", None)
 
 
-class ResidentSpread(ResidentScenes):
-    """`Spread` of scenes in a GPU's memory."""
-
-    def __init__(self, scenes: PackedScenes, count: int, device: str):
-        super().__init__(scenes, device)
-        self.count = count
-
-    def __len__(self) -> int:
-        return self.count
-
-    def __getitem__(self, number: int) -> Sample:
-        return self.scenes[number * len(self.scenes) // self.count]
-
-    def windows(self, numbers: Sequence[int], crops: Sequence[Crop]) -> tuple[Tensor, Tensor, Tensor]:
-        return super().windows([number * len(self.scenes) // self.count for number in numbers], crops)
-
-
 class Spread:
     """`count` pictures of a set, at equal distances."""
 
@@ -269,7 +252,28 @@ class Spread:
         return self.count
 
     def __getitem__(self, number: int) -> Sample:
-        return self.samples[number * len(self.samples) // self.count]
+        return self.samples[self.place(number)]
+
+    def place(self, number: int) -> int:
+        """The picture's number in the whole set."""
+        return number * len(self.samples) // self.count
+
+
+class ResidentSpread(ResidentScenes):
+    """`Spread` of scenes in a GPU's memory."""
+
+    def __init__(self, scenes: PackedScenes, count: int, device: str):
+        super().__init__(scenes, device)
+        self.spread = Spread(scenes, count)
+
+    def __len__(self) -> int:
+        return len(self.spread)
+
+    def __getitem__(self, number: int) -> Sample:
+        return self.spread[number]
+
+    def windows(self, numbers: Sequence[int], crops: Sequence[Crop]) -> tuple[Tensor, Tensor, Tensor]:
+        return super().windows([self.spread.place(number) for number in numbers], crops)
 
 
 def trials(

@@ -5,7 +5,8 @@ from dataclasses import replace
 import numpy as np
 
 from depth_anything.data.sample import Sample
-from depth_anything.train.recipes import Recipe, Stage, Unlabeled, nano_teacher
+from depth_anything.train.nano_recipes import nano_teacher
+from depth_anything.train.recipes import Recipe, Stage, Unlabeled
 
 
 class Boxes:

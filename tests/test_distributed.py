@@ -17,7 +17,7 @@ from depth_anything.cli.label import label
 from depth_anything.cli.segment import Train as SegmentTrain
 from depth_anything.cli.train import train
 from depth_anything.train.distributed import Machine, Ranks, any_rank, prepare
-from depth_anything.train.recipes import nano_teacher
+from depth_anything.train.nano_recipes import nano_teacher
 from depth_anything.train.teacher import MapAndTokens
 
 PROGRAM = Path(__file__).with_name("distributed_step.py")

@@ -8,7 +8,8 @@ from depth_anything.data.labeled.resident import ResidentScenes, bytes_of
 from depth_anything.data.labeled.scenes import PACKED, PackedScenes, pack_ahead
 from depth_anything.data.shards import write_shard
 from depth_anything.train.batches import Data, build_slice
-from depth_anything.train.recipes import SMALL, WIDE_LARGE, Stage, nano_teacher, replace
+from depth_anything.train.nano_recipes import SMALL, WIDE_LARGE, nano_teacher
+from depth_anything.train.recipes import Stage, replace
 from depth_anything.train.sources import on_device
 
 

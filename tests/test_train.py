@@ -23,6 +23,7 @@ from depth_anything.train import loop, relative
 from depth_anything.train.ablations import ABLATIONS
 from depth_anything.train.batches import Batch, Data, batches, build_slice, sample_number
 from depth_anything.train.checkpoint import STATE_FILE
+from depth_anything.train.nano_recipes import NANO_RECIPES
 from depth_anything.train.recipes import RECIPES, Recipe, Stage, get_recipe
 from depth_anything.train.teacher import MapAndTokens, teacher_losses
 from depth_anything.train.validation import validate_disparity
@@ -64,7 +65,7 @@ def test_training_sees_the_models_own_answer(head):
 # -- recipes --
 
 
-@pytest.mark.parametrize("name", RECIPES | ABLATIONS)
+@pytest.mark.parametrize("name", NANO_RECIPES | RECIPES | ABLATIONS)
 def test_recipes_are_named_fit_their_variant_and_name_real_sizes(name, tmp_path):
     recipe = get_recipe(name)
     assert recipe.name == name and get_variant(recipe.variant).name == recipe.variant

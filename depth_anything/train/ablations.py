@@ -7,13 +7,13 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 
+from depth_anything.train.nano_recipes import nano_student
 from depth_anything.train.recipes import (
     SQUARE_518,
     V2_SYNTHETIC,
     Recipe,
     Stage,
     Unlabeled,
-    nano_student,
     v1_student,
     v1_teacher_large,
     v2_student,

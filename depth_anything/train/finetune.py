@@ -16,7 +16,8 @@ from depth_anything.train.batches import Data
 from depth_anything.train.cameras import WithCameras, cameras
 from depth_anything.train.distributed import Machine, Ranks
 from depth_anything.train.metric_recipes import Metric, MetricRecipe
-from depth_anything.train.recipes import LARGE, SQUARE_518, Recipe, Stage
+from depth_anything.train.nano_recipes import LARGE
+from depth_anything.train.recipes import SQUARE_518, Recipe, Stage
 from depth_anything.train.validation import validate_disparity
 from depth_anything.variants import Variant
 
