@@ -50,7 +50,10 @@ nano: PYTHONS = $(DEV)/bin/$(if $(filter 1,$(PROCESSES)),python,torchrun --stand
 nano: TRAIN = env OMP_NUM_THREADS=1 $(KEEP) $(PYTHONS) -m depth_anything train
 nano: FINISH = $(TRAIN) nano-finish --start-from $(NANO)/teacher/final.safetensors
 nano: OPTIONS = --size $(SIZE) --scenes $(NANO)/scenes --device $(DEVICE) --readers $(if $(filter cpu,$(DEVICE)),1,8)
+nano: GPU = import sys, torch; torch.cuda.is_available() or \
+ sys.exit("DEVICE=$(DEVICE): the torch in $(DEV) sees no GPU; give DEV=FOLDER, an environment whose torch does")
 nano: $(if $(filter .venv/dev,$(DEV)),$(DEV)/.installed)
+	$(if $(filter cuda%,$(DEVICE)),@$(DEV)/bin/python -c '$(GPU)')
 	$(RENDER)/held_out --seed 10000000 $(call COUNT,256)
 	$(RENDER)/training $(call COUNT,$(SCENES))
 	$(TRAIN) $(RECIPE) $(NANO)/teacher $(OPTIONS)

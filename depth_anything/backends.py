@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Literal, Protocol
 import numpy as np
 
 from . import preprocess
+from .device import check_device
 from .variants import VARIANTS, Variant, get_variant, with_log_head
 
 if TYPE_CHECKING:
@@ -265,18 +266,3 @@ def load_torch_backend(
 
     network = DepthAnything.from_pretrained(model, variant=variant, accept_license=accept_license)
     return TorchBackend(network, device, dtype, compile)
-
-
-def check_device(device: str) -> None:
-    """Refuse a device that this machine has not, before weights are read.
-
-    Raises:
-        ValueError: no such device here.
-    """
-    import torch
-
-    kind = device.split(":")[0]
-    present = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
-    if not present.get(kind, False):
-        here = ", ".join(name for name, there in present.items() if there)
-        raise ValueError(f"device {device!r}: not on this machine; expected one of {here}")

@@ -24,6 +24,7 @@ from .data.stores import CLAIMS, Store, open_store
 from .data.unlabeled import Unit
 from .data.unlabeled.sets import units as find_units
 from .data.unlabeled.units import PICTURES, is_url
+from .device import check_device
 from .pseudo_label import Labeller, LabelRecipe, Precision, Teacher
 
 LANES = 2
@@ -153,8 +154,6 @@ def label(
 
 def load_teacher(asked: Asked, cuda_of_rank: bool = False) -> Teacher:
     """The teacher on its device; torchrun's ranks take a GPU each."""
-    from .backends import check_device
-
     device = asked.device
     if device == "cuda" and cuda_of_rank:
         device = f"cuda:{os.environ.get('LOCAL_RANK', 0)}"

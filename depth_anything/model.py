@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from . import camera, preprocess
+from .device import check_device
 from .dpt import DPTHead
 from .encoders import encoder_of
 from .metric_bins import BinsHead
@@ -69,7 +70,7 @@ class DepthAnything(nn.Module):
         cls,
         id_or_path: str | Path,
         variant: str | None = None,
-        device: str = "cpu",
+        device: str | torch.device = "cpu",
         accept_license: bool = False,
     ) -> DepthAnything:
         """A model with weights, in evaluation mode.
@@ -82,10 +83,12 @@ class DepthAnything(nn.Module):
             accept_license: needed once for weights whose owner does not clearly allow commercial use.
 
         Raises:
-            ValueError: the file is missing, ambiguous, broken or does not fit; the message says what to do.
+            ValueError: the file is missing, ambiguous, broken or does not fit, or there is no such device; the message
+                says what to do.
         """
         from .checkpoints import load
 
+        check_device(str(device))
         state, row = load(id_or_path, variant=variant, accept_license=accept_license)
         with torch.device("meta"):
             model = cls(row)

@@ -28,6 +28,7 @@ EXTRAS = {
     "checkpoints": {"torch": "top"},
     "weight_files": {"torch": "top"},
     "transformers_layout": {"torch": "top"},
+    "device": {"torch": "inside"},
     "preprocess": {"torch": "inside"},
     "backends": {"torch": "inside", "openvino": "inside"},
     "freeze": {"torch": "top"},
@@ -58,7 +59,7 @@ EXTRAS = {
 
 LAYERS = [
     # from the bottom up: a module may import from its own layer and from those below
-    {"__init__", "files", "variants", "colormap", "dinov2", "dpt", "encoders", "metric_bins", "losses",
+    {"__init__", "device", "files", "variants", "colormap", "dinov2", "dpt", "encoders", "metric_bins", "losses",
      "evaluate.align", "evaluate.metrics", "evaluate.protocol", "evaluate.__init__", "preprocess"},
     {"model", "checkpoints", "weight_files", "transformers_layout", "hub", "backends", "freeze", "openvino_graph",
      "prediction", "image_io", "inputs", "exif", "to_rgb", "map_files", "outputs", "calibrate", "camera",

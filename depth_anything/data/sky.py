@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from PIL import Image
 
+from ..device import check_device
 from ..files import atomic_path
 from ..hub import find_folder
 from ..preprocess import IMAGENET_MEAN, IMAGENET_STD
@@ -45,7 +46,8 @@ class SkySegmenter:
         accept_license: needed once for NVIDIA's weights, which are not for commercial use.
 
     Raises:
-        ValueError: transformers is not installed, the licence is not accepted, or the weights cannot be had.
+        ValueError: transformers is not installed, there is no such device, the licence is not accepted, or the weights
+            cannot be had.
     """
 
     def __init__(
@@ -57,6 +59,7 @@ class SkySegmenter:
             raise ValueError(
                 'sky by SegFormer needs more packages: pip install "depth-anything[transfer]"; or use --sky threshold'
             ) from None
+        check_device(device)
         folder = Path(model) if Path(model).is_dir() else find_folder(str(model), accept_license)
         network = SegformerForSemanticSegmentation.from_pretrained(folder)
         classes = network.config.num_labels or 0

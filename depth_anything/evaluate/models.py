@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, get_args
 import numpy as np
 
 from depth_anything import map_files
+from depth_anything.device import check_device
 from depth_anything.evaluate.align import resize_bilinear
 from depth_anything.evaluate.score import Quantity
 
@@ -152,6 +153,7 @@ def _from_transformers(name: str, quantity: Quantity | None, model_id: str, devi
         from transformers import AutoImageProcessor, AutoModelForDepthEstimation
     except ImportError:
         raise ValueError(f'{name} needs transformers: pip install "depth-anything[transfer]"') from None
+    check_device(device)
     try:
         processor = AutoImageProcessor.from_pretrained(model_id)
         model = AutoModelForDepthEstimation.from_pretrained(model_id).to(device).eval()

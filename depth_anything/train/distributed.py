@@ -16,6 +16,7 @@ from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.checkpoint import checkpoint
 
+from depth_anything.device import check_device
 from depth_anything.train.recipes import Recipe
 from depth_anything.train.teacher import MapAndTokens
 
@@ -57,13 +58,20 @@ class Ranks:
 
 @contextmanager
 def join(device: str = "cpu") -> Iterator[Ranks]:
-    """The processes that torchrun started, each with its device; this one alone without torchrun."""
+    """The processes that torchrun started, each with its device; this one alone without torchrun.
+
+    Raises:
+        ValueError: no such device here.
+    """
     if "RANK" not in os.environ:
+        check_device(device)
         yield Ranks(device=device)
         return
     kind = device
     if kind == "cuda":
         device = f"cuda:{os.environ['LOCAL_RANK']}"
+    check_device(device)
+    if kind == "cuda":
         torch.cuda.set_device(device)
     dist.init_process_group("nccl" if kind == "cuda" else "gloo")
     try:

@@ -12,6 +12,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from depth_anything.device import check_device
+
 if TYPE_CHECKING:
     from diffusers import ControlNetModel
 
@@ -162,8 +164,9 @@ def generate(
         strength: factor on the ControlNet's residuals.
 
     Raises:
-        ValueError: the base model cannot be had.
+        ValueError: the base model cannot be had, or there is no such device.
     """
+    check_device(device)
     library = diffusers()
     height, width = control_HW3.shape[:2]
     rows, columns = (max(8, round(side * size / min(height, width) / 8) * 8) for side in (height, width))

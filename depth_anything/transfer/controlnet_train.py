@@ -17,6 +17,7 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from depth_anything import image_io
+from depth_anything.device import check_device
 from depth_anything.image_io import SUFFIXES
 from depth_anything.transfer import run_files
 from depth_anything.transfer.controlnet import condition, diffusers, load_base, load_controlnet
@@ -149,8 +150,9 @@ def train(
             et al. 2023).
 
     Raises:
-        ValueError: a part is missing, or `out` holds the state of another recipe.
+        ValueError: no such device here, a part is missing, or `out` holds the state of another recipe.
     """
+    check_device(device)
     library = diffusers()
     unet, vae, text_encoder, tokenizer, scheduler = (
         load_base(base, part) for part in ("unet", "vae", "text_encoder", "tokenizer", "scheduler")

@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from depth_anything import encoders
+from depth_anything.device import check_device
 from depth_anything.files import atomic_path
 from depth_anything.preprocess import PATCH
 from depth_anything.transfer.segmentation_data import IGNORE
@@ -245,10 +246,11 @@ def load(path: str | Path, device: str = "cpu") -> Segmenter:
     """A segmenter that `save` wrote, in evaluation mode.
 
     Raises:
-        ValueError: no such file, or another kind of file.
+        ValueError: no such device here, no such file, or another kind of file.
     """
     from depth_anything.weight_files import read
 
+    check_device(device)
     contents = read(Path(path))
     if contents.metadata.get("kind") != "segmentation":
         raise ValueError(f"{path} holds no segmentation model: expected a file of `depth-anything segment train`")

@@ -1,0 +1,27 @@
+"""Which devices this machine has."""
+
+
+def check_device(device: str) -> None:
+    """Refuse a device that is not there, before anything is read, rendered or written for it.
+
+    Args:
+        device: "cpu", "cuda", "mps", or one of several by its number: "cuda:1".
+
+    Raises:
+        ValueError: no such device here.
+    """
+    import torch
+
+    kind, _, number = device.partition(":")
+    counts = {"cpu": 1, "cuda": cuda_devices(), "mps": int(torch.backends.mps.is_available())}
+    wanted = int(number) if number.isdecimal() else 0
+    if wanted >= counts.get(kind, 0) or device not in (kind, f"{kind}:{wanted}"):
+        here = (name if count == 1 else f"{name}:0 to {name}:{count - 1}" for name, count in counts.items() if count)
+        raise ValueError(f"device {device!r}: not on this machine; expected one of {', '.join(here)}")
+
+
+def cuda_devices() -> int:
+    """How many GPUs this torch can use."""
+    import torch
+
+    return torch.cuda.device_count() if torch.cuda.is_available() else 0
