@@ -90,19 +90,21 @@ def load_state(path: str | Path, variant: Variant | str | None = None) -> tuple[
     return {key: state[key].float() for key in shapes}, row
 
 
-def load_backbone(path: str | Path, variant: Variant | str | None = None) -> State:
+def load_backbone(path: str | Path, variant: Variant | str | None = None, accept_license: bool = False) -> State:
     """The encoder's weights for a training that starts from them, keys as in `encoder_of(variant).state_dict()`.
 
     Args:
         path: an official DINOv2 file (`dinov2_vits14_pretrain.pth`), a transformers Dinov2 folder, or any whole model
-            that `load_state` reads; its decoder is left out (V2's metric fine-tuning starts like that). For V2's other
-            teachers: a transformers folder of BEiT or SAM, SynCLR's file.
+            that `load_state` reads, or a name of `VARIANTS`; its decoder is left out (V2's metric fine-tuning starts
+            like that). For V2's other teachers: a transformers folder of BEiT or SAM, SynCLR's file.
         variant: the model to be trained, whose size is then checked; always needed for those other teachers.
+        accept_license: as for `load`.
 
     Raises:
         ValueError: no such file, broken, another size, or keys that are not these models' (registers, say).
     """
-    path = Path(path).expanduser()
+    named = VARIANTS.get(str(path))
+    path = hub.find_weights(named, accept_license) if named else Path(path).expanduser()
     wanted = get_variant(variant) if isinstance(variant, str) else variant
     if wanted is not None and wanted.encoder != "dinov2" and path.is_dir():
         return encoders.read_folder(path, wanted)

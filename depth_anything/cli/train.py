@@ -39,11 +39,11 @@ def train(
         out: folder for recipe.json, curve.jsonl, events, state.pt and at the end final.safetensors.
         data: NAME=FOLDER of each set that the recipe names, labelled or not.
         scenes: folder with rendered scenes (training/, held_out/); by default OUT/scenes. What is missing is rendered.
-        backbone: weights that the encoder starts from: DINOv2's file; a transformers folder for BEiT and SAM.
+        backbone: what the encoder starts from: DINOv2's file, a model; a transformers folder for BEiT and SAM.
         start_from: a whole model whose weights the run starts from: a relative one for metres, a student's teacher.
         teacher: a model that labels the unlabelled pictures in every step.
         pseudo_labels: or the folder in which `depth-anything label` has labelled them.
-        frozen: weights whose encoder the student's features stay near; by default those of --backbone.
+        frozen: file or model whose encoder the student's features stay near; by default that of --backbone.
         sky: set: disparity 0 where a set's own values or SegFormer see sky (docs/datasets.md); off: no sky is valid.
         segformer: the model that finds the sky, a hub id or a folder.
         seed: of weights, order, crops and colours, instead of the recipe's.
@@ -55,7 +55,7 @@ def train(
         compile: torch.compile.
         readers: threads that read pictures.
         processes: workers for rendering; by default one per core.
-        accept_license: as for predict, for the teacher's weights and SegFormer's.
+        accept_license: as for predict, for the weights of all models that are named.
     """
     import logging
     from dataclasses import replace
@@ -72,6 +72,7 @@ def train(
     from ..checkpoints import load, load_backbone
     from ..model import DepthAnything
     from ..train.distributed import Machine, first_alone, join
+    from ..train.loop import check_weights
     from ..train.loop import train as run
     from ..train.sources import folders, open_data, sky_by_set, without_sky
     from ..train.student import frozen_encoder
@@ -83,9 +84,12 @@ def train(
         logging.basicConfig(level=level, format="%(message)s", stream=sys.stderr)
         weights = None
         if backbone:
-            weights = {f"pretrained.{key}": tensor for key, tensor in load_backbone(backbone, resolved.variant).items()}
+            start = load_backbone(backbone, resolved.variant, accept_license)
+            weights = {f"pretrained.{key}": tensor for key, tensor in start.items()}
         elif start_from:
             weights = load(start_from, accept_license=accept_license)[0]
+        encoder = frozen_encoder(anchor, resolved.variant, accept_license) if anchor else None
+        check_weights(resolved, weights, encoder)
         with first_alone(ranks):
             labeler = None
             if teacher and not pseudo_labels:
@@ -102,7 +106,7 @@ def train(
             held_out,
             weights=weights,
             teacher=labeler,
-            frozen=frozen_encoder(anchor, resolved.variant) if anchor else None,
+            frozen=encoder,
             machine=machine,
             ranks=ranks,
             log_every=1 if device == "cpu" else 20,

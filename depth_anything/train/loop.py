@@ -74,7 +74,8 @@ def train(
         ValueError: no pictures, no weights or teacher where they are needed, `out` holds another recipe, or the loss is
             not finite.
     """
-    check(recipe, data, frozen)
+    check_pictures(recipe, data)
+    check_weights(recipe, weights, frozen)
     task = task_of(recipe)
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
@@ -134,16 +135,39 @@ def train(
         return model
 
 
-def check(recipe: Recipe, data: Data, frozen: nn.Module | None) -> None:
-    """Everything that the recipe needs is there."""
+def check_weights(recipe: Recipe, weights: dict[str, Tensor] | None, frozen: nn.Module | None) -> None:
+    """What the recipe starts from is there and fits, and the encoder of L_feat is there.
+
+    It takes no time: ask before pictures are opened or rendered.
+
+    Raises:
+        ValueError: something is missing, or the weights are another network's.
+    """
+    if recipe.unlabeled and recipe.unlabeled.feature_weight and frozen is None:
+        raise ValueError(f"{recipe.name} keeps near a frozen encoder (V1 Eq. 9): give its file with --frozen")
+    shapes = weights and {key: tensor.to("meta") for key, tensor in weights.items()}
+    try:
+        with torch.device("meta"):
+            task_of(recipe).start_model(recipe, shapes)
+    except RuntimeError as error:
+        first = str(error).splitlines()[1].strip()
+        raise ValueError(
+            f"{recipe.name} trains {recipe.variant}: the weights that it should start from do not fit ({first})"
+        ) from None
+
+
+def check_pictures(recipe: Recipe, data: Data) -> None:
+    """There are pictures of every kind that the recipe learns from.
+
+    Raises:
+        ValueError: there are none.
+    """
     for kind, samples, share in (
         ("labelled", data.labeled, 1 - recipe.unlabeled_share),
         ("unlabelled", data.unlabeled, recipe.unlabeled_share),
     ):
         if share and not (samples is not None and len(samples)):
             raise ValueError(f"{recipe.name}: there are no {kind} pictures to train on")
-    if recipe.unlabeled and recipe.unlabeled.feature_weight and frozen is None:
-        raise ValueError(f"{recipe.name} keeps near a frozen encoder (V1 Eq. 9): give its file with --frozen")
 
 
 def gradients(

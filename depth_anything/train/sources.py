@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -56,19 +57,6 @@ def open_data(
         ValueError: a set's folder is missing or is not laid out as it should be.
     """
     labeled = unlabeled = held_out = None
-    if recipe.unlabeled_share < 1:
-        sets: list[Samples] = []
-        for name in recipe.data:
-            if name == "scenes":
-                sets.append(rendered(scenes / "training", recipe.scenes, 0, processes))
-            elif isinstance(recipe, MaskedRecipe):
-                sets.append(open_pictures(name, recipe, roots))
-            else:
-                sets.append(open_set(name, recipe, roots, find_sky))
-        if recipe.minor:
-            name, share = recipe.minor
-            sets.append(Repeated(open_set(name, recipe, roots, find_sky), sum(map(len, sets)), share))
-        labeled = on_device(sets[0], device) if len(sets) == 1 else Joined(sets)
     if recipe.unlabeled_share > 0:
         assert recipe.unlabeled is not None
         if pseudo_labels is not None:
@@ -77,6 +65,19 @@ def open_data(
             unlabeled = Kept(PseudoLabels(pseudo_labels))
         else:
             unlabeled = Joined([open_pictures(name, recipe, roots) for name in recipe.unlabeled.data])
+    if recipe.unlabeled_share < 1:
+        # What the user has is looked at before hours of rendering; the order of the sets stays the recipe's.
+        read = open_pictures if isinstance(recipe, MaskedRecipe) else partial(open_set, find_sky=find_sky)
+        named = (*recipe.data, *(recipe.minor[:1] if recipe.minor else ()))
+        given = {name: read(name, recipe, roots) for name in named if name != "scenes"}
+        sets = [
+            given[name] if name in given else rendered(scenes / "training", recipe.scenes, 0, processes)
+            for name in recipe.data
+        ]
+        if recipe.minor:
+            name, share = recipe.minor
+            sets.append(Repeated(given[name], sum(map(len, sets)), share))
+        labeled = on_device(sets[0], device) if len(sets) == 1 else Joined(sets)
     if recipe.validation_scenes:
         held_out = rendered(scenes / "held_out", recipe.validation_scenes, FIRST_HELD_OUT_SEED, processes)
     return Data(labeled, unlabeled), held_out

@@ -109,12 +109,12 @@ class FinalTokens(nn.Module):
         return self.encoder(image_B3HW, (self.last,))[0]
 
 
-def frozen_encoder(path: str | Path, variant: str) -> FinalTokens:
-    """The encoder of a file (its family's own, or any model's of the student's size), frozen for L_feat.
+def frozen_encoder(path: str | Path, variant: str, accept_license: bool = False) -> FinalTokens:
+    """The encoder of a file (its family's own) or of any model of the student's size, frozen for L_feat.
 
     Raises:
         ValueError: broken, or of another size than the student's (V1's author: the same size as the student).
     """
     encoder = encoder_of(get_variant(variant))
-    encoder.load_state_dict(load_backbone(path, variant))
+    encoder.load_state_dict(load_backbone(path, variant, accept_license))
     return FinalTokens(encoder)

@@ -278,11 +278,8 @@ def encoder_of(variant: Variant | str, start: str | Path, accept_license: bool =
     Raises:
         ValueError: they cannot be had, or are of another size.
     """
-    from depth_anything import checkpoints, hub
-    from depth_anything.variants import VARIANTS
+    from depth_anything import checkpoints
 
-    if str(start) in VARIANTS:
-        start = hub.find_weights(VARIANTS[str(start)], accept_license)
     if str(start) in TRIED:
         raise ValueError(f"{start} {TRIED[str(start)].note}: give that with --start-from")
-    return checkpoints.load_backbone(start, variant)
+    return checkpoints.load_backbone(start, variant, accept_license)
