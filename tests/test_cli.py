@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -101,6 +102,12 @@ def test_bad_options_are_one_line(photo, tmp_path, capsys, options, said):
     error = capsys.readouterr().err.strip()
     assert error.startswith("error:") and said in error and "\n" not in error
     assert not list(tmp_path.glob("out/*"))
+
+
+@pytest.mark.skipif(find_spec("s3fs") is not None, reason="s3fs is installed")
+def test_a_missing_library_of_a_library_is_one_line(tmp_path, capsys):
+    assert run("label", "s3://bucket/photos", tmp_path / "out", "--teacher", "nano") == 2
+    assert capsys.readouterr().err.strip() == "error: Install s3fs to access S3"
 
 
 def test_geometry_needs_two_distances_and_a_camera(photo, tmp_path):

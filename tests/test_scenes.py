@@ -387,10 +387,13 @@ def test_another_render_in_the_same_folder_is_refused(rendered: Path):
         render_shards(rendered, processes=1, **{**TINY, "seed": 8})
 
 
-@pytest.mark.parametrize("wrong", [{"count": 0}, {"spp": 0}, {"size": (8, 8)}, {"shard_size": 0}])
+@pytest.mark.parametrize(
+    "wrong", [{"count": 0}, {"spp": 0}, {"size": (8, 8)}, {"shard_size": 0}, {"seed": -1}, {"processes": 0}]
+)
 def test_numbers_without_sense_are_refused(tmp_path: Path, wrong: dict):
     with pytest.raises(ValueError, match="expected"):
-        render_shards(tmp_path, **{**TINY, **wrong})
+        render_shards(tmp_path / "out", **{**TINY, **wrong})
+    assert not (tmp_path / "out").exists()
 
 
 def test_contact_sheet(rendered: Path, tmp_path: Path):

@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 from drawn import Boxes
 
-from depth_anything import cli
+from depth_anything import DepthAnything, cli
 from depth_anything.checkpoints import load, load_backbone
 from depth_anything.train import loop, sources
 from depth_anything.train.batches import Data
-from depth_anything.train.recipes import get_recipe
+from depth_anything.train.finetune import finetune
+from depth_anything.train.recipes import Stage, get_recipe
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 
@@ -28,6 +29,11 @@ EXAMPLES = Path(__file__).parents[1] / "examples"
         (["v1-teacher-large", "--start-from", "nano"], "trains v1-large: the weights .* do not fit .*192.*1024"),
         (["v1-teacher-large", "--backbone", "nano"], "1024"),
         (["nano-metric"], "--start-from"),
+        (["nano-teacher", "--readers", "0"], "0 readers.*expected 1 or more"),
+        (["nano-teacher", "--accumulate", "0"], "0 slices: expected 1 or more"),
+        (["nano-teacher", "--accumulate", "7"], "32 labelled .* cannot be cut into 7 equal slices"),
+        (["nano-teacher", "--shard"], "--shard splits a model over processes: start with torchrun"),
+        (["nano-teacher", "--seed", "-1"], "seed -1: expected 0 or more"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
@@ -64,3 +70,12 @@ def test_python_hears_of_weights_that_do_not_fit_too(tmp_path):
     with pytest.raises(ValueError, match=r"trains v1-large: the weights .* do not fit"):
         loop.train(get_recipe("v1-teacher-large"), tmp_path / "out", Data(Boxes(2)), weights=load("nano")[0])
     assert not (tmp_path / "out").exists()
+
+
+def test_settings_that_make_no_run_are_refused(tmp_path):
+    for samples, batch in ((7, 8), (0, 0), (8, 0)):
+        with pytest.raises(ValueError, match=f"{samples} pictures in batches of {batch}: expected one batch or more"):
+            Stage(samples=samples, sizes=((28, 28),), batch=batch)
+    for settings in ({"epochs": 0}, {"rate": 0.0}, {"rate": float("nan")}):
+        with pytest.raises(ValueError, match="expected 1 epoch or more, and a rate above 0"):
+            finetune(DepthAnything("nano"), tmp_path, tmp_path / "out", **settings)

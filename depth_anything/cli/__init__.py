@@ -63,7 +63,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         )
     except Failed as failed:
         sys.exit(failed.code)
-    except (ValueError, ModuleNotFoundError, OSError) as error:
+    except (ValueError, ImportError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:

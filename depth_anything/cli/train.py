@@ -72,7 +72,7 @@ def train(
     from ..checkpoints import load, load_backbone
     from ..model import DepthAnything
     from ..train.distributed import Machine, first_alone, join
-    from ..train.loop import check_weights
+    from ..train.loop import check_start
     from ..train.loop import train as run
     from ..train.sources import folders, open_data, sky_by_set, without_sky
     from ..train.student import frozen_encoder
@@ -89,7 +89,7 @@ def train(
         elif start_from:
             weights = load(start_from, accept_license=accept_license)[0]
         encoder = frozen_encoder(anchor, resolved.variant, accept_license) if anchor else None
-        check_weights(resolved, weights, encoder)
+        check_start(resolved, weights, encoder, machine, ranks)
         with first_alone(ranks):
             labeler = None
             if teacher and not pseudo_labels:

@@ -162,10 +162,13 @@ def render_shards(
 
     from tqdm import tqdm
 
-    if count < 1 or shard_size < 1 or spp < 1 or min(size) < 16:
-        raise ValueError(
-            f"count {count}, shard_size {shard_size}, spp {spp}: expected 1 or more; size {size}: 16 x 16 or more"
-        )
+    processes = (os.cpu_count() or 1) if processes is None else processes
+    for name, number, least in (
+        ("count", count, 1), ("shard_size", shard_size, 1), ("samples a pixel", spp, 1), ("processes", processes, 1),
+        ("width or height", min(size), 16), ("seed", seed, 0),
+    ):  # fmt: skip
+        if number < least:
+            raise ValueError(f"{name} {number}: expected {least} or more")
     load_mitsuba(device)
     out = Path(out)
     asked: dict[str, Any] = {"seed": seed, "count": count, "size": list(size), "spp": spp, "shard_size": shard_size}
@@ -181,7 +184,7 @@ def render_shards(
         for index, start in enumerate(range(0, count, shard_size))
     ]
     missing = [job for job in jobs if not job.path.exists()]
-    workers = min(processes or os.cpu_count() or 1, max(1, len(missing)))
+    workers = min(processes, max(1, len(missing)))
     with tqdm(
         total=count, initial=count - sum(job.count for job in missing), unit="scene", disable=not progress
     ) as bar:

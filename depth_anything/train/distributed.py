@@ -36,6 +36,19 @@ class Machine:
     readers: int = 1
     """Threads that read and decode pictures."""
 
+    def __post_init__(self):
+        if min(self.accumulate, self.readers) < 1:
+            raise ValueError(f"{self.readers} readers, a step in {self.accumulate} slices: expected 1 or more of both")
+
+    def check(self) -> None:
+        """Refuse to split a model over processes where there is only this one.
+
+        Raises:
+            ValueError: `shard`, and torchrun did not start this process.
+        """
+        if self.shard and not dist.is_initialized():
+            raise ValueError("--shard splits a model over processes: start with torchrun -m depth_anything train ...")
+
 
 @dataclass(frozen=True)
 class Ranks:
@@ -101,8 +114,7 @@ def prepare(network: MapAndTokens, recipe: Recipe, machine: Machine, ranks: Rank
     if machine.compile:
         network.model.depth_head.compile()
     if machine.shard:
-        if not dist.is_initialized():
-            raise ValueError("--shard splits a model over processes: start with torchrun -m depth_anything train ...")
+        machine.check()
         half = recipe.precision == "bfloat16" and ranks.device.startswith("cuda")
         policy = MixedPrecisionPolicy(torch.bfloat16, torch.float32) if half else MixedPrecisionPolicy()
         for block in blocks:

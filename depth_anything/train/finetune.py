@@ -105,9 +105,11 @@ def finetune(
         the median of the training pictures everywhere).
 
     Raises:
-        ValueError: a folder that is not laid out so, pictures too few, metres asked of a model for other metres, or
-            cameras that are missing, too many, or of no use to the model.
+        ValueError: a folder that is not laid out so, pictures too few, metres asked of a model for other metres,
+            cameras that are missing, too many, or of no use to the model, or no epoch or rate at all.
     """
+    if epochs < 1 or not rate > 0:
+        raise ValueError(f"{epochs} epochs at a rate of {rate:g}: expected 1 epoch or more, and a rate above 0")
     own, row = Own(folder), model.variant
     refuse_mismatch(own, row, intrinsics)
     training, held_out = split(own)

@@ -18,7 +18,7 @@ from depth_anything.data.labeled.folder import Samples
 from depth_anything.files import atomic_path
 from depth_anything.model import DepthAnything
 from depth_anything.train import masked, metric, relative
-from depth_anything.train.batches import Data, Slice, batches
+from depth_anything.train.batches import Data, Slice, batches, parts
 from depth_anything.train.checkpoint import Run
 from depth_anything.train.curve import Curve
 from depth_anything.train.distributed import (
@@ -75,7 +75,7 @@ def train(
             not finite.
     """
     check_pictures(recipe, data)
-    check_weights(recipe, weights, frozen)
+    check_start(recipe, weights, frozen, machine, ranks)
     task = task_of(recipe)
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
@@ -135,14 +135,22 @@ def train(
         return model
 
 
-def check_weights(recipe: Recipe, weights: dict[str, Tensor] | None, frozen: nn.Module | None) -> None:
-    """What the recipe starts from is there and fits, and the encoder of L_feat is there.
+def check_start(
+    recipe: Recipe, weights: dict[str, Tensor] | None, frozen: nn.Module | None, machine: Machine, ranks: Ranks
+) -> None:
+    """All that a run needs besides pictures is there and fits. To be asked before any are opened or rendered.
 
-    It takes no time: ask before pictures are opened or rendered.
+    Args:
+        as for `train`.
 
     Raises:
-        ValueError: something is missing, or the weights are another network's.
+        ValueError: weights or the encoder of L_feat are missing, the weights are another network's, or this machine
+            cannot do such a run.
     """
+    machine.check()
+    slices, _ = ranks.slices(machine)
+    for stage in recipe.stages:
+        parts(recipe, stage, slices)
     if recipe.unlabeled and recipe.unlabeled.feature_weight and frozen is None:
         raise ValueError(f"{recipe.name} keeps near a frozen encoder (V1 Eq. 9): give its file with --frozen")
     shapes = weights and {key: tensor.to("meta") for key, tensor in weights.items()}

@@ -31,6 +31,12 @@ class Stage:
     gradient_weight: float = 0.0
     """Weight of gradient matching beside the loss: 0 in V1, 2 in V2."""
 
+    def __post_init__(self):
+        if not 1 <= self.batch <= self.samples:
+            raise ValueError(
+                f"a stage of {self.samples} pictures in batches of {self.batch}: expected one batch or more"
+            )
+
     @property
     def steps(self) -> int:
         """Whole batches in this stage."""
@@ -114,6 +120,10 @@ class Recipe:
     """Rendered pictures held out: other seeds."""
     seed: int = 0
     """Of weights, order, crops and colours."""
+
+    def __post_init__(self):
+        if self.seed < 0:
+            raise ValueError(f"seed {self.seed}: expected 0 or more")
 
     @property
     def steps(self) -> int:
