@@ -215,6 +215,8 @@ def load_backend(
     Raises:
         ValueError: what was asked for cannot run; the message says what to install or to bring.
     """
+    if threads is not None and threads < 1:
+        raise ValueError(f"{threads} threads: expected 1 or more")
     suffix = Path(model).suffix
     is_exported = suffix in (".onnx", ".xml")
     plain = device == "cpu" and dtype == "fp32" and not compile

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from . import openvino_graph, parity
-from .files import atomic_path
+from .files import atomic_path, make_folder
 from .preprocess import PATCH
 from .road import FLOAT, OPSET, after_network, before_network
 
@@ -84,7 +84,7 @@ def export(
     options.check(model.variant)
     if path.suffix != SUFFIX[options.to]:
         raise ValueError(f"{path}: expected a name that ends in {SUFFIX[options.to]}")
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=".export") as folder:
         candidate = Path(folder) / path.name
         graph = onnx_graph(model, options)
@@ -109,8 +109,8 @@ def onnx_graph(model: DepthAnything, options: ExportOptions = DEFAULTS) -> onnx.
     import onnx
 
     variant = model.variant
-    if options.input_size:
-        variant = replace(variant, input_size=options.input_size)
+    if options.input_size is not None:
+        variant = replace(variant, input_size=variant.asked_size(options.input_size))
     graph = export_network(model, options.size)
     if not options.bare:
         graph = with_road(graph, variant)

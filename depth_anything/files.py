@@ -7,6 +7,20 @@ from contextlib import contextmanager
 from pathlib import Path
 
 
+def make_folder(path: Path) -> None:
+    """A folder for results, with those above it, unless it is there.
+
+    Raises:
+        ValueError: a file is in its place, or above it.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError):
+        raise ValueError(
+            f"{path}: a file is there; expected a folder for the results, or a name for a new one"
+        ) from None
+
+
 @contextmanager
 def atomic_path(path: str | Path) -> Iterator[Path]:
     """A temporary name beside `path` to write to; renamed to `path` when the block ends well, removed when it does not.
@@ -14,7 +28,7 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     The temporary name keeps the suffix, for writers that choose their format by it.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     handle, name = tempfile.mkstemp(prefix=f".{path.stem[:40]}.", suffix=path.suffix, dir=path.parent)
     os.close(handle)
     temporary = Path(name)

@@ -51,6 +51,10 @@ class Asked:
     threads: int | None = None
     accept_license: bool = False
 
+    def __post_init__(self):
+        if self.batch < 1 or (self.threads is not None and self.threads < 1):
+            raise ValueError(f"batch {self.batch}, threads {self.threads}: expected 1 or more")
+
 
 @dataclass
 class Outcome:

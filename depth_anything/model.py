@@ -120,8 +120,7 @@ class DepthAnything(nn.Module):
         """
         height, width = image_HW3.shape[:2]
         weight = self.depth_head.scratch.output_conv1.weight
-        asked = input_size or self.variant.fixed_size or self.variant.input_size
-        size = preprocess.network_size(height, width, asked)
+        size = preprocess.network_size(height, width, self.variant.asked_size(input_size))
         image_13HW = preprocess.to_tensor(image_HW3, size, str(weight.device), self.variant.resize).to(weight.dtype)
         map_1HW = preprocess.resize_back(self(image_13HW).float(), (height, width), self.variant.align_corners_back)
         map_HW = map_1HW[0].cpu().numpy()

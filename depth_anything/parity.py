@@ -168,7 +168,7 @@ def compare(model: DepthAnything, candidate: Path, options: ExportOptions, photo
         ValueError: a photograph cannot be read.
     """
     paths = photos or tuple(sorted(PHOTOGRAPHS.glob("*.jpg")))
-    input_size = options.input_size or model.variant.fixed_size or model.variant.input_size
+    input_size = model.variant.asked_size(options.input_size)
     run = bare_network(candidate) if options.bare else None
     backend = None if options.bare else road(candidate)
     agreements, rows = [], []

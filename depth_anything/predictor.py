@@ -53,7 +53,7 @@ class Predictor:
     ):
         self.backend = load_backend(model, backend, variant, device, dtype, accept_license, threads, compile)
         self.variant = self.backend.variant
-        self.input_size = input_size or self.variant.fixed_size or self.variant.input_size
+        self.input_size = self.variant.asked_size(input_size)
         self.batch_size = batch_size
 
     def __call__(self, picture: PictureSource) -> Prediction:

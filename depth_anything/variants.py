@@ -10,6 +10,8 @@ from typing import Literal
 
 Quantity = Literal["disparity", "depth_m"]
 BinKind = Literal["softplus", "normed"]
+PATCH = 14
+"""Pixels along each side of a patch, in every model."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,6 +73,18 @@ class Variant:
     def quantity(self) -> Quantity:
         """What the model answers: affine-invariant `disparity` or `depth_m` in metres."""
         return "disparity" if self.head == "linear" and self.max_depth is None else "depth_m"
+
+    def asked_size(self, input_size: int | None) -> int | tuple[int, int]:
+        """The lower bound of the shorter side that is asked for; None: the model's own, or its one size (H, W).
+
+        Raises:
+            ValueError: less than a patch.
+        """
+        if input_size is None:
+            return self.fixed_size or self.input_size
+        if input_size < PATCH:
+            raise ValueError(f"input size {input_size}: expected at least {PATCH} pixels")
+        return input_size
 
     @property
     def encoder_name(self) -> str:

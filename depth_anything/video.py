@@ -23,7 +23,7 @@ import numpy as np
 
 from . import colormap, map_files
 from .ahead import ahead
-from .files import atomic_path
+from .files import atomic_path, make_folder
 from .prediction import Prediction
 from .predictor import Predictor
 from .steady import Steady, SteadyFrame
@@ -183,7 +183,7 @@ def _alone(work: Path) -> Iterator[None]:
         yield
         return
     lock = work.with_suffix(".lock")
-    lock.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(lock.parent)
     with lock.open("w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -206,7 +206,7 @@ def _claim(work: Path, note: dict[str, Any], overwrite: bool) -> None:
                 f"{work}: an unfinished run of another clip, model or options; repeat that one, or use --overwrite"
             )
         shutil.rmtree(work)
-    work.mkdir(parents=True, exist_ok=True)
+    make_folder(work)
     with atomic_path(path) as part:
         part.write_text(json.dumps(note))
 

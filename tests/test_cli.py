@@ -95,6 +95,9 @@ def test_standard_input(photo, tmp_path):
         (["--device", "tpu"], "tpu"),
         (["--intrinsics", "1,2"], "fx,fy,cx,cy"),
         (["--colors", "jet"], "jet"),
+        (["--input-size", "0"], "input size 0: expected at least 14 pixels"),
+        (["--threads", "0"], "0 threads: expected 1 or more"),
+        (["--tiles", "-1"], "-1 tiles along the shorter side"),
     ],
 )
 def test_bad_options_are_one_line(photo, tmp_path, capsys, options, said):
@@ -102,6 +105,35 @@ def test_bad_options_are_one_line(photo, tmp_path, capsys, options, said):
     error = capsys.readouterr().err.strip()
     assert error.startswith("error:") and said in error and "\n" not in error
     assert not list(tmp_path.glob("out/*"))
+
+
+@pytest.mark.parametrize("below", ["", "folder"])
+def test_a_file_where_the_results_should_go(photo, tmp_path, capsys, below):
+    (tmp_path / "notes").write_text("kept")
+    out = tmp_path / "notes" / below
+    for command in (
+        ["predict", photo, "-o", out],
+        ["render", out, "--count", 1],
+        ["export", "nano", "-o", out / "x.onnx"],
+    ):
+        assert run(*command) == 2
+        error = capsys.readouterr().err.strip()
+        assert error.startswith(f"error: {out}: a file is there; expected a folder") and "\n" not in error
+    assert (tmp_path / "notes").read_text() == "kept"
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--batch", "0"], "batch 0, threads None: expected 1 or more"),
+        (["--threads", "0"], "batch 8, threads 0: expected 1 or more"),
+        (["--input-size", "5"], "input size 5: expected at least 14 pixels"),
+        (["--unit-size", "0"], "units of 0 pictures: expected 1 or more"),
+    ],
+)
+def test_numbers_that_label_nothing(photo, tmp_path, capsys, options, said):
+    assert run("label", photo.parent, tmp_path / "out", "--teacher", "nano", *options) == 2
+    assert capsys.readouterr().err.strip() == f"error: {said}"
 
 
 @pytest.mark.skipif(find_spec("s3fs") is not None, reason="s3fs is installed")

@@ -11,7 +11,7 @@ from typing import BinaryIO
 
 import numpy as np
 
-from ..files import atomic_path
+from ..files import atomic_path, make_folder
 from ..hub import cache_dir
 
 BLOCK = 512  # bytes of a tar block; two blocks of zeros end an archive
@@ -23,7 +23,7 @@ def write_shard(path: str | os.PathLike, samples: Iterable[tuple[str, dict[str, 
     The file appears under its name only when it is complete. Keys must not contain a dot (it ends the key).
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     temporary = path.with_name(f".{path.name}.tmp")  # a killed run leaves it; the next one overwrites it
     try:
         with temporary.open("wb") as file:

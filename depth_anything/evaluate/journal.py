@@ -5,6 +5,8 @@ import re
 from pathlib import Path
 from typing import Any
 
+from depth_anything.files import make_folder
+
 
 class Journal:
     """A file of JSON lines: first what was measured and how, then one object per image.
@@ -25,7 +27,7 @@ class Journal:
     def __init__(self, path: Path, definition: dict[str, Any], trusted: bool = True):
         self.path = path
         self.entries: dict[str, dict[str, Any]] = {}
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent)
         if not trusted:
             path.unlink(missing_ok=True)
         lines = self._whole_lines()

@@ -11,7 +11,7 @@ from PIL import Image
 
 from depth_anything.colormap import colored
 from depth_anything.evaluate.score import Aligned
-from depth_anything.files import atomic_path
+from depth_anything.files import atomic_path, make_folder
 
 WIDTH = 480
 """Of a picture on the page, in pixels."""
@@ -29,7 +29,7 @@ def save_pictures(folder: Path, image_HW3: np.ndarray, aligned: dict[str, Aligne
     disparity = _disparity(first.truth_HW, first)
     low, high = np.percentile(disparity[first.mask_HW], [2, 98])
     span = max(high - low, 1e-12)
-    folder.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(folder.parent)
     temporary = Path(tempfile.mkdtemp(prefix=".pictures.", dir=folder.parent))
     small = Image.fromarray(image_HW3)
     small.thumbnail((WIDTH, image_HW3.shape[0]))

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from ..data.shards import read_shard, write_shard
+from ..files import make_folder
 from .layout import make_scene
 from .models import Library, load_library, open_library
 from .objects import CLASSES
@@ -119,7 +120,7 @@ def _claim(out: Path, asked: dict[str, Any]) -> None:
                 f"{out} holds another render ({found}) than the one asked for ({asked}): use another folder"
             )
         return
-    out.mkdir(parents=True, exist_ok=True)
+    make_folder(out)
     temporary = note.with_name(f".{note.name}.tmp")
     temporary.write_text(json.dumps(asked))
     os.replace(temporary, note)

@@ -20,6 +20,7 @@ from tyro.conf import Positional
 from depth_anything import image_io
 from depth_anything.checkpoints import save
 from depth_anything.export import ExportOptions, export
+from depth_anything.files import make_folder
 from depth_anything.model import DepthAnything
 
 WEIGHTS = Path(__file__).parents[1] / "weights"
@@ -42,7 +43,7 @@ def bundle(weights: Positional[Path], more: Positional[tuple[Path, ...]] = (), o
     model = mean_of(models)
     bring_to_one(model)
     model.half().float()
-    out.mkdir(parents=True, exist_ok=True)
+    make_folder(out)
     with tempfile.TemporaryDirectory(dir=out, prefix=".bundle") as folder:
         candidate = Path(folder) / "nano.onnx"
         export(model, candidate, ExportOptions(half=True))

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from depth_anything.data.labeled.folder import Samples
-from depth_anything.files import atomic_path
+from depth_anything.files import atomic_path, make_folder
 from depth_anything.model import DepthAnything
 from depth_anything.train import masked, metric, relative
 from depth_anything.train.batches import Data, Slice, batches, parts
@@ -78,7 +78,7 @@ def train(
     check_start(recipe, weights, frozen, machine, ranks)
     task = task_of(recipe)
     out = Path(out)
-    out.mkdir(parents=True, exist_ok=True)
+    make_folder(out)
     with stop_signals() as asked:
         slices, own = ranks.slices(machine)
         run = start(recipe, weights, machine, ranks, data.labeled)

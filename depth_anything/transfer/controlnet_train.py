@@ -18,6 +18,7 @@ from torch import Tensor
 
 from depth_anything import image_io
 from depth_anything.device import check_device
+from depth_anything.files import make_folder
 from depth_anything.image_io import SUFFIXES
 from depth_anything.transfer import run_files
 from depth_anything.transfer.controlnet import condition, diffusers, load_base, load_controlnet
@@ -165,7 +166,7 @@ def train(
     model.train()
     optimizer = torch.optim.AdamW(model.parameters(), recipe.learning_rate, weight_decay=recipe.weight_decay)
     out = Path(out)
-    out.mkdir(parents=True, exist_ok=True)
+    make_folder(out)
     first = run_files.resume(out, recipe.as_json(), model, optimizer)
     run_files.start(out, recipe.as_json(), first)
     for step in range(first, recipe.steps):

@@ -20,6 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from depth_anything.files import make_folder
 from depth_anything.preprocess import normalise
 from depth_anything.train.distributed import Ranks, any_rank, gradients_shared, mean_over_ranks
 from depth_anything.train.loop import stop_signals
@@ -225,7 +226,7 @@ def train(
         raise ValueError(f"a step of {recipe.batch} pictures cannot be cut into {parts} equal parts")
     own = range(ranks.rank * accumulate, (ranks.rank + 1) * accumulate)
     out = Path(out)
-    out.mkdir(parents=True, exist_ok=True)
+    make_folder(out)
     model, optimizer = start(recipe, training.names, encoder, ranks.device)
     step = run_files.resume(out, recipe.as_json(), model, optimizer)
     if ranks.first:

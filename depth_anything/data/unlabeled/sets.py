@@ -76,6 +76,8 @@ def units(kind: str, root: str | os.PathLike, size: int = PICTURES) -> list[Unit
     Raises:
         ValueError: no such kind, nothing there, or nothing of that kind.
     """
+    if size < 1:
+        raise ValueError(f"units of {size} pictures: expected 1 or more")
     root = os.fspath(root)
     if kind == "auto":
         kind = recognise(root)
