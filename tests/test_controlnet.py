@@ -256,6 +256,9 @@ def test_a_stopped_training_goes_on_to_the_same_weights(pictures, base, tmp_path
 def test_what_is_missing_is_said_in_one_line(pictures, tmp_path, capsys):
     assert run("controlnet", "train", pictures, tmp_path, tmp_path / "out", "--base", tmp_path) == 2
     assert "depth-anything predict" in capsys.readouterr().err
+    for wrong in ({"steps": 0}, {"batch": 0}, {"seed": -1}, {"size": 100}):
+        with pytest.raises(ValueError, match="expected"):
+            ControlRecipe(**wrong)
     photo = pictures / "deep" / "p0.jpg"
     assert run("controlnet", "generate", photo, "x", "--base", tmp_path, "--controlnet", tmp_path / "none") == 2
     assert capsys.readouterr().err.count("\n") == 1

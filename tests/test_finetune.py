@@ -125,6 +125,17 @@ def test_it_learns_a_world_that_it_has_not_seen(tmp_path, quantity):
     assert report["after"]["abs_rel"] < 0.7 * floor["abs_rel"]
 
 
+@pytest.mark.parametrize(
+    ("quantity", "max_depth", "said"),
+    [("disparity", 5.0, "a range belongs to metres"), ("depth_m", -5.0, "--max-depth -5: expected metres above 0")],
+)
+def test_a_range_that_makes_no_sense_is_refused(tmp_path, quantity, max_depth, said):
+    folder = write_folder(tmp_path / "mine", quantity, ".png")
+    with pytest.raises(ValueError, match=said):
+        finetune(DepthAnything("nano"), folder, tmp_path / "out", max_depth=max_depth)
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_metric_model_refuses_disparity(tmp_path):
     folder = write_folder(tmp_path / "mine", "disparity", ".png")
     with pytest.raises(ValueError, match="choose a relative model"):

@@ -305,6 +305,9 @@ def test_sets_and_files_that_do_not_fit_are_refused(tmp_path):
         segmentation.load(tmp_path / "x.safetensors")
     with pytest.raises(ValueError, match="expected one of mask2former, linear"):
         segmentation.build(Segments("nano", "upernet", ("a",), 56, 42))
+    for wrong in ({"steps": 0}, {"batch": 0}, {"seed": -1}):
+        with pytest.raises(ValueError, match="expected 1, 1 and 0, or more"):
+            replace(nano_scenes(), **wrong)
 
 
 # -- the commands --

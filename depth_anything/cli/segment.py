@@ -134,6 +134,8 @@ def _train(asked: Train) -> None:
     from ..transfer import segmentation, segmentation_train
     from ..transfer.segmentation_data import open_classes
 
+    if asked.validate_every < 1:
+        raise ValueError(f"--validate-every {asked.validate_every}: expected 1 step or more")
     recipe = segmentation_train.get_recipe(asked.recipe)
     changes = {"steps": asked.steps, "seed": asked.seed}
     recipe = replace(recipe, **{name: value for name, value in changes.items() if value is not None})

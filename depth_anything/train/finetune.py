@@ -111,7 +111,7 @@ def finetune(
     if epochs < 1 or not rate > 0:
         raise ValueError(f"{epochs} epochs at a rate of {rate:g}: expected 1 epoch or more, and a rate above 0")
     own, row = Own(folder), model.variant
-    refuse_mismatch(own, row, intrinsics)
+    refuse_mismatch(own, row, intrinsics, max_depth)
     training, held_out = split(own)
     parts: list[Samples] = [training, held_out]
     seen: list[float] = []
@@ -148,12 +148,16 @@ def finetune(
     return report
 
 
-def refuse_mismatch(own: Own, row: Variant, intrinsics: str | None) -> None:
-    """Raise ValueError where the folder, the model and the cameras do not belong together."""
+def refuse_mismatch(own: Own, row: Variant, intrinsics: str | None, max_depth: float | None) -> None:
+    """Raise ValueError where the folder, the model, the cameras and the range do not belong together."""
     if own.quantity == "disparity" and row.quantity == "depth_m":
         raise ValueError(f"{own.root} holds disparity, and {row.name} answers metres: choose a relative model")
     if intrinsics and own.quantity == "disparity":
         raise ValueError(f"--intrinsics {intrinsics}: {own.root} holds disparity; cameras belong to metres")
+    if max_depth is not None and own.quantity == "disparity":
+        raise ValueError(f"--max-depth {max_depth:g}: {own.root} holds disparity; a range belongs to metres")
+    if max_depth is not None and not max_depth > 0:
+        raise ValueError(f"--max-depth {max_depth:g}: expected metres above 0")
     if intrinsics and row.fixed_size is not None:
         raise ValueError(f"--intrinsics {intrinsics}: {row.name} squeezes every picture; choose another model")
     if row.canonical_focal is not None and own.quantity == "depth_m" and not intrinsics:

@@ -43,6 +43,12 @@ class ControlRecipe:
     """Share of captions that are left out, so that guidance has something to lean on."""
     seed: int = 0
 
+    def __post_init__(self):
+        if min(self.steps, self.batch) < 1 or self.seed < 0:
+            raise ValueError(f"{self.steps} steps of {self.batch}, seed {self.seed}: expected 1, 1 and 0, or more")
+        if self.size < 8 or self.size % 8:
+            raise ValueError(f"size {self.size}: expected a multiple of 8")
+
     def as_json(self) -> str:
         """Every field, resolved."""
         return json.dumps(asdict(self), indent=1) + "\n"

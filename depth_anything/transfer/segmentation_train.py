@@ -64,6 +64,10 @@ class SegmentationRecipe:
     """Steps in which the rate rises in a line from a millionth of itself."""
     seed: int = 0
 
+    def __post_init__(self):
+        if min(self.steps, self.batch) < 1 or self.seed < 0:
+            raise ValueError(f"{self.steps} steps of {self.batch}, seed {self.seed}: expected 1, 1 and 0, or more")
+
     @property
     def short_edges(self) -> tuple[int, ...]:
         """Lengths that the shorter side may take: int(crop x 0.1 x k), k = 5 to 20."""
