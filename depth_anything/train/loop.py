@@ -158,9 +158,9 @@ def check_start(
         with torch.device("meta"):
             task_of(recipe).start_model(recipe, shapes)
     except RuntimeError as error:
-        first = str(error).splitlines()[1].strip()
+        mismatch = str(error).splitlines()[-1].strip()
         raise ValueError(
-            f"{recipe.name} trains {recipe.variant}: the weights that it should start from do not fit ({first})"
+            f"{recipe.name} trains {recipe.variant}: the weights that it should start from do not fit ({mismatch})"
         ) from None
 
 
