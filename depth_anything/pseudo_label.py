@@ -98,7 +98,9 @@ class Teacher:
         self.model = model.to(device).eval()
         self.device = device
         self.dtype = dtype
-        self.input_size = model.variant.asked_size(input_size)
+        size = model.variant.asked_size(input_size)
+        assert isinstance(size, int)  # only models of metres have one size for all pictures
+        self.input_size = size
 
     def prepare(self, image_HW3: np.ndarray) -> Tensor:
         """The network's input (1, 3, h, w) of an upright uint8 RGB picture, on the device."""
