@@ -11,12 +11,12 @@ def make_folder(path: Path) -> None:
     """A folder for results, with those above it, unless it is there.
 
     Raises:
-        ValueError: a file is in its place, or above it.
+        NotADirectoryError: a file is in its place, or above it.
     """
     try:
         path.mkdir(parents=True, exist_ok=True)
     except (FileExistsError, NotADirectoryError):
-        raise ValueError(
+        raise NotADirectoryError(
             f"{path}: a file is there; expected a folder for the results, or a name for a new one"
         ) from None
 
