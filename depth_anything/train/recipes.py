@@ -32,10 +32,8 @@ class Stage:
     """Weight of gradient matching beside the loss: 0 in V1, 2 in V2."""
 
     def __post_init__(self):
-        if not 1 <= self.batch <= self.samples:
-            raise ValueError(
-                f"a stage of {self.samples} pictures in batches of {self.batch}: expected one batch or more"
-            )
+        if self.batch < 1:
+            raise ValueError(f"a stage in batches of {self.batch}: expected 1 or more")
 
     @property
     def steps(self) -> int:
@@ -124,6 +122,8 @@ class Recipe:
     def __post_init__(self):
         if self.seed < 0:
             raise ValueError(f"seed {self.seed}: expected 0 or more")
+        if self.steps < 1:
+            raise ValueError(f"{self.name}: no stage has the pictures of one batch")
 
     @property
     def steps(self) -> int:
