@@ -321,6 +321,12 @@ def run(*arguments: object) -> int:
     return 0
 
 
+def test_measuring_every_zeroth_step_is_refused(tmp_path, capsys):
+    asked = ("segment", "train", "nano-scenes-linear", tmp_path / "out", "--data", tmp_path, "--validate-every", 0)
+    assert run(*asked) == 2
+    assert capsys.readouterr().err == "error: --validate-every 0: expected 1 step or more\n"
+
+
 @pytest.fixture
 def scenes(tmp_path):
     """A folder of scene shards as `train` leaves it."""
