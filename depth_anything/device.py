@@ -13,15 +13,9 @@ def check_device(device: str) -> None:
     import torch
 
     kind, _, number = device.partition(":")
-    counts = {"cpu": 1, "cuda": cuda_devices(), "mps": int(torch.backends.mps.is_available())}
+    gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    counts = {"cpu": 1, "cuda": gpus, "mps": int(torch.backends.mps.is_available())}
     wanted = int(number) if number.isdecimal() else 0
     if wanted >= counts.get(kind, 0) or device not in (kind, f"{kind}:{wanted}"):
         here = (name if count == 1 else f"{name}:0 to {name}:{count - 1}" for name, count in counts.items() if count)
         raise ValueError(f"device {device!r}: not on this machine; expected one of {', '.join(here)}")
-
-
-def cuda_devices() -> int:
-    """How many GPUs this torch can use."""
-    import torch
-
-    return torch.cuda.device_count() if torch.cuda.is_available() else 0

@@ -54,8 +54,7 @@ def cover(height: int, width: int, count: int) -> list[Tile]:
     Raises:
         ValueError: fewer than 2, or tiles would be smaller than 32 pixels.
     """
-    side = round(2 * min(height, width) / (max(count, 1) + 1))
-    if count < 2 or side < 32:
+    if count < 2 or (side := round(2 * min(height, width) / (count + 1))) < 32:
         raise ValueError(
             f"{count} tiles along the shorter side of {width} x {height} pixels: expected 2 to "
             f"{max(2, min(height, width) // 16 - 1)}, so that each has 32 pixels or more"
