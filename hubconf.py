@@ -10,7 +10,7 @@ dependencies = ["torch", "numpy", "PIL", "safetensors", "huggingface_hub"]
 
 
 def _model(name, pretrained=True, checkpoint=None, accept_license=False):
-    from depth_anything.model import DepthAnything
+    from depth_anything.network.model import DepthAnything
 
     if not pretrained:
         return DepthAnything(name).eval()

@@ -16,9 +16,9 @@ import torch
 from PIL import Image
 from transformers import AutoImageProcessor, AutoModelForDepthEstimation, pipeline
 
-from depth_anything import preprocess
-from depth_anything.checkpoints import save_transformers
-from depth_anything.model import DepthAnything
+from depth_anything.checkpoints.official import save_transformers
+from depth_anything.network.model import DepthAnything
+from depth_anything.network.resize import network_size, to_tensor
 
 
 def difference(theirs: np.ndarray, ours: np.ndarray) -> str:
@@ -49,8 +49,8 @@ def main() -> None:
             if side:
                 picture.thumbnail((side, side))
             height, width = picture.height, picture.width
-            size = preprocess.network_size(height, width, model.variant.input_size)
-            image_13HW = preprocess.to_tensor(np.asarray(picture), size)
+            size = network_size(height, width, model.variant.input_size)
+            image_13HW = to_tensor(np.asarray(picture), size)
             with torch.inference_mode():
                 ours, theirs = model(image_13HW), network(pixel_values=image_13HW).predicted_depth
             processed = processor(picture, return_tensors="pt")["pixel_values"].shape[2:]

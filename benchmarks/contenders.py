@@ -45,9 +45,9 @@ def make_files(folder: Path, model: str, official: Path | None, shapes: list[tup
     """Weights in every layout, and the exports; what is there already stays (delete the folder after a change)."""
     import torch
 
-    from depth_anything.checkpoints import save_transformers
-    from depth_anything.export import ExportOptions, onnx_graph, openvino_model, save_onnx, save_openvino
-    from depth_anything.model import DepthAnything
+    from depth_anything.checkpoints.official import save_transformers
+    from depth_anything.export.export import ExportOptions, onnx_graph, openvino_model, save_onnx, save_openvino
+    from depth_anything.network.model import DepthAnything
 
     folder.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(0)
@@ -112,8 +112,8 @@ def export_plain(network, path: Path, shape: tuple[int, int]) -> None:
 
 
 def ours_torch(folder, model, dtype, shape, threads, official, compiled=False) -> Run:
-    from depth_anything.freeze import freeze
-    from depth_anything.model import DepthAnything
+    from depth_anything.network.model import DepthAnything
+    from depth_anything.predict.optimise import freeze
 
     network = DepthAnything.from_pretrained(folder / "official.pth", variant=model)
     return in_torch(freeze(network, dtype=torch_dtype(dtype), compile=compiled), dtype)
@@ -166,7 +166,7 @@ def onnx_runtime(path: Path, options) -> Run:
 
 def openvino_cpu(path: Path, dtype: str, threads: int, shape: tuple[int, int]) -> Run:
     """At one size, as `predict` does it from the second picture of a size on."""
-    from depth_anything.openvino_graph import core
+    from depth_anything.predict.openvino_graph import core
 
     settings = {"INFERENCE_PRECISION_HINT": {"fp32": "f32", "bf16": "bf16", "int8": "f32"}[dtype]}
     settings |= {"INFERENCE_NUM_THREADS": str(threads), "PERFORMANCE_HINT": "LATENCY"}
@@ -177,7 +177,7 @@ def openvino_cpu(path: Path, dtype: str, threads: int, shape: tuple[int, int]) -
 
 
 def ours_onnx(folder, model, dtype, shape, threads, official) -> Run:
-    from depth_anything.backends import onnx_options  # as `predict` has it
+    from depth_anything.predict.backends import onnx_options  # as `predict` has it
 
     return onnx_runtime(folder / "ours.onnx", onnx_options(threads))
 

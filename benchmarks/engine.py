@@ -20,13 +20,15 @@ from pathlib import Path
 import torch
 import tyro
 
-from depth_anything import checkpoints, image_io, preprocess
-from depth_anything.label_runs import Asked, label
-from depth_anything.model import DepthAnything
-from depth_anything.pseudo_label import Teacher
-from depth_anything.train import loop, relative
+from depth_anything.checkpoints import official
+from depth_anything.images.read import read_image
+from depth_anything.label.launch import Asked, label
+from depth_anything.label.teacher import Teacher
+from depth_anything.network.model import DepthAnything
+from depth_anything.network.resize import PATCH
+from depth_anything.train import loop, relative_depth
 from depth_anything.train.batches import Data, batches
-from depth_anything.train.recipes import Stage, v2_student
+from depth_anything.train.recipes.base import Stage, v2_student
 from depth_anything.train.sources import open_data
 from depth_anything.train.teacher import plain_attention, run_network
 from depth_anything.variants import get_variant
@@ -61,7 +63,7 @@ def engine(
     print("| | seconds a picture | of the bare network |\n|---|---|---|")
     with tempfile.TemporaryDirectory() as folder:
         weights = Path(folder) / "model.safetensors"
-        checkpoints.save(DepthAnything(variant), weights)
+        official.save(DepthAnything(variant), weights)
         show("labelling", *labelling(weights, Path(folder), size, rounds, pictures, batch, threads))
         show("training step", *training(Path(folder), variant, size, rounds, batch))
 
@@ -85,7 +87,7 @@ def labelling(
     for number in range(pictures):
         shutil.copy(photos[number % len(photos)], source / f"{number:04d}.jpg")
     teacher = Teacher(DepthAnything.from_pretrained(weights), input_size=size)
-    inputs = [teacher.prepare(image_io.read(path)) for path in sorted(source.iterdir())]
+    inputs = [teacher.prepare(read_image(path)) for path in sorted(source.iterdir())]
     shapes = {one.shape for one in inputs}
     ready = [[one for one in inputs if one.shape == shape] for shape in shapes]
 
@@ -111,7 +113,7 @@ def labelling(
 
 def training(folder: Path, variant: str, size: int, rounds: int, batch: int) -> tuple[list[float], list[float]]:
     """Seconds a picture of forward and backward alone, and of the student's whole step, in each round."""
-    side = size // preprocess.PATCH * preprocess.PATCH
+    side = size // PATCH * PATCH
     stage = Stage(samples=batch * (2 * rounds + 4), sizes=((side, side),), batch=batch, gradient_weight=2.0)
     recipe = v2_student("large")  # perturbation and CutMix on
     assert recipe.unlabeled is not None
@@ -127,7 +129,7 @@ def training(folder: Path, variant: str, size: int, rounds: int, batch: int) -> 
     data, _ = open_data(recipe, {}, folder, folder / "labels0")
     run = loop.start(recipe)
     run.network.train()
-    steps = batches(relative.build_slice, recipe, Data(unlabeled=data.unlabeled), 0)
+    steps = batches(relative_depth.build_slice, recipe, Data(unlabeled=data.unlabeled), 0)
     images = torch.randn(batch, 3, side, side)
 
     def bare() -> None:
@@ -136,7 +138,7 @@ def training(folder: Path, variant: str, size: int, rounds: int, batch: int) -> 
             map_BHW.float().mean().backward()
 
     def step() -> None:
-        relative.set_rate(run.optimizer, recipe, run.step)
+        relative_depth.set_rate(run.optimizer, recipe, run.step)
         loop.gradients(run, next(steps), stage, None, None)
         loop.update(run)
 

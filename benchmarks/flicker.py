@@ -17,8 +17,8 @@ import numpy as np
 from PIL import Image
 
 from depth_anything.evaluate.align import fit_scale_shift
-from depth_anything.predictor import Predictor
-from depth_anything.steady import Steady
+from depth_anything.predict.predictor import Predictor
+from depth_anything.video.stabilise import Steady
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 FRAMES, WIDTH, HEIGHT = 48, 320, 240
@@ -73,7 +73,7 @@ def photograph_film(path: Path) -> Film:
 
 def rendered_film(seed: int) -> Film:
     """A hand-held camera in a rendered scene; what is hidden in the last frame does not count."""
-    from depth_anything.scenes.sequence import render_sequence
+    from depth_anything.data.scenes.sequence import render_sequence
 
     film = render_sequence(seed, FRAMES, (WIDTH, HEIGHT))
     disparity = np.stack([frame.disparity for frame in film]).astype(np.float64)

@@ -87,8 +87,8 @@ def bare_network(folder: Path, threads: int):
     import onnx
     import onnxruntime
 
-    from depth_anything.backends import NANO_ONNX
-    from depth_anything.preprocess import network_size
+    from depth_anything.network.resize import network_size
+    from depth_anything.predict.backends import NANO_ONNX
     from depth_anything.variants import NANO
 
     path = folder / "network.onnx"

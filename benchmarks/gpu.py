@@ -27,10 +27,10 @@ from contenders import ENCODERS, official_network, transformers_network
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from depth_anything.freeze import freeze
 from depth_anything.losses import affine_invariant_pair
-from depth_anything.model import DepthAnything
-from depth_anything.preprocess import normalise
+from depth_anything.network.model import DepthAnything
+from depth_anything.network.resize import normalise
+from depth_anything.predict.optimise import freeze
 
 FP32, BF16 = torch.float32, torch.bfloat16
 
@@ -131,7 +131,7 @@ def measurements(
         return inference(plan, official_network(official, folder, model).to(plan.device, dtype), dtype, batch)
 
     def transformers(dtype: torch.dtype) -> Measured:
-        from depth_anything.checkpoints import save_transformers
+        from depth_anything.checkpoints.official import save_transformers
 
         save_transformers(network, folder / "transformers")
         theirs = transformers_network(folder, "sdpa").to(plan.device, dtype)

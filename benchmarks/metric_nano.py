@@ -25,18 +25,19 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from depth_anything import calibrate, checkpoints
-from depth_anything.camera import mean_focal
-from depth_anything.data.labeled.scenes import PackedScenes, shard_paths
+from depth_anything.checkpoints import official
+from depth_anything.data.labeled.rendered import PackedScenes, shard_paths
 from depth_anything.data.sample import Sample
 from depth_anything.data.shards import read_shard
-from depth_anything.files import atomic_path
-from depth_anything.model import DepthAnything
+from depth_anything.geometry import calibrate
+from depth_anything.geometry.camera import mean_focal
+from depth_anything.network.model import DepthAnything
+from depth_anything.system.files import atomic_path
 from depth_anything.train import metric
 from depth_anything.train.batches import Data, Samples
-from depth_anything.train.cameras import PictureCamera, WithCameras
+from depth_anything.train.intrinsics import PictureCamera, WithCameras
 from depth_anything.train.loop import train
-from depth_anything.train.metric_recipes import Metric, MetricRecipe, nano_metric
+from depth_anything.train.recipes.metric import Metric, MetricRecipe, nano_metric
 
 SPLIT_M = 10.0
 REGIONS = {"all": (0.0, np.inf), "near": (0.0, SPLIT_M), "far": (SPLIT_M, np.inf)}
@@ -208,7 +209,7 @@ def main() -> None:
             calibrated(DepthAnything.from_pretrained("nano"), held_out, settings, asked.side), held_out, settings
         ),
     }
-    weights, _ = checkpoints.load("nano")
+    weights, _ = official.load("nano")
     for seed in asked.seeds:
         for head in asked.heads:
             recipe = recipe_of(head, asked.place, asked.samples, asked.side, seed, training)

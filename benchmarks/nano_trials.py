@@ -36,20 +36,22 @@ import torch
 import tyro
 from torch import Tensor, nn
 
-from depth_anything import dinov2, losses
-from depth_anything.checkpoints import load, load_backbone
+from depth_anything import losses
+from depth_anything.checkpoints.official import load, load_backbone
 from depth_anything.data.labeled.folder import Samples
-from depth_anything.data.labeled.resident import ResidentScenes
-from depth_anything.data.labeled.scenes import PackedScenes
+from depth_anything.data.labeled.on_device import ResidentScenes
+from depth_anything.data.labeled.rendered import PackedScenes
 from depth_anything.data.pseudo_labels import PseudoLabels
 from depth_anything.data.sample import Crop, Sample
 from depth_anything.evaluate.metrics import METRICS
 from depth_anything.evaluate.pairs import evaluate_pairs
-from depth_anything.files import atomic_path
+from depth_anything.network import dinov2
+from depth_anything.system.files import atomic_path
 from depth_anything.train.batches import Data
 from depth_anything.train.distributed import Machine, Ranks
 from depth_anything.train.loop import train
-from depth_anything.train.nano_recipes import (
+from depth_anything.train.recipes.base import Recipe
+from depth_anything.train.recipes.nano import (
     MIDDLE,
     SMALL,
     WIDE_MIDDLE,
@@ -58,7 +60,6 @@ from depth_anything.train.nano_recipes import (
     nano_student,
     nano_teacher,
 )
-from depth_anything.train.recipes import Recipe
 from depth_anything.train.sources import Kept, folders
 from depth_anything.train.student import frozen_encoder
 from depth_anything.variants import NANO, TRIED, Variant

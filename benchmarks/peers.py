@@ -99,7 +99,7 @@ def make_int8(folder: Path, model: str) -> None:
     import nncf
     import openvino
 
-    from depth_anything.openvino_graph import core
+    from depth_anything.predict.openvino_graph import core
 
     rng = np.random.default_rng(0)
     pictures = [rng.normal(size=(1, 3, 518, 518)).astype(np.float32) for _ in range(3)]
@@ -200,7 +200,7 @@ def network_flops(folder: Path, model: str, shape: tuple[int, int]) -> int:
     import torch
     from torch.utils.flop_counter import FlopCounterMode
 
-    from depth_anything.model import DepthAnything
+    from depth_anything.network.model import DepthAnything
 
     with torch.device("meta"):
         network = DepthAnything(model)

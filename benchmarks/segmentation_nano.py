@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from depth_anything.files import atomic_path
+from depth_anything.system.files import atomic_path
 from depth_anything.transfer import segmentation, segmentation_train
 from depth_anything.transfer.segmentation_data import ClassSamples, SceneClasses
 from depth_anything.transfer.segmentation_predict import evaluate

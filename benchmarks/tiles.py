@@ -26,14 +26,14 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from depth_anything.data.benchmarks import scenes
-from depth_anything.data.benchmarks.case import Case
+from depth_anything.data.benchmarks import rendered
+from depth_anything.data.benchmarks.image import Case
 from depth_anything.evaluate.align import fit_scale_shift
 from depth_anything.evaluate.metrics import boundary_f1
 from depth_anything.evaluate.protocol import PAIRS
 from depth_anything.evaluate.score import align, score
-from depth_anything.predictor import Predictor
-from depth_anything.tiles import Tile, cover, predict_tiles
+from depth_anything.predict.predictor import Predictor
+from depth_anything.predict.tiles import Tile, cover, predict_tiles
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 SEED = 10_900_001
@@ -74,12 +74,12 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
-    folder = rendered(arguments.scenes, arguments.count)
+    folder = render_to(arguments.scenes, arguments.count)
     ways = all_ways(arguments.model, arguments.tiles, arguments.upscale, arguments.threads)
     text = "\n".join(
         [
-            accuracy(scenes.read(folder), ways, arguments.model),
-            memory(scenes.read(folder)[0], ways, arguments.model, arguments.threads),
+            accuracy(rendered.read(folder), ways, arguments.model),
+            memory(rendered.read(folder)[0], ways, arguments.model, arguments.threads),
         ]
     )
     print(text)
@@ -88,9 +88,9 @@ def main() -> None:
         arguments.out.write_text(text)
 
 
-def rendered(folder: Path, count: int, size: tuple[int, int] = (1280, 960), seed: int = SEED) -> Path:
+def render_to(folder: Path, count: int, size: tuple[int, int] = (1280, 960), seed: int = SEED) -> Path:
     """The folder with the scenes, which are rendered where they are missing."""
-    from depth_anything.scenes.render import render_shards
+    from depth_anything.data.scenes.render import render_shards
 
     render_shards(folder, count, seed, size, processes=1, shard_size=1)
     return folder

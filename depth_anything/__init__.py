@@ -11,14 +11,19 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from .model import DepthAnything
-    from .prediction import Prediction
-    from .predictor import Predictor
-    from .variants import VARIANTS
+    from depth_anything.network.model import DepthAnything
+    from depth_anything.predict.prediction import Prediction
+    from depth_anything.predict.predictor import Predictor
+    from depth_anything.variants import VARIANTS
 
 __version__ = "0.1.0"
 
-HOMES = {"DepthAnything": "model", "Prediction": "prediction", "Predictor": "predictor", "VARIANTS": "variants"}
+HOMES = {
+    "DepthAnything": "network.model",
+    "Prediction": "predict.prediction",
+    "Predictor": "predict.predictor",
+    "VARIANTS": "variants",
+}
 __all__ = ["VARIANTS", "DepthAnything", "Prediction", "Predictor"]
 
 

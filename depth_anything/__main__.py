@@ -1,5 +1,5 @@
 """`python -m depth_anything` is the command `depth-anything`."""
 
-from .cli import main
+from depth_anything.cli import main
 
 main()

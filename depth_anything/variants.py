@@ -27,7 +27,7 @@ class Variant:
     """Transformer blocks."""
     heads: int
     encoder: Literal["dinov2", "beit", "sam"] = "dinov2"
-    """Family of the encoder: the papers' own, or one that V2 tried as a teacher (encoders.py)."""
+    """Family of the encoder: the papers' own, or one that V2 tried as a teacher (beit_sam.py)."""
     swiglu: bool = False
     """SwiGLU instead of the GELU MLP (giant only)."""
     table_side: int = 37

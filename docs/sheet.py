@@ -18,9 +18,10 @@ import numpy as np
 import tyro
 from PIL import Image, ImageDraw
 
-from depth_anything import Predictor, image_io
+from depth_anything import Predictor
 from depth_anything.data.benchmarks import pairs
-from depth_anything.files import atomic_path
+from depth_anything.images.read import read_image
+from depth_anything.system.files import atomic_path
 
 COLUMNS = 5
 TILE = (160, 120)
@@ -79,7 +80,7 @@ def chosen(photos: Path, scenes: Path | None, count: int) -> list[Picture]:
         ValueError: there are none.
     """
     paths = sorted(path for path in photos.iterdir() if path.suffix.lower() in SUFFIXES)
-    pictures = [Picture(path.name, lambda path=path: image_io.read(path)) for path in evenly(paths, count)]
+    pictures = [Picture(path.name, lambda path=path: read_image(path)) for path in evenly(paths, count)]
     if scenes and len(pictures) < count:
         cases = evenly(pairs.read(scenes), count - len(pictures))
         pictures += [Picture(f"scene {case.key}", case.read_image) for case in cases]

@@ -29,7 +29,7 @@ def one_thread():
 @pytest.fixture(scope="session")
 def renderer() -> None:
     """Mitsuba with its LLVM library; without them the test is skipped, or fails where REQUIRE_SYSTEM=1."""
-    from depth_anything.scenes.stage import load_mitsuba
+    from depth_anything.data.scenes.stage import load_mitsuba
 
     try:
         load_mitsuba()

@@ -7,9 +7,9 @@ import sys
 from dataclasses import replace
 
 import torch
-from test_segmentation import Patches, tiny
+from drawn_classes import Patches, tiny
 
-from depth_anything.model import DepthAnything
+from depth_anything.network.model import DepthAnything
 from depth_anything.train.distributed import join
 from depth_anything.transfer import segmentation_train
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from drawn import Boxes, tiny_student
 
-from depth_anything.model import DepthAnything
+from depth_anything.network.model import DepthAnything
 from depth_anything.train import loop
 from depth_anything.train.batches import Data, build_slice
 from depth_anything.train.distributed import Machine, join, whole

@@ -5,8 +5,8 @@ from dataclasses import replace
 import numpy as np
 
 from depth_anything.data.sample import Sample
-from depth_anything.train.nano_recipes import nano_teacher
-from depth_anything.train.recipes import Recipe, Stage, Unlabeled
+from depth_anything.train.recipes.base import Recipe, Stage, Unlabeled
+from depth_anything.train.recipes.nano import nano_teacher
 
 
 class Boxes:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from depth_anything.prediction import Prediction
+from depth_anything.predict.prediction import Prediction
 from depth_anything.variants import VARIANTS
 
 

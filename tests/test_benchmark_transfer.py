@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from test_labeled_scenes import scene
+from scene_shards import scene
 
 from depth_anything.data.shards import write_shard
 

@@ -7,10 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from test_labeled_scenes import scene
+from scene_shards import scene
 
-from depth_anything import Predictor, image_io
+from depth_anything import Predictor
 from depth_anything.data.shards import write_shard
+from depth_anything.images.read import read_image
 
 ROOT = Path(__file__).parents[1]
 
@@ -47,7 +48,7 @@ def test_pictures_lie_beside_their_maps_and_scenes_fill_the_sheet(sheet, tmp_pat
     picture = np.asarray(Image.open(out)).astype(int)
     width, height = sheet.TILE
     assert picture.shape == (2 * height, 5 * 2 * width, 3)
-    image_HW3 = image_io.read(ROOT / "examples" / photos[6])  # second row, second cell
+    image_HW3 = read_image(ROOT / "examples" / photos[6])  # second row, second cell
     for side, tile_HW3 in enumerate((image_HW3, Predictor("nano")(image_HW3).colored())):
         tile = Image.fromarray(tile_HW3)
         tile.thumbnail(sheet.TILE)

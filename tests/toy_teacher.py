@@ -10,11 +10,11 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from depth_anything.data.stores import open_store
+from depth_anything.data.storage import open_store
 from depth_anything.data.unlabeled import units
-from depth_anything.label_runs import claimed, label_here, remaining
-from depth_anything.preprocess import network_size
-from depth_anything.pseudo_label import Labeller, LabelRecipe
+from depth_anything.label.launch import claimed, label_here, remaining
+from depth_anything.label.teacher import Labeller, LabelRecipe
+from depth_anything.network.resize import network_size
 
 RECIPE = LabelRecipe("toy", "0" * 64, 28, "fp32", 3, "png16")
 

@@ -10,22 +10,22 @@ from collections.abc import Sequence
 
 import tyro
 
-from .. import __version__
-from .calibrate import calibrate
-from .controlnet import controlnet
-from .data import data
-from .evaluate import evaluate
-from .exits import Failed
-from .export import export
-from .finetune import finetune
-from .label import label
-from .models import models
-from .predict import predict
-from .render import render
-from .segment import segment
-from .serve import serve
-from .train import train
-from .video import video
+from depth_anything import __version__
+from depth_anything.cli.calibrate import calibrate
+from depth_anything.cli.controlnet import controlnet
+from depth_anything.cli.data import data
+from depth_anything.cli.evaluate import evaluate
+from depth_anything.cli.exits import Failed
+from depth_anything.cli.export import export
+from depth_anything.cli.finetune import finetune
+from depth_anything.cli.label import label
+from depth_anything.cli.models import models
+from depth_anything.cli.predict import predict
+from depth_anything.cli.render import render
+from depth_anything.cli.segment import segment
+from depth_anything.cli.serve import serve
+from depth_anything.cli.train import train
+from depth_anything.cli.video import video
 
 COMMANDS = (
     predict,

@@ -29,7 +29,7 @@ def calibrate(
         max_depth: metres beyond which the fit is not believed: unknown, 0.
         overwrite: replace results that exist.
     """
-    from ..outputs import load, split_formats
+    from depth_anything.predict.prediction_files import load, split_formats
 
     try:
         known = [tuple(float(number) for number in point.split(",")) for point in points]

@@ -90,7 +90,7 @@ def controlnet(action: Annotated[Train | Generate, tyro.conf.arg(name="")]) -> N
 def _train(asked: Train) -> None:
     import logging
 
-    from ..transfer import controlnet_train
+    from depth_anything.transfer import controlnet_train
 
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     recipe = controlnet_train.ControlRecipe(
@@ -104,11 +104,11 @@ def _train(asked: Train) -> None:
 def _generate(asked: Generate) -> None:
     from PIL import Image
 
-    from .. import image_io
-    from ..files import atomic_path
-    from ..map_files import refuse_existing
-    from ..predictor import Predictor
-    from ..transfer import controlnet
+    from depth_anything.images.map_files import refuse_existing
+    from depth_anything.images.read import read_image
+    from depth_anything.predict.predictor import Predictor
+    from depth_anything.system.files import atomic_path
+    from depth_anything.transfer import controlnet
 
     stem = asked.picture.stem
     numbers = [""] if asked.count == 1 else [f"_{number:02d}" for number in range(asked.count)]
@@ -116,7 +116,7 @@ def _generate(asked: Generate) -> None:
     for path in paths:
         refuse_existing(path, asked.overwrite)
     if asked.is_control:
-        control_HW3 = image_io.read(asked.picture)
+        control_HW3 = read_image(asked.picture)
     else:
         depth = Predictor(asked.model, device=asked.device, accept_license=asked.accept_license)
         control_HW3 = depth(asked.picture).control_image()

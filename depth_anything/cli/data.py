@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 import tyro
 from tyro.conf import Positional
 
-from .exits import Failed
+from depth_anything.cli.exits import Failed
 
 
 def data(
@@ -48,13 +48,13 @@ def data(
         threads: how many pictures are read at a time.
         accept_license: needed once for SegFormer's weights, which are not for commercial use.
     """
-    from ..data.labeled.sets import LABELED
-    from ..data.unlabeled.sets import OTHERS, UNLABELED, units
+    from depth_anything.data.labeled.sets import LABELED
+    from depth_anything.data.unlabeled.sets import OTHERS, UNLABELED, units
 
     sheet = out / f"{name}.png"
     if name in LABELED:
-        from ..data.check import check
-        from ..data.sky import SEGFORMER, SkySegmenter, choose_sky
+        from depth_anything.data.check import check
+        from depth_anything.data.sky import SEGFORMER, SkySegmenter, choose_sky
 
         chosen = LABELED[name]
         samples = chosen.open(root)
@@ -67,7 +67,7 @@ def data(
         usable, broken, refused = len(report.usable), report.broken, report.refused
         pictures = [names[number] for number in report.usable] if names is not None and limit is None else []
     elif name in UNLABELED or name in OTHERS:
-        from ..data.check_pictures import check_pictures
+        from depth_anything.data.check_pictures import check_pictures
 
         found = units(name, root)
         counts = [unit.count for unit in found]
@@ -102,7 +102,7 @@ def say_count(name: str, root: Path, found: int, expected: int | None, printed: 
 
 def write_lines(path: Path, lines: Sequence[str]) -> None:
     """A text file, if there is a line to write; its name is printed."""
-    from ..files import atomic_path
+    from depth_anything.system.files import atomic_path
 
     if lines:
         with atomic_path(path) as temporary:

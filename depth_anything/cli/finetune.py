@@ -45,10 +45,10 @@ def finetune(
     """
     import logging
 
-    from ..model import DepthAnything
-    from ..train.distributed import Machine, join
-    from ..train.finetune import as_text
-    from ..train.finetune import finetune as run
+    from depth_anything.network.model import DepthAnything
+    from depth_anything.train.distributed import Machine, join
+    from depth_anything.train.finetune import as_text
+    from depth_anything.train.finetune import finetune as run
 
     with join(device) as ranks:
         level = logging.INFO if ranks.first else logging.WARNING

@@ -6,7 +6,7 @@ from typing import Literal
 
 from tyro.conf import Positional
 
-from .exits import Failed
+from depth_anything.cli.exits import Failed
 
 
 def label(
@@ -50,15 +50,15 @@ def label(
         accept_license: needed once for weights whose owner does not clearly allow commercial use.
     """
     if simulate:
-        from ..label_simulate import simulate as rehearse
+        from depth_anything.label.simulate import simulate as rehearse
 
         print(rehearse())
         return
     if source is None or out is None:
         raise ValueError("label: expected two places: the pictures, and where the labels go")
 
-    from ..label_runs import Asked
-    from ..label_runs import label as run
+    from depth_anything.label.launch import Asked
+    from depth_anything.label.launch import label as run
 
     asked = Asked(
         teacher=teacher,

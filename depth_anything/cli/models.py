@@ -5,7 +5,7 @@ from __future__ import annotations
 
 def models() -> None:
     """The models, what their numbers mean, their licences."""
-    from ..variants import VARIANTS
+    from depth_anything.variants import VARIANTS
 
     rows = [("model", "answers", "licence", "commercial use", "official file")]
     for row in VARIANTS.values():

@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import tyro
 from tyro.conf import Positional
 
-from .exits import Failed
+from depth_anything.cli.exits import Failed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     import numpy as np
 
-    from ..image_io import Source
-    from ..prediction import Prediction
-    from ..predictor import Predictor
+    from depth_anything.images.read import Source
+    from depth_anything.predict.prediction import Prediction
+    from depth_anything.predict.predictor import Predictor
 
 
 def predict(
@@ -85,13 +85,13 @@ def predict(
 
     from tqdm import tqdm
 
-    from .. import outputs
-    from ..ahead import ahead
-    from ..inputs import find_images
-    from ..predictor import Predictor
-    from ..tiles import predict_tiles
+    from depth_anything.images.inputs import find_images
+    from depth_anything.predict import prediction_files
+    from depth_anything.predict.predictor import Predictor
+    from depth_anything.predict.prefetch import ahead
+    from depth_anything.predict.tiles import predict_tiles
 
-    formats = outputs.split_formats(save)
+    formats = prediction_files.split_formats(save)
     needs_camera = bool({"npz", "normals", "ply", "glb"} & set(formats) or fov or focal_mm or intrinsics)
     sources = find_images(inputs, exclude=out)
     find_sky = sky_finder(sky, accept_license)
@@ -159,12 +159,13 @@ def pictures_of(
     sources: list[Source], out: Path, formats: list[str], predictor: Predictor, overwrite: bool
 ) -> Iterator[tuple[Source, np.ndarray | ValueError]]:
     """Every picture in turn, or what is wrong with it or with the names of its results."""
-    from .. import image_io, outputs
+    from depth_anything.images.read import read_image
+    from depth_anything.predict import prediction_files
 
     for source in sources:
         try:
-            outputs.paths(out / source.stem, formats, predictor.variant.quantity, overwrite)
-            yield source, image_io.read(source)
+            prediction_files.paths(out / source.stem, formats, predictor.variant.quantity, overwrite)
+            yield source, read_image(source)
         except ValueError as error:
             yield source, error
 
@@ -186,7 +187,7 @@ def sky_finder(method: str, accept_license: bool) -> Callable[[Prediction], np.n
         return None
     import numpy as np
 
-    from ..data.sky import SkySegmenter, threshold
+    from depth_anything.data.sky import SkySegmenter, threshold
 
     if method == "threshold":
         return threshold
@@ -198,7 +199,8 @@ def with_camera(
     prediction: Prediction, source: Source, fov: float | None, focal_mm: float | None, intrinsics: str | None
 ) -> Prediction:
     """The prediction with what is known about its camera: the options, or else EXIF."""
-    from .. import camera, image_io
+    from depth_anything.geometry import camera
+    from depth_anything.images.read import image_info
 
     try:
         numbers = [float(number) for number in intrinsics.split(",")] if intrinsics else None
@@ -210,6 +212,6 @@ def with_camera(
         fov=fov,
         focal_mm=focal_mm,
         numbers=numbers,
-        exif_focal_35mm=image_io.info(source).focal_35mm,
+        exif_focal_35mm=image_info(source).focal_35mm,
     )
     return prediction if K is None else prediction.with_camera(K)

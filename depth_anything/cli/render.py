@@ -32,7 +32,7 @@ def render(
         models: folder of models (OBJ, GLB, Sweet Home 3D's .sh3f) to place too; docs/scenes.md names free ones.
         device: what traces the light; cuda is for an NVIDIA GPU, and gives other bytes than cpu.
     """
-    from ..scenes.render import contact_sheet, render_shards
+    from depth_anything.data.scenes.render import contact_sheet, render_shards
 
     shards = render_shards(
         out, count, seed, size=(width, height), spp=samples, processes=processes, models=models, device=device

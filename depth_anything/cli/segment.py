@@ -10,7 +10,7 @@ from typing import Annotated
 import tyro
 from tyro.conf import Positional
 
-from .exits import Failed
+from depth_anything.cli.exits import Failed
 
 
 @dataclass
@@ -93,11 +93,11 @@ def _predict(asked: Predict) -> None:
     from PIL import Image
     from tqdm import tqdm
 
-    from .. import image_io
-    from ..files import atomic_path
-    from ..inputs import find_images
-    from ..map_files import refuse_existing
-    from ..transfer import segmentation, segmentation_predict
+    from depth_anything.images.inputs import find_images
+    from depth_anything.images.map_files import refuse_existing
+    from depth_anything.images.read import read_image
+    from depth_anything.system.files import atomic_path
+    from depth_anything.transfer import segmentation, segmentation_predict
 
     if not 0 <= asked.opacity <= 1:
         raise ValueError(f"--opacity {asked.opacity}: expected 0 to 1")
@@ -111,7 +111,7 @@ def _predict(asked: Predict) -> None:
             paths = [asked.out / f"{source.stem}_{kind}.png" for kind in ("segments", "classes")]
             for path in paths:
                 refuse_existing(path, asked.overwrite)
-            image_HW3 = image_io.read(source)
+            image_HW3 = read_image(source)
             classes_HW = segmentation_predict.predict(model, image_HW3, ratios, asked.device)
             picture = segmentation_predict.colored(classes_HW, names, image_HW3, asked.opacity)
             pictures = [segmentation_predict.with_legend(picture, classes_HW, names), classes_HW]
@@ -130,9 +130,9 @@ def _train(asked: Train) -> None:
     import logging
     from dataclasses import replace
 
-    from ..train.distributed import join
-    from ..transfer import segmentation, segmentation_train
-    from ..transfer.segmentation_data import open_classes
+    from depth_anything.train.distributed import join
+    from depth_anything.transfer import segmentation, segmentation_train
+    from depth_anything.transfer.segmentation_data import open_classes
 
     if asked.validate_every < 1:
         raise ValueError(f"--validate-every {asked.validate_every}: expected 1 step or more")
@@ -155,8 +155,8 @@ def _train(asked: Train) -> None:
 
 
 def _evaluate(asked: Evaluate) -> None:
-    from ..transfer import segmentation, segmentation_predict
-    from ..transfer.segmentation_data import open_classes
+    from depth_anything.transfer import segmentation, segmentation_predict
+    from depth_anything.transfer.segmentation_data import open_classes
 
     samples = open_classes(asked.name, asked.data, held_out=True)
     model = segmentation.load(asked.model, asked.device)

@@ -48,12 +48,12 @@ def serve(
         keep: folder in which to keep pictures and answers; by default nothing is kept.
     """
     try:
-        from ..web.gate import Limits
-        from ..web.server import create_app, run
+        from depth_anything.web.middleware import Limits
+        from depth_anything.web.server import create_app, run
     except ModuleNotFoundError as error:
         raise ValueError(f'serve needs {error.name}: pip install "depth-anything[web]"') from None
-    from ..files import atomic_path
-    from ..predictor import Predictor
+    from depth_anything.predict.predictor import Predictor
+    from depth_anything.system.files import atomic_path
 
     if not all(0 < number < float("inf") for number in (max_megabytes, max_megapixels, timeout, at_once)):
         raise ValueError("--max-megabytes, --max-megapixels, --timeout and --at-once: expected numbers above 0")

@@ -60,7 +60,7 @@ def train(
     import logging
     from dataclasses import replace
 
-    from ..train.recipes import get_recipe, shrunk
+    from depth_anything.train.recipes.base import get_recipe, shrunk
 
     resolved = shrunk(get_recipe(recipe), size)
     if seed is not None:
@@ -69,13 +69,13 @@ def train(
     if unlabeled and unlabeled.share and not (teacher or pseudo_labels):
         raise ValueError(f"{recipe} learns from a teacher: give --teacher MODEL, or --pseudo-labels FOLDER")
 
-    from ..checkpoints import load, load_backbone
-    from ..model import DepthAnything
-    from ..train.distributed import Machine, first_alone, join
-    from ..train.loop import check_start
-    from ..train.loop import train as run
-    from ..train.sources import folders, open_data, sky_by_set, without_sky
-    from ..train.student import frozen_encoder
+    from depth_anything.checkpoints.official import load, load_backbone
+    from depth_anything.network.model import DepthAnything
+    from depth_anything.train.distributed import Machine, first_alone, join
+    from depth_anything.train.loop import check_start
+    from depth_anything.train.loop import train as run
+    from depth_anything.train.sources import folders, open_data, sky_by_set, without_sky
+    from depth_anything.train.student import frozen_encoder
 
     anchor = (frozen or backbone) if unlabeled and unlabeled.feature_weight else None
     machine = Machine(accumulate=accumulate, shard=shard, checkpointing=checkpointing, compile=compile, readers=readers)

@@ -61,10 +61,10 @@ def video(
 
     from tqdm import tqdm
 
-    from ..outputs import split_formats
-    from ..predictor import Predictor
-    from ..video import VideoOptions, convert
-    from ..video_in import load_av, open_clip
+    from depth_anything.predict.prediction_files import split_formats
+    from depth_anything.predict.predictor import Predictor
+    from depth_anything.video.decode import load_av, open_clip
+    from depth_anything.video.run import VideoOptions, convert
 
     if (input is None) == (source is None):
         raise ValueError(

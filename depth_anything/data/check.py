@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from depth_anything.colormap import colored
 from depth_anything.data.labeled.folder import Samples, Unusable
 from depth_anything.data.sample import Sample
-from depth_anything.files import atomic_path
+from depth_anything.images.colormap import colored
+from depth_anything.system.files import atomic_path
 
 TILE = 320, 240
 """Width and height of a picture on the sheet, and of its disparity beside it."""

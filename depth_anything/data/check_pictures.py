@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from depth_anything import image_io
 from depth_anything.data.check import TILE, TILES, spread, write_sheet
 from depth_anything.data.unlabeled.read import read_unit
 from depth_anything.data.unlabeled.units import Unit
+from depth_anything.images.read import PictureError, read_image
 
 
 @dataclass
@@ -101,8 +101,8 @@ def look_into(unit: Unit, first: int | None, with_tile: bool) -> UnitSeen:
     try:
         for key, content in islice(read_unit(unit, broken), first):
             try:
-                image_HW3 = image_io.read(content)
-            except image_io.PictureError as error:
+                image_HW3 = read_image(content)
+            except PictureError as error:
                 broken(key, error)
                 continue
             seen.shorter_sides.append(min(image_HW3.shape[:2]))

@@ -15,9 +15,9 @@ from typing import Literal
 import numpy as np
 from PIL import Image
 
-from .. import image_io
-from .sample import Sample
-from .shards import TarIndex, index_tar
+from depth_anything.data.sample import Sample
+from depth_anything.data.shards import TarIndex, index_tar
+from depth_anything.images.read import read_image
 
 Encoding = Literal["png16", "fp16"]
 LABELS = "labels"
@@ -159,7 +159,7 @@ def sample(key: str, members: dict[str, bytes]) -> Sample:
     """A labelled sample from the members of a picture."""
     disparity_HW = decode(members)
     height, width = disparity_HW.shape
-    image = Image.fromarray(image_io.read(members["jpg"])).resize((width, height), Image.Resampling.BICUBIC)
+    image = Image.fromarray(read_image(members["jpg"])).resize((width, height), Image.Resampling.BICUBIC)
     return Sample(
         image_HW3=np.asarray(image),
         disparity_HW=disparity_HW,

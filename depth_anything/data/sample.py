@@ -6,7 +6,7 @@ from typing import Literal
 import numpy as np
 from PIL import Image
 
-from depth_anything.camera import mean_focal
+from depth_anything.geometry.camera import mean_focal
 
 
 @dataclass(frozen=True, kw_only=True)

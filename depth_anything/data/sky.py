@@ -18,15 +18,15 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from PIL import Image
 
-from ..device import check_device
-from ..files import atomic_path
-from ..hub import find_folder
-from ..preprocess import IMAGENET_MEAN, IMAGENET_STD
-from .sample import Sample
+from depth_anything.checkpoints.hub import find_folder
+from depth_anything.data.sample import Sample
+from depth_anything.network.resize import IMAGENET_MEAN, IMAGENET_STD
+from depth_anything.system.device import check_device
+from depth_anything.system.files import atomic_path
 
 if TYPE_CHECKING:
-    from ..prediction import Prediction
-    from .labeled.folder import Samples
+    from depth_anything.data.labeled.folder import Samples
+    from depth_anything.predict.prediction import Prediction
 
 SkyMode = Literal["off", "renderer", "segformer"]
 """What is sky in a labelled set: nothing, what the set itself knows (its renderer's far value), or also SegFormer's."""

@@ -5,13 +5,13 @@ from pathlib import Path
 
 import numpy as np
 
-from depth_anything import image_io
 from depth_anything.data.benchmarks.da2k import Annotated
 from depth_anything.data.benchmarks.da2k import read as read_annotations
 from depth_anything.evaluate.align import resize_bilinear
+from depth_anything.evaluate.candidates import Candidate, probe
 from depth_anything.evaluate.journal import Journal, file_name
 from depth_anything.evaluate.metrics import ordinal
-from depth_anything.evaluate.models import Candidate, probe
+from depth_anything.images.read import read_image
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ def evaluate_da2k(root: Path, candidates: list[Candidate], out: Path) -> list[Da
         if not todo:
             continue
         try:
-            image_HW3 = image_io.read(picture.path)
+            image_HW3 = read_image(picture.path)
             for candidate, journal in todo:
                 closer, farther = _values(candidate, image_HW3, picture)
                 journal.add(picture.key, closer=closer.tolist(), farther=farther.tolist())

@@ -15,11 +15,11 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw
 
-from depth_anything import image_io
 from depth_anything.evaluate.align import resize_bilinear
-from depth_anything.evaluate.models import Candidate
-from depth_anything.files import atomic_path
-from depth_anything.inputs import find_images
+from depth_anything.evaluate.candidates import Candidate
+from depth_anything.images.inputs import find_images
+from depth_anything.images.read import read_image
+from depth_anything.system.files import atomic_path
 
 PAIRS_PER_PICTURE = 12
 """Drawn and voted on; only the disputed ones are kept."""
@@ -67,7 +67,7 @@ def propose(
     find_points = grid_points if regions == "grid" else sam_points(regions)
     disputes: list[Dispute] = []
     for number, source in enumerate(tqdm(find_images([str(pictures)]), desc="propose", unit="picture", disable=None)):
-        image_HW3 = image_io.read(source)
+        image_HW3 = read_image(source)
         pairs = draw_pairs(find_points(image_HW3), image_HW3.shape[:2], np.random.default_rng([seed, number]))
         name = f"images/{source.stem}.png"
         found = vote(candidates, image_HW3, name, pairs)

@@ -5,7 +5,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from depth_anything.files import make_folder
+from depth_anything.system.files import make_folder
 
 
 class Journal:

@@ -15,16 +15,16 @@ from typing import Any
 import numpy as np
 
 from depth_anything.data.benchmarks import pairs as manifest_of_pairs
-from depth_anything.data.benchmarks.case import Case
+from depth_anything.data.benchmarks.image import Case
 from depth_anything.evaluate.align import resize_bilinear
+from depth_anything.evaluate.candidates import CONSTANT, ROW, Candidate, load_candidate
+from depth_anything.evaluate.html_page import save_pictures, write_page
 from depth_anything.evaluate.metrics import METRICS, ordinal
-from depth_anything.evaluate.models import CONSTANT, ROW, Candidate, load_candidate
-from depth_anything.evaluate.page import save_pictures, write_page
 from depth_anything.evaluate.pairs_result import OUTLINES, PairScore, PairsResult, Scores
 from depth_anything.evaluate.protocol import PAIRS
 from depth_anything.evaluate.report import FORMS
 from depth_anything.evaluate.score import Aligned, Quantity, align, check_same_way_up, score
-from depth_anything.files import atomic_path
+from depth_anything.system.files import atomic_path
 
 __all__ = ["PairsResult", "evaluate_pairs", "point_pairs", "run_pairs"]
 

@@ -6,7 +6,7 @@ from typing import Literal
 
 import numpy as np
 
-from depth_anything.data.benchmarks.case import Truth
+from depth_anything.data.benchmarks.image import Truth
 from depth_anything.evaluate.align import fit_median, fit_scale, fit_scale_shift, resize_bilinear
 from depth_anything.evaluate.metrics import METRICS
 from depth_anything.evaluate.protocol import Crop, Cut, Protocol

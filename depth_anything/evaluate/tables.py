@@ -9,10 +9,10 @@ import numpy as np
 from depth_anything.data.benchmarks import da2k
 from depth_anything.data.benchmarks.sets import Contents, read_benchmark
 from depth_anything.evaluate import report
+from depth_anything.evaluate.candidates import Candidate, load_candidate
 from depth_anything.evaluate.da2k import evaluate_da2k
 from depth_anything.evaluate.da2k_propose import propose
-from depth_anything.evaluate.models import Candidate, load_candidate
-from depth_anything.evaluate.page import write_page
+from depth_anything.evaluate.html_page import write_page
 from depth_anything.evaluate.pairs import run_pairs
 from depth_anything.evaluate.protocol import Protocol, get_protocol
 from depth_anything.evaluate.report import Line
@@ -20,7 +20,7 @@ from depth_anything.evaluate.run import SetScores, evaluate_set, picture_folders
 from depth_anything.evaluate.table import Table
 from depth_anything.evaluate.tables_v1 import TABLES_V1
 from depth_anything.evaluate.tables_v2 import TABLES_V2
-from depth_anything.files import atomic_path
+from depth_anything.system.files import atomic_path
 
 TABLES: dict[str, Table] = {table.name: table for table in (*TABLES_V1, *TABLES_V2)}
 """Every published table by name."""

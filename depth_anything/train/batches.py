@@ -19,11 +19,11 @@ from torch import Generator, Tensor
 
 from depth_anything.data.augment import PERTURBATIONS, cutmix_box
 from depth_anything.data.labeled.folder import Samples
-from depth_anything.data.labeled.resident import ResidentScenes
+from depth_anything.data.labeled.on_device import ResidentScenes
 from depth_anything.data.sample import Crop, Sample, cut, min_max, random_crop, to_canonical
-from depth_anything.preprocess import normalise
-from depth_anything.train.metric_recipes import MetricRecipe
-from depth_anything.train.recipes import Recipe, Stage, Unlabeled
+from depth_anything.network.resize import normalise
+from depth_anything.train.recipes.base import Recipe, Stage, Unlabeled
+from depth_anything.train.recipes.metric import MetricRecipe
 
 LOG = logging.getLogger(__name__)
 MIXED_SHARDS = 16

@@ -17,13 +17,13 @@ import tyro
 from torch import nn
 from tyro.conf import Positional
 
-from depth_anything import image_io
-from depth_anything.checkpoints import save
-from depth_anything.export import ExportOptions, export
-from depth_anything.files import make_folder
-from depth_anything.model import DepthAnything
+from depth_anything.checkpoints.official import save
+from depth_anything.export.export import ExportOptions, export
+from depth_anything.images.read import read_image
+from depth_anything.network.model import DepthAnything
+from depth_anything.system.files import make_folder
 
-WEIGHTS = Path(__file__).parents[1] / "weights"
+WEIGHTS = Path(__file__).parents[1] / "checkpoints" / "weights"
 PHOTOGRAPHS = Path(__file__).parents[1] / "web" / "static" / "examples"
 
 
@@ -67,7 +67,7 @@ def bring_to_one(model: DepthAnything) -> None:
     An affine-invariant loss (V1 Eq. 1) leaves the scale to chance, and a long run can carry it to thousands. Both
     convolutions of the last stage take a share, so that no number becomes too small for a float16.
     """
-    largest = [float(model.infer_rgb(image_io.read(path)).max()) for path in sorted(PHOTOGRAPHS.glob("*.jpg"))]
+    largest = [float(model.infer_rgb(read_image(path)).max()) for path in sorted(PHOTOGRAPHS.glob("*.jpg"))]
     power = -round(math.log2(max(statistics.median(largest), 1e-9)))
     first, last = (cast(nn.Conv2d, model.depth_head.scratch.output_conv2[index]) for index in (0, 2))
     for layer, weight_power, bias_power in ((first, power // 2, power // 2), (last, power - power // 2, power)):

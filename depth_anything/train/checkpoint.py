@@ -15,10 +15,10 @@ from torch.distributed.checkpoint.state_dict import (
 from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.optim import Optimizer
 
-from depth_anything.files import atomic_path
-from depth_anything.model import DepthAnything
+from depth_anything.network.model import DepthAnything
+from depth_anything.system.files import atomic_path
 from depth_anything.train.distributed import whole
-from depth_anything.train.recipes import Recipe
+from depth_anything.train.recipes.base import Recipe
 
 STATE_FILE = "state.pt"
 

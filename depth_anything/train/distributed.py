@@ -16,8 +16,8 @@ from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.checkpoint import checkpoint
 
-from depth_anything.device import check_device
-from depth_anything.train.recipes import Recipe
+from depth_anything.system.device import check_device
+from depth_anything.train.recipes.base import Recipe
 from depth_anything.train.teacher import MapAndTokens
 
 

@@ -8,16 +8,16 @@ import numpy as np
 from torch import Tensor
 
 from depth_anything.data.labeled.folder import Samples
-from depth_anything.data.labeled.own import Own, split
-from depth_anything.files import atomic_path
-from depth_anything.model import DepthAnything
+from depth_anything.data.labeled.user_folder import Own, split
+from depth_anything.network.model import DepthAnything
+from depth_anything.system.files import atomic_path
 from depth_anything.train import loop, metric
 from depth_anything.train.batches import Data
-from depth_anything.train.cameras import WithCameras, cameras
 from depth_anything.train.distributed import Machine, Ranks
-from depth_anything.train.metric_recipes import Metric, MetricRecipe
-from depth_anything.train.nano_recipes import LARGE
-from depth_anything.train.recipes import SQUARE_518, Recipe, Stage
+from depth_anything.train.intrinsics import WithCameras, cameras
+from depth_anything.train.recipes.base import SQUARE_518, Recipe, Stage
+from depth_anything.train.recipes.metric import Metric, MetricRecipe
+from depth_anything.train.recipes.nano import LARGE
 from depth_anything.train.validation import validate_disparity
 from depth_anything.variants import Variant
 

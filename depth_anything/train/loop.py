@@ -15,22 +15,15 @@ import torch
 from torch import Tensor, nn
 
 from depth_anything.data.labeled.folder import Samples
-from depth_anything.files import atomic_path, make_folder
-from depth_anything.model import DepthAnything
-from depth_anything.train import masked, metric, relative
+from depth_anything.network.model import DepthAnything
+from depth_anything.system.files import atomic_path, make_folder
+from depth_anything.train import masked_patches, metric, relative_depth
 from depth_anything.train.batches import Data, Slice, batches, parts
 from depth_anything.train.checkpoint import Run
-from depth_anything.train.curve import Curve
-from depth_anything.train.distributed import (
-    Machine,
-    Ranks,
-    any_rank,
-    gradients_shared,
-    mean_over_ranks,
-    prepare,
-)
-from depth_anything.train.metric_recipes import MetricRecipe
-from depth_anything.train.recipes import MaskedRecipe, Recipe, Stage
+from depth_anything.train.distributed import Machine, Ranks, any_rank, gradients_shared, mean_over_ranks, prepare
+from depth_anything.train.recipes.base import MaskedRecipe, Recipe, Stage
+from depth_anything.train.recipes.metric import MetricRecipe
+from depth_anything.train.run_log import Curve
 from depth_anything.train.teacher import Losses, MapAndTokens, plain_attention
 
 LOG = logging.getLogger(__name__)
@@ -274,9 +267,9 @@ def task_of(recipe: Recipe) -> ModuleType:
         case MetricRecipe():
             return metric
         case MaskedRecipe():
-            return masked
+            return masked_patches
         case _:
-            return relative
+            return relative_depth
 
 
 def update_average(run: Run) -> None:
@@ -296,7 +289,7 @@ def averaged_model(run: Run, average: dict[str, Tensor]) -> DepthAnything:
 
 def save_final(model: DepthAnything, out: Path) -> None:
     """The released weights: official keys, safetensors, our metadata."""
-    from depth_anything.checkpoints import save
+    from depth_anything.checkpoints.official import save
 
     with atomic_path(out / "final.safetensors") as temporary:
         save(model, temporary)

@@ -17,13 +17,12 @@ from depth_anything.data.labeled.folder import Samples
 from depth_anything.data.sample import Sample
 from depth_anything.evaluate import metrics
 from depth_anything.evaluate.score import kb_window
-from depth_anything.model import DepthAnything
-from depth_anything.preprocess import PATCH, normalise
+from depth_anything.network.model import DepthAnything
+from depth_anything.network.resize import PATCH, normalise
 from depth_anything.train import batches
 from depth_anything.train.batches import LABELED, Batch, Data, Slice, draw_size, parts, read, sample_number
-from depth_anything.train.metric_recipes import Metric, MetricRecipe
-from depth_anything.train.recipes import Stage
-from depth_anything.train.relative import UNREAD as UNREAD
+from depth_anything.train.recipes.base import Stage
+from depth_anything.train.recipes.metric import Metric, MetricRecipe
 from depth_anything.train.teacher import Losses, run_network
 
 MOMENTA = (0.85, 0.95)

@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 
 from depth_anything.data.labeled.folder import Samples
-from depth_anything.data.labeled.scenes import PackedScenes, pack_ahead
+from depth_anything.data.labeled.rendered import PackedScenes, pack_ahead
 from depth_anything.data.labeled.sets import LABELED, open_labeled
 from depth_anything.data.sample import Sample
 from depth_anything.data.sky import SEGFORMER, SkySegmenter, choose_sky
 from depth_anything.train.batches import Data
-from depth_anything.train.recipes import MaskedRecipe, Recipe
+from depth_anything.train.recipes.base import MaskedRecipe, Recipe
 
 FIRST_HELD_OUT_SEED = 10_000_000
 """Held-out scenes have their seeds from here on, training scenes from 0."""
@@ -85,7 +85,7 @@ def open_data(
 
 def rendered(folder: Path, count: int, seed: int, processes: int | None) -> PackedScenes:
     """Rendered scenes: those of a finished render of at least `count`, with whatever options; else they are made."""
-    from depth_anything.scenes.render import finished_scenes, render_shards
+    from depth_anything.data.scenes.render import finished_scenes, render_shards
 
     if finished_scenes(folder) < count:
         render_shards(folder, count, seed, processes=processes)
@@ -99,7 +99,7 @@ def on_device(samples: Samples, device: str) -> Samples:
         return samples
     import torch
 
-    from depth_anything.data.labeled.resident import ResidentScenes, bytes_of, one_size
+    from depth_anything.data.labeled.on_device import ResidentScenes, bytes_of, one_size
 
     if not one_size(samples) or bytes_of(samples) > torch.cuda.mem_get_info(device)[0] // 2:
         return samples

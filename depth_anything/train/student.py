@@ -6,10 +6,10 @@ import torch
 from torch import Tensor, nn
 
 from depth_anything import losses
-from depth_anything.checkpoints import load_backbone
-from depth_anything.encoders import Encoder, encoder_of
+from depth_anything.checkpoints.official import load_backbone
+from depth_anything.network.beit_sam import Encoder, encoder_of
 from depth_anything.train.batches import MixedBatch, Slice, partner
-from depth_anything.train.recipes import Recipe, Stage, Unlabeled
+from depth_anything.train.recipes.base import Recipe, Stage, Unlabeled
 from depth_anything.train.teacher import Losses, labeled_losses, run_network
 from depth_anything.variants import get_variant
 

@@ -8,10 +8,10 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from depth_anything import losses
-from depth_anything.model import DepthAnything
-from depth_anything.preprocess import PATCH
+from depth_anything.network.model import DepthAnything
+from depth_anything.network.resize import PATCH
 from depth_anything.train.batches import Batch
-from depth_anything.train.recipes import Recipe, Stage
+from depth_anything.train.recipes.base import Recipe, Stage
 
 FEW_TOKENS = 400
 """On processors plain attention is faster backwards than the fused one up to about here."""
@@ -37,7 +37,7 @@ class MapAndTokens(nn.Module):
     def forward(self, image_B3HW: Tensor, hidden_BN: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """The map (B, H, W), and the encoder's patch tokens (B, N, C) after the final norm.
 
-        Patches in `hidden_BN` are kept from the encoder (train/masked.py).
+        Patches in `hidden_BN` are kept from the encoder (train/masked_patches.py).
         """
         height, width = image_B3HW.shape[-2:]
         if hidden_BN is None:

@@ -4,7 +4,7 @@ from typing import Protocol
 
 import numpy as np
 
-from depth_anything.data.benchmarks.case import Truth
+from depth_anything.data.benchmarks.image import Truth
 from depth_anything.data.labeled.folder import Samples
 from depth_anything.evaluate.protocol import PAIRS, Cut
 from depth_anything.evaluate.score import TooFewPixels, align, score

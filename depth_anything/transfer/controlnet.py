@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from depth_anything.device import check_device
+from depth_anything.system.device import check_device
 
 if TYPE_CHECKING:
     from diffusers import ControlNetModel
@@ -105,7 +105,7 @@ def released() -> Path:
     """
     import huggingface_hub
 
-    from depth_anything.hub import reach
+    from depth_anything.checkpoints.hub import reach
 
     cached = huggingface_hub.try_to_load_from_cache(RELEASED, RELEASED_FILE, repo_type="space")
     if isinstance(cached, str):

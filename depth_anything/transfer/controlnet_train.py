@@ -16,10 +16,9 @@ import torch.nn.functional as F
 from PIL import Image, ImageOps
 from torch import Tensor
 
-from depth_anything import image_io
-from depth_anything.device import check_device
-from depth_anything.files import make_folder
-from depth_anything.image_io import SUFFIXES
+from depth_anything.images.read import SUFFIXES, read_image
+from depth_anything.system.device import check_device
+from depth_anything.system.files import make_folder
 from depth_anything.transfer import run_files
 from depth_anything.transfer.controlnet import condition, diffusers, load_base, load_controlnet
 
@@ -93,7 +92,7 @@ class ControlSet:
     def __getitem__(self, number: int) -> Painted:
         caption = self.paths[number].with_suffix(".txt")
         text = caption.read_text(encoding="utf-8").strip() if caption.is_file() else ""
-        return Painted(image_io.read(self.paths[number]), image_io.read(self.controls[number]), text)
+        return Painted(read_image(self.paths[number]), read_image(self.controls[number]), text)
 
 
 def control_loss(

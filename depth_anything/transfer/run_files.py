@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
-from depth_anything.files import atomic_path
+from depth_anything.system.files import atomic_path
 from depth_anything.train.checkpoint import STATE_FILE, read
 
 LOG = logging.getLogger(__name__)

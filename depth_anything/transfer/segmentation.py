@@ -14,10 +14,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from depth_anything import encoders
-from depth_anything.device import check_device
-from depth_anything.files import atomic_path
-from depth_anything.preprocess import PATCH
+from depth_anything.network import beit_sam
+from depth_anything.network.resize import PATCH
+from depth_anything.system.device import check_device
+from depth_anything.system.files import atomic_path
 from depth_anything.transfer.segmentation_data import IGNORE
 from depth_anything.variants import TRIED, Variant, get_variant, last_four
 
@@ -121,7 +121,7 @@ class Mask2FormerSegmenter(nn.Module):
         super().__init__()
         self.about, variant = about, get_variant(about.variant)
         self.variant = variant
-        self.pretrained = encoders.encoder_of(variant)
+        self.pretrained = beit_sam.encoder_of(variant)
         self.pyramid = Pyramid(variant.width)
         self.head = Mask2FormerHead(mask2former_config(variant.width, len(about.names), about.queries))
 
@@ -169,7 +169,7 @@ class LinearProbe(nn.Module):
         super().__init__()
         self.about, variant = about, get_variant(about.variant)
         self.variant = variant
-        self.pretrained = encoders.encoder_of(variant)
+        self.pretrained = beit_sam.encoder_of(variant)
         self.norm = nn.BatchNorm2d(variant.width)
         self.classify = nn.Conv2d(variant.width, len(about.names), 1)
 
@@ -248,7 +248,7 @@ def load(path: str | Path, device: str = "cpu") -> Segmenter:
     Raises:
         ValueError: no such device here, no such file, or another kind of file.
     """
-    from depth_anything.weight_files import read
+    from depth_anything.checkpoints.safe_read import read
 
     check_device(device)
     contents = read(Path(path))
@@ -278,8 +278,8 @@ def encoder_of(variant: Variant | str, start: str | Path, accept_license: bool =
     Raises:
         ValueError: they cannot be had, or are of another size.
     """
-    from depth_anything import checkpoints
+    from depth_anything.checkpoints import official
 
     if str(start) in TRIED:
         raise ValueError(f"{start} {TRIED[str(start)].note}: give that with --start-from")
-    return checkpoints.load_backbone(start, variant, accept_license)
+    return official.load_backbone(start, variant, accept_license)

@@ -12,7 +12,7 @@ from typing import Protocol
 import numpy as np
 from PIL import Image
 
-from depth_anything import image_io
+from depth_anything.images.read import read_image
 
 IGNORE = 255
 
@@ -50,7 +50,7 @@ class PairedFiles(ABC):
 
     def __getitem__(self, number: int) -> ClassSample:
         picture, label = self.pairs[number]
-        image_HW3 = image_io.read(picture)
+        image_HW3 = read_image(picture)
         try:
             with Image.open(label) as stored:
                 raw_HW = np.asarray(stored if stored.mode in ("L", "P") else stored.convert("L"))
@@ -158,8 +158,8 @@ class SceneClasses:
     def __init__(self, folder: str | Path, limit: int | None = None):
         from itertools import islice
 
-        from depth_anything.data.labeled.scenes import read_scenes
-        from depth_anything.scenes.objects import CLASSES
+        from depth_anything.data.labeled.rendered import read_scenes
+        from depth_anything.data.scenes.objects import CLASSES
 
         self.names = CLASSES
         self.samples = [

@@ -7,7 +7,7 @@ from PIL import Image, ImageDraw
 from torch import Tensor
 
 from depth_anything.evaluate.metrics import mean_iou
-from depth_anything.preprocess import PATCH, normalise
+from depth_anything.network.resize import PATCH, normalise
 from depth_anything.train.distributed import Ranks, sum_over_ranks
 from depth_anything.transfer.segmentation import Segmenter
 from depth_anything.transfer.segmentation_data import ClassSamples, confusion, palette

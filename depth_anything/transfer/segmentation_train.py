@@ -20,8 +20,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from depth_anything.files import make_folder
-from depth_anything.preprocess import normalise
+from depth_anything.network.resize import normalise
+from depth_anything.system.files import make_folder
 from depth_anything.train.distributed import Ranks, any_rank, gradients_shared, mean_over_ranks
 from depth_anything.train.loop import stop_signals
 from depth_anything.transfer import run_files, segmentation

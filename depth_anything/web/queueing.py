@@ -11,10 +11,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..backends import TorchBackend
-from ..prediction import Prediction
-from ..predictor import Predictor
-from ..preprocess import network_size
+from depth_anything.network.resize import network_size
+from depth_anything.predict.backends import TorchBackend
+from depth_anything.predict.prediction import Prediction
+from depth_anything.predict.predictor import Predictor
 
 
 class Budget:

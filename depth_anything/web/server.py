@@ -22,12 +22,13 @@ from fastapi.staticfiles import StaticFiles
 from pydantic import BaseModel
 from starlette.requests import ClientDisconnect
 
-from .. import __version__, colormap
-from ..predictor import Predictor
-from . import answers
-from .gate import Gate, Limits, Metrics, too_busy
-from .receive import Refused, read_picture
-from .work import Work
+from depth_anything import __version__
+from depth_anything.images import colormap
+from depth_anything.predict.predictor import Predictor
+from depth_anything.web import responses
+from depth_anything.web.middleware import Gate, Limits, Metrics, too_busy
+from depth_anything.web.pipeline import Work
+from depth_anything.web.upload import Refused, read_picture
 
 STATIC = Path(str(files("depth_anything"))) / "web" / "static"
 T = TypeVar("T")
@@ -84,7 +85,7 @@ _DEPTH_DOCS: dict[str, Any] = {
             "description": "The map, in the form that was asked for.",
             "content": {
                 media: {"schema": {"type": "object"}} if media == "application/json" else _BINARY
-                for media in sorted(set(answers.MEDIA_TYPES.values()))
+                for media in sorted(set(responses.MEDIA_TYPES.values()))
             },
         },
     },
@@ -157,7 +158,7 @@ def create_app(
             raise Refused(401, "this server needs its bearer token: Authorization: Bearer TOKEN")
 
     @app.post("/v1/depth", response_class=Response, dependencies=[Depends(authorize)], **_DEPTH_DOCS)
-    async def depth(request: Request, options: Annotated[answers.Options, Query()]) -> Response:
+    async def depth(request: Request, options: Annotated[responses.Options, Query()]) -> Response:
         """The map of one picture."""
         name = options.model or next(iter(predictors))
         if name not in predictors:
@@ -186,7 +187,7 @@ def create_app(
             for name, predictor in predictors.items() for row in [predictor.variant]
         ]  # fmt: skip
         return Server(
-            version=__version__, models=rows, formats=list(answers.MEDIA_TYPES), colormaps=list(colormap.COLORMAPS),
+            version=__version__, models=rows, formats=list(responses.MEDIA_TYPES), colormaps=list(colormap.COLORMAPS),
             max_bytes=limits.max_bytes, max_pixels=limits.max_pixels, keeps_pictures=keep is not None,
         )  # fmt: skip
 

@@ -17,9 +17,9 @@ from safetensors.torch import load_file
 from transformers import AutoModelForDepthEstimation, Dinov2Config, Dinov2Model, pipeline
 from transformers.models.dinov2.modeling_dinov2 import Dinov2Embeddings
 
-from depth_anything.checkpoints import load_backbone, load_state, save_transformers
-from depth_anything.dinov2 import DinoVisionTransformer
-from depth_anything.model import DepthAnything
+from depth_anything.checkpoints.official import load_backbone, load_state, save_transformers
+from depth_anything.network.dinov2 import DinoVisionTransformer
+from depth_anything.network.model import DepthAnything
 from depth_anything.variants import VARIANTS
 
 slow = pytest.mark.slow

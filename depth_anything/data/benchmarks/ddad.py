@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from depth_anything import image_io
-from depth_anything.data.benchmarks.case import Case, Truth
+from depth_anything.data.benchmarks.image import Case, Truth
+from depth_anything.images.read import read_image
 
 CAMERA, LIDAR, VALIDATION = "CAMERA_01", "LIDAR", "1"
 
@@ -43,7 +43,7 @@ def _scene(path: Path) -> list[Case]:
         cases.append(
             Case(
                 key=f"{path.parent.name}/{index:03d}",
-                read_image=lambda image=image: image_io.read(image),
+                read_image=lambda image=image: read_image(image),
                 read_truth=lambda *, of=(camera, lidar, calibration, points): _truth(*of),
                 files=(image, points, calibration),
                 group=path.parent.name,

@@ -9,9 +9,9 @@ The folders are called `indoors` and `outdoor`. The mask matters: near edges the
 
 from pathlib import Path
 
-from depth_anything import image_io
-from depth_anything.data.benchmarks.case import Case, Truth
-from depth_anything.data.benchmarks.files import first_existing, read_npy
+from depth_anything.data.benchmarks.image import Case, Truth
+from depth_anything.data.benchmarks.read_truth import first_existing, read_npy
+from depth_anything.images.read import read_image
 
 
 def read(root: Path) -> list[Case]:
@@ -37,7 +37,7 @@ def _read(root: Path, folder: str, region: str) -> list[Case]:
         cases.append(
             Case(
                 key=f"{folder}/{image.parent.parent.name}/{image.parent.name}/{image.stem}",
-                read_image=lambda image=image: image_io.read(image),
+                read_image=lambda image=image: read_image(image),
                 read_truth=lambda depth=depth, mask=mask: Truth(read_npy(depth), read_npy(mask) == 1, "metric_depth"),
                 files=(image, depth, mask),
                 group=image.parent.parent.name,

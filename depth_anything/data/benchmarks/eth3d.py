@@ -12,8 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
-from depth_anything import image_io
-from depth_anything.data.benchmarks.case import Case, Truth
+from depth_anything.data.benchmarks.image import Case, Truth
+from depth_anything.images.read import image_info, read_image
 
 
 def read(root: Path) -> list[Case]:
@@ -27,7 +27,7 @@ def read(root: Path) -> list[Case]:
         cases.append(
             Case(
                 key=f"{scene}/{truth.stem}",
-                read_image=lambda image=image: image_io.read(image),
+                read_image=lambda image=image: read_image(image),
                 read_truth=lambda image=image, truth=truth: _truth(image, truth),
                 files=(image, truth),
                 group=scene,
@@ -37,7 +37,7 @@ def read(root: Path) -> list[Case]:
 
 
 def _truth(image: Path, path: Path) -> Truth:
-    info = image_io.info(image)
+    info = image_info(image)
     depth_m = np.fromfile(path, "<f4")
     if depth_m.size != info.width * info.height or path.stat().st_size % 4:
         raise ValueError(

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import numpy as np
 
-from depth_anything import image_io
-from depth_anything.data.benchmarks.case import Case, Truth
-from depth_anything.data.benchmarks.files import hdf5
+from depth_anything.data.benchmarks.image import Case, Truth
+from depth_anything.data.benchmarks.read_truth import hdf5
+from depth_anything.images.read import read_image
 
 FOCAL_PIXELS = 886.81
 """Of a 1024 x 768 frame, as the released metric code has it (60 degrees across; a few scenes tilt and shift)."""
@@ -33,7 +33,7 @@ def read(root: Path) -> list[Case]:
         cases.append(
             Case(
                 key=f"{scene}/{camera.removeprefix('scene_').removesuffix('_final_preview')}/{frame}",
-                read_image=lambda image=image: image_io.read(image),
+                read_image=lambda image=image: read_image(image),
                 read_truth=lambda truth=truth: _truth(truth),
                 files=(image, truth),
                 group=scene,

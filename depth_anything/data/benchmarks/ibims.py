@@ -11,9 +11,9 @@ from pathlib import Path
 
 import numpy as np
 
-from depth_anything import image_io
-from depth_anything.data.benchmarks.case import Case, Truth
-from depth_anything.data.benchmarks.files import read_mask, read_uint16
+from depth_anything.data.benchmarks.image import Case, Truth
+from depth_anything.data.benchmarks.read_truth import read_mask, read_uint16
+from depth_anything.images.read import read_image
 
 
 def read(root: Path) -> list[Case]:
@@ -29,7 +29,7 @@ def read(root: Path) -> list[Case]:
         cases.append(
             Case(
                 key=name,
-                read_image=lambda image=image: image_io.read(image),
+                read_image=lambda image=image: read_image(image),
                 read_truth=lambda depth=depth, masks=(invalid, transparent): _truth(depth, masks),
                 files=files,
                 group=name,

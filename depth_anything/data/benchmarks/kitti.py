@@ -9,10 +9,10 @@ Truth is uint16 / 256 metres, 0 = not measured (about a fifth of the pixels are)
 
 from pathlib import Path
 
-from depth_anything import image_io
-from depth_anything.data.benchmarks.case import Case, Truth
-from depth_anything.data.benchmarks.files import first_existing, read_uint16
+from depth_anything.data.benchmarks.image import Case, Truth
 from depth_anything.data.benchmarks.kitti_split import EIGEN_652
+from depth_anything.data.benchmarks.read_truth import first_existing, read_uint16
+from depth_anything.images.read import read_image
 
 RAW = ("raw_data", "raw")
 """Names under which the folder of the pictures is found."""
@@ -30,7 +30,7 @@ def read(root: Path) -> list[Case]:
             cases.append(
                 Case(
                     key=f"{drive}/{frame:010d}",
-                    read_image=lambda image=image: image_io.read(image),
+                    read_image=lambda image=image: read_image(image),
                     read_truth=lambda truth=truth: _truth(truth),
                     files=(image, truth),
                     group=drive,

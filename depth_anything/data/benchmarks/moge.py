@@ -16,9 +16,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from depth_anything import image_io
-from depth_anything.data.benchmarks.case import Case, Truth
-from depth_anything.data.benchmarks.files import read_uint16
+from depth_anything.data.benchmarks.image import Case, Truth
+from depth_anything.data.benchmarks.read_truth import read_uint16
+from depth_anything.images.read import read_image
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ def read(root: Path, name: str) -> list[Case]:
 
 
 def _image(image: Path, meta: Path, chosen: BundleSet) -> np.ndarray:
-    picture_HW3 = image_io.read(image)
+    picture_HW3 = read_image(image)
     view = View(_camera(meta), picture_HW3.shape[0], picture_HW3.shape[1], chosen)
     return view.picture(picture_HW3)
 

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import numpy as np
 
-from depth_anything import image_io
-from depth_anything.data.benchmarks.case import Case, Truth
-from depth_anything.data.benchmarks.files import hdf5, read_uint16
+from depth_anything.data.benchmarks.image import Case, Truth
 from depth_anything.data.benchmarks.nyuv2_split import TEST_654
+from depth_anything.data.benchmarks.read_truth import hdf5, read_uint16
+from depth_anything.images.read import read_image
 
 
 def read(root: Path) -> list[Case]:
@@ -52,7 +52,7 @@ def _from_folder(image: Path, number: int) -> Case:
     truth = image.with_name(image.name.replace("rgb_", "sync_depth_").replace(".jpg", ".png"))
     return Case(
         key=f"{number:04d}",
-        read_image=lambda: image_io.read(image),
+        read_image=lambda: read_image(image),
         read_truth=lambda: _truth(read_uint16(truth) / 1000.0),
         files=(image, truth),
         group=image.parent.name,

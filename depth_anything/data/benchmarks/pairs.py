@@ -17,10 +17,10 @@ from typing import Any, get_args
 
 import numpy as np
 
-from depth_anything import image_io
-from depth_anything.data.benchmarks import scenes
-from depth_anything.data.benchmarks.case import Case, Kind, Truth
-from depth_anything.data.benchmarks.files import read_uint16
+from depth_anything.data.benchmarks import rendered
+from depth_anything.data.benchmarks.image import Case, Kind, Truth
+from depth_anything.data.benchmarks.read_truth import read_uint16
+from depth_anything.images.read import read_image
 
 _KEYS = {"id": str, "rgb": str, "gt": str, "gt_scale": (int, float), "kind": str, "scene_group": str, "env": str}
 
@@ -34,7 +34,7 @@ def read(manifest: str | Path) -> list[Case]:
     """
     manifest = Path(manifest)
     if manifest.is_dir() and any(manifest.glob("scenes-*.tar")):
-        return scenes.read(manifest)
+        return rendered.read(manifest)
     entries = _entries(manifest)
     seen: set[str] = set()
     for number, entry in enumerate(entries):
@@ -46,7 +46,7 @@ def read(manifest: str | Path) -> list[Case]:
     return [
         Case(
             key=entry["id"],
-            read_image=lambda path=root / entry["rgb"]: image_io.read(path),
+            read_image=lambda path=root / entry["rgb"]: read_image(path),
             read_truth=lambda entry=entry: _read_truth(root / entry["gt"], entry["gt_scale"], entry["kind"]),
             files=(root / entry["rgb"], root / entry["gt"]),
             group=entry["scene_group"],

@@ -18,7 +18,7 @@ from depth_anything.data.benchmarks import (
     sunrgbd,
     vkitti2,
 )
-from depth_anything.data.benchmarks.case import Case
+from depth_anything.data.benchmarks.image import Case
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
-from depth_anything import image_io
-from depth_anything.data.benchmarks.case import Case, Truth
+from depth_anything.data.benchmarks.image import Case, Truth
+from depth_anything.images.read import read_image
 
 _TAG = 202021.25
 
@@ -26,7 +26,7 @@ def read(root: Path) -> list[Case]:
         cases.append(
             Case(
                 key=f"{truth.parent.name}/{truth.stem}",
-                read_image=lambda image=image: image_io.read(image),
+                read_image=lambda image=image: read_image(image),
                 read_truth=lambda truth=truth: Truth(*_depth(truth), "metric_depth"),
                 files=(image, truth),
                 group=truth.parent.name,

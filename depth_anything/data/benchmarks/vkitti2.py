@@ -11,9 +11,9 @@ its own test.txt: no two people have the same one, so without a list all 21,260 
 
 from pathlib import Path
 
-from depth_anything import image_io
-from depth_anything.data.benchmarks.case import Case, Truth
-from depth_anything.data.benchmarks.files import read_uint16
+from depth_anything.data.benchmarks.image import Case, Truth
+from depth_anything.data.benchmarks.read_truth import read_uint16
+from depth_anything.images.read import read_image
 
 SKY = 65535
 """Stored where nothing is hit: 655.35 m."""
@@ -31,7 +31,7 @@ def read(root: Path) -> list[Case]:
         cases.append(
             Case(
                 key=f"{scene}/{image.parents[3].name}/{image.stem[4:]}",
-                read_image=lambda image=image: image_io.read(image),
+                read_image=lambda image=image: read_image(image),
                 read_truth=lambda truth=truth: _truth(truth),
                 files=(image, truth),
                 group=scene,

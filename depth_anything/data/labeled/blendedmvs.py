@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from depth_anything.data.labeled.folder import Label, LabeledFolder, depth_label, files_in
-from depth_anything.map_files import read_pfm
+from depth_anything.images.map_files import read_pfm
 
 
 class BlendedMVS(LabeledFolder):

@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from depth_anything.data.benchmarks.files import read_mask, read_uint16
+from depth_anything.data.benchmarks.read_truth import read_mask, read_uint16
 from depth_anything.data.labeled.folder import Label, LabeledFolder, depth_label
 
 NEAREST_MM, FARTHEST_MM = 100, 65_000

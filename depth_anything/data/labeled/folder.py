@@ -14,8 +14,8 @@ from typing import Literal, Protocol
 
 import numpy as np
 
-from depth_anything import image_io
 from depth_anything.data.sample import Sample, to_disparity
+from depth_anything.images.read import read_image
 
 PICTURES = "pictures.txt"
 NEAREST_M = 0.05
@@ -113,7 +113,7 @@ class LabeledFolder(ABC):
 
     def __getitem__(self, number: int) -> Sample:
         picture = self.path(number)
-        image_HW3 = image_io.read(picture)
+        image_HW3 = read_image(picture)
         label = self.label_path(picture)
         if not label.is_file():
             raise ValueError(f"{label}: no such file; expected the label of {picture}")

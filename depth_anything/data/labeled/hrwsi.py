@@ -13,7 +13,7 @@ half is the nearer one, which shows the direction on a real copy.
 
 from pathlib import Path
 
-from depth_anything.data.benchmarks.files import read_first_channel
+from depth_anything.data.benchmarks.read_truth import read_first_channel
 from depth_anything.data.labeled.folder import Label, LabeledFolder, disparity_label, files_in
 
 

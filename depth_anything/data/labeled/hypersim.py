@@ -20,14 +20,7 @@ from pathlib import Path
 
 import numpy as np
 
-from depth_anything.data.benchmarks.hypersim import (
-    SPLIT,
-    depth_path,
-    distance_to_z,
-    pictures,
-    pinhole,
-    read_distance,
-)
+from depth_anything.data.benchmarks.hypersim import SPLIT, depth_path, distance_to_z, pictures, pinhole, read_distance
 from depth_anything.data.labeled.folder import Label, LabeledFolder, depth_label
 
 CAMERAS = "metadata_camera_parameters.csv"

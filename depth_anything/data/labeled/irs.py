@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from depth_anything.data.labeled.folder import Label, LabeledFolder, disparity_label, files_in
-from depth_anything.map_files import read_exr
+from depth_anything.images.map_files import read_exr
 
 FOCAL_BASELINE = 480 * 0.1
 """Pixels times metres: 1 / depth is the disparity divided by it."""

@@ -12,9 +12,9 @@ ZoeDepth, or pictures.txt) goes first. The papers never use this set for relativ
 import os
 from pathlib import Path
 
-from depth_anything.data.benchmarks.files import read_uint16
 from depth_anything.data.benchmarks.kitti import RAW, truth_folder
 from depth_anything.data.benchmarks.kitti import picture as frame_path
+from depth_anything.data.benchmarks.read_truth import read_uint16
 from depth_anything.data.labeled.folder import PICTURES, Label, LabeledFolder, depth_label
 
 _DRIVES = {

@@ -11,7 +11,7 @@ use this set for relative training: it is a test set there.
 
 from pathlib import Path
 
-from depth_anything.data.benchmarks.files import read_uint16
+from depth_anything.data.benchmarks.read_truth import read_uint16
 from depth_anything.data.labeled.folder import PICTURES, Label, LabeledFolder, depth_label, files_in
 
 

@@ -13,7 +13,7 @@ from depth_anything.data.labeled.irs import IRS
 from depth_anything.data.labeled.kitti import KITTI
 from depth_anything.data.labeled.megadepth import MegaDepth
 from depth_anything.data.labeled.nyuv2 import NYUv2
-from depth_anything.data.labeled.scenes import PackedScenes
+from depth_anything.data.labeled.rendered import PackedScenes
 from depth_anything.data.labeled.tartanair import TartanAir
 from depth_anything.data.labeled.vkitti2 import VKITTI2
 from depth_anything.data.sky import SkyMode

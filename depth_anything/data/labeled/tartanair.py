@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from depth_anything.data.benchmarks.files import read_npy
+from depth_anything.data.benchmarks.read_truth import read_npy
 from depth_anything.data.labeled.folder import Label, LabeledFolder, depth_label, files_in
 
 LEVELS = ("Easy", "Hard")

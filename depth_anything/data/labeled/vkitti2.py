@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from depth_anything.data.benchmarks.files import read_uint16
+from depth_anything.data.benchmarks.read_truth import read_uint16
 from depth_anything.data.benchmarks.vkitti2 import SKY, depth_path, find_images
 from depth_anything.data.labeled.folder import Label, LabeledFolder, depth_label
 

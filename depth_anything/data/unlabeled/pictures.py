@@ -7,10 +7,10 @@ from os.path import join
 
 import numpy as np
 
-from ... import image_io
-from ..shards import cached_index
-from .read import open_lmdb, unique_key
-from .units import Unit, expanded, picture_numbers
+from depth_anything.data.shards import cached_index
+from depth_anything.data.unlabeled.read import open_lmdb, unique_key
+from depth_anything.data.unlabeled.units import Unit, expanded, picture_numbers
+from depth_anything.images.read import PictureError, read_image
 
 
 class Pictures:
@@ -51,8 +51,8 @@ class Pictures:
         offset = number - (int(self.ends[which - 1]) if which else 0)
         name, content = fetch(unit, offset)
         try:
-            return unique_key(name, set()), image_io.read(content)
-        except image_io.PictureError as error:
+            return unique_key(name, set()), read_image(content)
+        except PictureError as error:
             raise ValueError(f"{unit.path}: {name}: {error}") from None
 
 

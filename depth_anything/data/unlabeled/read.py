@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterator
 from pathlib import PurePosixPath
 from typing import Any
 
-from ..shards import BLOCK, cached_index
-from .units import Unit, expanded, is_picture, is_url, picture_numbers
+from depth_anything.data.shards import BLOCK, cached_index
+from depth_anything.data.unlabeled.units import Unit, expanded, is_picture, is_url, picture_numbers
 
 EVERY = 10
 """Of a video's frames, one in ten is taken (the authors, about BDD100K)."""

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from .units import (
+from depth_anything.data.unlabeled.units import (
     PICTURES,
     VIDEO_SUFFIXES,
     Unit,

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from ...image_io import SUFFIXES
-from ..shards import TarIndex, cached_index
+from depth_anything.data.shards import TarIndex, cached_index
+from depth_anything.images.read import SUFFIXES
 
 PICTURES = 1000
 """In a unit, if its source can be cut."""
@@ -122,7 +122,7 @@ def video_units(root: str, videos: Sequence[str]) -> Iterator[Unit]:
 
 def lmdb_units(path: str, label: str, size: int = PICTURES) -> Iterator[Unit]:
     """Slices of an LSUN database, in the order of its keys."""
-    from .read import open_lmdb
+    from depth_anything.data.unlabeled.read import open_lmdb
 
     with open_lmdb(path) as database, database.begin() as transaction:
         entries = transaction.stat()["entries"]

@@ -1,0 +1,159 @@
+"""Where weights come from (bundled, brought by hand, the Hugging Face hub) and what their owners allow. No torch.
+
+Weights whose owner does not clearly allow commercial use are handed out only after `accept_license=True`
+(`--accept-license`), once per model: the answer is remembered in `accepted_licences.json` of the cache folder. A path
+that the user names asks nothing: whoever has the file has met its owner's terms.
+"""
+
+import json
+import os
+import re
+from pathlib import Path
+
+from depth_anything.system.files import atomic_path
+from depth_anything.variants import VARIANTS, Variant
+
+WEIGHTS = Path(__file__).parent / "weights"
+"""Folder of the bundled files."""
+
+V1_MIXIN_IDS = {f"LiheYoung/depth_anything_vit{size[0]}14": f"v1-{size}" for size in ("small", "base", "large")}
+"""The ids that V1's own `from_pretrained` takes: the same weights as the official files."""
+
+
+def cache_dir() -> Path:
+    """Folder for weights brought by hand and for accepted licences: `~/.cache/depth-anything` (or XDG_CACHE_HOME)."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "depth-anything"
+
+
+def is_repository(name: str) -> bool:
+    """Whether `name` reads like a hub id, `owner/name`, rather than like a path of a file."""
+    suffixes = (".pth", ".pt", ".bin", ".ckpt", ".safetensors", ".onnx")
+    return re.fullmatch(r"[\w-][\w.-]*/[\w-][\w.-]*", name) is not None and not name.lower().endswith(suffixes)
+
+
+def variant_of_repository(repo: str) -> Variant | None:
+    """The row whose weights live in the hub repository `repo`; None for a repository that no row names."""
+    if repo in V1_MIXIN_IDS:
+        return VARIANTS[V1_MIXIN_IDS[repo]]
+    for row in VARIANTS.values():
+        # The Space of V1's demo holds all of its files: that id alone names no model.
+        if repo == row.transformers_repo or (repo == row.hub_repo and row.hub_type == "model"):
+            return row
+    return None
+
+
+def find_weights(variant: Variant, accept_license: bool = False) -> Path:
+    """The file that holds the weights of a row of `VARIANTS`.
+
+    Looks at the bundled files, then at `cache_dir()`, then at the hub (whose own cache counts as within reach).
+
+    Raises:
+        ValueError: never released, licence not accepted, or no hub within reach; the message says what to bring and
+            where to put it.
+    """
+    name = variant.name
+    if variant.hub_file is None or variant.hub_repo is None:
+        bundled = WEIGHTS / f"{name}.safetensors"
+        if bundled.exists():
+            return bundled
+        raise ValueError(f"{name} has no released weights: pass the path of a checkpoint, with variant={name!r}")
+    require_licence(name, variant.licence, variant.commercial, accept_license)
+    brought = cache_dir() / Path(variant.hub_file).name
+    if brought.exists():
+        return brought
+
+    import huggingface_hub
+
+    repo, file, kind = variant.hub_repo, variant.hub_file, variant.hub_type
+    cached = huggingface_hub.try_to_load_from_cache(repo, file, repo_type=kind)
+    if isinstance(cached, str):
+        return Path(cached)
+    url = huggingface_hub.hf_hub_url(repo, file, repo_type=kind)
+    reach(url, f"bring {url} and put it at {brought} (or pass its path, with variant={name!r})")
+    return Path(huggingface_hub.hf_hub_download(repo, file, repo_type=kind))
+
+
+def find_folder(repo: str, accept_license: bool = False) -> Path:
+    """The local copy of a hub repository in the transformers layout.
+
+    Raises:
+        ValueError: no hub within reach, no such repository, or a licence that is not clear and not accepted.
+    """
+    import huggingface_hub
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    patterns = ["config.json", "model*.safetensors", "model.safetensors.index.json"]
+    try:
+        folder = Path(huggingface_hub.snapshot_download(repo, allow_patterns=patterns, local_files_only=True))
+        complete = any(folder.glob("model*.safetensors"))
+    except LocalEntryNotFoundError:
+        folder, complete = None, False
+    if not complete:
+        reach(
+            huggingface_hub.hf_hub_url(repo, "config.json"),
+            f"bring config.json and model.safetensors of https://huggingface.co/{repo} and pass their folder's path",
+        )
+    row = variant_of_repository(repo)
+    if row is None:
+        require_licence(repo, stated_at(repo), None, accept_license)
+    else:
+        require_licence(row.name, row.licence, row.commercial, accept_license)
+    if folder is None or not complete:
+        folder = Path(huggingface_hub.snapshot_download(repo, allow_patterns=patterns))
+    return folder
+
+
+def stated_at(repo: str) -> str:
+    """The licence of a repository that `VARIANTS` does not know."""
+    return f"see https://huggingface.co/{repo}"
+
+
+def reach(url: str, otherwise: str) -> None:
+    """Ask the hub for a file's header, once: a machine without a network hears one line, not a minute of retries.
+
+    Raises:
+        ValueError: no hub within reach, or it does not give this file; `otherwise` says what to do then.
+    """
+    from huggingface_hub import constants, get_hf_file_metadata
+    from huggingface_hub.errors import HfHubHTTPError
+
+    try:
+        get_hf_file_metadata(url)
+    except HfHubHTTPError as error:
+        status = getattr(error.response, "status_code", "an error")
+        raise ValueError(
+            f"the hub answered {status} for {url}: check the name and your access, or {otherwise}"
+        ) from None
+    except Exception as error:  # DNS, proxy, timeout, offline mode: the hub's HTTP client decides how it says so
+        why = "HF_HUB_OFFLINE is set" if constants.HF_HUB_OFFLINE else type(error).__name__
+        raise ValueError(
+            f"no Hugging Face hub within reach ({why}): {otherwise}; the bundled model 'nano' needs no download"
+        ) from None
+
+
+def require_licence(name: str, licence: str, commercial: bool | None, accept: bool) -> None:
+    """Return where commercial use is clearly allowed or the licence is accepted, now or earlier.
+
+    Raises:
+        ValueError: not accepted; the message says what is not clear and how to accept.
+    """
+    if commercial:
+        return
+    record = cache_dir() / "accepted_licences.json"
+    try:
+        accepted = json.loads(record.read_text(encoding="utf-8"))
+    except (OSError, ValueError):  # none yet, or damaged: ask again
+        accepted = {}
+    if accepted.get(name) == licence:
+        return
+    if not accept:
+        if commercial is None:
+            why = f"commercial use is not clearly allowed (licence: {licence})"
+        else:
+            why = f"its owner does not allow commercial use (licence: {licence})"
+        raise ValueError(f"{name}: {why}; accept this once with accept_license=True (command line: --accept-license)")
+    try:
+        with atomic_path(record) as temporary:
+            temporary.write_text(json.dumps({**accepted, name: licence}, indent=1, sort_keys=True), encoding="utf-8")
+    except OSError:
+        pass  # a read-only home: accepted for this process, asked again in the next

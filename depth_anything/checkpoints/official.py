@@ -1,0 +1,387 @@
+"""Weights in and out of files: official .pth, the transformers layout, DINOv2 backbones, ours (safetensors).
+
+Inside the package weights carry the official key names, in float32. V1 and V2 files have the same keys and shapes, and
+so have relative and metric ones: which model a file holds is said by the `variant` argument, by our metadata or by a
+transformers config, never by a guess.
+"""
+
+import json
+import re
+from dataclasses import replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Protocol
+
+import torch
+from safetensors.torch import save_file
+
+from depth_anything.checkpoints import hub
+from depth_anything.checkpoints.safe_read import Contents, State, read
+from depth_anything.checkpoints.transformers import (
+    from_transformers,
+    preprocessor_config,
+    to_transformers,
+    transformers_config,
+    variant_of_config,
+)
+from depth_anything.network import beit_sam
+from depth_anything.network.dpt import DPTHead
+from depth_anything.network.metric_bins import ATTRACTORS, BINS, BinsHead
+from depth_anything.system.files import atomic_path
+from depth_anything.variants import TRIED, VARIANTS, Variant, get_variant, with_bins, with_log_head, with_max_depth
+
+ENCODER, DECODER, METRIC = "pretrained.", "depth_head.", "metric_head."
+ZOEDEPTH = "core.core."
+"""Before the keys of the relative network in V1's metric files; their other keys are those of our metric head."""
+ZOEDEPTH_CONSTANTS = "conditional_log_binomial.log_binomial_transform."
+SIZE_NAMES = {192: "nano", 384: "ViT-S", 768: "ViT-B", 1024: "ViT-L", 1536: "ViT-g"}
+OFFICIAL_FILES = {Path(row.hub_file).name: row for row in VARIANTS.values() if row.hub_file}
+
+
+class Model(Protocol):
+    """What can be saved: a network that knows its variant."""
+
+    variant: Variant
+
+    def state_dict(self) -> State: ...
+
+
+def load(
+    id_or_path: str | Path, variant: Variant | str | None = None, accept_license: bool = False
+) -> tuple[State, Variant]:
+    """Weights by name, by hub id or by path.
+
+    Args:
+        id_or_path: a name of `VARIANTS`, a checkpoint file, a transformers folder, or a hub id in that layout.
+        variant: which model the file holds, where the file itself does not say it (official .pth files do not).
+        accept_license: needed once for weights from the hub whose owner does not clearly allow commercial use.
+
+    Returns:
+        The state dict, official keys and float32, and the row that it belongs to.
+
+    Raises:
+        ValueError: unknown, ambiguous, broken or unfitting; one line that says what to do.
+    """
+    name = str(id_or_path)
+    wanted = get_variant(variant) if isinstance(variant, str) else variant
+    row = VARIANTS.get(name)
+    if row is None and hub.is_repository(name) and not Path(name).expanduser().exists():
+        row = hub.variant_of_repository(name)
+        if row is None:
+            state, found = load_state(hub.find_folder(name, accept_license), wanted)
+            return state, replace(found, licence=hub.stated_at(name), commercial=None)
+        if name == row.transformers_repo:
+            return load_state(hub.find_folder(name, accept_license), wanted or row)
+    if row is None:
+        return load_state(id_or_path, wanted)
+    if wanted is not None and wanted != row:
+        raise ValueError(f"{name} is {row.name}, but variant says {wanted.name}: leave variant out")
+    return load_state(hub.find_weights(row, accept_license), row)
+
+
+def load_state(path: str | Path, variant: Variant | str | None = None) -> tuple[State, Variant]:
+    """Weights from a checkpoint file or a transformers folder; arguments, result and errors as in `load`."""
+    path = Path(path).expanduser()
+    wanted = get_variant(variant) if isinstance(variant, str) else variant
+    contents = read(path)
+    contents.state = state = from_zoedepth(contents.state)
+    if "cls_token" in state or "embeddings.cls_token" in state:
+        raise ValueError(
+            f"{path} is a DINOv2 backbone without a decoder: expected a whole model (training may start here)"
+        )
+    row = with_bins_of(path, state, decide_variant(path, contents, wanted))
+    refuse_other_size(path, state, row)
+    shapes = official_shapes(row)
+    if "backbone.embeddings.cls_token" in state:
+        state = from_transformers(state, list(shapes))
+    refuse_other_keys(path, state, shapes, row.name)
+    return {key: state[key].float() for key in shapes}, row
+
+
+def load_backbone(path: str | Path, variant: Variant | str | None = None, accept_license: bool = False) -> State:
+    """The encoder's weights for a training that starts from them, keys as in `encoder_of(variant).state_dict()`.
+
+    Args:
+        path: an official DINOv2 file (`dinov2_vits14_pretrain.pth`), a transformers Dinov2 folder, or any whole model
+            that `load_state` reads, or a name of `VARIANTS`; its decoder is left out (V2's metric fine-tuning starts
+            like that). For V2's other teachers: a transformers folder of BEiT or SAM, SynCLR's file.
+        variant: the model to be trained, whose size is then checked; always needed for those other teachers.
+        accept_license: as for `load`.
+
+    Raises:
+        ValueError: no such file, broken, another size, or keys that are not these models' (registers, say).
+    """
+    named = VARIANTS.get(str(path))
+    path = hub.find_weights(named, accept_license) if named else Path(path).expanduser()
+    wanted = get_variant(variant) if isinstance(variant, str) else variant
+    if wanted is not None and wanted.encoder != "dinov2" and path.is_dir():
+        return beit_sam.read_folder(path, wanted)
+    state = from_zoedepth(read(path).state)
+    if wanted is not None and beit_sam.SYNCLR + "cls_token" in state:
+        state = beit_sam.from_synclr(state, wanted)
+    if "cls_token" in state:
+        state = {ENCODER + key: tensor for key, tensor in state.items()}
+    elif "embeddings.cls_token" in state:
+        state = {f"backbone.{key}": tensor for key, tensor in state.items()}
+    state = {key: tensor for key, tensor in state.items() if not key.startswith((DECODER, METRIC, "neck.", "head."))}
+    if wanted is None:
+        fitting = [row for row in VARIANTS.values() if (row.width, row.depth) == size_of(path, state)]
+        row = fitting[0] if fitting else VARIANTS["v2-small"]
+    else:
+        row = wanted
+    refuse_other_size(path, state, row)
+    shapes = {key: shape for key, shape in official_shapes(row).items() if key.startswith(ENCODER)}
+    if "backbone.embeddings.cls_token" in state:
+        state = from_transformers(state, list(shapes))
+    refuse_other_keys(path, state, shapes, f"the encoder of {row.name}")
+    return {key.removeprefix(ENCODER): state[key].float() for key in shapes}
+
+
+def save(model: Model, path: str | Path, dtype: torch.dtype = torch.float32) -> None:
+    """Write our format: safetensors, official keys, and metadata that says which model it is.
+
+    Args:
+        dtype: of the numbers in the file; float16 halves it. Loading answers float32 whatever the file stores.
+
+    Raises:
+        ValueError: the name does not end in .safetensors.
+    """
+    path = Path(path)
+    if path.suffix != ".safetensors":
+        raise ValueError(f"{path}: expected a name that ends in .safetensors")
+    state = {key: tensor.detach().to("cpu", dtype).contiguous() for key, tensor in model.state_dict().items()}
+    if model.variant.head == "bins":
+        state = to_zoedepth(state)
+    with atomic_path(path) as temporary:
+        save_file(state, temporary, metadata_of(model.variant))
+        sort_metadata(temporary)
+
+
+def save_transformers(model: Model, folder: str | Path) -> None:
+    """Write the transformers layout: model.safetensors, preprocessor_config.json, and config.json last.
+
+    `transformers.AutoModelForDepthEstimation.from_pretrained(folder)` and `pipeline("depth-estimation", folder)` read
+    it, and so does `load`. docs/checkpoints.md says where their answers differ from ours.
+
+    Raises:
+        ValueError: an encoder, a head or a camera that transformers' layout does not know, or a metric range that is
+            not a whole number of metres, which its config cannot hold.
+    """
+    folder, variant = Path(folder), model.variant
+    if variant.encoder != "dinov2":
+        raise ValueError(f"{variant.name}: transformers knows this decoder on DINOv2 only; use checkpoints.save")
+    if variant.head in ("bins", "log"):
+        raise ValueError(
+            f"{variant.name} with the head {variant.head!r}: transformers has none such; use checkpoints.save"
+        )
+    if variant.canonical_focal is not None:
+        raise ValueError(
+            f"{variant.name} is camera-aware: transformers would take its metres as they are; use checkpoints.save"
+        )
+    if variant.max_depth is not None and not float(variant.max_depth).is_integer():
+        raise ValueError(
+            f"range of {variant.max_depth:g} m: transformers holds whole metres only; use checkpoints.save"
+        )
+    official = {key: tensor.detach().to("cpu", torch.float32) for key, tensor in model.state_dict().items()}
+    state = {key: tensor.contiguous() for key, tensor in to_transformers(official).items()}
+    with atomic_path(folder / "model.safetensors") as temporary:
+        save_file(state, temporary, {"format": "pt", **metadata_of(variant)})
+        sort_metadata(temporary)
+    for name, values in (
+        ("preprocessor_config.json", preprocessor_config(variant)),
+        ("config.json", transformers_config(variant)),
+    ):
+        with atomic_path(folder / name) as temporary:
+            temporary.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
+
+
+def sort_metadata(path: Path) -> None:
+    """Bring the metadata of a safetensors file into one order: the library writes it in another one each time.
+
+    Equal weights then are equal bytes. The order of keys does not change the header's length.
+    """
+    with path.open("r+b") as file:
+        length = int.from_bytes(file.read(8), "little")
+        header = json.loads(file.read(length))
+        header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+        text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode().ljust(length)
+        assert len(text) == length, "the header changed its length"
+        file.seek(8)
+        file.write(text)
+
+
+def metadata_of(variant: Variant) -> dict[str, str]:
+    """The metadata of our files. Values are text; a relative model's range is empty."""
+    metadata = {
+        "variant": variant.name,
+        "version": variant.version,
+        "quantity": variant.quantity,
+        "head": variant.head,
+        "max_depth": "" if variant.max_depth is None else repr(float(variant.max_depth)),
+        "licence": variant.licence,
+    }
+    if variant.canonical_focal is not None:
+        metadata["canonical_focal"] = repr(float(variant.canonical_focal))
+    return metadata
+
+
+def variant_of_metadata(path: Path, metadata: dict[str, str], wanted: Variant | None) -> Variant:
+    """The row that our metadata names, with the file's own range and licence.
+
+    Raises:
+        ValueError: a name that is in no table (and no `wanted` to take its sizes from), or values that disagree.
+    """
+    row = VARIANTS.get(metadata["variant"]) or TRIED.get(metadata["variant"], wanted)
+    if row is None:
+        raise ValueError(f"{path} says it is {metadata['variant']!r}, which is unknown here: pass variant=, or update")
+    if metadata.get("max_depth") and float(metadata["max_depth"]) != row.max_depth:
+        row = with_max_depth(row, float(metadata["max_depth"]))
+    if metadata.get("head") == "log":
+        row = with_log_head(row)
+    if metadata.get("canonical_focal"):
+        row = replace(row, canonical_focal=float(metadata["canonical_focal"]))
+    if (metadata.get("version"), metadata.get("quantity")) != (row.version, row.quantity):
+        raise ValueError(
+            f"{path}: its metadata says {metadata.get('version')} and {metadata.get('quantity')} beside {row.name}, "
+            f"which is {row.version} and {row.quantity}: save it again, or take another file"
+        )
+    licence = metadata.get("licence", row.licence)
+    return row if licence == row.licence else replace(row, licence=licence, commercial=None)
+
+
+def decide_variant(path: Path, contents: Contents, wanted: Variant | None) -> Variant:
+    """The one variant on which the metadata, config.json and the argument agree.
+
+    An official file name is not enough to choose, but it is enough to object.
+
+    Raises:
+        ValueError: nobody says it, or two disagree.
+    """
+    claims: dict[str, Variant] = {}
+    if "variant" in contents.metadata:
+        claims["its metadata says"] = variant_of_metadata(path, contents.metadata, wanted)
+    if contents.config is not None:
+        claims["its config.json says"] = variant_of_config(contents.config, path, wanted)
+    declared = next(iter(claims.values()), None)
+    if wanted is not None:
+        claims["variant says"] = wanted
+    named = OFFICIAL_FILES.get(path.name)
+    if not claims:
+        width, _ = size_of(path, contents.state)
+        bins = is_zoedepth(contents.state)
+        names = ", ".join(row.name for row in VARIANTS.values() if row.width == width and (row.head == "bins") == bins)
+        raise ValueError(
+            f"{path} does not say which model it holds (V1, V2 and metric files have the same keys): "
+            f"pass variant=, one of {names or ', '.join(VARIANTS)}"
+            + (f"; its name is that of {named.name}" if named else "")
+        )
+    if named is not None:
+        claims["its name says"] = named
+    (first, row), *others = claims.items()
+    for other, claimed in others:
+        if (claimed.version, claimed.head, claimed.max_depth) != (row.version, row.head, row.max_depth):
+            raise ValueError(
+                f"{path}: {first} {label(row)}, but {other} {label(claimed)}: "
+                "take the file of the model you mean, or correct (or rename) this one if you are sure"
+            )
+    if wanted is None:
+        return row
+    # The argument's sizes (it may be a row of the caller's own), the file's licence.
+    return replace(wanted, licence=row.licence, commercial=row.commercial) if declared else wanted
+
+
+def label(row: Variant) -> str:
+    """A variant's name, and its range where that is not its row's own."""
+    usual = VARIANTS.get(row.name)
+    if row.head == "log":
+        return f"{row.name} in metres without an upper end"
+    if row.max_depth is None or (usual is not None and usual.max_depth == row.max_depth):
+        return row.name
+    return f"{row.name} in metres up to {row.max_depth:g}"
+
+
+def is_zoedepth(state: State) -> bool:
+    """Whether a state dict, in our names, has V1's metric head."""
+    return any(key.startswith(METRIC) for key in state)
+
+
+def from_zoedepth(state: State) -> State:
+    """The names of V1's metric files to ours; any other state dict as it is."""
+    if not any(key.startswith(ZOEDEPTH) for key in state):
+        return state
+    return {
+        key.removeprefix(ZOEDEPTH) if key.startswith(ZOEDEPTH) else METRIC + key: tensor
+        for key, tensor in state.items()
+        if not key.startswith(ZOEDEPTH_CONSTANTS)
+    }
+
+
+def to_zoedepth(state: State) -> State:
+    """Our names to those of V1's metric files, which also hold the numbers of the bins."""
+    named = {
+        key.removeprefix(METRIC) if key.startswith(METRIC) else ZOEDEPTH + key: tensor for key, tensor in state.items()
+    }
+    numbers = torch.arange(BINS).view(1, -1, 1, 1)
+    constants = {"k_idx": numbers, "K_minus_1": numbers[:, -1:].float()}
+    return named | {ZOEDEPTH_CONSTANTS + name: tensor for name, tensor in constants.items()}
+
+
+def with_bins_of(path: Path, state: State, row: Variant) -> Variant:
+    """The row with the kind of bins that the file holds: bounded bins have twice as many attractor outputs.
+
+    Raises:
+        ValueError: a ZoeDepth head where the row has none, or the reverse.
+    """
+    if is_zoedepth(state) != (row.head == "bins"):
+        has, fits = ("", "v1-metric-nyu-large or v1-metric-kitti-large") if row.head != "bins" else ("no ", "another")
+        raise ValueError(f"{path} has {has}ZoeDepth head, which does not fit {row.name}: pass variant={fits}")
+    outputs = state.get(f"{METRIC}attractors.0._net.2.bias")
+    if outputs is None:
+        return row
+    return with_bins(row, "normed" if len(outputs) == 2 * ATTRACTORS[0] else "softplus")
+
+
+def size_of(path: Path, state: State) -> tuple[int, int]:
+    """Width and number of blocks of the encoder in a state dict, official or transformers keys."""
+    keys = (ENCODER + "cls_token", "backbone.embeddings.cls_token", ENCODER + "pos_embed")  # SAM has no class token
+    token = next((state[key] for key in keys if key in state), None)
+    if token is None:
+        first = next(iter(state), "none")
+        raise ValueError(
+            f"{path} holds no Depth Anything weights (first key: {first}): expected an official checkpoint"
+        )
+    blocks = [re.match(r"(?:pretrained\.blocks|backbone\.encoder\.layer)\.(\d+)\.", key) for key in state]
+    return token.shape[-1], 1 + max((int(match[1]) for match in blocks if match), default=-1)
+
+
+def refuse_other_size(path: Path, state: State, row: Variant) -> None:
+    """Raise ValueError, naming both sizes, where a file is not of the size that `row` expects."""
+    (width, depth), sizes = size_of(path, state), (row.width, row.depth)
+    if (width, depth) != sizes:
+        found, expected = (f"{SIZE_NAMES.get(w, 'a ViT')} (width {w}, {d} blocks)" for w, d in ((width, depth), sizes))
+        raise ValueError(f"{path} holds {found}, but {row.name} is {expected}: pass the file or the variant that fits")
+
+
+def refuse_other_keys(path: Path, state: State, shapes: dict[str, torch.Size], what: str) -> None:
+    """Raise ValueError where keys are missing or unexpected or have another shape."""
+    missing = [key for key in shapes if key not in state]
+    unexpected = [key for key in state if key not in shapes]
+    reshaped = [key for key, shape in shapes.items() if key in state and state[key].shape != shape]
+    faults = []
+    for keys, fault in ((missing, "missing"), (unexpected, "unexpected"), (reshaped, "of another shape")):
+        if keys:
+            faults.append(f"{len(keys)} {fault} (first: {keys[0]})")
+    if faults:
+        raise ValueError(
+            f"{path} does not fit {what}: keys {', '.join(faults)}; expected the {len(shapes)} official ones"
+        )
+
+
+@lru_cache(maxsize=4)
+def official_shapes(variant: Variant) -> dict[str, torch.Size]:
+    """Key -> shape of a variant's state dict in our names, without memory for it."""
+    with torch.device("meta"):
+        parts = {ENCODER: beit_sam.encoder_of(variant).state_dict(), DECODER: DPTHead(variant).state_dict()}
+        if variant.bins is not None and variant.max_depth is not None:
+            parts[METRIC] = BinsHead(variant.features, variant.bins, variant.max_depth).state_dict()
+    return {prefix + key: tensor.shape for prefix, part in parts.items() for key, tensor in part.items()}

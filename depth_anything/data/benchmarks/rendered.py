@@ -1,0 +1,35 @@
+"""Held-out rendered scenes as a test set. They do not predict photographs; their truth is exact."""
+
+from pathlib import Path
+
+import numpy as np
+
+from depth_anything.data.benchmarks.image import Case, Truth
+from depth_anything.data.labeled.rendered import PackedScenes, shard_paths
+
+
+def read(folder: str | Path) -> list[Case]:
+    """Every scene below `folder` (scenes-*.tar), each a group of its own. Sky has no distance, so it is left out.
+
+    Raises:
+        ValueError: there are no shards, or one is broken.
+    """
+    samples, files = PackedScenes(folder), tuple(shard_paths(folder))
+
+    def truth(number: int) -> Truth:
+        sample = samples[number]
+        known_HW = sample.valid_HW & ~sample.sky_HW & (sample.disparity_HW > 0)
+        depth_HW = np.divide(1, sample.disparity_HW, out=np.zeros(known_HW.shape), where=known_HW)
+        return Truth(depth_HW, known_HW, "metric_depth")
+
+    return [
+        Case(
+            key=f"{number:06d}",
+            read_image=lambda number=number: np.array(samples[number].image_HW3),
+            read_truth=lambda number=number: truth(number),
+            files=files,
+            group=f"{number:06d}",
+            exact=True,
+        )
+        for number in range(len(samples))
+    ]

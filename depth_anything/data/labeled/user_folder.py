@@ -1,0 +1,116 @@
+"""Your own pictures with metres or disparity, for `depth-anything finetune`.
+
+    ROOT/images/<name>.jpg ...            any picture format, folders below are mirrored
+    ROOT/depth_m/<name>.<suffix>          metres
+    ROOT/disparity/<name>.<suffix>        or disparity: larger is nearer, scale and shift may be unknown
+
+Suffixes: png of 16 bits (millimetres, or disparity; 0 = unknown), npy, npz (an array `depth_m` or `disparity`), exr,
+pfm. Floats that are not finite, and metres of 0 or less, are unknown. Files that `predict --save png16,npz,exr,pfm`
+wrote are read as what they are. A map has the size of its picture.
+"""
+
+from pathlib import Path
+
+import numpy as np
+
+from depth_anything.data.benchmarks.read_truth import read_uint16
+from depth_anything.data.labeled.folder import Label, LabeledFolder, depth_label, disparity_label
+from depth_anything.images import map_files
+from depth_anything.images.read import SUFFIXES
+
+QUANTITIES = ("depth_m", "disparity")
+MAP_SUFFIXES = (".png", ".npy", ".npz", ".exr", ".pfm")
+MILLIMETRES = 1000
+
+
+class Own(LabeledFolder):
+    """Pictures in images/, maps of the same names in depth_m/ or disparity/."""
+
+    title = "a labelled folder"
+    layout = "images/<name>.jpg beside depth_m/<name>.png (millimetres; npy, npz, exr, pfm) or disparity/<name>.png"
+
+    def __init__(self, root: str | Path):
+        held = [name for name in QUANTITIES if (Path(root) / name).is_dir()]
+        if Path(root).is_dir() and len(held) != 1:
+            found = " and ".join(held) or "neither depth_m nor disparity"
+            raise ValueError(f"{root}: holds {found}; expected {self.layout}")
+        self.quantity = held[0] if held else ""
+        self.scale = "metric" if self.quantity == "depth_m" else "affine"
+        super().__init__(root)
+
+    def find(self, base: Path) -> list[str]:
+        folder = base / "images"
+        if not folder.is_dir():
+            return []
+        return sorted(
+            path.relative_to(base).as_posix() for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES
+        )
+
+    def label_path(self, picture: Path) -> Path:
+        place = (self.base / self.quantity / picture.relative_to(self.base / "images")).with_suffix("")
+        names = [
+            place.with_name(place.name + end + suffix) for suffix in MAP_SUFFIXES for end in ("", f"_{self.quantity}")
+        ]
+        return next((path for path in names if path.is_file()), names[0])
+
+    def read_label(self, path: Path) -> Label:
+        values_HW, known_HW = self.read_map(path)
+        known_HW = known_HW & np.isfinite(values_HW)
+        return depth_label(values_HW, known_HW) if self.quantity == "depth_m" else disparity_label(values_HW, known_HW)
+
+    def read_map(self, path: Path) -> tuple[np.ndarray, np.ndarray]:
+        """Values float32 (H, W) and where they are known.
+
+        Raises:
+            ValueError: a file that does not hold the folder's quantity, or no map.
+        """
+        text: dict[str, str] = {}
+        match path.suffix.lower():
+            case ".png":
+                try:
+                    values_HW, text = map_files.read_png16(path)
+                except ValueError:
+                    stored_HW = read_uint16(path)
+                    divisor = MILLIMETRES if self.quantity == "depth_m" else 1
+                    return stored_HW.astype(np.float32) / divisor, stored_HW > 0
+            case ".npz":
+                arrays, text = map_files.read_npz(path)
+                if self.quantity not in arrays:
+                    raise ValueError(f"{path}: expected an array named {self.quantity}, it has {', '.join(arrays)}")
+                values_HW = arrays[self.quantity]
+            case ".npy":
+                values_HW = np.load(path, allow_pickle=False)
+            case ".exr":
+                values_HW, text = map_files.read_exr(path)
+            case _:
+                values_HW = map_files.read_pfm(path)
+        if text.get("quantity", self.quantity) != self.quantity:
+            raise ValueError(f"{path}: holds {text['quantity']}; expected {self.quantity} in this folder")
+        if values_HW.ndim != 2:
+            raise ValueError(f"{path}: an array of shape {values_HW.shape}; expected (height, width)")
+        return values_HW.astype(np.float32), np.ones(values_HW.shape, bool)
+
+
+class Part:
+    """Some of a set's pictures, by their numbers."""
+
+    def __init__(self, samples: Own, numbers: list[int]):
+        self.samples, self.numbers = samples, numbers
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+    def __getitem__(self, number: int):
+        return self.samples[self.numbers[number]]
+
+
+def split(samples: Own, every: int = 10) -> tuple[Part, Part]:
+    """Training and held-out pictures: every tenth in the order of names, at least one, is held out.
+
+    Raises:
+        ValueError: fewer than two pictures.
+    """
+    if len(samples) < 2:
+        raise ValueError(f"{samples.root}: {len(samples)} picture; expected two or more, so that one can be held out")
+    held_out = list(range(0, len(samples), every))
+    return Part(samples, sorted(set(range(len(samples))) - set(held_out))), Part(samples, held_out)

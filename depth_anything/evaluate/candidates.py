@@ -1,0 +1,186 @@
+"""Everything that can be measured, behind one call: our models, other people's, finished maps, and the floors.
+
+Names:
+    nano, v2-small, ... or a checkpoint      our own code
+    hf:ID                                    a depth-estimation model of transformers, by hub id or folder
+    hf:disparity:ID, hf:depth_m:ID           the same, where the model does not say what it answers
+    predictions:disparity:FOLDER             maps that something else wrote, one file per image of the set, by its key
+    predictions:depth_m:FOLDER
+    row, constant                            the floors
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, get_args
+
+import numpy as np
+
+from depth_anything.evaluate.align import resize_bilinear
+from depth_anything.evaluate.score import Quantity
+from depth_anything.images import map_files
+from depth_anything.system.device import check_device
+
+if TYPE_CHECKING:
+    from depth_anything.predict.predictor import Predictor
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One thing to measure."""
+
+    name: str
+    quantity: Quantity
+    predict: Callable[[np.ndarray, str], np.ndarray]
+    """(uint8 (H, W, 3) RGB, the image's key in its test set) -> float map at any size."""
+    finished: bool = False
+    """Whether the maps exist already: then the picture is not looked at."""
+
+
+def _row(image_HW3: np.ndarray, key: str) -> np.ndarray:
+    height, width = image_HW3.shape[:2]
+    return np.broadcast_to(np.arange(height, dtype=np.float64)[:, None], (height, width))
+
+
+ROW = Candidate("row", "disparity", _row)
+"""Disparity = image row: lower in the picture is nearer. What a model must beat to have learned anything."""
+CONSTANT = Candidate("constant", "disparity", lambda image_HW3, key: np.zeros(image_HW3.shape[:2]))
+"""One value everywhere: what the fit's shift alone is worth."""
+FLOORS = {floor.name: floor for floor in (ROW, CONSTANT)}
+
+
+def load_candidate(name: str, **options: Any) -> Candidate:
+    """Whatever a model name on the command line stands for.
+
+    Args:
+        name: see the top of this file.
+        options: for `Predictor` (device, dtype, input_size, accept_license, ...); `hf:` models take `device` of them.
+
+    Raises:
+        ValueError: an unknown name, or a model or folder that cannot be had.
+    """
+    if name in FLOORS:
+        return FLOORS[name]
+    kind, _, rest = name.partition(":")
+    if kind == "hf":
+        return _from_transformers(name, *_quantity_and_rest(rest), device=options.get("device", "cpu"))
+    if kind == "predictions":
+        quantity, folder = _quantity_and_rest(rest)
+        if quantity is None:
+            raise ValueError(
+                f"{name}: say what the maps are: predictions:disparity:FOLDER or predictions:depth_m:FOLDER"
+            )
+        return _from_folder(name, quantity, Path(folder))
+    from depth_anything.predict.predictor import Predictor
+
+    return from_predictor(Predictor(name, **options), name)
+
+
+def from_predictor(predictor: "Predictor", name: str | None = None) -> Candidate:
+    """One of our models, ready to be measured."""
+    quantity = predictor.variant.quantity
+    return Candidate(
+        name or predictor.variant.name, quantity, lambda image_HW3, key: getattr(predictor(image_HW3), quantity)
+    )
+
+
+def probe(candidate: Candidate) -> list[float]:
+    """Sixteen numbers that the model answers on one fixed picture: other weights or options answer others.
+
+    Kept beside the scores, so that those of one model are never taken for those of another with the same name.
+    Empty for finished maps, which have no answer to a new picture.
+    """
+    if candidate.finished:
+        return []
+    v, u = np.mgrid[0:84, 0:112] / 84
+    waves = [np.sin(7 * u + 3 * v), np.sin(11 * v), np.sin(23 * u * v)]
+    picture_HW3 = np.rint(127.5 + 127.5 * np.stack(waves, axis=-1)).astype(np.uint8)
+    map_HW = resize_bilinear(candidate.predict(picture_HW3, "probe"), 4, 4)
+    return [float(f"{value:.6g}") for value in map_HW.ravel()]
+
+
+def _quantity_and_rest(text: str) -> tuple[Quantity | None, str]:
+    for quantity in get_args(Quantity):
+        if text.startswith(f"{quantity}:"):
+            return quantity, text.removeprefix(f"{quantity}:")
+    return None, text
+
+
+# -- finished maps ----------------------------------------------------------------------------------------------------
+
+
+def _from_folder(name: str, quantity: Quantity, folder: Path) -> Candidate:
+    if not folder.is_dir():
+        raise ValueError(f"{name}: no folder {folder}")
+    return Candidate(name, quantity, lambda image_HW3, key: read_map(folder, key, quantity), finished=True)
+
+
+def read_map(folder: Path, key: str, quantity: Quantity) -> np.ndarray:
+    """The map of one image: FOLDER/<key>.<ext> or FOLDER/<key>_<quantity>.<ext>, ext being npy, npz, pfm or exr.
+
+    An .npz holds the map under the quantity's name, or holds one array only.
+
+    Raises:
+        ValueError: no such file, or one that cannot be read.
+    """
+    stems = [folder / key, folder / f"{key}_{quantity}"]
+    paths = [stem.with_name(stem.name + suffix) for stem in stems for suffix in (".npy", ".npz", ".pfm", ".exr")]
+    path = next((path for path in paths if path.is_file()), None)
+    if path is None:
+        raise ValueError(f"no map for {key}: expected {stems[0]} or {stems[1]} with .npy, .npz, .pfm or .exr")
+    if path.suffix == ".npy":
+        return np.load(path, allow_pickle=False)
+    if path.suffix == ".pfm":
+        return map_files.read_pfm(path)
+    if path.suffix == ".exr":
+        return map_files.read_exr(path)[0]
+    with np.load(path, allow_pickle=False) as arrays:
+        maps = [array for array in arrays if arrays[array].ndim == 2]
+        if quantity not in maps and len(maps) != 1:
+            raise ValueError(f"{path}: expected an array named {quantity}, or one map; found {', '.join(arrays)}")
+        return arrays[quantity if quantity in maps else maps[0]]
+
+
+# -- models of transformers -------------------------------------------------------------------------------------------
+
+_ANSWERS: dict[str, Quantity] = {"dpt": "disparity", "zoedepth": "depth_m", "depth_pro": "depth_m", "glpn": "depth_m"}
+"""What transformers' architectures answer; depth_anything says it in its config."""
+
+
+def _from_transformers(name: str, quantity: Quantity | None, model_id: str, device: str) -> Candidate:
+    try:
+        import torch
+        from transformers import AutoImageProcessor, AutoModelForDepthEstimation
+    except ImportError:
+        raise ValueError(f'{name} needs transformers: pip install "depth-anything[transfer]"') from None
+    check_device(device)
+    try:
+        processor = AutoImageProcessor.from_pretrained(model_id)
+        model = AutoModelForDepthEstimation.from_pretrained(model_id).to(device).eval()
+    except (OSError, ValueError, ImportError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise ValueError(f"{name}: transformers cannot load it ({reason})") from None
+    quantity = quantity or _quantity_of(name, model.config)
+
+    def predict(image_HW3: np.ndarray, key: str) -> np.ndarray:
+        inputs = processor(images=image_HW3, return_tensors="pt").to(device)
+        sizes = {"target_sizes": [image_HW3.shape[:2]]}
+        if model.config.model_type == "zoedepth":
+            sizes["source_sizes"] = sizes["target_sizes"]  # it pads the picture, and needs it to cut the padding off
+        with torch.inference_mode():
+            outputs = model(**inputs)
+            answer = processor.post_process_depth_estimation(outputs, **sizes)[0]["predicted_depth"]
+        return answer.float().cpu().numpy()
+
+    return Candidate(name, quantity, predict)
+
+
+def _quantity_of(name: str, config: Any) -> Quantity:
+    if config.model_type == "depth_anything":
+        return "depth_m" if getattr(config, "depth_estimation_type", "relative") == "metric" else "disparity"
+    if config.model_type not in _ANSWERS:
+        raise ValueError(
+            f"{name}: not known whether {config.model_type} answers disparity or metres; "
+            f"say so: hf:disparity:... or hf:depth_m:..."
+        )
+    return _ANSWERS[config.model_type]

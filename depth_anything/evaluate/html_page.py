@@ -1,0 +1,130 @@
+"""A page of pictures for people who would rather look than read: image, truth, and each model's map and error."""
+
+import shutil
+import tempfile
+from collections.abc import Iterable
+from html import escape
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from depth_anything.evaluate.score import Aligned
+from depth_anything.images.colormap import colored
+from depth_anything.system.files import atomic_path, make_folder
+
+WIDTH = 480
+"""Of a picture on the page, in pixels."""
+FULL_ERROR = 0.5
+"""Relative error that is shown in the brightest colour."""
+_UNMEASURED = 60
+
+
+def save_pictures(folder: Path, image_HW3: np.ndarray, aligned: dict[str, Aligned]) -> None:
+    """Write image.jpg, truth.png and, per model, <n>_map.png and <n>_error.png. The folder appears whole.
+
+    All maps share the truth's colours: red is near. Pixels without a score are grey in truth and error.
+    """
+    first = next(iter(aligned.values()))
+    disparity = _disparity(first.truth_HW, first)
+    low, high = np.percentile(disparity[first.mask_HW], [2, 98])
+    span = max(high - low, 1e-12)
+    make_folder(folder.parent)
+    temporary = Path(tempfile.mkdtemp(prefix=".pictures.", dir=folder.parent))
+    small = Image.fromarray(image_HW3)
+    small.thumbnail((WIDTH, image_HW3.shape[0]))
+    small.save(temporary / "image.jpg", quality=88)
+    truth = _greyed(colored((disparity - low) / span), first.mask_HW)
+    Image.fromarray(_small(truth, first.mask_HW)).save(temporary / "truth.png")
+    for number, one in enumerate(aligned.values()):
+        nearness = (_disparity(one.prediction_HW, one) - low) / span
+        Image.fromarray(_small(colored(nearness))).save(temporary / f"{number}_map.png")
+        truth_HW = np.where(one.mask_HW, one.truth_HW, 1)
+        error = np.abs(one.prediction_HW - truth_HW) / truth_HW
+        picture = _greyed(colored(error / FULL_ERROR, "inferno"), one.mask_HW)
+        Image.fromarray(_small(picture, one.mask_HW)).save(temporary / f"{number}_error.png")
+    (temporary / "models.txt").write_text("\n".join(aligned), encoding="utf-8")
+    temporary.chmod(0o755)
+    shutil.rmtree(folder, ignore_errors=True)
+    temporary.rename(folder)
+
+
+def pictured(folder: Path) -> list[str]:
+    """The models whose maps are in a folder of `save_pictures`, in their order; empty where there is none."""
+    names = folder / "models.txt"
+    return names.read_text(encoding="utf-8").splitlines() if names.is_file() else []
+
+
+def write_page(path: Path, title: str, table_html: str, folders: Iterable[Path]) -> None:
+    """An HTML page: the numbers on top, then the pictures of each folder. Needs no network and no script.
+
+    Args:
+        path: the page; the folders lie below its own.
+        folders: of `save_pictures`; those that were left out for want of pixels are passed over.
+    """
+    sections = []
+    for folder in folders:
+        models = pictured(folder)
+        if not models:
+            continue
+        place = folder.relative_to(path.parent).as_posix()
+        figures = [("image.jpg", "picture"), ("truth.png", "truth")]
+        for number, model in enumerate(models):
+            figures += [(f"{number}_map.png", model), (f"{number}_error.png", f"{model}, error")]
+        cells = "".join(
+            f'<figure><img loading="lazy" src="{escape(place)}/{file}" alt="{escape(caption)}">'
+            f"<figcaption>{escape(caption)}</figcaption></figure>"
+            for file, caption in figures
+        )
+        sections.append(f"<h2>{escape(folder.relative_to(path.parent / 'pictures').as_posix())}</h2><div>{cells}</div>")
+    page = _PAGE.format(
+        title=escape(title), table=table_html, sections="\n".join(sections), percent=int(FULL_ERROR * 100)
+    )
+    with atomic_path(path) as temporary:
+        temporary.write_text(page, encoding="utf-8")
+
+
+_PAGE = """<!doctype html>
+<html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">
+<title>{title}</title>
+<style>
+body {{ font: 15px/1.5 system-ui, sans-serif; margin: 2em auto; max-width: 1500px; padding: 0 1em; color: #222 }}
+table {{ border-collapse: collapse; margin: 1em 0 }}
+td, th {{ padding: .25em .8em; border-bottom: 1px solid #ddd; text-align: right }}
+td:first-child, th:first-child {{ text-align: left }}
+h2 {{ font-size: 1em; font-weight: 600; margin: 2em 0 .3em }}
+div {{ display: flex; flex-wrap: wrap; gap: 8px }}
+figure {{ margin: 0; width: 280px }}
+img {{ width: 100%; display: block }}
+figcaption {{ font-size: 13px; color: #555 }}
+</style>
+<h1>{title}</h1>
+{table}
+<p>Red is near, blue is far; every map of a row has the truth's colours. Errors are relative, from black (0) to yellow
+({percent} % and more). Grey pixels have no truth or do not count.</p>
+{sections}
+</html>
+"""
+
+
+def _disparity(map_HW: np.ndarray, aligned: Aligned) -> np.ndarray:
+    return map_HW if aligned.measure == "disparity" else 1 / np.maximum(map_HW, 1e-6)
+
+
+def _greyed(picture_HW3: np.ndarray, mask_HW: np.ndarray) -> np.ndarray:
+    return np.where(mask_HW[:, :, None], picture_HW3, np.uint8(_UNMEASURED))
+
+
+def _small(picture_HW3: np.ndarray, mask_HW: np.ndarray | None = None) -> np.ndarray:
+    """At most WIDTH pixels wide: of every block of pixels one that counts, so that sparse truth stays visible."""
+    step = min(-(-picture_HW3.shape[1] // WIDTH), picture_HW3.shape[0])
+    height, width = picture_HW3.shape[0] // step, picture_HW3.shape[1] // step
+    if mask_HW is None:
+        return np.ascontiguousarray(picture_HW3[::step, ::step])
+
+    def blocks(map_HWC: np.ndarray) -> np.ndarray:
+        cut = map_HWC[: height * step, : width * step]
+        return cut.reshape(height, step, width, step, -1).swapaxes(1, 2).reshape(height, width, step * step, -1)
+
+    counts = blocks(mask_HW[:, :, None])[..., 0]
+    return np.take_along_axis(blocks(picture_HW3), counts.argmax(axis=2)[:, :, None, None], axis=2)[:, :, 0]

@@ -1,0 +1,1 @@
+"""ONNX and OpenVINO files with pre- and post-processing inside, compared with torch."""

@@ -1,0 +1,250 @@
+"""Export to one file that runs without torch: the whole road inside, from a uint8 picture of any size to its map.
+
+torch exports the bare network with free sides; preprocessing_graph.py writes the two stretches around it. The OpenVINO form is
+converted from the ONNX graph, so there is one road. Every file is compared with torch on photographs before it gets its
+name (parity.py).
+"""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+from depth_anything.export import parity
+from depth_anything.export.preprocessing_graph import FLOAT, OPSET, after_network, before_network
+from depth_anything.network.resize import PATCH
+from depth_anything.predict import openvino_graph
+from depth_anything.system.files import atomic_path, make_folder
+
+if TYPE_CHECKING:
+    import onnx
+    import openvino
+
+    from depth_anything.network.model import DepthAnything
+    from depth_anything.variants import Variant
+
+Form = Literal["onnx", "openvino"]
+SUFFIX = {"onnx": ".onnx", "openvino": ".xml"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportOptions:
+    """What is asked of an export."""
+
+    to: Form = "onnx"
+    half: bool = False
+    """Store the weights as float16 (they are computed with as float32): half the file."""
+    bare: bool = False
+    """Only the network: `network_input` float32 (B, 3, h, w), normalised, to `network_map` (B, h, w)."""
+    size: tuple[int, int] | None = None
+    """Height and width of a bare network's input, fixed, for compilers that want no free dimension."""
+    input_size: int | None = None
+    """Lower bound of the shorter side that the file's own size rule keeps; None: the model's own."""
+    int8: bool = False
+    """Quantise weights and activations (int8.py)."""
+    calibrate: tuple[Path, ...] = ()
+    """Photographs for int8."""
+
+    def check(self, variant: Variant) -> None:
+        """Raise ValueError for what cannot be had."""
+        if self.size is not None and not self.bare:
+            raise ValueError("a fixed size is for the bare network, a whole road takes every size: add --bare")
+        if self.size is not None and any(side < PATCH or side % PATCH for side in self.size):
+            raise ValueError(f"size {self.size[0]} {self.size[1]}: expected multiples of {PATCH}, such as 518 686")
+        if self.int8 and (self.bare or self.half):
+            raise ValueError("--int8 is for the whole road: without --bare and --half")
+        if self.int8 != bool(self.calibrate):
+            raise ValueError("--int8 and --calibrate FOLDER (photographs like those of later) go together")
+        if variant.resize != "cubic" and not self.bare:
+            raise ValueError(f"{variant.name} resizes in ZoeDepth's way, which no whole road has yet: add --bare")
+
+
+DEFAULTS = ExportOptions()
+
+
+def export(
+    model: DepthAnything, path: str | Path, options: ExportOptions = ExportOptions(), photos: tuple[Path, ...] = ()
+):
+    """Write `model` as `path` (.onnx, or .xml with a .bin beside it) and the report that compares it with torch.
+
+    Whole road: input `image` uint8 (H, W, 3) RGB of any size, and `network_size` int64 (2,), height and width at the
+    network or zeros for the official rule (ONNX: optional). Output `disparity` or `depth_m`, float32 (H, W).
+
+    Args:
+        photos: photographs for the comparison; empty: three that come with the package.
+
+    Raises:
+        ValueError: options that do not go together, or the file answers something else than torch: the message says
+            where in the network it begins, the report lies beside, and nothing is left under the final name.
+    """
+    path = Path(path)
+    options.check(model.variant)
+    if path.suffix != SUFFIX[options.to]:
+        raise ValueError(f"{path}: expected a name that ends in {SUFFIX[options.to]}")
+    make_folder(path.parent)
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".export") as folder:
+        candidate = Path(folder) / path.name
+        graph = onnx_graph(model, options)
+        if options.to == "onnx":
+            save_onnx(graph, candidate)
+        else:
+            save_openvino(openvino_model(graph), candidate, options.half)
+        if options.int8:
+            from depth_anything.export.int8 import quantise
+
+            quantise(candidate, options.calibrate, model.variant)
+        report = parity.compare(model, candidate, options, photos)
+        report.save(path)
+        report.check()
+        for part in sorted(Path(folder).iterdir()):  # .bin before .xml: who sees the .xml finds both
+            part.replace(path.parent / part.name)
+    return report
+
+
+def onnx_graph(model: DepthAnything, options: ExportOptions = DEFAULTS) -> onnx.ModelProto:
+    """The graph that `options` describe, in float32 (or with half weights), checked, with metadata."""
+    import onnx
+
+    variant = model.variant
+    if options.input_size is not None:
+        variant = replace(variant, input_size=variant.asked_size(options.input_size))
+    graph = export_network(model, options.size)
+    if not options.bare:
+        graph = with_road(graph, variant)
+    if options.half and options.to == "onnx":
+        store_half(graph)
+    set_metadata(graph, variant, options.bare)
+    onnx.checker.check_model(graph, full_check=True)
+    return graph
+
+
+def save_onnx(graph: onnx.ModelProto, path: Path) -> None:
+    import onnx
+
+    with atomic_path(path) as temporary:
+        onnx.save(graph, temporary)
+
+
+def export_network(model: DepthAnything, size: tuple[int, int] | None = None) -> onnx.ModelProto:
+    """The bare network: `network_input` float32 (B, 3, h, w) to `network_map` (B, h, w).
+
+    Args:
+        size: (h, w), fixed, for one picture; None leaves batch and sides free, the sides multiples of 14.
+    """
+    import onnx
+    import torch
+
+    watched = parity.Watched(model.float().eval())
+    weight = next(model.parameters())
+    example = torch.zeros(*((1, 3, *size) if size else (2, 3, 10 * PATCH, 13 * PATCH)), device=weight.device)
+    dim = torch.export.Dim
+    free = {0: dim("batch"), 2: PATCH * dim("h"), 3: PATCH * dim("w")}
+    program = torch.onnx.export(
+        watched.module,
+        (example,),
+        dynamo=True,
+        dynamic_shapes=None if size else {"image_B3HW": free},
+        input_names=["network_input"],
+        output_names=["network_map", *(parity.TAP + name for name in watched.names)],
+        opset_version=OPSET,
+        verbose=False,
+    )
+    assert program is not None
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "network.onnx"
+        program.save(str(path))
+        network = onnx.load(path)
+    for node in network.graph.node:  # torch notes where in the source each node comes from
+        del node.metadata_props[:]
+        node.doc_string = ""
+        if node.op_type in ("Conv", "ConvTranspose"):
+            node.name = node.input[1]  # its weight's name, by which int8.py knows it
+    del network.graph.value_info[:]
+    del network.graph.output[1:]
+    return network
+
+
+def with_road(network: onnx.ModelProto, variant: Variant) -> onnx.ModelProto:
+    """Put the road from the picture and back to it around a bare network."""
+    import onnx
+
+    before = onnx.parser.parse_model(before_network(variant.input_size))
+    after = onnx.parser.parse_model(after_network(variant))
+    parts = {"before": before, "network": network, "after": after}
+    graph = onnx.GraphProto(name=variant.name)
+    for name, part in parts.items():
+        renamed = onnx.compose.add_prefix(part, f"{name}/", rename_inputs=False, rename_outputs=False)
+        for node in renamed.graph.node:
+            node.name = node.name or f"{name}/{node.output[0]}"
+        graph.node.extend(renamed.graph.node)
+        graph.initializer.extend(renamed.graph.initializer)
+    graph.initializer.append(onnx.numpy_helper.from_array(np.zeros(2, np.int64), "network_size"))
+    graph.input.extend(before.graph.input)
+    graph.output.extend(after.graph.output)
+    return onnx.helper.make_model(
+        graph,
+        opset_imports=[onnx.helper.make_opsetid("", OPSET)],
+        ir_version=network.ir_version,
+        producer_name="depth-anything",
+    )
+
+
+def store_half(model: onnx.ModelProto, smallest: int = 256) -> None:
+    """Store weights of at least `smallest` numbers as float16, with a cast to float32 behind each."""
+    import onnx
+
+    casts = []
+    for weight in model.graph.initializer:
+        array = onnx.numpy_helper.to_array(weight)
+        if array.dtype == np.float32 and array.size >= smallest:
+            name = weight.name
+            weight.CopyFrom(onnx.numpy_helper.from_array(array.astype(np.float16), f"{name}/half"))
+            casts.append(onnx.helper.make_node("Cast", [weight.name], [name], to=FLOAT))
+    nodes = [*casts, *model.graph.node]
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)
+
+
+def metadata(variant: Variant, bare: bool) -> dict[str, str]:
+    """What a file says about itself: the fields of our checkpoints, its form, and this package's version."""
+    from depth_anything import __version__
+
+    found = {
+        "variant": variant.name,
+        "version": variant.version,
+        "quantity": variant.quantity,
+        "max_depth": "" if variant.max_depth is None else str(variant.max_depth),
+        "licence": variant.licence,
+        "input_size": str(variant.input_size),
+        "form": "network" if bare else "road",
+        "depth_anything": __version__,
+    }
+    if variant.canonical_focal is not None:
+        found["canonical_focal"] = repr(float(variant.canonical_focal))
+    return found
+
+
+def set_metadata(graph: onnx.ModelProto, variant: Variant, bare: bool = False) -> None:
+    """Write `metadata` into an ONNX graph."""
+    import onnx
+
+    onnx.helper.set_model_props(graph, metadata(variant, bare))
+
+
+def openvino_model(graph: onnx.ModelProto) -> openvino.Model:
+    """The same graph in OpenVINO's form."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "model.onnx"
+        save_onnx(graph, path)
+        return openvino_graph.read(path)
+
+
+def save_openvino(model: openvino.Model, path: Path, half: bool) -> None:
+    """Write .xml and .bin."""
+    import openvino
+
+    openvino.save_model(model, path, compress_to_fp16=half)

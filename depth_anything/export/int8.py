@@ -1,0 +1,121 @@
+"""int8 by post-training quantisation, on the user's photographs, and refused where it costs too much.
+
+ONNX files by ONNX Runtime's own quantiser, OpenVINO's by NNCF. A quarter of the photographs, at least one, is kept out
+of the calibration. On these the int8 file has to agree with our own float32 within 2 % aligned AbsRel; else there is no
+file.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from depth_anything.export import parity
+from depth_anything.images.read import read_image
+from depth_anything.predict.backends import feeds
+from depth_anything.predict.openvino_graph import core
+
+if TYPE_CHECKING:
+    from depth_anything.variants import Variant
+
+IN_FLOAT32 = ["projects", "resize_layers", r"layer\d_rn", "BackpropData", "refinenet[34]", r"output_conv2\.2"]
+"""Parts of the names of what is not quantised, besides the road: the decoder's reassembly, its two coarse fusions and
+the layer that makes the map. A few channels of DINOv2's tokens are a hundred times larger than the rest: with one int8
+scale for all, the reassembly cost nano 30 % AbsRel, and the coarse fusions, which are small, another percent."""
+MOST_CALIBRATED = 100
+"""Photographs that statistics are taken from; more do not change them."""
+LIMIT = parity.INT8.abs_rel
+
+
+def quantise(path: Path, photos: tuple[Path, ...], variant: Variant) -> None:
+    """Replace an exported file by its int8 form, in place.
+
+    Raises:
+        ValueError: too few photographs, NNCF is not installed, or the answer differs too much.
+    """
+    if len(photos) < 4:
+        raise ValueError(
+            f"{len(photos)} photographs to calibrate on: expected at least 4, better 50 to 100, like yours"
+        )
+    kept_out = photos[3::4]
+    calibrated = [photo for photo in photos if photo not in kept_out][:MOST_CALIBRATED]
+    exact = maps(path, kept_out, variant)
+    (quantise_onnx if path.suffix == ".onnx" else quantise_openvino)(path, calibrated, variant)
+    costs = [
+        parity.aligned_abs_rel(map_HW, exact_HW)
+        for map_HW, exact_HW in zip(maps(path, kept_out, variant), exact, strict=True)
+    ]
+    if not np.mean(costs) <= LIMIT:
+        raise ValueError(
+            f"int8 would change {variant.name} by {np.mean(costs):.1%} aligned AbsRel on {len(costs)} photographs that "
+            f"were kept out of the calibration, more than {LIMIT:.0%}: not written; use bf16, or calibrate on others"
+        )
+
+
+def quantise_onnx(path: Path, photos: list[Path], variant: Variant) -> None:
+    """Linear layers and convolutions. Attention among tokens stays in float32: ONNX Runtime gains little there."""
+    import onnx
+    import onnxruntime
+    from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
+    from onnxruntime.quantization.shape_inference import quant_pre_process
+
+    class Photographs(CalibrationDataReader):
+        def __init__(self):
+            self.rest = iter(photos)
+
+        def get_next(self) -> dict[str, np.ndarray] | None:
+            photo = next(self.rest, None)
+            return None if photo is None else feeds(read_image(photo), variant.input_size)
+
+    graph = onnx.load(path).graph
+    weights = {weight.name for weight in graph.initializer}
+    layers = [node for node in graph.node if node.op_type in ("MatMul", "Conv") and node.input[1] in weights]
+    typed, quantised = path.with_name("typed.onnx"), path.with_name("quantised.onnx")
+    onnxruntime.set_default_logger_severity(3)
+    try:
+        quant_pre_process(path, typed, skip_optimization=True, skip_symbolic_shape=True)
+        quantize_static(
+            typed,
+            quantised,
+            Photographs(),
+            quant_format=QuantFormat.QDQ,
+            op_types_to_quantize=["MatMul", "Conv"],
+            nodes_to_quantize=[node.name for node in layers if not re.search("|".join(IN_FLOAT32), node.name)],
+            per_channel=True,
+            activation_type=QuantType.QUInt8,
+            weight_type=QuantType.QInt8,
+        )
+    finally:
+        onnxruntime.set_default_logger_severity(2)
+    typed.unlink()
+    quantised.replace(path)
+
+
+def quantise_openvino(path: Path, photos: list[Path], variant: Variant) -> None:
+    """Everything, attention included."""
+    try:
+        import nncf
+        import openvino
+    except ModuleNotFoundError:
+        raise ValueError('int8 needs NNCF, which is not installed: pip install "depth-anything[openvino]"') from None
+    # From bytes: the files are replaced below, and must not be mapped then.
+    model = nncf.quantize(
+        core().read_model(path.read_bytes(), path.with_suffix(".bin").read_bytes()),
+        nncf.Dataset(photos, lambda photo: feeds(read_image(photo), variant.input_size)),
+        subset_size=len(photos),
+        model_type=nncf.ModelType.TRANSFORMER,
+        preset=nncf.QuantizationPreset.MIXED,
+        ignored_scope=nncf.IgnoredScope(
+            patterns=["^before/.*", "^after/.*", *(f".*{part}.*" for part in IN_FLOAT32)], validate=False
+        ),
+    )
+    openvino.save_model(model, path, compress_to_fp16=False)
+
+
+def maps(path: Path, photos: tuple[Path, ...], variant: Variant) -> list[np.ndarray]:
+    """What a file answers for photographs."""
+    backend = parity.road(path)
+    return [backend([read_image(photo)], variant.input_size)[0] for photo in photos]

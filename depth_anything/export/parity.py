@@ -1,0 +1,361 @@
+"""The proof beside every export: what it answers, and what torch answers, for the same photographs.
+
+The report is three files next to the export: JSON for programs, Markdown and a picture for people. It also compares
+what the network's stages answer inside both graphs, so that a difference has a place.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from depth_anything.evaluate.align import fit_scale_shift
+from depth_anything.evaluate.metrics import abs_rel
+from depth_anything.images import colormap
+from depth_anything.images.map_files import write_picture
+from depth_anything.images.read import read_image
+from depth_anything.network.resize import network_size, to_tensor
+from depth_anything.predict.backends import Backend, OnnxBackend, OpenVinoBackend
+from depth_anything.predict.openvino_graph import core
+from depth_anything.system.files import atomic_path
+
+if TYPE_CHECKING:
+    import torch
+
+    from depth_anything.export.export import ExportOptions
+    from depth_anything.network.model import DepthAnything
+
+PHOTOGRAPHS = Path(__file__).parent / "photographs"
+"""Three of the Kodak suite, 3:2, 2:3 and 2:1."""
+TAP = "tap/"
+"""What the names of the stages' values begin with inside an exported graph."""
+NEAR_ENOUGH = 0.1
+"""Share of a map's largest value below which pixels are left out of AbsRel: dividing by almost nothing says nothing."""
+
+
+@dataclass(frozen=True)
+class Tolerance:
+    """How much an export may differ from torch in float32."""
+
+    difference: float | None
+    """Largest difference of a map, in units of its largest value where that is above 1; None: not asked."""
+    abs_rel: float
+    """Mean relative difference after scale and shift."""
+    stage: float
+    """Mean difference of a stage inside, as a share of its mean absolute value, above which it has drifted."""
+
+
+EXACT = Tolerance(difference=1e-4, abs_rel=1e-4, stage=1e-4)
+HALF = Tolerance(difference=None, abs_rel=5e-3, stage=1e-2)
+INT8 = Tolerance(difference=None, abs_rel=2e-2, stage=0.2)
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """Two maps of one photograph."""
+
+    photograph: str
+    height: int
+    width: int
+    network_height: int
+    network_width: int
+    correlation: float
+    largest_difference: float
+    """In the map's unit: none for disparity, metres for depth_m."""
+    mean_difference: float
+    aligned_abs_rel: float
+    """Mean |a - b| / b after least-squares scale and shift, where b is above a tenth of its largest value."""
+    largest_value: float
+
+
+@dataclass(frozen=True)
+class Report:
+    """All of it."""
+
+    file: str
+    model: str
+    quantity: str
+    form: str
+    tolerance: Tolerance
+    agreements: list[Agreement]
+    stages: dict[str, float]
+    """Mean difference of each stage on the first photograph, as a share of the stage's mean absolute value."""
+    picture_HW3: np.ndarray
+
+    @property
+    def failures(self) -> list[str]:
+        """Photographs on which the export is not what torch answers."""
+        limit = self.tolerance
+        return [
+            one.photograph
+            for one in self.agreements
+            if one.aligned_abs_rel > limit.abs_rel
+            or (limit.difference is not None and one.largest_difference > limit.difference * max(1, one.largest_value))
+        ]
+
+    @property
+    def first_drift(self) -> str:
+        """Name of the first stage that has drifted."""
+        drifted = [name for name, difference in self.stages.items() if not difference <= self.tolerance.stage]
+        return drifted[0] if drifted else "the last layers or the way back to the picture's size"
+
+    def check(self) -> None:
+        """Raise ValueError where the tolerance is not kept."""
+        if self.failures:
+            worst = max(self.agreements, key=lambda one: one.aligned_abs_rel)
+            raise ValueError(
+                f"{self.file} differs from torch on {', '.join(self.failures)} (largest difference "
+                f"{worst.largest_difference:.2g}, aligned AbsRel {worst.aligned_abs_rel:.2g}); it begins at "
+                f"{self.first_drift}. It is not written; the report is beside: try another form or version"
+            )
+
+    def save(self, path: Path) -> None:
+        """Write <name>.parity.json, .md and .png beside `path`."""
+        values = {
+            "file": self.file,
+            "model": self.model,
+            "quantity": self.quantity,
+            "form": self.form,
+            "tolerance": asdict(self.tolerance),
+            "failures": self.failures,
+            "first_drift": self.first_drift if self.failures else None,
+            "agreements": [asdict(one) for one in self.agreements],
+            "stages": self.stages,
+        }
+        with atomic_path(path.with_suffix(".parity.json")) as temporary:
+            temporary.write_text(json.dumps(values, indent=1) + "\n")
+        with atomic_path(path.with_suffix(".parity.md")) as temporary:
+            temporary.write_text(self.markdown())
+        with atomic_path(path.with_suffix(".parity.png")) as temporary:
+            write_picture(temporary, self.picture_HW3, {"software": "depth-anything"})
+
+    def markdown(self) -> str:
+        """The report for people."""
+        verdict = f"**Differs**, beginning at {self.first_drift}." if self.failures else "Agrees."
+        lines = [
+            f"# {self.file} beside torch",
+            "",
+            f"{self.model}, {self.quantity}, {self.form}. {verdict}",
+            "",
+            "| photograph | size | at the network | correlation | largest difference | mean | aligned AbsRel |",
+            "|---|---|---|---|---|---|---|",
+        ]
+        lines += [
+            f"| {one.photograph} | {one.width}x{one.height} | {one.network_width}x{one.network_height} | "
+            f"{one.correlation:.6f} | {one.largest_difference:.2e} | {one.mean_difference:.2e} | "
+            f"{one.aligned_abs_rel:.2e} |"
+            for one in self.agreements
+        ]
+        lines += [
+            "",
+            "Aligned AbsRel: mean |export - torch| / torch after least-squares scale and shift, where torch's map is",
+            f"above {NEAR_ENOUGH:g} of its largest value. The picture: photograph, torch, export, difference.",
+            "",
+            "| stage inside the network | mean difference / mean absolute value |",
+            "|---|---|",
+            *(f"| {name} | {difference:.1e} |" for name, difference in self.stages.items()),
+        ]
+        return "\n".join(lines) + "\n"
+
+
+def compare(model: DepthAnything, candidate: Path, options: ExportOptions, photos: tuple[Path, ...] = ()) -> Report:
+    """Run an exported file beside torch.
+
+    Raises:
+        ValueError: a photograph cannot be read.
+    """
+    paths = photos or tuple(sorted(PHOTOGRAPHS.glob("*.jpg")))
+    input_size = model.variant.asked_size(options.input_size)
+    run = bare_network(candidate) if options.bare else None
+    backend = None if options.bare else road(candidate)
+    agreements, rows = [], []
+    for path in paths:
+        image_HW3 = read_image(path)
+        size = options.size or network_size(image_HW3.shape[0], image_HW3.shape[1], input_size)
+        if run is not None:
+            expected_HW, found_HW = network_maps(model, run, image_HW3, size)
+        else:
+            assert backend is not None
+            expected_HW = model.infer_rgb(image_HW3, options.input_size)
+            found_HW = backend([image_HW3], input_size)[0]
+        agreements.append(agreement(path.stem, image_HW3, size, expected_HW, found_HW))
+        rows.append(picture_row(image_HW3, expected_HW, found_HW))
+    first_HW3 = read_image(paths[0])
+    size = options.size or network_size(first_HW3.shape[0], first_HW3.shape[1], input_size)
+    return Report(
+        file=candidate.name,
+        model=model.variant.name,
+        quantity=model.variant.quantity,
+        form=options.to + (" bare" if options.bare else "") + (" int8" if options.int8 else ""),
+        tolerance=INT8 if options.int8 else HALF if options.half else EXACT,
+        agreements=agreements,
+        stages=stage_differences(model, candidate, first_HW3, size),
+        picture_HW3=np.concatenate([pad_to(row, max(row.shape[1] for row in rows)) for row in rows]),
+    )
+
+
+class Watched:
+    """A network that answers, besides its map, what its stages answer: every block, every fusion, the first output
+    convolution. Their order is the network's."""
+
+    def __init__(self, model: DepthAnything):
+        import torch
+
+        scratch = model.depth_head.scratch
+        stages: dict[str, torch.nn.Module] = {"patch_embed": model.pretrained.patch_embed}
+        stages |= {f"block_{index:02d}": block for index, block in enumerate(model.pretrained.blocks)}
+        stages |= {f"fusion_{level}": getattr(scratch, f"refinenet{level}") for level in (4, 3, 2, 1)}
+        stages["output_conv1"] = scratch.output_conv1
+
+        class Module(torch.nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.model = model
+
+            def forward(self, image_B3HW: torch.Tensor) -> tuple[torch.Tensor, ...]:
+                answers: list = []
+                hooks = [
+                    stage.register_forward_hook(lambda _module, _inputs, answer: answers.append(answer))
+                    for stage in stages.values()
+                ]
+                try:
+                    map_BHW = self.model(image_B3HW)
+                finally:
+                    for hook in hooks:
+                        hook.remove()
+                return (map_BHW, *answers)
+
+        self.names = list(stages)
+        self.module = Module().eval()
+
+
+def road(path: Path) -> Backend:
+    """The backend of an exported whole road."""
+    return OnnxBackend(path) if path.suffix == ".onnx" else OpenVinoBackend(path)
+
+
+def network_maps(model: DepthAnything, run, image_HW3: np.ndarray, size: tuple[int, int]):
+    """Torch's and a bare network's map at the network's size."""
+    import torch
+
+    image_13HW = to_tensor(image_HW3, size, rule=model.variant.resize)
+    with torch.inference_mode():
+        expected_HW = model(image_13HW)[0].float().numpy()
+    return expected_HW, run({"network_input": image_13HW.numpy()})[0][0]
+
+
+def bare_network(path: Path, watch: list[str] | None = None):
+    """A function from inputs by name to outputs in order: the file's own, then the values called `watch` inside it."""
+    watch = watch or []
+    if path.suffix == ".onnx":
+        import onnx
+        import onnxruntime
+
+        graph = onnx.load(path)
+        graph.graph.output.extend(onnx.helper.make_empty_tensor_value_info(name) for name in watch)
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 3
+        session = onnxruntime.InferenceSession(graph.SerializeToString(), options, providers=["CPUExecutionProvider"])
+        return lambda inputs: session.run(None, inputs)
+    model = core().read_model(path)
+    model.add_outputs(watch)
+    compiled = core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+
+    def run(inputs: dict[str, np.ndarray]) -> list[np.ndarray]:
+        results = compiled(inputs)
+        return [results[index] for index in range(len(compiled.outputs))]
+
+    return run
+
+
+def stage_differences(
+    model: DepthAnything, path: Path, image_HW3: np.ndarray, size: tuple[int, int]
+) -> dict[str, float]:
+    """Mean difference of what each stage answers, as a share of its mean absolute value, in the network's order."""
+    import torch
+
+    watched = Watched(model)
+    image_13HW = to_tensor(image_HW3, size, rule=model.variant.resize)
+    with torch.inference_mode():
+        expected = [answer.float().numpy() for answer in watched.module(image_13HW)[1:]]
+    is_road = "image" in input_names(path)
+    names = [("network/" if is_road else "") + TAP + name for name in watched.names]
+    inputs = {"image": image_HW3, "network_size": np.array(size)} if is_road else {"network_input": image_13HW.numpy()}
+    found = bare_network(path, names)(inputs)[1:]
+    return {
+        name: float(np.abs(b - a).mean() / max(np.abs(a).mean(), 1e-12))
+        for name, a, b in zip(watched.names, expected, found, strict=True)
+    }
+
+
+def input_names(path: Path) -> list[str]:
+    """Of an exported file."""
+    if path.suffix == ".onnx":
+        import onnx
+
+        return [value.name for value in onnx.load(path, load_external_data=False).graph.input]
+    return [value.get_any_name() for value in core().read_model(path).inputs]
+
+
+def agreement(
+    name: str, image_HW3: np.ndarray, size: tuple[int, int], expected_HW: np.ndarray, found_HW: np.ndarray
+) -> Agreement:
+    """The figures for one photograph."""
+    apart_HW = np.abs(found_HW - expected_HW)
+    return Agreement(
+        photograph=name,
+        height=image_HW3.shape[0],
+        width=image_HW3.shape[1],
+        network_height=size[0],
+        network_width=size[1],
+        correlation=correlation(expected_HW, found_HW),
+        largest_difference=float(apart_HW.max()),
+        mean_difference=float(apart_HW.mean()),
+        aligned_abs_rel=aligned_abs_rel(found_HW, expected_HW),
+        largest_value=float(np.abs(expected_HW).max()),
+    )
+
+
+def correlation(a_HW: np.ndarray, b_HW: np.ndarray) -> float:
+    """Pearson's; 1 for two constant maps that are equal, 0 where one is constant."""
+    a, b = a_HW.astype(np.float64).ravel(), b_HW.astype(np.float64).ravel()
+    if a.std() == 0 or b.std() == 0:
+        return float(np.array_equal(a, b))
+    return float(np.corrcoef(a, b)[0, 1])
+
+
+def aligned_abs_rel(found_HW: np.ndarray, expected_HW: np.ndarray) -> float:
+    """AbsRel of `found` against `expected` after least-squares scale and shift, where `expected` is not almost 0."""
+    if not np.isfinite(found_HW).all():
+        return float("inf")
+    valid_HW = expected_HW > NEAR_ENOUGH * expected_HW.max()
+    if not valid_HW.any():  # a map of zeros
+        return float(np.abs(found_HW - expected_HW).max())
+    scale, shift = fit_scale_shift(found_HW, expected_HW, valid_HW)
+    return abs_rel(scale * found_HW[valid_HW].astype(np.float64) + shift, expected_HW[valid_HW].astype(np.float64))
+
+
+def picture_row(image_HW3: np.ndarray, expected_HW: np.ndarray, found_HW: np.ndarray, height: int = 200) -> np.ndarray:
+    """Photograph, torch, export and difference side by side, uint8."""
+    from PIL import Image
+
+    low, high = float(expected_HW.min()), float(expected_HW.max())
+    spread = high - low or 1.0
+    apart_HW = np.abs(found_HW - expected_HW)
+    views = [
+        image_HW3,
+        colormap.colored((expected_HW - low) / spread),
+        colormap.colored((found_HW - low) / spread),
+        colormap.colored(apart_HW / (apart_HW.max() or 1.0), "gray"),
+    ]
+    width = max(1, round(height * image_HW3.shape[1] / image_HW3.shape[0]))
+    return np.concatenate([np.asarray(Image.fromarray(view).resize((width, height))) for view in views], axis=1)
+
+
+def pad_to(row_HW3: np.ndarray, width: int) -> np.ndarray:
+    """White to the right."""
+    return np.pad(row_HW3, ((0, 0), (0, width - row_HW3.shape[1]), (0, 0)), constant_values=255)

@@ -1,0 +1,1 @@
+"""The camera, metres from disparity, point clouds and meshes."""

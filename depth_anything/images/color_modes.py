@@ -1,0 +1,70 @@
+"""From any of Pillow's modes to RGB uint8, a strip of rows at a time. The rules stand at the top of images/read.py."""
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+from PIL import Image, ImageCms
+
+_STRIP_PIXELS = 4_000_000
+
+
+def strips(image: Image.Image) -> Iterator[tuple[int, Image.Image]]:
+    """The picture in bands of whole rows, so that conversions need little memory beside it."""
+    rows = max(1, _STRIP_PIXELS // image.width)
+    for top in range(0, image.height, rows):
+        yield top, image.crop((0, top, image.width, min(top + rows, image.height)))
+
+
+def converter(image: Image.Image) -> Callable[[Image.Image], np.ndarray]:
+    """The function that turns a strip of `image` into uint8 (rows, W, 3)."""
+    if image.mode.startswith("I") or image.mode == "F":
+        return _grey_converter(image)
+    if image.mode == "LAB":
+        lab_to_srgb = ImageCms.buildTransform(
+            ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB"), "LAB", "RGB"
+        )
+        return lambda strip: np.asarray(ImageCms.applyTransform(strip, lab_to_srgb))
+    if image.has_transparency_data or image.mode in ("La", "RGBa"):
+        return on_white
+    return lambda strip: np.asarray(strip.convert("RGB"))
+
+
+def on_white(strip: Image.Image) -> np.ndarray:
+    """A picture with transparency as it looks on white."""
+    rgba = strip.convert("LA").convert("RGBA") if strip.mode == "La" else strip.convert("RGBA")
+    result = Image.new("RGB", strip.size, "white")
+    result.paste(rgba, mask=rgba.getchannel("A"))
+    return np.asarray(result)
+
+
+def _grey_converter(image: Image.Image) -> Callable[[Image.Image], np.ndarray]:
+    """16-bit, 32-bit and float grey to 8 bits by the rule at the top of images/read.py."""
+    low, high = np.inf, -np.inf
+    for _, strip in strips(image):
+        values = np.asarray(strip)
+        values = values[np.isfinite(values)] if image.mode == "F" else values
+        if values.size:
+            low, high = min(low, float(values.min())), max(high, float(values.max()))
+    if low > high:  # nothing finite
+        low, high = 0.0, 1.0
+    if image.mode == "F":
+        black, white = (0.0, 1.0) if low >= 0 and high <= 1 else (low, high)
+    elif low >= 0 and high <= 65535:
+        declared_12bit = image.format == "TIFF" and image.tag_v2.get(258) == (12,)  # type: ignore[attr-defined]
+        bits = max(8, int(high).bit_length())
+        black, white = 0.0, 4095.0 if declared_12bit else float(2**bits - 1) if bits <= 12 else 65535.0
+    else:
+        black, white = low, high
+    scale = 255.0 / (white - black) if white > black else 0.0
+    transparent = image.info.get("transparency")
+
+    def to_rgb(strip: Image.Image) -> np.ndarray:
+        values_HW = np.asarray(strip)
+        with np.errstate(invalid="ignore"):  # NaN
+            grey_HW = np.nan_to_num((values_HW.astype(np.float64) - black) * scale, nan=0, posinf=255, neginf=0)
+        grey_HW = np.round(np.clip(grey_HW, 0, 255)).astype(np.uint8)
+        if isinstance(transparent, int):
+            grey_HW[values_HW == transparent] = 255
+        return np.repeat(grey_HW[:, :, None], 3, axis=2)
+
+    return to_rgb

@@ -1,0 +1,205 @@
+"""Maps to files and back: 16-bit PNG, PFM, NPZ, EXR, and 8-bit pictures.
+
+The writers write where they are told; `new_file` gives a temporary name, so that a file appears whole or not at all.
+
+`text` is a dict of str to str (model, licence, quantity, ...): tEXt in PNG, arrays of one string in NPZ, attributes in
+EXR. PFM carries no text.
+"""
+
+import os
+import zipfile
+import zlib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, PngImagePlugin
+
+from depth_anything.system.files import atomic_path
+
+MILLIMETRES = 1000.0
+PNG16_MAX = 65535
+"""Largest value of 16-bit PNG: 65.535 m in millimetres; what is farther is stored as that."""
+
+
+@contextmanager
+def new_file(path: str | os.PathLike, overwrite: bool = False) -> Iterator[Path]:
+    """A temporary name to write to, which becomes `path` when the block ends well; errors as `refuse_existing`."""
+    refuse_existing(Path(path), overwrite)
+    with atomic_path(Path(path)) as part:
+        yield part
+
+
+def refuse_existing(path: Path, overwrite: bool) -> None:
+    """Raises ValueError where `path` exists and may not be replaced."""
+    if path.is_dir():
+        raise ValueError(f"{path}: is a folder; expected the name of a file to write")
+    if not overwrite and path.exists():
+        raise ValueError(f"{path}: exists already; use --overwrite (overwrite=True) to replace it, or another folder")
+
+
+# -- pictures --------------------------------------------------------------------------------------------------------
+
+
+def write_picture(path: str | os.PathLike, image: np.ndarray, text: Mapping[str, str]) -> None:
+    """uint8 (H, W, 3) or (H, W), or uint16 (H, W), as PNG with `text`.
+
+    The low bits of 16 are noise to a compressor: its quickest level takes a fifth of the usual one's time for 4 % more.
+    """
+    chunks = PngImagePlugin.PngInfo()
+    for key, value in text.items():
+        chunks.add_text(key, value)
+    level = 1 if image.dtype == np.uint16 else 6
+    Image.fromarray(image).save(path, format="PNG", pnginfo=chunks, compress_level=level)
+
+
+# -- 16-bit PNG ------------------------------------------------------------------------------------------------------
+
+
+def write_png16_depth(path: str | os.PathLike, depth_m_HW: np.ndarray, text: Mapping[str, str]) -> None:
+    """Metres as millimetres in 16 bits: 0 where unknown, at least 1 elsewhere, 65535 for 65.535 m and more.
+
+    The number of pixels that were cut to 65.535 m is stored as `saturated_pixels`.
+    """
+    stored_HW = np.empty(depth_m_HW.shape, np.uint16)
+    saturated = 0
+    for row, depth_m_W in enumerate(depth_m_HW):
+        millimetres_W = np.round(depth_m_W.astype(np.float64) * MILLIMETRES)
+        stored_HW[row] = np.where(depth_m_W > 0, np.clip(millimetres_W, 1, PNG16_MAX), 0)
+        saturated += int(np.count_nonzero(millimetres_W > PNG16_MAX))
+    text = {**text, "unit": "millimetre, 0 = unknown", "saturated_pixels": str(saturated)}
+    write_picture(path, stored_HW, text)
+
+
+def write_png16_disparity(path: str | os.PathLike, disparity_HW: np.ndarray, text: Mapping[str, str]) -> None:
+    """Disparity from its minimum (0) to its maximum (65535), which are stored as disparity_min and disparity_max.
+
+    Reading it back is off by half a step at most: (max - min) / 131070. A constant map is stored as zeros.
+    """
+    low, high = float(disparity_HW.min()), float(disparity_HW.max())
+    scale = PNG16_MAX / (high - low) if high > low else 0.0
+    stored_HW = np.empty(disparity_HW.shape, np.uint16)
+    for row, disparity_W in enumerate(disparity_HW):
+        stored_HW[row] = np.round((disparity_W.astype(np.float64) - low) * scale)
+    write_picture(path, stored_HW, {**text, "disparity_min": repr(low), "disparity_max": repr(high)})
+
+
+def read_png16(path: str | os.PathLike) -> tuple[np.ndarray, dict[str, str]]:
+    """A map that `write_png16_depth` or `write_png16_disparity` wrote: float32 (H, W) and its text.
+
+    Raises:
+        ValueError: another PNG: 8-bit, or without our text.
+    """
+    with Image.open(path) as image:
+        image.load()
+        text = {key: str(value) for key, value in getattr(image, "text", {}).items()}
+        if not image.mode.startswith("I") or text.get("quantity") not in ("disparity", "depth_m"):
+            raise ValueError(f"{path}: not a 16-bit map of this program; expected one written with --save png16")
+        stored_HW = np.asarray(image).astype(np.float64)
+    if text["quantity"] == "depth_m":
+        return (stored_HW / MILLIMETRES).astype(np.float32), text
+    try:
+        low, high = float(text["disparity_min"]), float(text["disparity_max"])
+    except (KeyError, ValueError):
+        raise ValueError(f"{path}: its disparity_min and disparity_max are lost; write it again from the NPZ") from None
+    return (low + stored_HW * ((high - low) / PNG16_MAX)).astype(np.float32), text
+
+
+# -- float formats ---------------------------------------------------------------------------------------------------
+
+
+def write_pfm(path: str | os.PathLike, map_HW: np.ndarray) -> None:
+    """float32 (H, W) as greyscale PFM (Debevec): little-endian, rows from the bottom up. It carries no text."""
+    height, width = map_HW.shape
+    with open(path, "wb") as file:
+        file.write(f"Pf\n{width} {height}\n-1.0\n".encode())
+        file.write(np.ascontiguousarray(map_HW[::-1], dtype="<f4").data)
+
+
+def read_pfm(path: str | os.PathLike) -> np.ndarray:
+    """A greyscale PFM of either byte order as float32 (H, W).
+
+    Raises:
+        ValueError: not such a file, or cut short.
+    """
+    with open(path, "rb") as file:
+        try:
+            kind, size, scale = (file.readline(64).decode("ascii").strip() for _ in range(3))
+            width, height = (int(side) for side in size.split())
+            order = "<f4" if float(scale) < 0 else ">f4"
+        except ValueError:
+            kind, width, height, order = "", 0, 0, ""
+        data = file.read()
+    if kind != "Pf" or width < 1 or height < 1 or len(data) != 4 * width * height:
+        raise ValueError(f"{path}: not a whole greyscale PFM; expected 'Pf', a size, and 4 bytes per pixel")
+    return np.frombuffer(data, order).reshape(height, width)[::-1].astype(np.float32)
+
+
+def write_npz(path: str | os.PathLike, arrays: Mapping[str, np.ndarray], text: Mapping[str, str]) -> None:
+    """Named arrays, compressed, and the text as arrays of one string."""
+    with open(path, "wb") as file:
+        np.savez_compressed(file, **arrays, **{key: np.array(value) for key, value in text.items()})  # type: ignore[arg-type]
+
+
+def read_npz(path: str | os.PathLike) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+    """The arrays and the text of an NPZ. Pickled objects are refused.
+
+    Raises:
+        ValueError: not an NPZ, damaged, or with pickled objects.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            content = {key: archive[key] for key in archive.files}
+    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
+        if isinstance(error, FileNotFoundError):
+            raise ValueError(f"{path}: no such file; check the path") from None
+        raise ValueError(f"{path}: not an NPZ that can be read ({error})") from None
+    text = {key: str(value) for key, value in content.items() if value.dtype.kind == "U" and value.ndim == 0}
+    return {key: value for key, value in content.items() if key not in text}, text
+
+
+def write_exr(path: str | os.PathLike, map_HW: np.ndarray, text: Mapping[str, str], channel: str = "Z") -> None:
+    """float32 (H, W) as OpenEXR, 32 bits, lossless, with `text` as attributes.
+
+    Args:
+        channel: "Z", the name for depth; or "R", which viewers show that do not know Z. Extra `3d`.
+
+    Raises:
+        ValueError: another channel, or OpenEXR is not installed.
+    """
+    if channel not in ("Z", "R"):
+        raise ValueError(f"EXR channel {channel!r}: expected Z or R")
+    openexr = _openexr()
+    header = {"compression": openexr.ZIP_COMPRESSION, "type": openexr.scanlineimage, **text}
+    pixels_HW = np.ascontiguousarray(map_HW, dtype=np.float32)
+    openexr.File(header, {channel: pixels_HW}).write(str(path))
+
+
+def read_exr(path: str | os.PathLike) -> tuple[np.ndarray, dict[str, str]]:
+    """The channel Z, or else R, or else the only one, of an EXR as float32 (H, W), and its attributes that are text.
+
+    Raises:
+        ValueError: none of these is there, the file is damaged, or OpenEXR is not installed.
+    """
+    openexr = _openexr()
+    try:
+        with openexr.File(str(path), separate_channels=True) as file:
+            channels = file.channels()
+            text = {key: value for key, value in file.header().items() if isinstance(value, str)}
+            pixels = {name: np.array(channel.pixels, dtype=np.float32) for name, channel in channels.items()}
+    except (RuntimeError, ValueError) as error:
+        raise ValueError(f"{path}: not an EXR that can be read ({error})") from None
+    only = tuple(pixels) if len(pixels) == 1 else ()
+    name = next((name for name in ("Z", "R", *only) if name in pixels), None)
+    if name is None:
+        raise ValueError(f"{path}: expected a channel Z or R, or one alone; it has {', '.join(pixels)}")
+    return pixels[name], text
+
+
+def _openexr():
+    try:
+        import OpenEXR
+    except ImportError:
+        raise ValueError('EXR needs one more package: pip install "depth-anything[3d]"') from None
+    return OpenEXR

@@ -1,0 +1,141 @@
+"""Labelling on a Ray cluster: workers that hold a teacher each, and a driver that hands them units.
+
+Plain actors rather than Ray Data: when a machine dies, Ray Data waits for its actors to come back, which on a smaller
+cluster they never do; here their units go to whoever is alive.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+from collections import Counter, deque
+from collections.abc import Iterator
+from typing import Any
+
+from depth_anything.data.storage import open_store
+from depth_anything.data.unlabeled.units import Unit
+from depth_anything.label.launch import LANES, Asked, Outcome, attempt, load_teacher
+from depth_anything.label.teacher import Labeller, LabelRecipe
+
+DEATHS = 3
+"""Workers that may die over one unit before it counts as failed."""
+SILENCE_S = 60
+"""Without any worker, the driver says so this often."""
+
+
+class Worker:
+    """One teacher on one device, in a process of its own."""
+
+    def __init__(self, out: str, asked: Asked, recipe: LabelRecipe):
+        teacher = load_teacher(asked)
+        if teacher.sha256 != recipe.teacher_sha256:
+            raise ValueError(f"the teacher {asked.teacher} has other weights on this machine: bring the same file")
+        self.labeller = Labeller(teacher, recipe, open_store(out), asked.threads)
+
+    def ready(self) -> None:
+        """Answers when the teacher is there."""
+
+    def label(self, unit: Unit) -> Outcome:
+        return attempt(self.labeller, unit)
+
+
+def label_on_ray(
+    address: str, out: str, asked: Asked, recipe: LabelRecipe, units: list[Unit], workers: int | None = None
+) -> Iterator[Outcome]:
+    """Label units on a cluster, one worker a GPU, or one for as many cores as a teacher has threads.
+
+    Args:
+        address: "local" for a cluster of this machine, "auto" for the one that it belongs to, else HOST:PORT or ray://.
+        workers: how many; None takes as many as the cluster has room for now.
+
+    Raises:
+        ValueError: no Ray, no cluster there, no room for a worker, or a worker that cannot load the teacher.
+    """
+    ray = connect(address)
+    cores = asked.threads or 1
+    demand = {"num_gpus": 1} if asked.device == "cuda" else {"num_cpus": cores}
+    resource, share = ("GPU", 1) if asked.device == "cuda" else ("CPU", cores)
+    room = int(ray.cluster_resources().get(resource, 0) // share)
+    if not room:
+        raise ValueError(f"ray {address}: no worker fits, each needs {share} {resource}; see --device and --threads")
+    # A worker has as many units at a time as a process of its own would have. We replace dead ones, not Ray.
+    worker_class = ray.remote(max_restarts=0, max_concurrency=LANES, **demand)(Worker)
+    todo, deaths, left = deque(units), Counter(), len(units)
+    futures: dict[Any, tuple[Any, Unit | None]] = {}  # what a worker is busy with; None: with starting
+    free: dict[Any, int] = {}  # living workers, and how many more units each takes
+
+    def hire() -> None:
+        worker = worker_class.remote(out, asked, recipe)
+        futures[worker.ready.remote()] = (worker, None)
+
+    for _ in range(min(workers or room, left)):
+        hire()
+    try:
+        while left:
+            for worker in free:
+                while free[worker] and todo:
+                    unit = todo.popleft()
+                    futures[worker.label.remote(unit)] = (worker, unit)
+                    free[worker] -= 1
+            ready, _ = ray.wait(list(futures), num_returns=1, timeout=SILENCE_S)
+            if not ready:
+                if not free:
+                    logging.warning("ray %s: no worker has started; the cluster has no room for one", address)
+                continue
+            worker, unit = futures.pop(ready[0])
+            try:
+                outcome = ray.get(ready[0])
+            except ray.exceptions.RayActorError as error:
+                if error.actor_init_failed:
+                    raise ValueError(last_line(error)) from None
+                if free.pop(worker, None) is not None or unit is None:
+                    hire()
+                if unit is None:
+                    continue
+                deaths[unit.name] += 1
+                if deaths[unit.name] < DEATHS:
+                    todo.appendleft(unit)
+                    continue
+                outcome = Outcome(unit.name, error=f"{unit.name}: {DEATHS} workers died over it")
+            except ray.exceptions.RayTaskError as error:
+                raise ValueError(last_line(error)) from None
+            if unit is None:
+                free[worker] = LANES
+                continue
+            if worker in free:
+                free[worker] += 1
+            left -= 1
+            yield outcome
+    finally:
+        ray.shutdown()
+
+
+def connect(address: str) -> Any:
+    """The library, connected to a cluster.
+
+    Raises:
+        ValueError: not installed, or no cluster at this address.
+    """
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    try:
+        import ray
+    except ModuleNotFoundError:
+        raise ValueError('--ray needs one more package: pip install "depth-anything[ray]"') from None
+    options: dict[str, Any] = {"logging_level": logging.WARNING, "log_to_driver": False}
+    if address == "local":
+        options["include_dashboard"] = False
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    try:
+        if port.isdigit():  # Ray itself would try for ten minutes
+            socket.create_connection((host, int(port)), timeout=10).close()
+        ray.init(address=address, **options)
+    except (OSError, ValueError, RuntimeError) as error:
+        raise ValueError(f"ray {address}: no cluster there ({last_line(error)}); start one with `ray start`") from None
+    return ray
+
+
+def last_line(error: Exception) -> str:
+    """What an error of Ray says at the end of its traceback, without the type's name."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1].removeprefix("ValueError: ") if lines else type(error).__name__

@@ -1,0 +1,208 @@
+"""The plan for 62M pictures, rehearsed: the real planning, claiming and manifests, a teacher that only takes time.
+
+Workers die at random. When those that are left have nothing more to do, the job is started again, as its operator
+would. Time is simulated; the store is memory.
+"""
+
+from __future__ import annotations
+
+import heapq
+import json
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from depth_anything.data.pseudo_labels import LABELS, MANIFEST
+from depth_anything.data.storage import CLAIMS
+from depth_anything.data.unlabeled.units import Unit, named
+from depth_anything.label.launch import claimed, remaining
+from depth_anything.label.teacher import LabelRecipe, Manifest, commit
+
+RECIPE = LabelRecipe("simulated", "0" * 64, 518, "bf16", 32, "png16")
+
+
+class Killed(BaseException):
+    """What kill -9 is to a simulated worker."""
+
+
+class Rehearsal:
+    """A store in memory. It counts how often a shard is written, and may kill a worker after that, before its manifest.
+
+    All shards are one small file: what they hold does not matter here.
+    """
+
+    def __init__(self, folder: str):
+        self.where = "memory"
+        self.shard = Path(folder) / "shard.tar"
+        self.shard.write_bytes(bytes(1024))
+        self.files: dict[str, dict[str, bytes]] = {MANIFEST: {}, CLAIMS: {}, "": {}}
+        self.written: Counter[str] = Counter()
+        self.kill_after_shard = False
+
+    def names(self, folder: str) -> set[str]:
+        return set(self.files[folder])
+
+    def read(self, name: str) -> bytes:
+        folder, _, file = name.rpartition("/")
+        if file not in self.files[folder]:
+            raise FileNotFoundError(name)
+        return self.files[folder][file]
+
+    def write(self, name: str, content: bytes) -> None:
+        folder, _, file = name.rpartition("/")
+        self.files[folder][file] = content
+
+    def scratch(self) -> Path:
+        return self.shard
+
+    def put(self, name: str, file: Path) -> None:
+        self.written[name] += 1
+        if self.kill_after_shard:
+            raise Killed
+
+    def claim(self, name: str) -> bool:
+        if name in self.files[CLAIMS]:
+            return False
+        self.files[CLAIMS][name] = b""
+        return True
+
+    @contextmanager
+    def lock(self, job: str, first: bool) -> Iterator[None]:
+        """A new job: what the one before claimed and did not do is free again."""
+        self.files[CLAIMS].clear()
+        yield
+
+
+@dataclass(frozen=True)
+class Rehearsed:
+    """What happened."""
+
+    shards: int
+    pictures: int
+    workers: int
+    runs: int
+    deaths: int
+    twice: int
+    """Shards that were written a second time, because their worker died before the manifest; the bytes are equal."""
+    lost_pictures: int
+    """Pictures that were predicted for nothing, because their worker died."""
+    hours: float
+    """Simulated, from the first start to the last manifest."""
+    planning_s: float
+    """Real, of the slowest planning: what is there is listed and what is left is found."""
+    seconds: float
+    """Real, of everything."""
+
+    def __str__(self) -> str:
+        each = self.pictures // self.shards
+        share = self.lost_pictures / self.pictures
+        return "\n".join(
+            (
+                f"{self.shards:,} shards of {each:,} pictures, {self.workers} workers",
+                f"{self.deaths} workers died; the job was started {self.runs} times",
+                f"every shard has one manifest; {self.pictures:,} pictures are labelled, each once",
+                f"{self.lost_pictures:,} predictions lost ({share:.2%}); {self.twice} shards written twice",
+                f"simulated: {self.hours:.1f} h; real: slowest plan {self.planning_s:.2f} s, all {self.seconds:.1f} s",
+            )
+        )
+
+
+def simulate(
+    shards: int = 62_000,
+    pictures: int = 1000,
+    workers: int = 64,
+    images_per_s: float = 100.0,
+    death: float = 0.002,
+    restart_h: float = 0.25,
+    seed: int = 0,
+) -> Rehearsed:
+    """Rehearse a run.
+
+    Args:
+        shards, pictures: of the source.
+        workers: at every start of the job.
+        images_per_s: of a worker, on average; each shard takes up to 20 % more or less.
+        death: chance that a worker dies over a shard.
+        restart_h: hours until somebody starts the job again.
+
+    Raises:
+        AssertionError: a shard is missing, or a picture counted twice.
+    """
+    began = time.perf_counter()
+    rng = np.random.default_rng(seed)
+    units = [
+        Unit(named("simulated.tar", number, pictures), "tar", "simulated.tar", pictures) for number in range(shards)
+    ]
+    runs = deaths = 0
+    planning_s = hours = 0.0
+    with tempfile.TemporaryDirectory() as folder:
+        store = Rehearsal(folder)
+        while True:
+            started = time.perf_counter()
+            todo = remaining(store, RECIPE, units)
+            planning_s = max(planning_s, time.perf_counter() - started)
+            if not todo:
+                break
+            with store.lock(f"run {runs}", first=True):
+                crew = [work(claimed(todo, store, rank, workers), store, death, rng) for rank in range(workers)]
+                seconds, dead = run(crew, pictures / images_per_s)
+            hours += seconds / 3600 + restart_h * (runs > 0)
+            runs += 1
+            deaths += dead
+    check(store, units)
+    return Rehearsed(
+        shards=shards,
+        pictures=shards * pictures,
+        workers=workers,
+        runs=runs,
+        deaths=deaths,
+        twice=sum(count - 1 for count in store.written.values()),
+        lost_pictures=deaths * pictures,
+        hours=hours,
+        planning_s=planning_s,
+        seconds=time.perf_counter() - began,
+    )
+
+
+def run(crew: list[Iterator[float]], seconds_a_shard: float) -> tuple[float, int]:
+    """One start of the job, until no living worker finds anything to do: (simulated seconds, workers that died)."""
+    clock = [(0.0, rank) for rank in range(len(crew))]  # when each worker is done with its shard
+    last, dead = 0.0, 0
+    while clock:
+        now, rank = heapq.heappop(clock)
+        last = now
+        try:
+            pace = next(crew[rank])
+        except StopIteration:
+            continue
+        except Killed:
+            dead += 1
+            continue
+        heapq.heappush(clock, (now + pace * seconds_a_shard, rank))
+    return last, dead
+
+
+def work(units: Iterator[Unit], store: Rehearsal, death: float, rng: np.random.Generator) -> Iterator[float]:
+    """A worker: yields how long a shard takes, as a factor; then writes it, unless it dies."""
+    for unit in units:
+        yield rng.uniform(0.8, 1.2)
+        dies = rng.uniform() < death
+        if dies and rng.uniform() < 0.5:
+            raise Killed  # while labelling: nothing is written
+        store.kill_after_shard = dies
+        commit(store, unit, store.scratch(), Manifest(unit.name, unit.path, RECIPE, labelled=unit.count or 0))
+
+
+def check(store: Rehearsal, units: list[Unit]) -> None:
+    """Every unit has its shard and one manifest that counts its pictures."""
+    names = {unit.name for unit in units}
+    assert set(store.written) == {f"{LABELS}/{name}.tar" for name in names}
+    assert {name.removesuffix(".json") for name in store.names(MANIFEST)} == names
+    labelled = sum(json.loads(store.read(f"{MANIFEST}/{name}.json"))["labelled"] for name in names)
+    assert labelled == sum(unit.count or 0 for unit in units)

@@ -1,0 +1,294 @@
+"""Step 2 of the papers: a teacher labels unlabelled pictures, one unit at a time (V1 section 3.2, V2 section 4).
+
+The unit of work: read about a thousand pictures, predict, encode, write one tar shard, then its manifest. What is done
+has a manifest; everything else is done again. How units are shared among processes and machines is launch.py.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import threading
+from collections import deque
+from collections.abc import Callable, Generator, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+from PIL import Image
+
+from depth_anything.data.pseudo_labels import LABELS, MANIFEST, Encoding, encode
+from depth_anything.data.shards import write_samples
+from depth_anything.data.storage import Store, scratch
+from depth_anything.data.unlabeled.read import QUALITY, read_unit
+from depth_anything.data.unlabeled.units import Unit
+from depth_anything.images.read import PictureError, read_image
+from depth_anything.network.resize import PATCH, network_size, to_tensor
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from depth_anything.network.model import DepthAnything
+
+Precision = Literal["fp32", "bf16"]
+WAITING = 4
+"""Batches of pictures that may wait for others of their size; then the fullest batch runs as it is."""
+
+
+@dataclass(frozen=True)
+class LabelRecipe:
+    """All that decides the labels, beside the pictures and the machine's arithmetic."""
+
+    teacher: str
+    """What the user called it."""
+    teacher_sha256: str
+    """Of its weights, see `weights_sha256`."""
+    input_size: int
+    dtype: Precision
+    batch: int
+    encoding: Encoding
+
+
+@dataclass
+class Manifest:
+    """What became of a unit. Its file says that the shard is complete. No clock times: equal work, equal bytes."""
+
+    unit: str
+    source: str
+    recipe: LabelRecipe
+    labelled: int = 0
+    """Samples in the shard."""
+    failed: list[dict[str, str]] = field(default_factory=list)
+    """Key and error of each picture that could not be read or labelled."""
+    encoding_error: float = 0.0
+    """Largest difference between a teacher's map and what the shard holds, as a share of the map's range."""
+    bytes: int = 0
+    sha256: str = ""
+    """Of the shard."""
+
+    def to_json(self) -> bytes:
+        return json.dumps(asdict(self)).encode()
+
+
+class Teacher:
+    """A network that answers disparity at the network's size.
+
+    In bf16 the encoder runs in mixed precision and the decoder in float32: a map that left the network with the 8
+    significant bits of a bfloat16 would have steps that a student's gradient matching learns.
+
+    Args:
+        model: with weights, in evaluation mode.
+        device: "cpu", "cuda", "cuda:1", "mps".
+        input_size: lower bound of the shorter side; None takes the model's own.
+
+    Raises:
+        ValueError: the model answers metres.
+    """
+
+    def __init__(
+        self, model: DepthAnything, device: str = "cpu", dtype: Precision = "fp32", input_size: int | None = None
+    ):
+        if model.variant.quantity != "disparity":
+            raise ValueError(f"{model.variant.name} answers metres: a teacher has to answer disparity")
+        self.sha256 = weights_sha256(model)
+        self.model = model.to(device).eval()
+        self.device = device
+        self.dtype = dtype
+        size = model.variant.asked_size(input_size)
+        assert isinstance(size, int)  # only models of metres have one size for all pictures
+        self.input_size = size
+
+    def prepare(self, image_HW3: np.ndarray) -> Tensor:
+        """The network's input (1, 3, h, w) of an upright uint8 RGB picture, on the device."""
+        height, width = image_HW3.shape[:2]
+        return to_tensor(image_HW3, network_size(height, width, self.input_size), self.device)
+
+    def __call__(self, images_13HW: list[Tensor]) -> np.ndarray:
+        """Disparity float32 (B, h, w) of pictures of one network size."""
+        import torch
+
+        image_B3HW = torch.cat(images_13HW)
+        h, w = (side // PATCH for side in image_B3HW.shape[-2:])
+        with torch.inference_mode():
+            with torch.autocast(self.device.split(":")[0], torch.bfloat16, enabled=self.dtype == "bf16"):
+                tokens_BNC = self.model.encode(image_B3HW)
+            return self.model.decode([level.float() for level in tokens_BNC], h, w).cpu().numpy()
+
+
+def weights_sha256(model: DepthAnything) -> str:
+    """A hash of names, shapes and values of all weights: the same in every file format."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(model.state_dict().items()):
+        values = np.ascontiguousarray(tensor.detach().cpu().float().numpy())
+        digest.update(f"{name} {values.shape}".encode())
+        digest.update(values.data)
+    return digest.hexdigest()
+
+
+def manifest_name(unit: Unit) -> str:
+    return f"{MANIFEST}/{unit.name}.json"
+
+
+def commit(store: Store, unit: Unit, shard: Path, manifest: Manifest) -> None:
+    """The shard, and when it is there, its manifest. Killed in between, the unit is done again with the same bytes."""
+    with shard.open("rb") as file:
+        manifest.sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+        manifest.bytes = file.tell()
+    store.put(f"{LABELS}/{unit.name}.tar", shard)
+    store.write(manifest_name(unit), manifest.to_json())
+
+
+class Labeller:
+    """Labels units. Several may be under way at once, so that one is read while another is written.
+
+    A thread of its own runs the network and never waits for a disk: other threads read, decode, encode and write. Which
+    pictures share a batch depends on their unit only, never on what else runs.
+
+    Args:
+        threads: for decoding and encoding; None takes one per core.
+    """
+
+    def __init__(self, teacher: Teacher, recipe: LabelRecipe, store: Store, threads: int | None = None):
+        self.teacher = teacher
+        self.recipe = recipe
+        self.store = store
+        self.stopped = False
+        workers = threads or min(32, os.cpu_count() or 1)
+        self.ahead = 2 * (recipe.batch + workers)
+        """Pictures that are decoded, and maps that are encoded, before they are asked for."""
+        self.network = ThreadPoolExecutor(1)
+        self.workers = ThreadPoolExecutor(workers)
+        self.feeding = threading.Lock()
+        """Held by the unit whose pictures go to the network; the one before it may still be written."""
+
+    def close(self) -> None:
+        """Stop what is under way."""
+        self.stopped = True
+        self.network.shutdown(cancel_futures=True)
+        self.workers.shutdown(cancel_futures=True)
+
+    def __call__(self, unit: Unit) -> Manifest:
+        """Label one unit and leave its shard and its manifest in the store.
+
+        Raises:
+            ValueError: the unit's archive cannot be read to its end.
+            OSError: the shard cannot be written.
+        """
+        manifest = Manifest(unit.name, unit.path, self.recipe)
+        with scratch(self.store) as shard:
+            with shard.open("wb") as file, closing(self._samples(unit, manifest)) as samples:
+                write_samples(file, samples)
+            commit(self.store, unit, shard, manifest)
+        return manifest
+
+    def _samples(self, unit: Unit, manifest: Manifest) -> Generator[tuple[str, dict[str, bytes]], None, None]:
+        """The finished samples of a unit, in an order that follows from its pictures alone."""
+
+        def failed(key: str, error: Exception) -> None:
+            manifest.failed.append({"key": key, "error": str(error)})
+
+        maps: deque[Future] = deque()
+        finished: deque[tuple[str, Future]] = deque()
+
+        def encoded(keep: int) -> Iterator[tuple[str, dict[str, bytes]]]:
+            """Samples in order, until at most `keep` are still being encoded."""
+            while len(finished) > keep:
+                key, future = finished.popleft()
+                try:
+                    members, error = future.result()
+                except ValueError as problem:
+                    failed(key, problem)
+                    continue
+                manifest.labelled += 1
+                manifest.encoding_error = max(manifest.encoding_error, error)
+                yield key, members
+
+        def predicted(keep: int) -> None:
+            """Send maps on to be encoded, until at most `keep` batches are in the network."""
+            while len(maps) > keep:
+                batch, disparity_BHW = maps.popleft().result()
+                for (key, content, size), disparity_HW in zip(batch, disparity_BHW, strict=True):
+                    finished.append((key, self.workers.submit(self._encode, content, size, disparity_HW)))
+
+        with self.feeding:
+            for batch in self._batches(self._decoded(unit, failed)):
+                maps.append(self.network.submit(self._predict, batch))
+                predicted(keep=1)
+                yield from encoded(keep=self.ahead)
+        predicted(keep=0)
+        yield from encoded(keep=0)
+
+    def _decoded(self, unit: Unit, failed: Callable[[str, Exception], None]) -> Iterator[tuple[str, bytes, np.ndarray]]:
+        """Key, bytes and pixels of the pictures of a unit in their order, decoded ahead by other threads."""
+        decoding: deque[tuple[str, bytes, Future]] = deque()
+
+        def first() -> Iterator[tuple[str, bytes, np.ndarray]]:
+            key, content, future = decoding.popleft()
+            try:
+                yield key, content, future.result()
+            except PictureError as error:
+                failed(key, error)
+
+        for key, content in read_unit(unit, failed):
+            if self.stopped:
+                raise ValueError(f"{unit.name}: stopped")
+            decoding.append((key, content, self.workers.submit(read_image, content)))
+            if len(decoding) >= self.ahead:
+                yield from first()
+        while decoding:
+            yield from first()
+
+    def _batches(self, pictures: Iterator[tuple[str, bytes, np.ndarray]]) -> Iterator[list]:
+        """Pictures of one network size together; the last of each size in the order in which the sizes appeared."""
+        waiting: dict[tuple[int, int], list] = {}
+        for picture in pictures:
+            height, width = picture[2].shape[:2]
+            size = network_size(height, width, self.recipe.input_size)
+            waiting.setdefault(size, []).append(picture)
+            if sum(map(len, waiting.values())) >= WAITING * self.recipe.batch:
+                size = max(waiting, key=lambda size: len(waiting[size]))
+            elif len(waiting[size]) < self.recipe.batch:
+                continue
+            yield waiting.pop(size)
+        yield from waiting.values()
+
+    def _predict(self, batch: list) -> tuple[list, np.ndarray]:
+        """In the network's thread: maps of a batch, and what else is needed of its pictures."""
+        disparity_BHW = self.teacher([self.teacher.prepare(image_HW3) for _, _, image_HW3 in batch])
+        return [(key, content, image_HW3.shape[:2]) for key, content, image_HW3 in batch], disparity_BHW
+
+    def _encode(
+        self, content: bytes, size: tuple[int, int], disparity_HW: np.ndarray
+    ) -> tuple[dict[str, bytes], float]:
+        """The members of one sample."""
+        if not np.isfinite(disparity_HW).all():
+            count = np.count_nonzero(~np.isfinite(disparity_HW))
+            raise ValueError(f"the teacher answered {count} values that are NaN or infinite; try --dtype fp32")
+        members, error = encode(disparity_HW, self.recipe.encoding)
+        about = {
+            "min": float(disparity_HW.min()),
+            "max": float(disparity_HW.max()),
+            "picture": list(size),
+            "teacher_sha256": self.recipe.teacher_sha256,
+            "recipe": {
+                "teacher": self.recipe.teacher,
+                "input_size": self.recipe.input_size,
+                "dtype": self.recipe.dtype,
+                "encoding": self.recipe.encoding,
+            },
+        }
+        return {"jpg": as_jpeg(content), **members, "json": json.dumps(about).encode()}, error
+
+
+def as_jpeg(content: bytes) -> bytes:
+    """A picture's own bytes where it is a JPEG, else its upright pixels as one."""
+    if content.startswith(b"\xff\xd8\xff"):
+        return content
+    stream = io.BytesIO()
+    Image.fromarray(read_image(content)).save(stream, "JPEG", quality=QUALITY)
+    return stream.getvalue()

@@ -1,0 +1,204 @@
+"""The encoders that V2 tried as teachers beside DINOv2 (V2 Table 13): BEiT-L and SAM-L, through transformers. The one
+of MiDaS 3.1, with which V1 compares (Tables 10 and 11), is a BEiT-L.
+
+They answer as `DinoVisionTransformer` does, so that decoder and training stay the same: patch tokens on the grid of one
+per 14 x 14 pixels. Their own patches have 16 pixels, so the picture is enlarged by 16 / 14 first. Neither has a norm
+over its tokens behind the last block, so none is applied. SynCLR-L is a plain ViT-L/14: DINOv2's network with other
+weights. Extra `transfer`.
+
+Shapes: B batch, H W pixels, h w patches (H / 14, W / 14), N tokens (h * w), C width.
+"""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from depth_anything.network.dinov2 import DinoVisionTransformer
+from depth_anything.network.resize import IMAGENET_MEAN, IMAGENET_STD, PATCH
+from depth_anything.variants import Variant
+
+if TYPE_CHECKING:
+    from transformers import BeitConfig, BeitModel, SamVisionConfig, SamVisionModel
+
+PATCH_16 = 16
+SYNCLR = "visual."
+"""Before the keys of SynCLR's released files."""
+
+
+class BeitEncoder(nn.Module):
+    """BEiT (Bao et al. 2022): no position table, but in every block a bias for each distance between two patches.
+
+    At another size than its own those biases are interpolated, as MiDaS 3.1 does. Pictures come normalised with
+    ImageNet's mean; BEiT was trained on -1..1, and gets that.
+    """
+
+    def __init__(self, model: "BeitModel"):
+        super().__init__()
+        self.patch_embed: nn.Conv2d = model.embeddings.patch_embeddings.projection
+        self.cls_token = model.embeddings.cls_token
+        self.blocks: nn.ModuleList = model.layers
+
+    def forward(self, image_B3HW: Tensor, taps: tuple[int, ...]) -> list[Tensor]:
+        """Patch tokens (B, N, C) after each block in `taps`, without the class token."""
+        mean_311, std_311 = (image_B3HW.new_tensor(rgb)[:, None, None] for rgb in (IMAGENET_MEAN, IMAGENET_STD))
+        image_B3HW = enlarged(2 * (image_B3HW * std_311 + mean_311) - 1)
+        grid_BChw = self.patch_embed(image_B3HW)
+        # transformers keeps its index of distances for the next call. Made here, because one that is made in a
+        # prediction (inference mode) would be refused by the next training step.
+        with torch.inference_mode(False):
+            self.blocks[0].relative_position_bias.generate_relative_position_index(tuple(grid_BChw.shape[-2:]))  # type: ignore[operator, union-attr]
+        x_BNC = grid_BChw.flatten(2).transpose(1, 2)
+        x_BNC = torch.cat([self.cls_token.expand(len(x_BNC), -1, -1), x_BNC], dim=1)
+        tapped = []
+        for index, block in enumerate(self.blocks[: max(taps) + 1]):
+            x_BNC = block(x_BNC, resolution=tuple(image_B3HW.shape[-2:]))
+            if index in taps:
+                tapped.append(x_BNC[:, 1:])
+        return tapped
+
+
+class SamEncoder(nn.Module):
+    """The picture encoder of Segment Anything (Kirillov et al. 2023), without its neck.
+
+    Most blocks look within windows of 14 x 14 patches, padded at the border; four look at the whole picture. At another
+    size than its own the position table is resized bicubically and those four blocks' tables linearly, as in ViTDet.
+    """
+
+    def __init__(self, model: "SamVisionModel"):
+        super().__init__()
+        encoder = model.vision_encoder
+        self.patch_embed: nn.Conv2d = encoder.patch_embed.projection
+        assert encoder.pos_embed is not None
+        self.pos_embed = encoder.pos_embed
+        self.blocks: nn.ModuleList = encoder.layers
+
+    def forward(self, image_B3HW: Tensor, taps: tuple[int, ...]) -> list[Tensor]:
+        """Patch tokens (B, N, C) after each block in `taps`."""
+        grid_BChw = self.patch_embed(enlarged(image_B3HW))
+        table_1Chw = self.pos_embed.permute(0, 3, 1, 2)
+        if table_1Chw.shape != grid_BChw[:1].shape:
+            table_1Chw = F.interpolate(table_1Chw, size=grid_BChw.shape[-2:], mode="bicubic", align_corners=False)
+        x_BhwC = (grid_BChw + table_1Chw).permute(0, 2, 3, 1)
+        tapped = []
+        for index, block in enumerate(self.blocks[: max(taps) + 1]):
+            x_BhwC = block(x_BhwC)
+            if index in taps:
+                tapped.append(x_BhwC.flatten(1, 2))
+        return tapped
+
+
+Encoder = DinoVisionTransformer | BeitEncoder | SamEncoder
+
+
+def enlarged(image_B3HW: Tensor) -> Tensor:
+    """The picture at 16 pixels where it had 14."""
+    size = [side // PATCH * PATCH_16 for side in image_B3HW.shape[-2:]]
+    return F.interpolate(image_B3HW, size=size, mode="bicubic", align_corners=False)
+
+
+def encoder_of(variant: Variant) -> Encoder:
+    """The encoder of a variant's family, with random weights.
+
+    Raises:
+        ValueError: it needs transformers, which is not installed.
+    """
+    if variant.encoder == "dinov2":
+        return DinoVisionTransformer(variant)
+    config = config_of(variant)
+    from transformers import BeitModel, SamVisionModel
+
+    if variant.encoder == "beit":
+        return BeitEncoder(BeitModel(config, add_pooling_layer=False))  # type: ignore[arg-type]
+    return SamEncoder(SamVisionModel(config))  # type: ignore[arg-type]
+
+
+def config_of(variant: Variant) -> "BeitConfig | SamVisionConfig":
+    """What transformers calls the network of a `beit` or `sam` variant: the published sizes, nothing dropped at random.
+
+    Raises:
+        ValueError: transformers is not installed.
+    """
+    try:
+        from transformers import BeitConfig, SamVisionConfig
+    except ImportError:
+        raise ValueError(f'{variant.name} needs transformers: pip install "depth-anything[transfer]"') from None
+    sizes = {
+        "hidden_size": variant.width,
+        "num_hidden_layers": variant.depth,
+        "num_attention_heads": variant.heads,
+        "image_size": variant.table_side * PATCH_16,
+        "patch_size": PATCH_16,
+        "initializer_range": 0.02,
+    }
+    if variant.encoder == "beit":
+        of_family = {"intermediate_size": 4 * variant.width, "use_relative_position_bias": True, "drop_path_rate": 0.0}
+        return BeitConfig(**sizes, **of_family)
+    return SamVisionConfig(**sizes, global_attn_indexes=list(variant.taps))
+
+
+SAME = (
+    "hidden_size", "num_hidden_layers", "num_attention_heads", "image_size", "patch_size", "hidden_act",
+    "intermediate_size", "use_relative_position_bias", "use_shared_relative_position_bias",
+    "use_absolute_position_embeddings", "use_mean_pooling", "mlp_dim", "window_size", "global_attn_indexes",
+)  # fmt: skip
+"""Fields of a config.json that decide which network it describes."""
+
+
+def read_folder(folder: Path, variant: Variant) -> dict[str, Tensor]:
+    """The weights of a `beit` or `sam` encoder from a transformers folder, keys as in `encoder_of(variant)`.
+
+    Any model of the family will do (BeitForImageClassification, SamModel ...); what is not the encoder is left out. So
+    will MiDaS 3.1, which transformers calls a DPT on BEiT (Intel/dpt-beit-large-512).
+
+    Raises:
+        ValueError: transformers is not installed; another family or size than the variant's; incomplete or damaged.
+    """
+    ours = config_of(variant)
+    from transformers import BeitModel, DPTForDepthEstimation, SamVisionModel
+
+    try:
+        about = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        midas = about["model_type"] == "dpt" and about.get("backbone_config") is not None
+        family = about["backbone_config"]["model_type"] if midas else about["model_type"]
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise ValueError(f"{folder}: no readable config.json in it ({error}): expected a transformers folder") from None
+    if not str(family).startswith(variant.encoder):
+        raise ValueError(f"{folder} holds a {family!r}: {variant.name} starts from a {variant.encoder!r}")
+    theirs = type(ours)(**about["backbone_config"]) if midas else type(ours).from_pretrained(folder)
+    faults = [
+        f"{name} {getattr(theirs, name)} instead of {getattr(ours, name)}"
+        for name in SAME
+        if getattr(theirs, name, None) != getattr(ours, name, None)
+    ]
+    if faults:
+        raise ValueError(f"{folder} is another network than {variant.name}'s: {', '.join(faults)}; {variant.note}")
+    options = {"output_loading_info": True, "local_files_only": True, "dtype": torch.float32}
+    try:
+        if midas:
+            loaded: Any = DPTForDepthEstimation.from_pretrained(folder, **options)
+        elif variant.encoder == "beit":
+            loaded = BeitModel.from_pretrained(folder, add_pooling_layer=False, **options)
+        else:
+            loaded = SamVisionModel.from_pretrained(folder, **options)
+    except Exception as error:  # whatever is broken inside may surface as any error
+        raise ValueError(f"{folder} cannot be read ({str(error).splitlines()[0]}): copy it again") from None
+    model, report = loaded
+    model = model.backbone.beit if midas else model
+    if missing := sorted(report["missing_keys"]):
+        raise ValueError(f"{folder} lacks {len(missing)} tensors of {variant.name}'s encoder (first: {missing[0]})")
+    encoder = BeitEncoder(model) if variant.encoder == "beit" else SamEncoder(model)
+    return dict(encoder.state_dict())
+
+
+def from_synclr(state: dict[str, Tensor], variant: Variant) -> dict[str, Tensor]:
+    """The keys of SynCLR's files (Tian et al. 2024) to DINOv2's: a plain ViT has no layer scale, which is one of 1.
+
+    Its position table is interpolated by DINOv2's rule in SynCLR's own training code too.
+    """
+    plain = {key.removeprefix(SYNCLR): tensor for key, tensor in state.items() if key.startswith(SYNCLR)}
+    scales = {f"blocks.{i}.ls{j}.gamma": torch.ones(variant.width) for i in range(variant.depth) for j in (1, 2)}
+    return {"mask_token": torch.zeros(1, variant.width), **scales, **plain}

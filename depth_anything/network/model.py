@@ -1,0 +1,133 @@
+"""Depth Anything: an encoder (DINOv2's) and a DPT decoder, nothing else (V1 section 4.1, V2 section 6)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from depth_anything.geometry import camera
+from depth_anything.network.beit_sam import encoder_of
+from depth_anything.network.dpt import DPTHead
+from depth_anything.network.metric_bins import BinsHead
+from depth_anything.network.resize import PATCH, network_size, resize_back, to_tensor
+from depth_anything.system.device import check_device
+from depth_anything.variants import Variant, get_variant
+
+LOG_METRES = (-10.0, 10.0)
+"""Ends of the log head's output: 0.05 mm to 22 km."""
+
+
+class DepthAnything(nn.Module):
+    """The network of both papers. State-dict keys are the official ones (`pretrained.*`, `depth_head.*`).
+
+    V1's metric models have a `metric_head` besides; checkpoints/official.py brings their files' names to ours and back.
+
+    Args:
+        variant: a row of `VARIANTS` or its name.
+    """
+
+    def __init__(self, variant: Variant | str):
+        super().__init__()
+        self.variant = get_variant(variant) if isinstance(variant, str) else variant
+        self.pretrained = encoder_of(self.variant)
+        self.depth_head = DPTHead(self.variant)
+        self.metric_head = None
+        if self.variant.bins is not None and self.variant.max_depth is not None:
+            self.metric_head = BinsHead(self.variant.features, self.variant.bins, self.variant.max_depth)
+
+    def encode(self, image_B3HW: Tensor) -> list[Tensor]:
+        """The four patch-token maps (B, N, C) that the decoder reads, after the final norm; the last one last."""
+        return self.pretrained(image_B3HW, self.variant.taps)
+
+    def forward(self, image_B3HW: Tensor) -> Tensor:
+        """A map (B, H, W) from a normalised picture whose sides are multiples of 14.
+
+        Returns:
+            Affine-invariant disparity (>= 0, larger is nearer) or metres, as `variant.quantity` says.
+
+        Raises:
+            ValueError: a side is not a multiple of 14.
+        """
+        height, width = image_B3HW.shape[-2:]
+        if height % PATCH or width % PATCH:
+            raise ValueError(f"input of {height}x{width}: expected multiples of {PATCH}; use preprocess.network_size")
+        return self.decode(self.encode(image_B3HW), height // PATCH, width // PATCH)
+
+    def decode(self, tokens_BNC: list[Tensor], h: int, w: int) -> Tensor:
+        """The map (B, 14 h, 14 w) from the four token maps of h x w patches: disparity or metres, as `forward`."""
+        if self.metric_head is not None:
+            return self.metric_head(self.depth_head.stages(tokens_BNC, h, w))
+        map_BHW = self.depth_head(tokens_BNC, h, w)[:, 0]
+        if self.variant.head == "log":
+            return map_BHW.float().clamp(*LOG_METRES).exp()
+        return map_BHW if self.variant.max_depth is None else map_BHW * self.variant.max_depth
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        id_or_path: str | Path,
+        variant: str | None = None,
+        device: str | torch.device = "cpu",
+        accept_license: bool = False,
+    ) -> DepthAnything:
+        """A model with weights, in evaluation mode.
+
+        Args:
+            id_or_path: a name of `VARIANTS`, a hub id, a checkpoint file or a transformers folder.
+            variant: needed where a file does not say which model it holds (official .pth files have the same keys in V1
+                and V2).
+            device: "cpu", "cuda", "mps".
+            accept_license: needed once for weights whose owner does not clearly allow commercial use.
+
+        Raises:
+            ValueError: the file is missing, ambiguous, broken or does not fit, or there is no such device; the message
+                says what to do.
+        """
+        from depth_anything.checkpoints.official import load
+
+        check_device(str(device))
+        state, row = load(id_or_path, variant=variant, accept_license=accept_license)
+        with torch.device("meta"):
+            model = cls(row)
+        model.load_state_dict(state, assign=True)
+        return model.to(device).eval()
+
+    @torch.inference_mode()
+    def infer_image(self, image_bgr_HW3: np.ndarray, input_size: int | None = None) -> np.ndarray:
+        """The official V2 method: a uint8 BGR picture (as OpenCV reads it) in, a float32 map (H, W) at its size out.
+
+        Runs where the model is. `input_size` is the lower bound of the shorter side: 518, unless the variant's row says
+        otherwise.
+
+        Raises:
+            ValueError: not a uint8 array of shape (H, W, 3).
+        """
+        if image_bgr_HW3.dtype != np.uint8 or image_bgr_HW3.ndim != 3 or image_bgr_HW3.shape[2] != 3:
+            raise ValueError(
+                f"picture of shape {image_bgr_HW3.shape}, type {image_bgr_HW3.dtype}: expected uint8 (H, W, 3) in BGR"
+            )
+        return self.infer_rgb(image_bgr_HW3[..., ::-1], input_size)
+
+    @torch.inference_mode()
+    def infer_rgb(
+        self, image_HW3: np.ndarray, input_size: int | None = None, K_33: np.ndarray | None = None
+    ) -> np.ndarray:
+        """The same for RGB. A camera-aware model's metres are those of the camera `K_33` (pixels of the picture), or of
+        the one that `camera.assumed_focal` takes.
+        """
+        height, width = image_HW3.shape[:2]
+        weight = self.depth_head.scratch.output_conv1.weight
+        size = network_size(height, width, self.variant.asked_size(input_size))
+        image_13HW = to_tensor(image_HW3, size, str(weight.device), self.variant.resize).to(weight.dtype)
+        map_1HW = resize_back(self(image_13HW).float(), (height, width), self.variant.align_corners_back)
+        map_HW = map_1HW[0].cpu().numpy()
+        if self.variant.canonical_focal is None:
+            return map_HW
+        known = K_33 is not None
+        focal = camera.mean_focal(K_33) if known else camera.assumed_focal(self.variant, height, width)
+        return camera.from_canonical(
+            map_HW, camera.seen_focal(focal, (height, width), size), self.variant.canonical_focal
+        )

@@ -1,0 +1,132 @@
+"""From a picture to the network's input and back to the picture's size, as the official code does it.
+
+RGB / 255, bicubic resize to multiples of 14 without padding, ImageNet normalisation; bilinear back (V1 supplement; V2
+README). The size rule is plain Python; the tensor half needs torch.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+from depth_anything.variants import PATCH
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+MAX_TOKENS = 16384
+"""Largest number of patches at the network's input: 518 x 6,199 pixels, an aspect ratio of 12. Attention grows with its
+square; a longer picture gets a smaller lower bound."""
+
+
+def network_size(
+    height: int, width: int, input_size: int | tuple[int, int], max_tokens: int = MAX_TOKENS
+) -> tuple[int, int]:
+    """Height and width at the network's input for a picture of height x width pixels.
+
+    The shorter side becomes `input_size` as a lower bound, the aspect ratio is kept, each side is rounded to a multiple
+    of 14 (half to even, as NumPy rounds), and up where it would fall below the bound. The steps are the official
+    code's, in float64, because they decide ties. An `input_size` of two numbers is (height, width) itself.
+
+    Raises:
+        ValueError: a side is below 1, or `input_size` is below 14.
+    """
+    if height < 1 or width < 1:
+        raise ValueError(f"picture of {width}x{height} pixels: expected at least 1x1")
+    if isinstance(input_size, tuple):
+        return input_size
+    if input_size < PATCH:
+        raise ValueError(f"input size {input_size}: expected at least {PATCH} pixels")
+    bound = lower_bound(height, width, input_size, max_tokens)
+    scale = bound / min(height, width)
+
+    def side(pixels: int) -> int:
+        patches = scale * pixels / PATCH
+        rounded = round(patches) * PATCH
+        return rounded if rounded >= bound else math.ceil(patches) * PATCH
+
+    h, w = side(height), side(width)
+    # The longest pictures are more than max_tokens times as long as high: there the long side gives way.
+    limit = max_tokens // (min(h, w) // PATCH) * PATCH
+    return min(h, limit), min(w, limit)
+
+
+def lower_bound(height: int, width: int, input_size: int, max_tokens: int = MAX_TOKENS) -> int:
+    """`input_size`, or the largest multiple of 14 at which so long a picture stays within `max_tokens` patches."""
+    short, long = min(height, width), max(height, width)
+    return min(input_size, PATCH * max(1, math.isqrt(max_tokens * short // long)))
+
+
+def to_tensor(
+    image_HW3: np.ndarray, size: tuple[int, int], device: str = "cpu", rule: Literal["cubic", "bilinear"] = "cubic"
+) -> Tensor:
+    """A uint8 RGB picture as the network's input, (1, 3, h, w) float32, normalised, at `size`."""
+    import torch
+
+    pixels_HW3 = torch.from_numpy(np.require(image_HW3, requirements=["C", "W"])).to(device)
+    return normalise(resize(pixels_HW3, size, rule).permute(2, 0, 1)[None])
+
+
+def resize(image_HW3: Tensor, size: tuple[int, int], rule: Literal["cubic", "bilinear"] = "cubic") -> Tensor:
+    """Bicubic (a = -0.75) from uint8 (H, W, 3) to float32 (h, w, 3) in 0..1, without antialias and without clipping.
+
+    Equal to OpenCV's INTER_CUBIC on floats within 1e-5. Four samples are gathered for every result, first down, then
+    across, so that a huge picture is never turned into floats as a whole; their positions are computed in float64 and
+    then rounded to float32, as OpenCV does: elsewhere the coordinates of a large picture move its edges by up to 4e-4.
+    The rule "bilinear" is ZoeDepth's: linear, corner pixels on corner pixels.
+    """
+    resized = image_HW3
+    taps_of = {"cubic": cubic_taps, "bilinear": linear_taps}[rule]
+    for axis, side in enumerate(size):
+        index_nT, weight_nT = taps_of(side, resized.shape[axis])
+        taps = resized.index_select(axis, index_nT.flatten().to(resized.device)).unflatten(axis, index_nT.shape)
+        weight = weight_nT.float().to(resized.device).reshape((1,) * axis + index_nT.shape + (1,) * (2 - axis))
+        resized = (taps * weight).sum(axis + 1)
+    return resized / 255
+
+
+def cubic_taps(size: int, side: int) -> tuple[Tensor, Tensor]:
+    """For each of `size` results: its four of `side` samples, clamped at the borders, and their weights in float64."""
+    import torch
+
+    centre_n1 = ((torch.arange(size, dtype=torch.float64) + 0.5) * (side / size) - 0.5)[:, None].float().double()
+    tap_n4 = centre_n1.floor() + torch.tensor([-1, 0, 1, 2])
+    return tap_n4.clamp(0, side - 1).long(), cubic_weight(centre_n1 - tap_n4)
+
+
+def linear_taps(size: int, side: int) -> tuple[Tensor, Tensor]:
+    """The same for the linear rule, two samples each; first and last result lie on the first and last sample."""
+    import torch
+
+    step = (side - 1) / (size - 1) if size > 1 else 0.0
+    position_n1 = (torch.arange(size, dtype=torch.float64) * step)[:, None]
+    tap_n2 = position_n1.floor() + torch.tensor([0, 1])
+    return tap_n2.clamp(0, side - 1).long(), 1 - (position_n1 - tap_n2).abs()
+
+
+def cubic_weight(distance: Tensor, a: float = -0.75) -> Tensor:
+    """Keys' cubic convolution kernel at `distance` in samples (|distance| <= 2), with torch's and OpenCV's a."""
+    import torch
+
+    x = distance.abs()
+    inner = (a + 2) * x**3 - (a + 3) * x**2 + 1
+    outer = a * x**3 - 5 * a * x**2 + 8 * a * x - 4 * a
+    return torch.where(x <= 1, inner, outer)
+
+
+def normalise(image_B3HW: Tensor) -> Tensor:
+    """Subtract ImageNet's mean, divide by its deviation; RGB in 0..1."""
+    mean = image_B3HW.new_tensor(IMAGENET_MEAN).view(1, 3, 1, 1)
+    std = image_B3HW.new_tensor(IMAGENET_STD).view(1, 3, 1, 1)
+    return (image_B3HW - mean) / std
+
+
+def resize_back(map_BHW: Tensor, size: tuple[int, int], align_corners: bool) -> Tensor:
+    """Bilinear from the network's size to the picture's `size` (H, W); V1 align_corners=False, V2 and nano True."""
+    import torch.nn.functional as F
+
+    return F.interpolate(map_BHW[:, None], size=size, mode="bilinear", align_corners=align_corners)[:, 0]

@@ -1,0 +1,270 @@
+"""What runs a network, behind one call: uint8 pictures in, maps at their sizes out.
+
+`OnnxBackend` needs only the base install; `OpenVinoBackend` and `TorchBackend` need the extras `openvino` and `torch`.
+Each tells by its `variant` what its number means.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import lru_cache
+from importlib.resources import files
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, Protocol
+
+import numpy as np
+
+from depth_anything.network.resize import network_size, resize_back, to_tensor
+from depth_anything.system.device import check_device
+from depth_anything.variants import VARIANTS, Variant, get_variant, with_log_head
+
+if TYPE_CHECKING:
+    import onnxruntime
+
+    from depth_anything.network.model import DepthAnything
+
+BackendName = Literal["torch", "onnx", "openvino"]
+Dtype = Literal["fp32", "bf16", "fp16"]
+NANO_ONNX = Path(str(files("depth_anything"))) / "checkpoints" / "weights" / "nano.onnx"
+
+
+class Backend(Protocol):
+    """Runs one model."""
+
+    variant: Variant
+
+    def __call__(self, images: list[np.ndarray], input_size: int | tuple[int, int]) -> list[np.ndarray]:
+        """Maps float32 (H, W) for uint8 RGB pictures (H, W, 3) whose network sizes agree."""
+        ...
+
+
+class OnnxBackend:
+    """ONNX Runtime on a file that `depth-anything export` wrote: the whole road is in the graph.
+
+    Raises:
+        ValueError: not such a file.
+    """
+
+    def __init__(self, path: str | Path, threads: int | None = None):
+        import onnxruntime
+
+        path = existing(path)
+        try:
+            self.session = onnxruntime.InferenceSession(path, onnx_options(threads), providers=["CPUExecutionProvider"])
+        except Exception as error:  # ONNX Runtime raises a class of its own for every cause
+            raise ValueError(f"{path}: not a model that ONNX Runtime can read ({str(error).splitlines()[0]})") from None
+        self.variant = variant_of(self.session.get_modelmeta().custom_metadata_map, path)
+
+    def __call__(self, images: list[np.ndarray], input_size: int | tuple[int, int]) -> list[np.ndarray]:
+        return [np.asarray(self.session.run(None, feeds(image, input_size))[0]) for image in images]
+
+
+def onnx_options(threads: int | None) -> onnxruntime.SessionOptions:
+    """Without planning which value may take whose memory: with free sizes that finds little and takes longer than the
+    rest of the loading. What is no longer needed is freed and taken again as the graph runs."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    options.enable_mem_reuse = False
+    if threads:
+        options.intra_op_num_threads = threads
+    return options
+
+
+class OpenVinoBackend:
+    """OpenVINO on an exported file, .xml or .onnx.
+
+    Args:
+        dtype: "fp32", or "bf16" for the network's arithmetic on processors that have it (OpenVINO's own default there).
+
+    Raises:
+        ValueError: not such a file, or OpenVINO is not installed.
+    """
+
+    def __init__(self, path: str | Path, threads: int | None = None, dtype: Dtype = "fp32"):
+        from depth_anything.predict import openvino_graph
+
+        try:
+            import openvino  # noqa: F401
+        except ModuleNotFoundError:
+            raise ValueError(
+                'backend openvino needs OpenVINO, which is not installed: pip install "depth-anything[openvino]"'
+            ) from None
+        core = openvino_graph.core()
+        path = existing(path)
+        settings = {"INFERENCE_PRECISION_HINT": {"fp32": "f32", "bf16": "bf16"}[dtype], "PERFORMANCE_HINT": "LATENCY"}
+        if threads:
+            settings["INFERENCE_NUM_THREADS"] = str(threads)
+        try:
+            model = openvino_graph.read(path)
+        except RuntimeError as error:
+            raise ValueError(f"{path}: not a model that OpenVINO can read ({str(error).splitlines()[0]})") from None
+        self.variant = variant_of(openvino_graph.metadata_of(model), path)
+        self.model = core.compile_model(model, "CPU", settings)
+
+        @lru_cache(maxsize=4)
+        def at_size(picture: tuple[int, int], network: tuple[int, int]):
+            return core.compile_model(openvino_graph.at_size(model, picture, network), "CPU", settings)
+
+        self._at_size = at_size
+        self._last: tuple[tuple[int, int], tuple[int, int]] | None = None
+
+    def __call__(self, images: list[np.ndarray], input_size: int | tuple[int, int]) -> list[np.ndarray]:
+        return [self.one(image, input_size) for image in images]
+
+    def one(self, image: np.ndarray, input_size: int | tuple[int, int]) -> np.ndarray:
+        """One picture's map. The second picture of a size in a row is worth compiling for that size."""
+        height, width = image.shape[:2]
+        sizes = (height, width), network_size(height, width, input_size)
+        if sizes != self._last:
+            self._last = sizes
+            return self.model(feeds(image, input_size))[0]
+        return self._at_size(*sizes)({"image": np.ascontiguousarray(image)})[0]
+
+
+def existing(path: str | Path) -> Path:
+    """`path`, where there is such a file; else ValueError."""
+    path = Path(path)
+    if not path.is_file():
+        raise ValueError(f"{path}: no such file; write one with `depth-anything export`, or ask for the model nano")
+    return path
+
+
+def feeds(image_HW3: np.ndarray, input_size: int | tuple[int, int]) -> dict[str, np.ndarray]:
+    """The inputs of an exported road: the picture, and the size that the official rule gives it at the network."""
+    height, width = image_HW3.shape[:2]
+    size = network_size(height, width, input_size)
+    return {"image": np.ascontiguousarray(image_HW3), "network_size": np.array(size, np.int64)}
+
+
+class TorchBackend:
+    """The network in torch, where and how the caller says.
+
+    Args:
+        model: a DepthAnything with weights; it is rearranged in place and only answers from now on (optimise.py).
+        device: "cpu", "cuda", "cuda:1", "mps": never chosen behind the caller's back.
+        dtype: "fp32", "bf16" or "fp16" for weights and network; pictures are resized in fp32.
+        compile: through torch.compile, once for each size at the network; on a GPU with CUDA graphs.
+    """
+
+    def __init__(self, model: DepthAnything, device: str = "cpu", dtype: Dtype = "fp32", compile: bool = False):
+        import torch
+
+        from depth_anything.predict.optimise import freeze
+
+        self.variant = model.variant
+        self.device = device
+        self.dtype = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[dtype]
+        self.model = freeze(model, device, self.dtype, compile)
+
+    def __call__(self, images: list[np.ndarray], input_size: int | tuple[int, int]) -> list[np.ndarray]:
+        import torch
+
+        height, width = images[0].shape[:2]
+        size = network_size(height, width, input_size)
+        with torch.inference_mode():
+            rule = self.variant.resize
+            batch_B3HW = torch.cat([to_tensor(image, size, self.device, rule) for image in images])
+            maps_BHW = self.model(batch_B3HW.to(self.dtype)).float()
+            corners = self.variant.align_corners_back
+            return [
+                resize_back(map_HW[None], image.shape[:2], corners)[0].cpu().numpy()
+                for map_HW, image in zip(maps_BHW, images, strict=True)
+            ]
+
+
+def variant_of(metadata: dict[str, str], path: Path) -> Variant:
+    """The row that an exported file's metadata states.
+
+    Raises:
+        ValueError: the metadata is not ours.
+    """
+    if "variant" not in metadata:
+        raise ValueError(f"{path}: no metadata of ours in it; export the model again with `depth-anything export`")
+    if metadata.get("form") != "road":
+        raise ValueError(f"{path}: holds the bare network, or an older road; export the model again, without --bare")
+    row = get_variant(metadata["variant"])
+    max_depth = float(metadata["max_depth"]) if metadata["max_depth"] else None
+    if metadata.get("quantity") == "depth_m" and max_depth is None:
+        row = with_log_head(row)
+    return replace(
+        row,
+        max_depth=max_depth,
+        licence=metadata["licence"],
+        input_size=int(metadata["input_size"]),
+        canonical_focal=float(metadata["canonical_focal"]) if metadata.get("canonical_focal") else None,
+    )
+
+
+def load_backend(
+    model: str | Path = "nano",
+    backend: BackendName | None = None,
+    variant: str | None = None,
+    device: str = "cpu",
+    dtype: Dtype = "fp32",
+    accept_license: bool = False,
+    threads: int | None = None,
+    compile: bool = False,
+) -> Backend:
+    """The backend for a model: a name of VARIANTS, a hub id, a checkpoint, a transformers folder, or an exported file.
+
+    Without `backend`, nano and .onnx files run in ONNX Runtime, .xml files in OpenVINO, everything else in torch;
+    asking nano for a device or a dtype other than the processor's fp32, or to be compiled, means torch.
+
+    Raises:
+        ValueError: what was asked for cannot run; the message says what to install or to bring.
+    """
+    if threads is not None and threads < 1:
+        raise ValueError(f"{threads} threads: expected 1 or more")
+    suffix = Path(model).suffix
+    is_exported = suffix in (".onnx", ".xml")
+    plain = device == "cpu" and dtype == "fp32" and not compile
+    if backend is None:
+        of_suffix: dict[str, BackendName] = {".onnx": "onnx", ".xml": "openvino"}
+        backend = of_suffix.get(suffix, "onnx" if model == "nano" and plain else "torch")
+    if backend == "torch":
+        if is_exported:
+            raise ValueError(f"{model} is an exported file: use --backend {'onnx or ' * (suffix == '.onnx')}openvino")
+        return load_torch_backend(model, variant, device, dtype, accept_license, threads, compile)
+    if model != "nano" and not is_exported:
+        raise ValueError(
+            f"backend {backend} needs an exported file: write one with `depth-anything export {model} --to {backend}`"
+        )
+    path = NANO_ONNX if model == "nano" else Path(model)
+    if backend == "openvino":
+        if device != "cpu" or dtype == "fp16" or compile:
+            raise ValueError(f"backend openvino runs on the processor in fp32 or bf16, not {device} {dtype}: use torch")
+        return OpenVinoBackend(path, threads, dtype)
+    if not plain:
+        raise ValueError(f"backend onnx runs on the processor in fp32, not {device} {dtype}: use torch or openvino")
+    if suffix == ".xml":
+        raise ValueError(f"{model} is an OpenVINO file: use --backend openvino")
+    return OnnxBackend(path, threads)
+
+
+def load_torch_backend(
+    model: str | Path,
+    variant: str | None,
+    device: str,
+    dtype: Dtype,
+    accept_license: bool,
+    threads: int | None,
+    compile: bool,
+) -> TorchBackend:
+    """The torch half of `load_backend`: same arguments and errors."""
+    try:
+        import torch
+    except ModuleNotFoundError:
+        known = "" if str(model) in VARIANTS else " (a checkpoint)"
+        raise ValueError(
+            f'{model}{known} runs in torch, which is not installed: pip install "depth-anything[torch]", or use nano'
+        ) from None
+    check_device(device)
+    if threads:
+        torch.set_num_threads(threads)
+
+    from depth_anything.network.model import DepthAnything
+
+    network = DepthAnything.from_pretrained(model, variant=variant, accept_license=accept_license)
+    return TorchBackend(network, device, dtype, compile)

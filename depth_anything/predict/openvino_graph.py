@@ -1,0 +1,96 @@
+"""An exported ONNX graph as OpenVINO's: the same arithmetic, and the two ends in float32 whatever the precision hint.
+
+On processors that have it, OpenVINO computes in bfloat16 unless it is told otherwise. That is right for the network and
+wrong around it: pixels that are resized with eight bits, and a map with steps that everybody sees in a point cloud.
+What follows the last convolution is float32 of its own accord, as long as there is no operator that OpenVINO has in
+bfloat16, such as a resize (preprocessing_graph.py has none).
+"""
+
+from __future__ import annotations
+
+import tempfile
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import openvino
+
+METADATA = ("variant", "version", "quantity", "max_depth", "licence", "input_size", "form", "depth_anything")
+"""What an exported file says about itself; `form` is road or network (the bare one)."""
+
+
+@cache
+def core() -> openvino.Core:
+    """The one Core of this process, never freed.
+
+    The processor plugin gives the main thread a stack for signals, one for each Core, and frees them in another order
+    than it took them: with two Cores, the next SIGTERM finds no stack and the process ends with a segmentation fault.
+    """
+    import openvino
+
+    return openvino.Core()
+
+
+def read(path: Path) -> openvino.Model:
+    """An .xml, or an .onnx that is brought into the same form.
+
+    Raises:
+        RuntimeError: OpenVINO cannot read it.
+    """
+    import openvino
+
+    model = core().read_model(path)
+    if path.suffix != ".onnx":
+        return model
+    for field, value in metadata_of(model, "framework").items():
+        model.set_rt_info(value, ["depth_anything", field])
+    free_network_size(model)
+    keep_float32_before_network(model)
+    with tempfile.TemporaryDirectory() as folder:  # the marks of the line above take effect in what is read from a file
+        form = Path(folder) / "model.xml"
+        openvino.save_model(model, form, compress_to_fp16=False)
+        return core().read_model(form.read_bytes(), form.with_suffix(".bin").read_bytes())
+
+
+def at_size(model: openvino.Model, picture: tuple[int, int], network: tuple[int, int]) -> openvino.Model:
+    """A copy for pictures of one size (H, W) that are (h, w) at the network: nothing free is left, which OpenVINO turns
+    into several per cent of speed."""
+    import numpy as np
+    from openvino import op
+
+    fixed = model.clone()
+    parameter = next(node for node in fixed.get_parameters() if "network_size" in node.output(0).get_names())
+    constant = op.Constant(np.array(network, np.int64))
+    for target in parameter.output(0).get_target_inputs():
+        target.replace_source_output(constant.output(0))
+    fixed.remove_parameter(parameter)
+    fixed.reshape([*picture, 3])
+    return fixed
+
+
+def metadata_of(model: openvino.Model, place: str = "depth_anything") -> dict[str, str]:
+    """The fields of `METADATA` that a model states."""
+    return {name: model.get_rt_info([place, name]).astype(str) for name in METADATA if model.has_rt_info([place, name])}
+
+
+def free_network_size(model: openvino.Model) -> None:
+    """OpenVINO has no optional inputs and reads an ONNX file's as constants: make `network_size` an input again."""
+    from openvino import Type, op
+
+    for node in model.get_ops():
+        if node.get_friendly_name() == "network_size" and node.get_type_name() == "Constant":
+            parameter = op.Parameter(Type.i64, node.output(0).get_partial_shape())
+            node.output(0).set_names(set())
+            parameter.output(0).set_names({"network_size"})
+            for target in node.output(0).get_target_inputs():
+                target.replace_source_output(parameter.output(0))
+            model.add_parameters([parameter])
+            return
+
+
+def keep_float32_before_network(model: openvino.Model) -> None:
+    """Mark the stretch before the network so that its float32 is never converted."""
+    for node in model.get_ops():
+        if node.get_friendly_name().startswith("before/"):
+            node.get_rt_info()["precise_0"] = ""

@@ -1,0 +1,95 @@
+"""A network that will only answer from now on, rearranged for speed: the same map within float32 rounding.
+
+On a processor: linear layers with their weights in oneDNN's own order, with GELU and LayerScale folded in; decoder
+weights channels-last; position tables kept per size. On a GPU: channels-last, and `torch.compile` with CUDA graphs
+where asked for. Training, saving and export want the network as it was before.
+"""
+
+from __future__ import annotations
+
+import platform
+from functools import lru_cache
+
+import torch
+from torch import Tensor, nn
+
+from depth_anything.network.dinov2 import Block, DinoVisionTransformer, Mlp, gate, mix_tokens
+from depth_anything.network.model import DepthAnything
+
+
+class PackedLinear(nn.Module):
+    """A linear layer in oneDNN's own order; torch reorders a plain one's weight, or does without, at every call.
+
+    Args:
+        linear: the layer to replace.
+        gamma_C: LayerScale behind it, folded into weight and bias.
+        gelu: the exact GELU behind it, done in the same pass.
+    """
+
+    def __init__(self, linear: nn.Linear, dtype: torch.dtype, gamma_C: Tensor | None = None, gelu: bool = False):
+        super().__init__()
+        weight, bias = linear.weight.detach().float(), linear.bias.detach().float()
+        if gamma_C is not None:
+            weight, bias = weight * gamma_C.detach().float()[:, None], bias * gamma_C.detach().float()
+        self.weight = torch.ops.mkldnn._reorder_linear_weight(weight.to(dtype))
+        self.bias = bias.to(dtype)
+        self.activation = ("gelu", [], "none") if gelu else ("none", [], "")
+
+    def forward(self, x_BNC: Tensor, plus_BNC: Tensor | None = None) -> Tensor:
+        """The layer's answer, added to `plus_BNC`."""
+        if plus_BNC is not None:
+            return torch.ops.mkldnn._linear_pointwise.binary(x_BNC, plus_BNC, self.weight, self.bias, "add")
+        return torch.ops.mkldnn._linear_pointwise(x_BNC, self.weight, self.bias, *self.activation)
+
+
+class PackedBlock(nn.Module):
+    """A transformer block of packed layers; LayerScale lies in their weights, and the residual is added by them."""
+
+    def __init__(self, block: Block, dtype: torch.dtype):
+        super().__init__()
+        self.heads = block.attn.heads
+        self.norm1, self.norm2 = block.norm1, block.norm2
+        self.qkv = PackedLinear(block.attn.qkv, dtype)
+        self.proj = PackedLinear(block.attn.proj, dtype, block.ls1.gamma)
+        self.is_mlp = isinstance(block.mlp, Mlp)
+        first, second = (block.mlp.fc1, block.mlp.fc2) if isinstance(block.mlp, Mlp) else (block.mlp.w12, block.mlp.w3)
+        self.first = PackedLinear(first, dtype, gelu=self.is_mlp)
+        self.second = PackedLinear(second, dtype, block.ls2.gamma)
+
+    def forward(self, x_BNC: Tensor) -> Tensor:
+        x = self.proj(mix_tokens(self.qkv(self.norm1(x_BNC)), self.heads), plus_BNC=x_BNC)
+        y = self.first(self.norm2(x))
+        return self.second(y if self.is_mlp else gate(y), plus_BNC=x)
+
+
+def freeze(
+    model: DepthAnything, device: str = "cpu", dtype: torch.dtype = torch.float32, compile: bool = False
+) -> DepthAnything:
+    """The same object, without gradients, on `device` in `dtype`; what is frozen already only moves.
+
+    Args:
+        compile: also through `torch.compile`, once for each size: seconds to a minute then, faster ever after. On a
+            GPU with CUDA graphs.
+    """
+    model = model.eval().requires_grad_(False)
+    encoder = model.pretrained
+    if isinstance(encoder, DinoVisionTransformer):  # the families of beit_sam.py run as they are
+        if device == "cpu" and not compile and can_pack(dtype):
+            for index, block in enumerate(encoder.blocks):
+                if isinstance(block, Block):
+                    encoder.blocks[index] = PackedBlock(block, dtype)
+        vars(encoder).pop("position_table", None)  # of another device, dtype or weights
+        if not compile:  # a table that is kept would be the output of a CUDA graph, which its next run overwrites
+            encoder.position_table = lru_cache(maxsize=16)(encoder.position_table)
+    model.to(device, dtype)
+    model.depth_head.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    if compile:
+        mode = "reduce-overhead" if device.startswith("cuda") else "default"
+        model.forward = torch.compile(model.forward, mode=mode, dynamic=False)
+    return model
+
+
+def can_pack(dtype: torch.dtype) -> bool:
+    """Whether this torch has oneDNN's packed layers, for this processor and dtype."""
+    has_operators = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+    return has_operators and platform.machine() in ("x86_64", "AMD64") and dtype in (torch.float32, torch.bfloat16)

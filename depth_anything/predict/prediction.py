@@ -1,0 +1,360 @@
+"""What a model answered, and what may be made of it.
+
+A `Prediction` holds either `disparity` (affine-invariant: larger is nearer, scale and shift unknown) or `depth_m`
+(metres along the optical axis, 0 where unknown), never both. Metres come out of a disparity only through two known
+distances: `to_depth(near=, far=)` or `align_to(points)`.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from depth_anything.geometry import calibrate, camera
+from depth_anything.images import colormap
+from depth_anything.predict import prediction_files
+
+SkyPolicy = Literal["keep", "zero", "cap"]
+
+
+def _version() -> str:
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version("depth-anything")
+    except PackageNotFoundError:
+        return "source tree"
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Prediction:
+    """One map at the size of its upright picture. Arrays are not copied; treat them as read-only."""
+
+    disparity: np.ndarray | None = None
+    """float32 (H, W), finite: larger is nearer, no unit, affine-invariant. None where the model answers metres."""
+    depth_m: np.ndarray | None = None
+    """float32 (H, W), finite, metres along the optical axis; 0 where unknown. None for a model of disparity."""
+    model: str = "unknown"
+    """Name of the variant, or the path of its checkpoint."""
+    licence: str = "unknown"
+    """Of the weights, as their owner states it."""
+    version: str = field(default_factory=_version)
+    """Of this program."""
+    network_size: tuple[int, int] | None = None
+    """(height, width) at which the network saw the picture."""
+    metres_from: str = "model"
+    """Where metres come from: the model, or known distances that somebody gave."""
+    notes: tuple[str, ...] = ()
+    """What a user should know about this map, in sentences."""
+    image: np.ndarray | None = None
+    """uint8 (H, W, 3), the upright picture; for side-by-side views and textures."""
+    K: np.ndarray | None = None
+    """(3, 3) pinhole camera in pixels of the map (see camera.py); None where nothing is known about it."""
+    focal: float | None = None
+    """Focal length, in pixels of the map, for which a camera-aware model's metres hold; they are proportional to it.
+    None where metres do not hang on the camera."""
+    sky: np.ndarray | None = None
+    """bool (H, W), True in the sky; None where nobody looked for it."""
+
+    def __post_init__(self) -> None:
+        if (self.disparity is None) == (self.depth_m is None):
+            raise ValueError("a Prediction holds either disparity or depth_m: give exactly one of them")
+        values = np.asarray(self.values)
+        if values.ndim != 2 or values.size == 0 or values.dtype.kind != "f":
+            raise ValueError(f"{self.quantity}: got {values.dtype} {values.shape}; expected float32 (height, width)")
+        if not np.isfinite(values).all():
+            raise ValueError(f"{self.quantity}: {np.count_nonzero(~np.isfinite(values))} values are NaN or infinite")
+        if self.depth_m is not None and values.min() < 0:
+            raise ValueError(f"depth_m: expected metres above 0, or 0 where unknown; the smallest is {values.min():g}")
+        object.__setattr__(self, self.quantity, values.astype(np.float32, copy=False))
+        for name, array, shape in (("image", self.image, (*values.shape, 3)), ("sky", self.sky, values.shape)):
+            if array is not None and array.shape != shape:
+                raise ValueError(f"{name}: got shape {array.shape}; expected {shape}, as the map")
+        if self.K is not None:
+            camera.check(self.K)
+
+    # -- what it is --------------------------------------------------------------------------------------------------
+
+    @property
+    def quantity(self) -> Literal["disparity", "depth_m"]:
+        """Which of the two it holds."""
+        return "disparity" if self.depth_m is None else "depth_m"
+
+    @property
+    def values(self) -> np.ndarray:
+        """The map that it holds, float32 (H, W); ask `quantity` what the numbers mean."""
+        return self.disparity if self.depth_m is None else self.depth_m  # type: ignore[return-value]
+
+    @property
+    def valid(self) -> np.ndarray:
+        """bool (H, W): where a value is known. Everywhere for disparity, above 0 for metres."""
+        return np.ones(self.values.shape, bool) if self.depth_m is None else self.depth_m > 0
+
+    @property
+    def height(self) -> int:
+        return self.values.shape[0]
+
+    @property
+    def width(self) -> int:
+        return self.values.shape[1]
+
+    def describe(self) -> str:
+        """What the numbers mean, in words for people."""
+        if self.depth_m is None:
+            return "disparity: larger is nearer, no unit, scale and shift unknown (affine-invariant)"
+        source = "from the model" if self.metres_from == "model" else self.metres_from
+        return f"depth_m: metres along the optical axis, {source}; 0 where unknown"
+
+    def text(self) -> dict[str, str]:
+        """What is stamped into every file that can carry text."""
+        text = {
+            "quantity": self.quantity,
+            "meaning": self.describe(),
+            "model": self.model,
+            "licence": self.licence,
+            "software": "depth-anything",
+            "version": self.version,
+            "picture_size": f"{self.width} x {self.height}",
+        }
+        if self.network_size is not None:
+            text["network_size"] = f"{self.network_size[1]} x {self.network_size[0]}"
+        if self.depth_m is not None:
+            text["metres_from"] = self.metres_from
+        if self.notes:
+            text["notes"] = " ".join(self.notes)
+        return text
+
+    # -- what may be made of it --------------------------------------------------------------------------------------
+
+    def as_disparity(self) -> np.ndarray:
+        """float32 (H, W), larger is nearer: the disparity as it is, or 1/metres with 0 where unknown."""
+        if self.depth_m is None:
+            return self.values
+        return np.where(self.depth_m > 0, 1 / np.where(self.depth_m > 0, self.depth_m, 1), 0).astype(np.float32)
+
+    def to_depth(self, near: float | None = None, far: float | None = None) -> "Prediction":
+        """Metres. A metric prediction is returned as it is.
+
+        A disparity needs two known distances: its largest value becomes `near`, its smallest `far`, and 1/metres is
+        linear in between (V1 section 3.1: disparity is 1/depth up to scale and shift).
+
+        Args:
+            near, far: metres, 0 < near < far; to be left out for a metric prediction.
+
+        Raises:
+            ValueError: distances are missing, impossible, or given for a metric prediction; or the map is constant.
+        """
+        if self.disparity is None:
+            if near is not None or far is not None:
+                raise ValueError(f"{self.model} answers metres already: near and far belong to a relative disparity")
+            return self
+        if near is None or far is None:
+            raise ValueError(
+                "a relative disparity has no metres: give the nearest and the farthest distance (--near --far), two or "
+                "more known distances (depth-anything calibrate), or use a metric model"
+            )
+        return replace(
+            self,
+            disparity=None,
+            depth_m=calibrate.near_far(self.disparity, near, far),
+            metres_from=f"from the given near {near:g} m and far {far:g} m, not measured",
+        )
+
+    def align_to(self, points: Iterable[Sequence[float]], max_depth_m: float = 1000.0) -> "Prediction":
+        """Metres from known distances: 1/metres is fitted to the map at these points by scale and shift, least squares.
+
+        See `calibrate.known_distances`. A metric prediction is corrected likewise.
+
+        Args:
+            points: two or more (x, y, metres): x to the right and y down, in pixels of the upright picture, from its
+                upper left pixel (0, 0).
+            max_depth_m: what the fit puts farther away than this, or behind infinity, is unknown: 0.
+
+        Raises:
+            ValueError: fewer than two points, a point outside the picture or without a distance, or distances that
+                contradict the map (all on one value, or nearer where the map says farther).
+        """
+        fitted = calibrate.known_distances(self.as_disparity(), self.valid, points, max_depth_m)
+        return replace(
+            self,
+            disparity=None,
+            depth_m=fitted.depth_m,
+            metres_from=f"fitted to {fitted.count} known distances",
+            notes=(*self.notes, *fitted.notes),
+        )
+
+    def with_camera(self, K: np.ndarray) -> "Prediction":
+        """The same with its camera. Metres of a camera-aware model become those of this camera: z f / `focal`.
+
+        Raises:
+            ValueError: K is no pinhole camera.
+        """
+        camera.check(K)
+        if self.depth_m is None or self.focal is None:
+            return replace(self, K=K)
+        focal = camera.mean_focal(K)
+        return replace(
+            self,
+            K=K,
+            focal=focal,
+            depth_m=self.depth_m * np.float32(focal / self.focal),
+            metres_from=f"from the model, for the camera's focal length of {focal:.1f} pixels",
+        )
+
+    def with_sky(
+        self, sky_HW: np.ndarray, policy: SkyPolicy = "keep", cap_m: float | None = None, found_by: str = ""
+    ) -> "Prediction":
+        """The same with a sky mask, and the sky's values as the policy says.
+
+        Args:
+            sky_HW: bool (H, W).
+            policy: `keep`: values as they are. `zero`: disparity 0, infinitely far as in training (V1 section 3.1);
+                metres 0, unknown. `cap`: as far as the farthest thing that is not sky.
+            cap_m: metres for `cap` on a metric map, instead of the farthest thing.
+            found_by: how the sky was found, for the notes.
+
+        Raises:
+            ValueError: an unknown policy, or a mask of another shape.
+        """
+        sky_HW = np.asarray(sky_HW, dtype=bool)
+        if sky_HW.shape != self.values.shape:
+            raise ValueError(f"sky: got shape {sky_HW.shape}; expected {self.values.shape}, as the map")
+        if policy not in ("keep", "zero", "cap"):
+            raise ValueError(f"sky policy {policy!r}: expected keep, zero or cap")
+        if cap_m is not None and (policy != "cap" or self.depth_m is None):
+            raise ValueError("cap_m belongs to the policy cap on a map of metres")
+        ground_HW = ~sky_HW & self.valid
+        values_HW = self.values
+        if policy == "zero":
+            farthest = 0.0 if self.depth_m is not None else min(0.0, float(values_HW.min()))
+            values_HW = np.where(sky_HW, np.float32(farthest), values_HW)
+        elif policy == "cap" and (ground_HW.any() or cap_m is not None):
+            if self.depth_m is None:
+                farthest = values_HW[ground_HW].min()
+            else:
+                farthest = cap_m if cap_m is not None else values_HW[ground_HW].max()
+            values_HW = np.where(sky_HW, np.float32(farthest), values_HW)
+        how = f", found by {found_by}" if found_by else ""
+        note = f"Sky: {sky_HW.mean():.0%} of the picture{how}; its values: {policy}."
+        return replace(self, sky=sky_HW, notes=(*self.notes, note), **{self.quantity: values_HW})
+
+    def to_points(self, K: np.ndarray | None = None) -> np.ndarray:
+        """Points in camera axes (x right, y down, z forward), float32 (H, W, 3) in metres; NaN where unknown.
+
+        Raises:
+            ValueError: the map is a relative disparity, or nothing is known about the camera.
+        """
+        K = self.K if K is None else K
+        if self.depth_m is None:
+            self.to_depth()  # says what to do
+        if K is None:
+            raise ValueError(
+                "points need the camera: give --fov, --focal-mm or --intrinsics; this picture's EXIF does not say"
+            )
+        return camera.unproject(self.depth_m, K)  # type: ignore[arg-type]
+
+    def normals(self, K: np.ndarray | None = None) -> np.ndarray:
+        """Surface normals that face the camera, in camera axes, float32 (H, W, 3); 0 where unknown. As `to_points`."""
+        return camera.normals(self.to_points(K))
+
+    def nearness(self, percentile: tuple[float, float] | None = None) -> np.ndarray:
+        """float32 (H, W): 1 nearest, 0 farthest or unknown; linear in what the map holds. All 0 for a constant map.
+
+        Args:
+            percentile: (low, high) of the known values that become the ends, instead of the minimum and the maximum.
+        """
+        nearness_HW = _minmax(self.values, self.valid, percentile)
+        if nearness_HW is None:
+            return np.zeros(self.values.shape, np.float32)
+        if self.depth_m is not None:
+            np.subtract(1, nearness_HW, out=nearness_HW, where=self.valid)
+        return nearness_HW
+
+    def colored(self, name: str = "Spectral_r") -> np.ndarray:
+        """uint8 (H, W, 3): near is red in Spectral_r and turbo, bright in inferno and gray; unknown is black."""
+        colored_HW3 = colormap.colored(self.nearness(), name)
+        colored_HW3[~self.valid] = 0
+        return colored_HW3
+
+    def control_image(self, percentile: tuple[float, float] | None = None) -> np.ndarray:
+        """The picture that a depth ControlNet is fed: uint8 (H, W, 3), grey, near is white.
+
+        Min-max per picture as the released ControlNet was fed, in disparity (of metres: in 1/metres). A constant map
+        is black.
+
+        Args:
+            percentile: see `nearness`; (2, 98) keeps one near speck from darkening the rest.
+        """
+        nearness_HW = _minmax(self.as_disparity(), self.valid, percentile)
+        return colormap.colored(np.zeros(self.values.shape) if nearness_HW is None else nearness_HW, "gray")
+
+    def save(
+        self,
+        stem: str | Path,
+        formats: Sequence[str] = ("color", "png16"),
+        *,
+        colors: str = "Spectral_r",
+        near: float | None = None,
+        far: float | None = None,
+        exr_channel: str = "Z",
+        percentile: tuple[float, float] | None = None,
+        directx_normals: bool = False,
+        overwrite: bool = False,
+    ) -> list[Path]:
+        """Write files `<stem>_<kind>.<ext>`: all of them, or none.
+
+        Args:
+            stem: path without suffix; folders are made.
+            formats: of `outputs.FORMATS`. normals, ply and glb need metres and the camera; sky needs a mask; side and
+                glb need the picture.
+            colors: for color and side, of colormap.COLORMAPS.
+            near, far: metres for the geometry (normals, ply, glb) of a relative disparity; its other files stay
+                disparity. To be left out for a metric map.
+            exr_channel: Z or R.
+            percentile: for control.
+            directx_normals: green points down, as DirectX wants it; otherwise up, as OpenGL.
+            overwrite: replace files that exist.
+
+        Returns:
+            The paths, in the order of `formats`.
+
+        Raises:
+            ValueError: an unknown format, one that this map cannot be made into, or a file that exists already.
+        """
+        return prediction_files.save(
+            self,
+            Path(stem),
+            formats,
+            colors=colors,
+            near=near,
+            far=far,
+            exr_channel=exr_channel,
+            percentile=percentile,
+            directx_normals=directx_normals,
+            overwrite=overwrite,
+        )
+
+
+def _minmax(
+    values_HW: np.ndarray, valid_HW: np.ndarray, percentile: tuple[float, float] | None = None
+) -> np.ndarray | None:
+    """Valid values from 0 at their minimum (or a percentile) to 1 at their maximum; None if they are constant.
+
+    Returns:
+        float32 (H, W), 0 where not valid.
+    """
+    if percentile is not None and not 0 <= percentile[0] < percentile[1] <= 100:
+        raise ValueError(f"percentiles {percentile}: expected 0 <= low < high <= 100")
+    known = values_HW if valid_HW.all() else values_HW[valid_HW]
+    if known.size == 0:
+        return None
+    low, high = (known.min(), known.max()) if percentile is None else np.percentile(known, percentile)
+    if not high > low:
+        return None
+    scaled_HW = values_HW - np.float32(low)
+    scaled_HW /= np.float32(high - low)
+    np.clip(scaled_HW, 0, 1, out=scaled_HW)
+    scaled_HW[~valid_HW] = 0
+    return scaled_HW

@@ -1,0 +1,116 @@
+"""Pictures in, Predictions out: one or many, of any sizes."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+
+from depth_anything.geometry import camera
+from depth_anything.images.read import PictureSource, read_image
+from depth_anything.network.resize import lower_bound, network_size
+from depth_anything.predict.backends import BackendName, Dtype, load_backend
+from depth_anything.predict.prediction import Prediction
+
+
+class Predictor:
+    """A model that is ready to answer.
+
+    Args:
+        model: a name of VARIANTS, a hub id, a checkpoint file, a transformers folder or an exported .onnx or .xml file.
+        backend: "onnx", "openvino" or "torch"; None takes ONNX Runtime for nano and .onnx files, OpenVINO for .xml
+            files, torch for the rest.
+        variant: which model a checkpoint holds, where the file does not say.
+        device: "cpu", "cuda", "mps".
+        dtype: "fp32", "bf16", "fp16".
+        input_size: lower bound of the shorter side at the network; None takes the model's own (518, nano 168; V1's
+            metric models bring every picture to 392 x 518). Larger gives finer detail and costs more.
+        batch_size: most pictures of one network size that run together.
+        accept_license: needed once for weights whose owner does not clearly allow commercial use.
+        threads: processor threads; None leaves the choice to the backend.
+        compile: torch only: through torch.compile, once for each size at the network: a minute each. No gain
+            on the one GPU that was tried (docs/speed.md).
+
+    Raises:
+        ValueError: the model cannot be had; the message says what to do.
+    """
+
+    def __init__(
+        self,
+        model: str | Path = "nano",
+        *,
+        backend: BackendName | None = None,
+        variant: str | None = None,
+        device: str = "cpu",
+        dtype: Dtype = "fp32",
+        input_size: int | None = None,
+        batch_size: int = 8,
+        accept_license: bool = False,
+        threads: int | None = None,
+        compile: bool = False,
+    ):
+        self.backend = load_backend(model, backend, variant, device, dtype, accept_license, threads, compile)
+        self.variant = self.backend.variant
+        self.input_size = self.variant.asked_size(input_size)
+        self.batch_size = batch_size
+
+    def __call__(self, picture: PictureSource) -> Prediction:
+        """The map of one picture, at its size: a path, a uint8 RGB array (H, W, 3), a PIL image, bytes.
+
+        Raises:
+            ValueError: the picture cannot be read.
+        """
+        return self.predict([picture])[0]
+
+    def predict(self, pictures: Iterable[PictureSource]) -> list[Prediction]:
+        """Maps of many pictures of any sizes, in their order. Those of one network size run together.
+
+        Raises:
+            ValueError: a picture cannot be read.
+        """
+        images = [read_image(picture) for picture in pictures]
+        buckets: dict[tuple[int, int], list[int]] = defaultdict(list)
+        for index, image in enumerate(images):
+            height, width = image.shape[:2]
+            buckets[network_size(height, width, self.input_size)].append(index)
+        predictions: dict[int, Prediction] = {}
+        for size, bucket in buckets.items():
+            for start in range(0, len(bucket), self.batch_size):
+                indices = bucket[start : start + self.batch_size]
+                maps = self.backend([images[index] for index in indices], self.input_size)
+                for index, map_HW in zip(indices, maps, strict=True):
+                    predictions[index] = self._prediction(images[index], map_HW, size)
+        return [predictions[index] for index in range(len(images))]
+
+    def _prediction(self, image: np.ndarray, map_HW: np.ndarray, size: tuple[int, int]) -> Prediction:
+        height, width = image.shape[:2]
+        notes = ()
+        if (
+            isinstance(self.input_size, int)
+            and (bound := lower_bound(height, width, self.input_size)) < self.input_size
+        ):
+            notes = (f"So long a picture: its shorter side had {bound} pixels at the network, not {self.input_size}.",)
+        is_metric = self.variant.quantity == "depth_m"
+        focal, metres_from = None, "model"
+        if self.variant.canonical_focal is not None:
+            focal = camera.assumed_focal(self.variant, height, width)
+            seen = camera.seen_focal(focal, (height, width), size)
+            map_HW = camera.from_canonical(map_HW, seen, self.variant.canonical_focal)
+            degrees = camera.fov_degrees(camera.from_numbers([focal, focal, 0, 0]), width)
+            metres_from = (
+                f"from the model, for an assumed camera of {degrees:.0f} degrees across, since none was given (metres "
+                "are proportional to its focal length: --intrinsics, --focal-mm, --fov)"
+            )
+        return Prediction(
+            disparity=None if is_metric else map_HW,
+            depth_m=map_HW if is_metric else None,
+            model=self.variant.name,
+            licence=self.variant.licence,
+            network_size=size,
+            metres_from=metres_from,
+            notes=notes,
+            image=image,
+            focal=focal,
+        )

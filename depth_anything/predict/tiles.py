@@ -1,0 +1,165 @@
+"""Detail for large pictures: the network looks at the whole, and then again at tiles of it.
+
+A network sees a picture at a few hundred pixels, whatever its size. A tile of it shows finer edges, but knows less:
+seen alone, a piece of wall has no distance. So the whole decides how near things are, and tiles add only what is too
+fine for the whole: each tile is fitted to the whole by scale and shift (the one least squares of evaluate/align.py);
+what the whole can say of it, with a scale and shift of its own around each point, is taken away; of the rest only the
+fine part is added, as far as the tile agrees with the whole, with weights that fade to nothing at the tile's border.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from itertools import islice
+
+import numpy as np
+from PIL import Image
+
+from depth_anything.evaluate.align import fit_scale_shift
+from depth_anything.images.read import PictureSource, read_image
+from depth_anything.predict.prediction import Prediction
+from depth_anything.predict.predictor import Predictor
+
+FINE = 20
+"""Cells along a tile's shorter side: what is coarser than a cell comes from the whole."""
+AROUND = 8
+"""Cells along it in which the whole may explain the tile by a scale and shift of their own."""
+FITTED = 1000
+"""Pixels along it to which scale and shift are fitted: the network saw fewer."""
+BATCH_PIXELS = 8_000_000
+"""Of the tiles that run together; larger ones run alone."""
+
+
+@dataclass(frozen=True)
+class Tile:
+    """A window of a picture, and its weights: those of all tiles sum to 1 at every pixel."""
+
+    top: int
+    left: int
+    weight_h: np.ndarray
+    """float32 (h,): the weight is the product of both."""
+    weight_w: np.ndarray
+
+    @property
+    def window(self) -> tuple[slice, slice]:
+        """To index (H, W)."""
+        return slice(self.top, self.top + len(self.weight_h)), slice(self.left, self.left + len(self.weight_w))
+
+
+def cover(height: int, width: int, count: int) -> list[Tile]:
+    """Square tiles that overlap by half, `count` of them along the shorter side.
+
+    Raises:
+        ValueError: fewer than 2, or tiles would be smaller than 32 pixels.
+    """
+    if count < 2 or (side := round(2 * min(height, width) / (count + 1))) < 32:
+        raise ValueError(
+            f"{count} tiles along the shorter side of {width} x {height} pixels: expected 2 to "
+            f"{max(2, min(height, width) // 16 - 1)}, so that each has 32 pixels or more"
+        )
+    return [
+        Tile(top, left, weight_h, weight_w)
+        for top, weight_h in _line(height, side)
+        for left, weight_w in _line(width, side)
+    ]
+
+
+def _line(length: int, side: int) -> Iterator[tuple[int, np.ndarray]]:
+    """Windows of `side` pixels along a line, each half over the next, and their weights, which sum to 1."""
+    count = max(1, round(2 * length / side - 1))
+    starts = np.round(np.linspace(0, length - side, count)).astype(int) if count > 1 else np.zeros(1, int)
+    bell = np.sin(np.pi * (np.arange(side) + 0.5) / side) ** 2
+    total = np.zeros(length)
+    bells = []
+    for index, start in enumerate(starts):
+        own = bell.copy()
+        if index == 0:
+            own[: side // 2] = 1  # nobody else is there
+        if index == count - 1:
+            own[side // 2 :] = 1
+        total[start : start + side] += own
+        bells.append(own)
+    for start, own in zip(starts, bells, strict=True):
+        yield int(start), (own / total[start : start + side]).astype(np.float32)
+
+
+def predict_tiles(predictor: Predictor, picture: PictureSource, count: int) -> Prediction:
+    """The map of one picture with the detail of its tiles.
+
+    Needs 8 bytes of memory per pixel more than the map of the whole, and 60 per pixel of a tile.
+
+    Args:
+        predictor: the model; tiles are seen at its input size.
+        picture: as for `Predictor`.
+        count: tiles along the shorter side, each half over the next; the network runs about 1.5 count^2 times.
+
+    Raises:
+        ValueError: the picture cannot be read, or tiles would be smaller than 32 pixels.
+    """
+    image_HW3 = read_image(picture)
+    height, width = image_HW3.shape[:2]
+    tiles = cover(height, width, count)
+    whole = predictor(image_HW3)
+    whole_HW = whole.as_disparity()
+    detail_HW = np.zeros_like(whole_HW)
+    waiting = iter(tiles)
+    together = max(1, min(predictor.batch_size, BATCH_PIXELS // len(tiles[0].weight_h) ** 2))
+    while batch := list(islice(waiting, together)):
+        pictures = [np.ascontiguousarray(image_HW3[tile.window]) for tile in batch]
+        for tile, seen in zip(batch, predictor.predict(pictures), strict=True):
+            weights_hw = tile.weight_h[:, None] * tile.weight_w
+            detail_HW[tile.window] += weights_hw * fine_detail(seen.as_disparity(), whole_HW[tile.window])
+    detail_HW += whole_HW
+    disparity_HW = detail_HW
+    note = f"Detail from {len(tiles)} tiles, {count} along the shorter side."
+    if whole.depth_m is None:
+        return replace(whole, disparity=disparity_HW, notes=(*whole.notes, note))
+    # Metres: the detail may move a point by half of its own distance at most.
+    nearest_HW = np.maximum(disparity_HW, whole_HW / 2)
+    depth_m_HW = np.where(whole_HW > 0, 1 / np.where(nearest_HW > 0, nearest_HW, 1), 0).astype(np.float32)
+    return replace(whole, depth_m=depth_m_HW, notes=(*whole.notes, note))
+
+
+def fine_detail(tile_hw: np.ndarray, whole_hw: np.ndarray) -> np.ndarray:
+    """What a tile adds to its window of the whole: float32 (h, w), without any mean over a cell.
+
+    It is worth as much as the tile agrees with the whole: their squared correlation. A tile that turns near and far
+    around, or that is flat, adds nothing.
+    """
+    few = (slice(None, None, max(1, min(tile_hw.shape) // FITTED)),) * 2
+    scale, shift = fit_scale_shift(tile_hw[few], whole_hw[few])
+    back, _ = fit_scale_shift(whole_hw[few], tile_hw[few])
+    if scale <= 0:
+        return np.zeros_like(whole_hw)
+    rest_hw = np.float32(scale) * tile_hw + np.float32(shift)
+    rest_hw -= explained(rest_hw, whole_hw)
+    rest_hw -= coarse(rest_hw, FINE)
+    return np.float32(scale * back) * rest_hw
+
+
+def explained(tile_hw: np.ndarray, whole_hw: np.ndarray) -> np.ndarray:
+    """What the whole says of a tile, with the scale and shift that fit best around each point: float32 (h, w).
+
+    The local linear model of the guided filter (He et al. 2013, Eq. 4 to 6), the whole being the guide. Where both have
+    an edge but not the same step, what is left over is the edge's shape, not the difference of the steps; what the
+    whole does not see at all is left over as it is.
+    """
+    flat = 1e-6 * float(np.var(whole_hw)) + 1e-30  # Eq. 5's epsilon: a thousandth of the spread is no structure
+    whole_mean_hw, tile_mean_hw = coarse(whole_hw, AROUND), coarse(tile_hw, AROUND)
+    from_mean_hw = whole_hw - whole_mean_hw
+    local_scale_hw = np.maximum(coarse(from_mean_hw * (tile_hw - tile_mean_hw), AROUND), 0)
+    local_scale_hw /= coarse(from_mean_hw**2, AROUND) + flat
+    return tile_mean_hw + local_scale_hw * from_mean_hw
+
+
+def coarse(map_hw: np.ndarray, cells: int) -> np.ndarray:
+    """A map without what is finer than a cell: means over cells, and linear between them, so never beyond them.
+
+    Args:
+        cells: along the shorter side.
+    """
+    height, width = map_hw.shape
+    size = round(cells * width / min(height, width)), round(cells * height / min(height, width))
+    picture = Image.fromarray(map_hw).resize(size, Image.Resampling.BOX)
+    return np.asarray(picture.resize((width, height), Image.Resampling.BILINEAR))

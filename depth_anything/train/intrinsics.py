@@ -1,0 +1,104 @@
+"""Whose metres: the cameras of your own pictures, for a fine-tuning that knows focal lengths."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from depth_anything.data.labeled.folder import Samples
+from depth_anything.data.labeled.user_folder import Own
+from depth_anything.data.sample import Sample
+from depth_anything.geometry import camera
+from depth_anything.images.read import image_info
+from depth_anything.variants import Variant, get_variant
+
+ADVICE = "give a text file with a line NAME,fx,fy,cx,cy for each picture"
+
+
+@dataclass(frozen=True)
+class PictureCamera:
+    """A camera, and the size of the upright picture in whose pixels it is told."""
+
+    K_33: np.ndarray
+    height: int
+    width: int
+
+    def seen_by(self, row: Variant) -> float:
+        """Its focal length in pixels of the network's input, where the network sees the picture at its own size."""
+        return camera.mean_focal(self.K_33) * get_variant(row.name).input_size / min(self.height, self.width)
+
+
+@dataclass(frozen=True)
+class WithCameras:
+    """Pictures and the camera of each."""
+
+    samples: Samples
+    cameras: list[PictureCamera]
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def __getitem__(self, number: int) -> Sample:
+        return replace(self.samples[number], K_33=self.cameras[number].K_33)
+
+
+def cameras(own: Own, asked: str) -> list[PictureCamera]:
+    """The camera of every picture of a folder, in its order.
+
+    Args:
+        asked: `exif` for what the pictures say themselves; `fx,fy,cx,cy` for one camera that took them all, in pixels
+            of the upright pictures; or a text file with a line `NAME,fx,fy,cx,cy` for each picture, NAME as it lies
+            below images/.
+
+    Raises:
+        ValueError: a picture without a camera, one camera for pictures of several sizes, or no such file.
+    """
+    found = [image_info(own.path(number)) for number in range(len(own))]
+    names = [Path(picture).relative_to("images").as_posix() for picture in own.pictures]
+    if asked == "exif":
+        matrices = {
+            name: camera.from_focal_35mm(about.width, about.height, about.focal_35mm)
+            for name, about in zip(names, found, strict=True)
+            if about.focal_35mm is not None
+        }
+    elif Path(asked).is_file():
+        matrices = read_cameras(Path(asked))
+    else:
+        K_33 = camera.from_numbers(numbers(asked, f"--intrinsics {asked}"))
+        sizes = {(about.width, about.height) for about in found}
+        if len(sizes) > 1:
+            raise ValueError(f"--intrinsics {asked} is one camera, but the pictures have {len(sizes)} sizes: {ADVICE}")
+        matrices = dict.fromkeys(names, K_33)
+    lacking = [name for name in names if name not in matrices]
+    if lacking:
+        raise ValueError(
+            f"--intrinsics {asked}: {len(lacking)} of {len(names)} pictures have no camera (first: {lacking[0]}): "
+            + ADVICE
+        )
+    return [PictureCamera(matrices[name], about.height, about.width) for name, about in zip(names, found, strict=True)]
+
+
+def read_cameras(path: Path) -> dict[str, np.ndarray]:
+    """K by picture from lines `NAME,fx,fy,cx,cy`.
+
+    Raises:
+        ValueError: a line that is not so; its number is named.
+    """
+    matrices = {}
+    for count, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+        if not line.strip() or line.startswith("#"):
+            continue
+        name, _, rest = line.partition(",")
+        matrices[name.strip()] = camera.from_numbers(numbers(rest, f"{path}, line {count}"))
+    return matrices
+
+
+def numbers(text: str, where: str) -> list[float]:
+    """Four numbers separated by commas."""
+    try:
+        found = [float(number) for number in text.split(",")]
+    except ValueError:
+        found = []
+    if len(found) != 4:
+        raise ValueError(f"{where}: expected fx,fy,cx,cy in pixels of the upright picture, separated by commas")
+    return found

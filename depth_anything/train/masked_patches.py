@@ -1,0 +1,101 @@
+"""Ours: nano's encoder before it has seen any depth, from pictures with hidden patches.
+
+No release of DINOv2 is of nano's size. In its weights' place, the whole network learns to say how bright the hidden
+patches of a picture are: masked image modelling, which is a part of DINOv2's own training, with its mask token. The
+encoder is then a start for a teacher or a student, and the frozen encoder of L_feat (V1 Eq. 9).
+
+`relative_depth.py` has functions of the same names; the loop takes whichever module fits its recipe.
+"""
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from depth_anything import losses
+from depth_anything.data.augment import grayscale
+from depth_anything.data.labeled.folder import Samples
+from depth_anything.data.sample import cut, random_crop
+from depth_anything.network.model import DepthAnything
+from depth_anything.network.resize import PATCH, normalise
+from depth_anything.train import relative_depth
+from depth_anything.train.batches import LABELED, Data, crops, draw_size, generator, parts, perturbed
+from depth_anything.train.recipes.base import MaskedRecipe, Stage
+from depth_anything.train.relative_depth import groups, set_rate, start_model
+from depth_anything.train.teacher import Losses, MapAndTokens, run_network
+
+UNREAD = (relative_depth.DECODER_UNREAD,)
+__all__ = ["UNREAD", "build_slice", "groups", "set_rate", "start_model", "step_losses", "validate"]
+
+
+@dataclass(frozen=True)
+class MaskedSlice:
+    """What one forward pass sees, and what it shall say."""
+
+    image_B3HW: Tensor
+    """float32, ImageNet-normalised, whole: the network hides the patches itself."""
+    hidden_Bhw: Tensor
+    """bool: patches that the encoder does not see."""
+    luma_BHW: Tensor
+    """Brightness in 0..1."""
+
+
+def build_slice(
+    recipe: MaskedRecipe,
+    data: Data,
+    step: int,
+    slices: int = 1,
+    index: int = 0,
+    device: str = "cpu",
+    pool: ThreadPoolExecutor | None = None,
+) -> MaskedSlice:
+    """A slice of a step, decided by seed and step alone."""
+    assert data.labeled is not None
+    stage, seen = recipe.stage_of(step)
+    size, rng = draw_size(recipe, stage, step, index)
+    count = parts(recipe, stage, slices)[0]
+    seed, first = [recipe.seed, LABELED], seen + index * count
+    image_B3HW, _, _ = crops(recipe, data.labeled, seed, first, count, size, rng, device, pool)
+    image_B3HW = perturbed(image_B3HW, recipe.perturbation, generator(rng))
+    return masked_slice(image_B3HW, recipe.hidden, rng)
+
+
+def masked_slice(image_B3HW: Tensor, share: float, rng: np.random.Generator) -> MaskedSlice:
+    """Pictures in 0..1, `share` of the patches of each hidden, drawn at random."""
+    h, w = image_B3HW.shape[2] // PATCH, image_B3HW.shape[3] // PATCH
+    order_BN = rng.random((len(image_B3HW), h * w)).argsort(1)
+    hidden_Bhw = torch.from_numpy(order_BN < round(share * h * w)).unflatten(1, (h, w)).to(image_B3HW.device)
+    return MaskedSlice(normalise(image_B3HW), hidden_Bhw, grayscale(image_B3HW)[:, 0])
+
+
+def step_losses(
+    network: nn.Module,
+    one: MaskedSlice,
+    recipe: MaskedRecipe,
+    stage: Stage,
+    teacher: nn.Module | None = None,
+    frozen: nn.Module | None = None,
+) -> Losses:
+    """Mean absolute difference of brightness over the hidden pixels."""
+    hidden_BN = one.hidden_Bhw.flatten(1)
+    prediction_BHW, _ = run_network(network, one.image_B3HW, recipe, hidden_BN)
+    hidden_BHW = one.hidden_Bhw.repeat_interleave(PATCH, 1).repeat_interleave(PATCH, 2)
+    loss = losses.mean_over_valid((prediction_BHW.float() - one.luma_BHW).abs(), hidden_BHW).mean()
+    return Losses(loss, {"masked": loss.detach()})
+
+
+@torch.inference_mode()
+def validate(model: DepthAnything, samples: Samples, recipe: MaskedRecipe) -> dict[str, float]:
+    """The loss on held-out pictures at the last stage's size, each with patches of its own; the same in every call."""
+    size, found = recipe.stages[-1].sizes[-1], []
+    for number in range(len(samples)):
+        sample = samples[number]
+        height, width, _ = sample.image_HW3.shape
+        middle = random_crop(height, width, size, (1.0, 1.0), 1.0, 0.0, np.full(5, 0.5))
+        image_HW3 = cut(sample, middle).image_HW3
+        image_13HW = torch.from_numpy(image_HW3.copy()).permute(2, 0, 1)[None].float() / 255
+        one = masked_slice(image_13HW, recipe.hidden, np.random.default_rng([recipe.seed, number]))
+        found.append(step_losses(MapAndTokens(model), one, recipe, recipe.stages[-1]).total.item())
+    return {"masked": float(np.mean(found))}

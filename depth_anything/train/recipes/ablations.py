@@ -1,0 +1,148 @@
+"""The papers' ablations: each run is one of `v1.py` and `v2.py` with a line or two changed. No torch here.
+
+Lengths that a paper does not print are those of the run it varies.
+"""
+
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+
+from depth_anything.train.recipes.base import (
+    SQUARE_518,
+    V2_SYNTHETIC,
+    Recipe,
+    Stage,
+    Unlabeled,
+    v1_student,
+    v1_teacher_large,
+    v2_student,
+    v2_teacher_giant,
+)
+from depth_anything.train.recipes.nano import nano_student
+
+V1_PICTURES = {
+    "blendedmvs": 115_000,
+    "diml": 927_000,
+    "hrwsi": 20_000,
+    "irs": 103_000,
+    "megadepth": 128_000,
+    "tartanair": 306_000,
+}
+"""V1 Table 1."""
+MARGINS = (1.0, 0.85, 0.7)
+"""V1 supplement, Table 1."""
+GRADIENT_WEIGHTS = (0.0, 0.5, 1.0, 2.0, 4.0)
+"""Of L_gm beside L_ssi. V2 shows its effect; the values between are ours."""
+
+
+def v1_table6(data: str) -> Recipe:
+    """V1 Table 6: a ViT-L from one labelled set alone, 20 epochs."""
+    stage = Stage(samples=20 * V1_PICTURES[data], sizes=SQUARE_518, batch=64)
+    return replace(v1_teacher_large(), name=f"v1-table6-{data}", data=(data,), stages=(stage,))
+
+
+def ladder(student: Recipe, rung: str) -> Recipe:
+    """V1 Table 9, rung by rung: labels only; pseudo labels on the same pictures for both; perturbed; with L_feat.
+
+    The number of steps and of labelled pictures stays the same; without pseudo labels a step is that much smaller.
+    """
+    assert student.unlabeled is not None
+    unlabeled = student.unlabeled
+    if rung == "labeled":
+        stages = tuple(
+            replace(s, samples=round(s.samples * (1 - unlabeled.share)), batch=round(s.batch * (1 - unlabeled.share)))
+            for s in student.stages
+        )
+        return replace(student, stages=stages, labeled_weight=1.0, unlabeled=None)
+    if rung == "aligned":
+        return student
+    plain = replace(unlabeled, weight=1 / 2, feature_weight=0.0)
+    if rung == "naive":
+        plain = replace(plain, perturbation="none", cutmix=0.0)
+    return replace(student, labeled_weight=1 / 2, unlabeled=plain)
+
+
+RUNGS = ("labeled", "naive", "perturbed", "aligned")
+
+
+def v1_table9(rung: str, size: str) -> Recipe:
+    """V1 Table 9 for one encoder size."""
+    return replace(ladder(v1_student(size), rung), name=f"v1-table9-{rung}-{size}")
+
+
+def nano_table9(rung: str) -> Recipe:
+    """The same ladder at nano's size."""
+    return replace(ladder(nano_student(), rung), name=f"nano-table9-{rung}")
+
+
+def v1_margin(margin: float) -> Recipe:
+    """V1 supplement, Table 1: the tolerance margin of Eq. 9, ViT-S."""
+    student = v1_student("small")
+    assert student.unlabeled is not None
+    name = f"v1-margin-{margin * 100:.0f}"
+    return replace(student, name=name, unlabeled=replace(student.unlabeled, feature_margin=margin))
+
+
+def v1_feature_on_labeled() -> Recipe:
+    """V1 supplement, Table 2: L_feat on the labelled pictures of a teacher, which did not help."""
+    alignment = Unlabeled(data=(), share=0.0, teacher="v1-large", feature_weight=1.0, feature_on_labeled=True)
+    return replace(v1_teacher_large(), name="v1-feature-on-labeled", unlabeled=alignment)
+
+
+def v2_teacher_with_hrwsi() -> Recipe:
+    """V2: 5 % of the teacher's pictures from HRWSI's real labels, which blurs its maps."""
+    return replace(v2_teacher_giant(), name="v2-teacher-giant-hrwsi", minor=("hrwsi", 0.05))
+
+
+def v2_student_with_synthetic(size: str) -> Recipe:
+    """V2 Table 5: the synthetic pictures stay beside the pseudo-labelled ones. The ratio is V1's: V2 prints none."""
+    student = v2_student(size)
+    assert student.unlabeled is not None
+    name = f"v2-student-{size}-with-synthetic"
+    return replace(student, name=name, data=V2_SYNTHETIC, unlabeled=replace(student.unlabeled, share=2 / 3))
+
+
+def v2_diml(labels: str) -> Recipe:
+    """V2 Table 6: DIML's own labels against a teacher's labels of DIML's pictures."""
+    student = v2_student("small")
+    name = f"v2-diml-{labels}"
+    if labels == "manual":
+        return replace(student, name=name, data=("diml",), unlabeled=None)
+    assert student.unlabeled is not None
+    return replace(student, name=name, unlabeled=replace(student.unlabeled, data=("diml",)))
+
+
+def v2_gradient_weight(weight: float) -> Recipe:
+    """V2: the weight of L_gm in the teacher, which decides how sharp its maps are."""
+    teacher = v2_teacher_giant()
+    stages = tuple(replace(stage, gradient_weight=weight) for stage in teacher.stages)
+    return replace(teacher, name=f"v2-gradient-weight-{weight:g}", stages=stages)
+
+
+def v2_teacher(size: str) -> Recipe:
+    """V2 Table 13: smaller encoders as teachers from synthetic labels alone, which do not carry over to photographs."""
+    return replace(v2_teacher_giant(), name=f"v2-teacher-{size}", variant=f"v2-{size}")
+
+
+def v2_teacher_of_family(family: str) -> Recipe:
+    """V2 Table 13: a ViT-L of another family (beit_sam.py) as teacher from synthetic labels alone."""
+    return replace(v2_teacher_giant(), name=f"v2-teacher-{family}-large", variant=f"v2-{family}-large")
+
+
+ABLATIONS: dict[str, Callable[[], Recipe]] = {
+    **{f"nano-table9-{rung}": partial(nano_table9, rung) for rung in RUNGS},
+    **{f"v1-table6-{data}": partial(v1_table6, data) for data in V1_PICTURES},
+    **{
+        f"v1-table9-{rung}-{size}": partial(v1_table9, rung, size)
+        for rung in RUNGS
+        for size in ("small", "base", "large")
+    },
+    **{f"v1-margin-{margin * 100:.0f}": partial(v1_margin, margin) for margin in MARGINS},
+    "v1-feature-on-labeled": v1_feature_on_labeled,
+    "v2-teacher-giant-hrwsi": v2_teacher_with_hrwsi,
+    **{f"v2-student-{size}-with-synthetic": partial(v2_student_with_synthetic, size) for size in ("small", "base")},
+    **{f"v2-diml-{labels}": partial(v2_diml, labels) for labels in ("manual", "pseudo")},
+    **{f"v2-gradient-weight-{weight:g}": partial(v2_gradient_weight, weight) for weight in GRADIENT_WEIGHTS},
+    **{f"v2-teacher-{size}": partial(v2_teacher, size) for size in ("small", "base", "large")},
+    **{f"v2-teacher-{family}-large": partial(v2_teacher_of_family, family) for family in ("beit", "sam", "synclr")},
+}

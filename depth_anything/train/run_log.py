@@ -1,0 +1,69 @@
+"""What a run says of itself: a line of JSON for each log and validation, the same for TensorBoard, and pictures."""
+
+import json
+import logging
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from depth_anything.data.sample import Sample, min_max
+from depth_anything.images.colormap import colored
+from depth_anything.system.files import atomic_path
+
+LOG = logging.getLogger(__name__)
+CURVE_FILE = "curve.jsonl"
+SHOWN = 4
+"""Held-out pictures on TensorBoard's page."""
+
+
+class Curve:
+    """curve.jsonl: what was logged, up to the step that the run goes on from; every line also goes to the log."""
+
+    def __init__(self, folder: Path, step: int):
+        self.path = folder / CURVE_FILE
+        kept = [line for line in self._lines() if json.loads(line)["step"] <= step]
+        with atomic_path(self.path) as temporary:
+            temporary.write_text("".join(kept))
+        self.board = open_board(folder, step)
+
+    def _lines(self) -> list[str]:
+        if not self.path.exists():
+            return []
+        return [line for line in self.path.read_text().splitlines(keepends=True) if line.endswith("}\n")]
+
+    def add(self, entry: dict) -> None:
+        """One log or validation; `entry` has the step."""
+        LOG.info("  ".join(f"{name} {value:.5g}" for name, value in entry.items()))
+        with self.path.open("a") as file:
+            file.write(json.dumps(entry) + "\n")
+        if self.board is not None:
+            for name, value in entry.items():
+                if name != "step":
+                    self.board.add_scalar(name, value, entry["step"])
+
+    def show(self, step: int, predict: Callable[[np.ndarray], np.ndarray], samples) -> None:
+        """Picture, truth and prediction of a few held-out pictures on TensorBoard."""
+        if self.board is not None:
+            for number in range(min(SHOWN, len(samples))):
+                sample = samples[number]
+                page_HW3 = side_by_side(sample, predict(sample.image_HW3))
+                self.board.add_image(f"held_out/{number}", page_HW3, step, dataformats="HWC")
+
+
+def open_board(folder: Path, step: int):
+    """TensorBoard's writer into `folder`/events, or None without TensorBoard (extra train)."""
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        LOG.info('no TensorBoard: pip install "depth-anything[train]" for scalars and pictures')
+        return None
+    return SummaryWriter(str(folder / "events"), purge_step=step + 1)
+
+
+def side_by_side(sample: Sample, map_HW: np.ndarray) -> np.ndarray:
+    """Picture, truth (what is unknown is black) and prediction, uint8 (H, 3 W, 3)."""
+    known_HW = sample.valid_HW
+    truth_HW3 = colored(min_max(sample.disparity_HW, known_HW)) * known_HW[..., None].astype(np.uint8)
+    guess_HW3 = colored(min_max(map_HW, np.ones_like(known_HW)))
+    return np.concatenate([sample.image_HW3, truth_HW3, guess_HW3], axis=1)

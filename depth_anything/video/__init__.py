@@ -1,0 +1,1 @@
+"""Videos: decoding, temporal stabilisation, encoding, resuming."""

@@ -1,0 +1,194 @@
+"""Frames out: pieces of video, encoded one by one, and their joining into one file with its times and its sound.
+
+A piece holds the frames of one chunk, one packet per frame in order (no frame waits for a later one), so packets and
+times are put together only at the end: whatever frame rate the input had, constant or not, is kept exactly.
+"""
+
+from __future__ import annotations
+
+import heapq
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from depth_anything.video.decode import Clip, load_av, start_time
+
+CodecName = Literal["vp9", "av1", "mpeg4", "h264", "ffv1"]
+
+
+@dataclass(frozen=True)
+class Codec:
+    """How FFmpeg is asked for one."""
+
+    encoder: str
+    options: dict[str, str]
+    takes_odd_sizes: bool = True
+    """In 4:2:0, where colours have half the size."""
+
+
+CODECS: dict[str, Codec] = {
+    "vp9": Codec(
+        "libvpx-vp9",
+        {"deadline": "realtime", "cpu-used": "7", "crf": "22", "lag-in-frames": "0", "row-mt": "1"},
+    ),
+    "av1": Codec("libsvtav1", {"preset": "10", "crf": "26", "svtav1-params": "pred-struct=1"}),
+    "mpeg4": Codec("mpeg4", {"flags": "+qscale", "global_quality": str(3 * 118)}),
+    "h264": Codec("libx264", {"crf": "18", "preset": "veryfast", "bf": "0"}, takes_odd_sizes=False),
+    "ffv1": Codec("ffv1", {"level": "3", "slicecrc": "1"}),
+}
+"""vp9 (BSD), av1 (BSD) and mpeg4 (LGPL) may go wherever FFmpeg may; h264 is x264, which is under the GPL."""
+
+
+class Piece:
+    """One piece of video: pictures in, a Matroska file out.
+
+    Args:
+        path: the file.
+        codec: of CODECS; ffv1 takes uint16 (H, W) and is lossless, the others uint8 (H, W, 3) or (H, W).
+        clip: whose rate and pixel shape it has.
+    """
+
+    def __init__(self, path: Path, codec: CodecName, clip: Clip):
+        self.path, self.codec, self.clip = path, CODECS[codec], clip
+        self.rate = encoder_rate(clip.rate)
+        os.environ.setdefault("SVT_LOG", "1")  # SVT-AV1 prints its settings for every piece; only its errors
+        self.container = load_av().open(str(path), "w", format="matroska")
+        self.stream: Any = None
+        self.count = 0
+
+    def add(self, picture: np.ndarray) -> None:
+        """Encode the next picture; all have one size."""
+        av = load_av()
+        layout = {(2, "uint16"): "gray16le", (2, "uint8"): "gray", (3, "uint8"): "rgb24"}[
+            picture.ndim, str(picture.dtype)
+        ]
+        if self.stream is None:
+            self.stream = self._stream(*picture.shape[:2], lossless=layout == "gray16le")
+        frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format=layout)
+        if layout != "gray16le":
+            frame = frame.reformat(format=self.stream.pix_fmt, dst_colorspace="ITU709", dst_color_range="MPEG")
+        frame.pts, frame.time_base = self.count, 1 / self.rate
+        self.container.mux(self.stream.encode(frame))
+        self.count += 1
+
+    def close(self) -> None:
+        """Write what is left in the encoder, and the file's end."""
+        if self.stream is not None:
+            self.container.mux(self.stream.encode(None))
+        self.container.close()
+
+    def _stream(self, height: int, width: int, lossless: bool) -> Any:
+        stream = self.container.add_stream(self.codec.encoder, rate=self.rate, options=dict(self.codec.options))
+        stream.width, stream.height = width, height
+        odd = (width % 2 or height % 2) and not self.codec.takes_odd_sizes
+        stream.pix_fmt = "gray16le" if lossless else "yuv444p" if odd else "yuv420p"
+        context = stream.codec_context
+        context.time_base = 1 / self.rate
+        context.bit_rate = 0
+        context.max_b_frames = 0
+        context.sample_aspect_ratio = self.clip.pixel_aspect
+        if not lossless:
+            context.colorspace, context.color_primaries, context.color_trc, context.color_range = 1, 1, 1, 1  # BT.709
+        return stream
+
+
+def encoder_rate(rate: Fraction) -> Fraction:
+    """The frame rate, or one near it that every encoder takes (SVT-AV1: 240 at most; MPEG-4: 65535 ticks a second).
+
+    It tells the encoder only how much to expect between frames: `join` gives each its own time.
+    """
+    return 1 / (1 / min(rate, Fraction(240))).limit_denominator(65535)
+
+
+def sounds(container: Any) -> list[Any]:
+    """A file's sound tracks, without those that FFmpeg does not know and cannot copy (some phones add one)."""
+    return [stream for stream in container.streams.audio if stream.codec_context is not None]
+
+
+def container_format(clip: Clip, codec: CodecName) -> Literal["mp4", "matroska"]:
+    """MP4, or Matroska for lossless video and for sound that MP4 cannot hold."""
+    if codec == "ffv1":
+        return "matroska"
+    if clip.path is None:
+        return "mp4"
+    import io
+
+    av = load_av()
+    with av.open(str(clip.path)) as container, av.open(io.BytesIO(), "w", format="mp4") as probe:
+        held = all(stream.codec_context.name in probe.supported_codecs for stream in sounds(container))
+        return "mp4" if held else "matroska"
+
+
+def join(
+    path: Path,
+    pieces: Sequence[Path],
+    times: Sequence[np.ndarray],
+    time_base: Fraction,
+    clip: Clip,
+    comment: str,
+    form: Literal["mp4", "matroska"],
+    sound_until: float = float("inf"),
+) -> None:
+    """One file of all pieces and the clip's sound, neither of them encoded again.
+
+    Args:
+        path: the file to write.
+        pieces: files that `Piece` wrote, in order.
+        times: for each piece int64 (frames, 2): pts and duration, in units of time_base.
+        time_base: seconds.
+        clip: whose sound is copied.
+        comment: goes into the file's metadata.
+        form: of the file.
+        sound_until: seconds at which the sound ends, where not all of the clip was asked for.
+    """
+    av = load_av()
+    with av.open(str(path), "w", format=form) as output:
+        output.metadata["comment"] = comment
+        with av.open(str(pieces[0])) as first:
+            picture = output.add_stream_from_template(first.streams.video[0], opaque=True)
+        picture.time_base = time_base
+        picture.codec_context.sample_aspect_ratio = clip.pixel_aspect  # VP9 and AV1 leave it to the container
+        sources = [_picture_packets(pieces, times, time_base, picture)]
+        sound = av.open(str(clip.path)) if clip.path else None
+        if sound is not None and sounds(sound):
+            targets = {stream.index: output.add_stream_from_template(stream) for stream in sounds(sound)}
+            sources.append(_sound_packets(sound, targets, sound_until))
+        for _, packet in heapq.merge(*sources, key=lambda timed: timed[0]):
+            output.mux(packet)
+        if sound is not None:
+            sound.close()
+
+
+def _picture_packets(
+    pieces: Sequence[Path], times: Sequence[np.ndarray], time_base: Fraction, target: Any
+) -> Iterator[tuple[float, Any]]:
+    """(seconds, packet) of all pieces, each packet with its frame's time."""
+    for piece, times_N2 in zip(pieces, times, strict=True):
+        with load_av().open(str(piece)) as container:
+            packets = (packet for packet in container.demux(video=0) if packet.size)
+            for packet, (pts, duration) in zip(packets, times_N2.tolist(), strict=True):
+                packet.stream = target
+                packet.time_base = time_base
+                packet.pts = packet.dts = pts
+                packet.duration = duration
+                yield float(pts * time_base), packet
+
+
+def _sound_packets(sound: Any, targets: dict[int, Any], end: float) -> Iterator[tuple[float, Any]]:
+    """(seconds, packet) of a file's sound up to `end`, its clock beginning where that of the pictures does."""
+    last = 0.0
+    for packet in sound.demux(*[sound.streams[index] for index in targets]):
+        if packet.dts is None:
+            continue
+        start = start_time(sound, packet.time_base)
+        packet.pts, packet.dts = (None if packet.pts is None else packet.pts - start), packet.dts - start
+        last = max(last, float(packet.dts * packet.time_base))
+        if last > end:
+            return
+        packet.stream = targets[packet.stream.index]
+        yield last, packet

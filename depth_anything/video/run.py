@@ -1,0 +1,355 @@
+"""A film's maps: decoding, network and encoding side by side, in chunks, in the memory of a few frames.
+
+A chunk of CHUNK frames is written whole, together with what the next one must know, into a hidden folder beside the
+results. A run that was killed goes on after its last whole chunk and ends with the same frames; at the end the chunks
+are joined, the sound is copied, and the folder is removed.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from itertools import groupby, islice, takewhile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from depth_anything.images import colormap, map_files
+from depth_anything.predict.prediction import Prediction
+from depth_anything.predict.predictor import Predictor
+from depth_anything.predict.prefetch import ahead
+from depth_anything.system.files import atomic_path, make_folder
+from depth_anything.video.chunks import FORMATS, VIDEOS, ChunkWriter, FrameRow, Ranges
+from depth_anything.video.decode import Clip, Frame, frames
+from depth_anything.video.encode import CodecName, container_format, join
+from depth_anything.video.stabilise import Steady, SteadyFrame
+
+CHUNK = 100
+"""Frames that are written, or lost, together."""
+BATCH = 4
+"""Frames that go through the network together."""
+MAPS_AHEAD = 4
+"""Maps that wait for the encoder; one batch of pictures waits for the network. So the memory is bounded."""
+
+
+@dataclass(frozen=True)
+class VideoOptions:
+    """What is made of a clip."""
+
+    formats: tuple[str, ...] = ("color",)
+    """Of FORMATS."""
+    steady: bool = True
+    """Without it every map stays as the model gave it; colours follow their slow range all the same."""
+    codec: CodecName = "vp9"
+    """For the 8-bit videos; gray16 is always FFV1."""
+    colors: str = "Spectral_r"
+    ends: tuple[float, float] | None = None
+    """Values at the ends of the colours, for the whole clip."""
+    exr_channel: str = "Z"
+
+
+@dataclass(frozen=True)
+class Converted:
+    """What `convert` wrote."""
+
+    paths: list[Path]
+    frames: int
+
+
+@dataclass(frozen=True)
+class Mapped:
+    """A frame with its map, and after the last one of a chunk what the next chunk must know."""
+
+    frame: Frame
+    prediction: Prediction
+    steady: SteadyFrame
+    state: dict[str, np.ndarray] | None
+
+
+def output_paths(clip: Clip, out: Path, options: VideoOptions, quantity: str) -> dict[str, Path]:
+    """Where each format goes: `out` is a folder, or the name of the one video that is asked for.
+
+    Raises:
+        ValueError: an unknown format, or a file's name for what is not one video.
+    """
+    for name in options.formats or ("",):
+        if name not in FORMATS:
+            raise ValueError(f"unknown output {name!r}: expected a list of {', '.join(FORMATS)}")
+    if options.ends is not None and not options.ends[0] < options.ends[1]:
+        raise ValueError(f"ends of the colours {options.ends[0]:g} {options.ends[1]:g}: expected the lower value first")
+    forms = {name: container_format(clip, "ffv1" if name == "gray16" else options.codec) for name in options.formats}
+    suffixes = {"mp4": (".mp4", ".mov", ".m4v"), "matroska": (".mkv",)}
+    if out.suffix.lower() in (".mp4", ".mov", ".m4v", ".mkv", ".webm", ".avi"):
+        if len(options.formats) != 1 or options.formats[0] not in VIDEOS:
+            raise ValueError(f"{out}: one file holds one of {', '.join(VIDEOS)}; for more, give a folder")
+        form = forms[options.formats[0]]
+        if out.suffix.lower() not in suffixes[form]:
+            why = "sound or lossless video that MP4 cannot hold" if form == "matroska" else "MP4"
+            raise ValueError(f"{out}: this will be {why}; give a name that ends in {suffixes[form][0]}")
+        return {options.formats[0]: out}
+    paths = {}
+    for name in options.formats:
+        if name in VIDEOS:
+            kind = quantity if name == "gray16" else name
+            paths[name] = out / f"{clip.stem}_{kind}.{'mp4' if forms[name] == 'mp4' else 'mkv'}"
+        else:
+            paths[name] = out / f"{clip.stem}_{quantity}_{name}"
+    if set(options.formats) - {"color", "gray", "side"}:
+        paths["rows"] = out / f"{clip.stem}_frames.csv"
+    return paths
+
+
+def convert(
+    clip: Clip,
+    predictor: Predictor,
+    out: Path,
+    options: VideoOptions,
+    *,
+    limit: int | None = None,
+    stopped: Callable[[], bool] = lambda: False,
+    weights: Sequence[object] = (),
+    overwrite: bool = False,
+    begun: Callable[[int], None] = lambda done: None,
+    advance: Callable[[], None] = lambda: None,
+) -> Converted:
+    """Write a clip's maps.
+
+    Args:
+        clip: of `video_in.open_clip`.
+        predictor: the model.
+        out: a folder, or the name of one video.
+        options: what to write.
+        limit: stop after so many frames.
+        stopped: asked before each frame whether the clip ends here, for cameras.
+        weights: what tells the predictor from others of its kind; a run that goes on must have the same.
+        overwrite: replace results that exist, and begin anew where an unfinished run with other options lies.
+            Without it, what a camera's recording left that was killed is finished instead of a new one.
+        begun: told once how many frames an earlier run has finished.
+        advance: called after each frame.
+
+    Raises:
+        ValueError: nothing can be decoded, results exist already, another unfinished run is in the way.
+    """
+    colormap.table(options.colors)  # refuses early
+    quantity = predictor.variant.quantity
+    paths = output_paths(clip, out, options, quantity)
+    folder = out.parent if out in paths.values() else out
+    work = folder / f".{clip.stem}_{'_'.join(sorted(options.formats))}.unfinished"
+    note = {
+        "clip": clip.identity(),
+        "options": [str(value) for value in vars(options).values()],
+        "model": [predictor.variant.name, predictor.input_size, *weights],
+        "limit": limit,
+        "chunk": CHUNK,
+    }
+    with _alone(work):
+        if clip.is_live and (overwrite or not _whole_chunks(work)):
+            shutil.rmtree(work, ignore_errors=True)
+        if not work.exists():
+            for path in paths.values():
+                if path.exists() and not overwrite:
+                    raise ValueError(f"{path}: exists already; use --overwrite to replace it, or another folder")
+        _claim(work, note, overwrite)
+        done = sum(len(np.load(chunk / "rows.npy")) for chunk in _whole_chunks(work))
+        begun(done)
+        was_all = done % CHUNK > 0 or (clip.is_live and done > 0)  # only a clip's last chunk is short
+        if not was_all:
+            pictures = islice(frames(clip, done), limit and max(0, limit - done))
+            pictures = takewhile(lambda _: not stopped(), pictures)
+            _make_chunks(pictures, clip, predictor, work, options, advance)
+        chunks = _whole_chunks(work)
+        if not chunks:
+            shutil.rmtree(work)
+            raise ValueError(f"{clip.path or clip.stem}: no frame came; it is damaged, or a camera that gives nothing")
+        comment = json.loads((work / "comment.json").read_text())
+        count = _finish(clip, chunks, paths, comment, limit)
+        shutil.rmtree(work)
+    return Converted(list(paths.values()), count)
+
+
+@contextmanager
+def _alone(work: Path) -> Iterator[None]:
+    """The block in which no other run writes the same results; nothing is held where the system has no flock."""
+    try:
+        import fcntl
+    except ModuleNotFoundError:
+        yield
+        return
+    lock = work.with_suffix(".lock")
+    make_folder(lock.parent)
+    with lock.open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ValueError(f"{work}: another run is at it now; wait until it ends, or use another folder") from None
+        try:
+            yield
+        finally:
+            lock.unlink(missing_ok=True)
+
+
+def _claim(work: Path, note: dict[str, Any], overwrite: bool) -> None:
+    """Take the hidden folder for this run, or go on with what a killed one left there."""
+    path = work / "note.json"
+    if work.exists() and not path.exists():
+        shutil.rmtree(work)
+    if path.exists() and json.loads(path.read_text()) != json.loads(json.dumps(note)):
+        if not overwrite:
+            raise ValueError(
+                f"{work}: an unfinished run of another clip, model or options; repeat that one, or use --overwrite"
+            )
+        shutil.rmtree(work)
+    make_folder(work)
+    with atomic_path(path) as part:
+        part.write_text(json.dumps(note))
+
+
+def _whole_chunks(work: Path) -> list[Path]:
+    return sorted(path for path in work.glob("*") if path.is_dir() and path.name.isdigit())
+
+
+def _make_chunks(
+    pictures: Iterator[Frame],
+    clip: Clip,
+    predictor: Predictor,
+    work: Path,
+    options: VideoOptions,
+    advance: Callable[[], None],
+) -> None:
+    """All chunks that are missing: those of `pictures`."""
+    is_metric = predictor.variant.quantity == "depth_m"
+    steady = Steady(is_metric) if options.steady else None
+    ends = options.ends or ((0.0, float(predictor.variant.max_depth or 1)) if is_metric else None)
+    ranges = Ranges(ends, is_metric)
+    if done := _whole_chunks(work):
+        with np.load(done[-1] / "state.npz") as left:
+            ranges.restore(left["ranges"])
+            if steady is not None:
+                steady.restore({name: left[name] for name in left.files if name != "ranges"})
+    mapped = ahead(_map(ahead(_batches(pictures), 1), predictor, steady), MAPS_AHEAD)
+    try:
+        for index, group in groupby(mapped, key=lambda item: item.frame.index // CHUNK):
+            _make_chunk(work, index, group, clip, options, ranges, advance)
+    finally:
+        mapped.close()
+
+
+def _make_chunk(
+    work: Path,
+    index: int,
+    group: Iterator[Mapped],
+    clip: Clip,
+    options: VideoOptions,
+    ranges: Ranges,
+    advance: Callable[[], None],
+) -> None:
+    """One chunk, whole."""
+    part, item = work / f"{index:06d}.part", None
+    writer = ChunkWriter(part, options.formats, options.codec, options.colors, options.exr_channel, clip)
+    for item in group:
+        ranges.follow(item.prediction.values, item.steady.cut)
+        writer.add(item.frame, item.prediction, item.steady, ranges)
+        advance()
+    assert item is not None  # groupby makes no empty groups
+    writer.close(item.prediction.quantity)
+    np.savez(part / "state.npz", ranges=ranges.state(), **(item.state or {}))  # type: ignore[arg-type]
+    with atomic_path(work / "comment.json") as path:
+        path.write_text(json.dumps(item.prediction.text()))
+    os.rename(part, work / f"{index:06d}")
+
+
+def _batches(pictures: Iterator[Frame]) -> Iterator[list[Frame]]:
+    """Frames in batches that end where chunks end, so that a run that goes on makes the same ones."""
+    for _, chunk in groupby(pictures, key=lambda frame: frame.index // CHUNK):
+        while batch := list(islice(chunk, BATCH)):
+            yield batch
+
+
+def _map(batches: Iterator[list[Frame]], predictor: Predictor, steady: Steady | None) -> Iterator[Mapped]:
+    for batch in batches:
+        predictions = predictor.predict([frame.image_HW3 for frame in batch])
+        for frame, prediction in zip(batch, predictions, strict=True):
+            if steady is None:
+                answer = SteadyFrame(prediction.values, frame.index == 0, 1.0, 0.0)
+            else:
+                answer = steady(frame.image_HW3, prediction.values)
+                note = "Steadied over the clip: scale, shift and running mean of the last frames."
+                prediction = replace(
+                    prediction,
+                    notes=(*prediction.notes, note),
+                    **{prediction.quantity: answer.values_HW},
+                )
+            at_end = steady is not None and (frame.index + 1) % CHUNK == 0
+            yield Mapped(frame, replace(prediction, image=None), answer, steady.state() if at_end and steady else None)
+
+
+def _finish(clip: Clip, chunks: list[Path], paths: dict[str, Path], text: dict[str, str], limit: int | None) -> int:
+    """Join the chunks into the results, and count their frames. May be repeated after a kill."""
+    rows = [np.load(chunk / "rows.npy") for chunk in chunks]
+    times, time_base = _times(np.concatenate(rows), clip)
+    pieces = np.split(times, np.cumsum([len(chunk) for chunk in rows])[:-1])
+    until = float(times[-1].sum() * time_base) if limit is not None else float("inf")
+    comment = f"{text['meaning']}. Model {text['model']}, licence {text['licence']}. depth-anything {text['version']}."
+    for name, path in paths.items():
+        if name in VIDEOS:
+            form = "matroska" if path.suffix == ".mkv" else "mp4"
+            silent = replace(clip, path=None) if name == "gray16" else clip  # sound would move its first frame off 0
+            with map_files.new_file(path, overwrite=True) as part:
+                parts = [chunk / f"{name}.mkv" for chunk in chunks]
+                join(part, parts, pieces, time_base, silent, comment, form, until)
+        elif name == "rows":
+            with map_files.new_file(path, overwrite=True) as part:
+                _write_rows(part, np.concatenate(rows), times, time_base)
+        else:
+            _gather(chunks, name, path)
+    return len(times)
+
+
+def _times(rows: np.ndarray, clip: Clip) -> tuple[np.ndarray, Fraction]:
+    """int64 (frames, 2): each frame's time and how long it is shown, and the seconds of their unit.
+
+    Where the frame rate is constant but for the rounding of a coarse clock (Matroska's is a millisecond), the unit is
+    one frame; otherwise it is the clip's own.
+    """
+    pts, duration = rows[:, 1].astype(np.int64), rows[:, 2].astype(np.int64)
+    even = np.arange(len(pts)) / float(clip.rate * clip.time_base)
+    if np.abs(pts - even).max() <= 1:
+        return np.stack([np.arange(len(pts)), np.ones(len(pts), np.int64)], axis=1), 1 / clip.rate
+    shown = np.append(np.diff(pts), duration[-1])
+    if shown[-1] <= 0:
+        shown[-1] = shown[-2] if len(shown) > 1 else max(1, round(1 / (clip.rate * clip.time_base)))
+    return np.stack([pts, shown], axis=1), clip.time_base
+
+
+def _write_rows(path: Path, rows: np.ndarray, times: np.ndarray, time_base: Fraction) -> None:
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["frame", "seconds", "cut", "scale", "shift", "low16", "high16"])
+        for values, (pts, _) in zip(rows.tolist(), times.tolist(), strict=True):
+            row = FrameRow(*values)
+            seconds = f"{float(pts * time_base):.6f}"
+            writer.writerow([int(row.frame), seconds, int(row.cut), row.scale, row.shift, row.low16, row.high16])
+
+
+def _gather(chunks: list[Path], name: str, path: Path) -> None:
+    """The numbered files of all chunks in one folder, which appears whole."""
+    gathered = chunks[0].parent / f"{name}.gathered"
+    if name == "npz":
+        moves = [(chunk / "maps.npz", f"frames_{int(chunk.name) * CHUNK:06d}.npz") for chunk in chunks]
+        moves = [(file, target) for file, target in moves if file.exists()]
+    else:
+        moves = [(file, file.name) for chunk in chunks for file in sorted((chunk / name).iterdir())]
+    if not moves and not gathered.exists():
+        return  # an earlier run came this far
+    gathered.mkdir(exist_ok=True)
+    for file, target in moves:
+        os.replace(file, gathered / target)
+    shutil.rmtree(path, ignore_errors=True)
+    os.rename(gathered, path)

@@ -1,0 +1,213 @@
+"""A clip's maps without flicker: every frame in the scale of the last ones, and averaged along the motion.
+
+A relative model answers every frame in a scale and shift of its own, and with noise of its own. Both are taken out here
+with nothing but the past, so a film of any length and a camera that runs for ever need the memory of one frame:
+
+1. Optical flow finds each pixel again in the last frame; where the two colours differ it was not found.
+2. The new map is brought to the last steady one by scale and shift: robust least squares over the pixels found again
+   (evaluate/align.py), there and back, because both sides are noisy and a fit in one direction would shrink the range
+   a little with every frame. Scale and shift lean back to 1 and 0, so that nothing drifts over a long clip.
+3. Each pixel becomes a running mean along its track. Where the map really changes, the mean gives way.
+4. Where too few pixels are found again the scene was cut, and everything starts anew.
+
+Metres keep their scale: step 2 is left out for them.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from depth_anything.evaluate.align import fit_scale_shift
+
+FLOW_SIDE = 384
+"""Longer side, in pixels, of the pictures in which motion is looked for and scales are fitted."""
+FOUND = 20
+"""Grey levels of 255 by which a pixel may differ from itself in the last frame."""
+CUT = 1 / 3
+"""Below this share of pixels found again the scene was cut."""
+MEMORY = 8
+"""Frames in the running mean of a pixel."""
+GIVE_WAY = 4.0
+"""Robust deviations of the map's blurred change from which on it counts as real, and the mean forgets."""
+LEAN = 0.02
+"""Share of the way back to the model's own scale and shift that each frame goes."""
+
+
+@dataclass(frozen=True)
+class SteadyFrame:
+    """One frame's answer."""
+
+    values_HW: np.ndarray
+    """float32 (H, W), in the quantity of the model and the scale of the clip."""
+    cut: bool
+    """Whether a scene begins here; true for the first frame."""
+    scale: float
+    shift: float
+    """What the model's map was multiplied with and what was added, before the mean was taken."""
+
+
+class Steady:
+    """Steadies the frames of one clip, in their order.
+
+    Args:
+        is_metric: the maps are metres: average them, but leave their scale alone.
+    """
+
+    def __init__(self, is_metric: bool = False):
+        load_cv2()
+        self.is_metric = is_metric
+        self.grey_hw = np.zeros((0, 0), np.uint8)
+        self.mean_HW = self.count_HW = np.zeros((0, 0), np.float32)
+        self.scale, self.shift = 1.0, 0.0
+
+    def __call__(self, image_HW3: np.ndarray, values_HW: np.ndarray) -> SteadyFrame:
+        """The next frame: its upright picture, uint8 RGB, and the model's map of it, float32 of the same size."""
+        grey_hw = small_grey(image_HW3)
+        cut = True
+        if self.mean_HW.shape == values_HW.shape:
+            position_hw2, found_hw = find_again(self.grey_hw, grey_hw)
+            cut = float(found_hw.mean()) < CUT
+        if cut:
+            self.scale, self.shift = 1.0, 0.0
+            self.mean_HW = values_HW.astype(np.float32)
+            self.count_HW = np.ones(values_HW.shape, np.float32)
+        else:
+            self._follow(values_HW, position_hw2, found_hw)
+        self.grey_hw = grey_hw
+        return SteadyFrame(self.mean_HW, cut, self.scale, self.shift)
+
+    def state(self) -> dict[str, np.ndarray]:
+        """What the next frame must know, to go on in another process."""
+        numbers = np.array([self.scale, self.shift])
+        return {"grey": self.grey_hw, "mean": self.mean_HW, "count": self.count_HW, "numbers": numbers}
+
+    def restore(self, state: dict[str, np.ndarray]) -> None:
+        """Go on where `state` was taken."""
+        self.grey_hw, self.mean_HW, self.count_HW = state["grey"], state["mean"], state["count"]
+        self.scale, self.shift = (float(number) for number in state["numbers"])
+
+    def _follow(self, values_HW: np.ndarray, position_hw2: np.ndarray, found_hw: np.ndarray) -> None:
+        """Bring a map to the last steady one and add it to the mean along the tracks."""
+        cv2 = load_cv2()
+        height, width = values_HW.shape
+        last_hw = cv2.remap(small(self.mean_HW, found_hw.shape), position_hw2, None, cv2.INTER_LINEAR)
+        values_hw = small(values_HW, found_hw.shape)
+        if not self.is_metric:
+            # The noise of a running mean of independent frames is 1 / (2 MEMORY - 1) of theirs.
+            fitted = fair_fit(values_hw, last_hw, found_hw, self.scale**2 / (2 * MEMORY - 1))
+            if fitted is not None:
+                self.scale, self.shift = fitted[0] ** (1 - LEAN), fitted[1] * (1 - LEAN)
+        change_hw = self.scale * values_hw + self.shift - last_hw
+        sure_HW = cv2.resize(sureness(change_hw, found_hw), (width, height))
+
+        position_HW2 = enlarge(position_hw2, height, width)
+        border = {"borderMode": cv2.BORDER_REPLICATE}
+        last_HW = cv2.remap(self.mean_HW, position_HW2, None, cv2.INTER_LINEAR, **border)
+        count_HW = cv2.remap(self.count_HW, position_HW2, None, cv2.INTER_LINEAR, **border)
+        count_HW = np.minimum(count_HW, MEMORY - 1) * sure_HW
+        aligned_HW = np.float32(self.scale) * values_HW + np.float32(self.shift)
+        self.mean_HW = last_HW + (aligned_HW - last_HW) / (count_HW + 1)
+        self.count_HW = count_HW + 1
+
+
+def sureness(change_hw: np.ndarray, found_hw: np.ndarray) -> np.ndarray:
+    """How much of a pixel's past still holds, 0 to 1, float32: nothing where it was not found, less where it changes.
+
+    Noise goes when it is blurred, and the median tells how much of it is left; what sticks out from that by more than
+    GIVE_WAY is the scene itself. Specks would stay as specks in the mean: whole patches count, with soft edges.
+    """
+    cv2 = load_cv2()
+    blurred_hw = cv2.GaussianBlur(change_hw.astype(np.float32), (0, 0), 6)
+    deviation = 1.4826 * float(np.median(np.abs(blurred_hw[found_hw]))) + 1e-12
+    holds_hw = 1 / (1 + (blurred_hw / (GIVE_WAY * deviation)) ** 4)
+    whole_hw = cv2.GaussianBlur(cv2.medianBlur(found_hw.astype(np.uint8), 5).astype(np.float32), (0, 0), 3)
+    return (whole_hw * holds_hw).astype(np.float32)
+
+
+def small_grey(image_HW3: np.ndarray) -> np.ndarray:
+    """A picture in grey, uint8, its longer side at most FLOW_SIDE."""
+    cv2 = load_cv2()
+    height, width = image_HW3.shape[:2]
+    factor = min(1.0, FLOW_SIDE / max(height, width))
+    size = (max(16, round(width * factor)), max(16, round(height * factor)))
+    return cv2.cvtColor(cv2.resize(image_HW3, size, interpolation=cv2.INTER_AREA), cv2.COLOR_RGB2GRAY)
+
+
+def small(map_HW: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+    """A map at the size at which motion is looked for."""
+    cv2 = load_cv2()
+    return cv2.resize(map_HW.astype(np.float32, copy=False), shape[::-1], interpolation=cv2.INTER_AREA)
+
+
+def enlarge(position_hw2: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Positions (x, y) at another size: resized, and in that size's pixels."""
+    cv2 = load_cv2()
+    h, w = position_hw2.shape[:2]
+    if (h, w) == (height, width):
+        return position_hw2
+    grid_hw2 = np.stack(np.meshgrid(np.arange(w), np.arange(h)), axis=-1).astype(np.float32)
+    motion_HW2 = cv2.resize((position_hw2 - grid_hw2) * np.array([width / w, height / h], np.float32), (width, height))
+    motion_HW2[..., 0] += np.arange(width, dtype=np.float32)
+    motion_HW2[..., 1] += np.arange(height, dtype=np.float32)[:, None]
+    return motion_HW2
+
+
+def find_again(last_hw: np.ndarray, grey_hw: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Where the pixels of a picture were in the last one (DIS optical flow, Kroeger et al. 2016).
+
+    Returns:
+        float32 (h, w, 2): x and y in the last picture; and bool (h, w): whether it really looks the same there.
+    """
+    cv2 = load_cv2()
+    flow_hw2 = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM).calc(grey_hw, last_hw, None)
+    height, width = grey_hw.shape
+    flow_hw2[..., 0] += np.arange(width, dtype=np.float32)
+    flow_hw2[..., 1] += np.arange(height, dtype=np.float32)[:, None]
+    inside_hw = (flow_hw2 >= 0).all(-1) & (flow_hw2 <= np.array([width - 1, height - 1], np.float32)).all(-1)
+    same_hw = np.abs(cv2.remap(last_hw, flow_hw2, None, cv2.INTER_LINEAR).astype(np.int16) - grey_hw) < FOUND
+    return flow_hw2, inside_hw & same_hw
+
+
+def fair_fit(
+    values: np.ndarray, target: np.ndarray, valid: np.ndarray, noise_ratio: float
+) -> tuple[float, float] | None:
+    """Scale and shift from values to target where both are noisy (Deming 1943), robust; None where they differ much.
+
+    Plain least squares blames all noise on the target and so finds too small a scale: from frame to frame a clip would
+    lose its range. The fair scale lies between the least squares there and the inverse of the one back, where the
+    ratio of the noises puts it. Five rounds, in which points far off (2 robust deviations: half) lose their weight.
+
+    Args:
+        values, target: of one shape.
+        valid: bool, same shape: what counts.
+        noise_ratio: variance of the target's noise by that of the values'.
+    """
+    weights, scale, shift, agreement = np.ones(values.shape), 1.0, 0.0, 0.0
+    for _ in range(5):
+        there, _ = fit_scale_shift(values, target, valid, weights)
+        back, _ = fit_scale_shift(target, values, valid, weights)
+        if there <= 0 or back <= 0:
+            return None
+        agreement = there * back  # the square of their correlation
+        half = (1 / back - noise_ratio / there) / 2
+        scale = float(half + np.sqrt(half**2 + noise_ratio))
+        total = weights[valid].sum()
+        shift = float(weights[valid] @ (target[valid] - scale * values[valid]) / total)
+        residual = np.abs(scale * values + shift - target)
+        deviation = 1.4826 * float(np.median(residual[valid])) + 1e-12
+        weights = 1 / (1 + (residual / (2 * deviation)) ** 4)
+    return (scale, shift) if agreement > 0.25 else None
+
+
+def load_cv2() -> Any:
+    """The module cv2 (OpenCV).
+
+    Raises:
+        ValueError: it is not installed.
+    """
+    try:
+        import cv2
+    except ImportError:
+        raise ValueError('this needs OpenCV: pip install "depth-anything[video]"') from None
+    return cv2

@@ -1,0 +1,114 @@
+"""From an encoded picture to an encoded map: decode, wait for the network, encode; bounded in memory."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+from collections.abc import AsyncIterator, Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+
+from depth_anything.geometry import camera
+from depth_anything.images.read import image_info, read_image, stored_size
+from depth_anything.predict.predictor import Predictor
+from depth_anything.system.files import atomic_path
+from depth_anything.web import responses
+from depth_anything.web.middleware import Limits, Metrics
+from depth_anything.web.queueing import Batcher, Budget
+from depth_anything.web.upload import Refused
+
+T = TypeVar("T")
+
+
+class Work:
+    """What runs behind the routes, from the application's start to its end.
+
+    Args:
+        predictors: by the names that clients choose.
+        keep: folder for pictures and answers, or None.
+    """
+
+    def __init__(self, predictors: Mapping[str, Predictor], limits: Limits, metrics: Metrics, keep: Path | None):
+        self._limits, self._keep = limits, keep
+        self._budget = Budget(limits.max_pixels)
+        self._batchers = {name: Batcher(predictor, metrics.batch) for name, predictor in predictors.items()}
+        self._threads = ThreadPoolExecutor(os.cpu_count() or 1, "pictures")
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[Work]:
+        """The block in which `answer` may be called."""
+        tasks = [asyncio.create_task(batcher.run()) for batcher in self._batchers.values()]
+        try:
+            yield self
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            self._threads.shutdown()
+
+    async def answer(self, data: bytes, model: str, options: responses.Options) -> responses.Answer:
+        """The map of an encoded picture.
+
+        Raises:
+            Refused: 413 too many pixels; 507 the answer could not be kept.
+            ValueError: the picture cannot be read, or the options cannot be answered for it.
+        """
+        width, height = await self._in_thread(stored_size, data)
+        if width * height > self._limits.max_pixels:
+            most = self._limits.max_pixels / 1e6
+            raise Refused(413, f"the picture has {width} x {height} pixels; expected {most:g} megapixels at most")
+        batcher = self._batchers[model]
+        async with self._budget.of(width * height):
+            row = batcher.predictor.variant
+            K = await self._in_thread(_intrinsics, data, options, row.canonical_focal is not None)
+            responses.check(options, row.quantity, K is not None)
+            image_HW3 = await self._in_thread(read_image, data)
+            prediction = await batcher.predict(image_HW3)
+            prediction = prediction if K is None else prediction.with_camera(K)
+            answer = await self._in_thread(responses.encode, prediction, options)
+        if self._keep is not None:
+            try:
+                await self._in_thread(_keep, self._keep, data, answer)
+            except OSError as error:
+                raise Refused(507, f"this server keeps pictures and cannot: {error.strerror}") from error
+        return answer
+
+    async def _in_thread(self, function: Callable[..., T], *arguments: object) -> T:
+        """What the function answers. A caller that is cancelled goes when the thread is done with its picture.
+
+        Until then the pixels are in memory, and their part of the budget is not another's.
+        """
+        job = self._threads.submit(function, *arguments)
+        answer = asyncio.wrap_future(job)
+        try:
+            return await asyncio.shield(answer)
+        except asyncio.CancelledError:
+            if not job.cancel():  # it has begun
+                await asyncio.wait({answer})
+            raise
+
+
+def _intrinsics(data: bytes, options: responses.Options, camera_aware: bool) -> np.ndarray | None:
+    """K from the options, or else from EXIF, as the command `predict` finds it; None where nothing is known."""
+    wanted = camera_aware or options.format in responses.TAKES_CAMERA
+    if not wanted and options.fov is None and options.focal_mm is None:
+        return None
+    info = image_info(data)
+    return camera.intrinsics(
+        info.width, info.height, fov=options.fov, focal_mm=options.focal_mm, exif_focal_35mm=info.focal_35mm
+    )
+
+
+def _keep(folder: Path, data: bytes, answer: responses.Answer) -> None:
+    """Keeps a picture and its answer under the picture's hash: 0123456789abcdef.jpeg, ..._disparity.png."""
+    stem = hashlib.sha256(data).hexdigest()[:16]
+    kind = (image_info(data).format or "picture").lower()
+    files = {f"{stem}.{kind}": data, answer.name.replace("picture", stem, 1): answer.body}
+    for name, content in files.items():
+        with atomic_path(folder / name) as part:
+            part.write_bytes(content)

@@ -1,0 +1,78 @@
+"""A picture out of a request, within the limits: a raw body, or the field `image` of a form. Never through the disk."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator
+
+from starlette.datastructures import UploadFile
+from starlette.formparsers import MultiPartException, MultiPartParser
+from starlette.requests import Request
+
+from depth_anything.web.middleware import Limits
+
+
+class Refused(Exception):
+    """A request that is not carried out: a status of 4xx and one clear line."""
+
+    def __init__(self, status: int, detail: str):
+        super().__init__(detail)
+        self.status, self.detail = status, detail
+
+
+async def read_picture(request: Request, limits: Limits) -> bytes:
+    """The encoded picture that a request carries.
+
+    Raises:
+        Refused: 400 a broken form, 408 too slow, 413 too large, 415 another kind of body, 422 no picture in it.
+        ClientDisconnect: the client went away.
+    """
+    if int(request.headers.get("content-length", "0")) > limits.max_bytes:
+        raise _too_large(limits)
+    if request.headers.get("content-encoding", "identity") != "identity":
+        raise Refused(415, "the body is compressed: send the picture's file as it is")
+    kind = request.headers.get("content-type", "").split(";")[0].strip().lower()
+    try:
+        async with asyncio.timeout(limits.seconds):
+            if kind == "multipart/form-data":
+                data = await _from_form(request, limits)
+            elif kind.startswith("image/") or kind in ("", "application/octet-stream"):
+                data = b"".join([chunk async for chunk in _bounded(request, limits)])
+            else:
+                raise Refused(
+                    415, f"content type {kind!r}: expected an image/* body, or multipart/form-data with a file image"
+                )
+    except TimeoutError:
+        raise Refused(408, f"the picture did not arrive within {limits.seconds:g} s") from None
+    if not data:
+        raise Refused(422, "no picture: send one as the body, or as the file field image of a form")
+    return data
+
+
+async def _bounded(request: Request, limits: Limits) -> AsyncGenerator[bytes, None]:
+    received = 0
+    async for chunk in request.stream():
+        received += len(chunk)
+        if received > limits.max_bytes:
+            raise _too_large(limits)
+        yield chunk
+
+
+async def _from_form(request: Request, limits: Limits) -> bytes:
+    parser = MultiPartParser(request.headers, _bounded(request, limits), max_files=1, max_fields=8)
+    parser.spool_max_size = limits.max_bytes + 1  # never rolls over to the disk
+    try:
+        form = await parser.parse()
+    except MultiPartException as error:
+        raise Refused(400, f"the form cannot be read: {error.message}") from None
+    try:
+        image = form.get("image")
+        if not isinstance(image, UploadFile):
+            raise Refused(422, f"the form has no file field image; its fields: {', '.join(map(repr, form)) or 'none'}")
+        return await image.read()
+    finally:
+        await form.close()
+
+
+def _too_large(limits: Limits) -> Refused:
+    return Refused(413, f"the request has more than {limits.max_bytes / 2**20:g} MiB: send a smaller file")

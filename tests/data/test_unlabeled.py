@@ -1,0 +1,371 @@
+"""Unlabelled sources in the official layouts: what is found, in which units, which bytes come out."""
+
+import gzip
+import hashlib
+import io
+import tarfile
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from pictures import encode
+from PIL import Image
+
+from depth_anything.data.shards import cached_index, index_tar
+from depth_anything.data.unlabeled import sets, units
+from depth_anything.data.unlabeled.pictures import Pictures
+from depth_anything.data.unlabeled.read import read_unit, unique_key
+from depth_anything.data.unlabeled.sets import UNLABELED
+from depth_anything.data.unlabeled.units import lmdb_units
+from depth_anything.images.read import read_image
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Indexes of tars are remembered here, not in the user's home."""
+    folder = tmp_path_factory.mktemp("cache")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(folder))
+    return folder
+
+
+def picture(number: int, fmt: str = "JPEG") -> bytes:
+    """A small picture of one colour that is its number."""
+    return encode(Image.new("RGB", (16, 12), (number, 2 * number, 0)), fmt)
+
+
+def write_tar(path: Path, files: dict[str, bytes], mode: str = "w") -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tarfile.open(path, mode) as tar:
+        for name, content in files.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(content)
+            tar.addfile(info, io.BytesIO(content))
+    return path
+
+
+def write_files(root: Path, files: dict[str, bytes]) -> None:
+    for name, content in files.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_bytes(content)
+
+
+def read_all(kind: str, root: Path | str, size: int = 1000) -> dict[str, bytes]:
+    """Every picture of a source by its key; keys of different units must differ here."""
+    found: dict[str, bytes] = {}
+    for unit in units(kind, root, size):
+        for key, content in read_unit(unit):
+            assert key not in found
+            found[key] = content
+    return found
+
+
+# -- the eight sets --------------------------------------------------------------------------------
+def sa1b(root: Path) -> dict[str, bytes]:
+    for shard in range(2):
+        files = {}
+        for number in range(5):
+            files[f"sa_{shard * 5 + number}.jpg"] = picture(shard * 5 + number)
+            files[f"sa_{shard * 5 + number}.json"] = b'{"annotations": []}'
+        write_tar(root / f"sa_{shard:06d}.tar", files)
+    return {f"sa_{number}": picture(number) for number in range(10)}
+
+
+def imagenet21k(root: Path) -> dict[str, bytes]:
+    folders = ("train/n00004475", "train/n00005787", "small_classes/n00006024")
+    files = {
+        f"winter21/{folder}/{folder[-9:]}_{number}.JPEG": picture(number) for folder in folders for number in (3, 12)
+    }
+    write_files(root, files)
+    return {name.removesuffix(".JPEG"): content for name, content in files.items()}
+
+
+def imagenet21k_tars(root: Path) -> dict[str, bytes]:
+    for synset in ("n00004475", "n00005787"):
+        write_tar(root / f"{synset}.tar", {f"{synset}_{number}.JPEG": picture(number) for number in (3, 12)})
+    return {f"{synset}_{number}": picture(number) for synset in ("n00004475", "n00005787") for number in (3, 12)}
+
+
+def lsun(root: Path) -> dict[str, bytes]:
+    lmdb = pytest.importorskip("lmdb")
+    expected = {}
+    for name, count in (("bedroom_train_lmdb", 5), ("bedroom_val_lmdb", 2), ("kitchen_train_lmdb", 3)):
+        with lmdb.open(str(root / name), map_size=1 << 22) as database, database.begin(write=True) as transaction:
+            for number in range(count):
+                content = picture(number, "WEBP")
+                key = hashlib.sha1(f"{name}{number}".encode()).hexdigest()
+                transaction.put(key.encode(), content)
+                if "train" in name:
+                    expected[key] = content
+    return expected
+
+
+def openimages(root: Path) -> dict[str, bytes]:
+    for part in "0f":
+        write_tar(
+            root / f"train_{part}.tar.gz",
+            {f"train_{part}/{part}0{number}.jpg": picture(number) for number in range(3)},
+            "w:gz",
+        )
+    write_tar(root / "validation.tar.gz", {"validation/1.jpg": picture(9)}, "w:gz")
+    return {f"train_{part}/{part}0{number}": picture(number) for part in "0f" for number in range(3)}
+
+
+def places365(root: Path) -> dict[str, bytes]:
+    files = {f"data_large/a/abbey/0000000{number}.jpg": picture(number) for number in range(3)}
+    write_tar(root / "train_large_places365standard.tar", files)
+    write_tar(root / "val_large.tar", {"val_large/1.jpg": picture(9)})
+    return {name.removesuffix(".jpg"): content for name, content in files.items()}
+
+
+def places365_folders(root: Path) -> dict[str, bytes]:
+    files = {f"data_256/a/abbey/0000000{number}.jpg": picture(number) for number in range(3)}
+    files |= {f"data_256/z/zoo/0000000{number}.jpg": picture(number) for number in range(2)}
+    write_files(root, files)
+    write_files(root / "val_256", {"1.jpg": picture(9)})
+    return {name.removesuffix(".jpg"): content for name, content in files.items()}
+
+
+def landmarks(root: Path) -> dict[str, bytes]:
+    files = {f"0/0/{number}/00{number}aa1234567890.jpg": picture(number) for number in range(3)}
+    write_tar(root / "train/images_000.tar", files)
+    write_tar(root / "index/images_000.tar", {"0/0/0/000bb.jpg": picture(9)})
+    return {name.removesuffix(".jpg"): content for name, content in files.items()}
+
+
+def objects365(root: Path) -> dict[str, bytes]:
+    for patch in range(2):
+        files = {f"patch{patch}/objects365_v2_{patch}{number}.jpg": picture(number) for number in range(2)}
+        write_tar(root / f"train/patch{patch}.tar.gz", files, "w:gz")
+    write_tar(root / "val/patch0.tar.gz", {"patch0/objects365_v1_1.jpg": picture(9)}, "w:gz")
+    (root / "train/zhiyuan_objv2_train.tar.gz").write_bytes(gzip.compress(b"not pictures"))
+    return {f"patch{p}/objects365_v2_{p}{number}": picture(number) for p in range(2) for number in range(2)}
+
+
+LAYOUTS = [
+    ("sa1b", sa1b),
+    ("imagenet21k", imagenet21k),
+    ("imagenet21k", imagenet21k_tars),
+    ("lsun", lsun),
+    ("openimages", openimages),
+    ("places365", places365),
+    ("places365", places365_folders),
+    ("landmarks", landmarks),
+    ("objects365", objects365),
+]
+
+
+@pytest.mark.parametrize(("kind", "lay_out"), LAYOUTS, ids=[layout.__name__ for _, layout in LAYOUTS])
+def test_official_layouts(kind: str, lay_out, tmp_path: Path):
+    """Every training picture once, its own bytes, nothing of validation."""
+    expected = lay_out(tmp_path)
+    found = read_all(kind, tmp_path)
+    assert found == expected
+    assert all(read_image(content).shape == (12, 16, 3) for content in found.values())
+
+
+def test_the_table_sums_to_the_papers_62_million():
+    assert sum(row.pictures for row in UNLABELED.values()) == pytest.approx(62.3, abs=0.05)  # V1 table 1
+
+
+def test_one_video_frame_in_ten(tmp_path: Path):
+    """BDD100K: frames 0, 10, 20 of each training video, checked by their colours."""
+    av = pytest.importorskip("av")
+    for name, first in (("train/00a04f65.mov", 0), ("train/sub/00b1.mov", 100), ("val/00c.mov", 0)):
+        path = tmp_path / "bdd100k/videos" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with av.open(str(path), "w") as container:
+            stream = container.add_stream("mpeg4", rate=30)
+            stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+            stream.bit_rate = 4_000_000
+            for number in range(25):
+                grey = np.full((48, 64, 3), first + 5 * number, np.uint8)
+                container.mux(stream.encode(av.VideoFrame.from_ndarray(grey, "rgb24")))
+            container.mux(stream.encode())
+    write_files(tmp_path / "bdd100k/videos", {"train/broken.mov": b"no video at all"})
+    failed = []
+    (unit,) = units("bdd100k", tmp_path)
+    frames = dict(read_unit(unit, lambda key, error: failed.append(str(error))))
+    keys = [f"bdd100k/videos/train/00a04f65-0000{number}0" for number in range(3)]
+    assert list(frames) == keys
+    for number, key in enumerate(keys):
+        assert read_image(frames[key]).mean() == pytest.approx(50 * number, abs=4)
+    assert len(failed) == 1
+    assert "broken.mov" in failed[0]
+    with pytest.raises(ValueError, match="front to end"):
+        Pictures([unit])
+
+
+# -- any other source ------------------------------------------------------------------------------
+def test_a_folder_a_list_and_tars_are_told_apart(tmp_path: Path):
+    files = {f"a/{number}.jpg": picture(number) for number in range(3)} | {"b.png": picture(7, "PNG")}
+    write_files(tmp_path / "photos", files | {"notes.txt": b"", ".hidden.jpg": b"", ".git/x.jpg": b""})
+    (tmp_path / "list.txt").write_text("photos/a/0.jpg\nphotos/b.png\n")
+    write_tar(tmp_path / "tars/part-0.tar", {"x.jpg": picture(1), "x.json": b"{}", "y.seg.png": picture(2, "PNG")})
+    write_tar(tmp_path / "tars/deep/part-1.tar.gz", {"z.webp": picture(3, "WEBP")}, "w:gz")
+    stems = {"a/0", "a/1", "a/2", "b"}
+    assert set(read_all("auto", tmp_path / "photos")) == stems
+    assert list(read_all("auto", tmp_path / "list.txt").values()) == [files["a/0.jpg"], files["b.png"]]
+    assert set(read_all("auto", tmp_path / "tars")) == {"x", "y_seg", "z"}
+    assert set(read_all("auto", tmp_path / "tars/part-0.tar")) == {"x", "y_seg"}
+    assert set(read_all("auto", f"{tmp_path}/tars/part-*.tar")) == {"x", "y_seg"}
+
+
+def test_tars_in_an_object_store(tmp_path: Path):
+    fsspec = pytest.importorskip("fsspec")
+    path = write_tar(tmp_path / "a.tar", {f"{number}.jpg": picture(number) for number in range(3)})
+    for name in ("one.tar", "deep/two.tar", "notes.txt"):
+        fsspec.filesystem("memory").pipe_file(f"/unlabeled-test/{name}", path.read_bytes())
+    found = units("auto", "memory://unlabeled-test")
+    assert [len(list(read_unit(unit))) for unit in found] == [3, 3]
+    assert [unit.path for unit in found] == [
+        "memory:///unlabeled-test/deep/two.tar",
+        "memory:///unlabeled-test/one.tar",
+    ]
+    assert len(units("tars", "memory://unlabeled-test/o*.tar")) == 1
+
+
+def test_a_large_tar_is_cut(tmp_path: Path):
+    files = {f"{number:03d}.jpg": picture(number) for number in range(25)}
+    write_tar(tmp_path / "a.tar", {"notes.txt": b"x"} | files)
+    parts = units("tars", tmp_path, size=10)
+    assert [unit.count for unit in parts] == [10, 10, 5]
+    assert len({unit.name for unit in parts}) == 3
+    assert [key for unit in parts for key, _ in read_unit(unit)] == [name[:3] for name in files]
+
+
+def test_names_follow_what_a_unit_holds(tmp_path: Path):
+    """The same anywhere and any time; another picture in it, another name: a resumed job must notice."""
+    for place in ("here", "there"):
+        write_files(tmp_path / place / "photos", {f"{number}.jpg": picture(number) for number in range(4)})
+    first, second = units("folder", tmp_path / "here/photos", size=2)
+    assert [first.name, second.name] == [unit.name for unit in units("folder", tmp_path / "there/photos", size=2)]
+    write_files(tmp_path / "here/photos", {"1b.jpg": picture(9)})
+    after = [unit.name for unit in units("folder", tmp_path / "here/photos", size=2)]
+    assert after[0] == first.name
+    assert second.name not in after
+
+
+def test_nothing_there_is_one_line(tmp_path: Path):
+    (tmp_path / "empty").mkdir()
+    for kind in ("auto", *UNLABELED):
+        with pytest.raises(ValueError, match="no picture of kind"):
+            units(kind, tmp_path / "empty")
+    with pytest.raises(ValueError, match="no such file or folder"):
+        units("auto", tmp_path / "absent")
+    with pytest.raises(ValueError, match="expected one of auto, folder, list, tars, bdd100k"):
+        units("lsun2", tmp_path)
+
+
+# -- keys ------------------------------------------------------------------------------------------
+def test_keys_have_no_dots_and_never_meet():
+    used: set[str] = set()
+    names = ["a.b.jpg", "a_b.jpg", "a.b.png", "./a.b.gif", "/x/y.jpg", "é.jpg", "e" * 300 + ".jpg", "é" * 99 + ".jpg"]
+    keys = [unique_key(name, used) for name in names]
+    assert keys[:5] == ["a_b", "a_b-2", "a_b-3", "a_b-4", "x/y"]
+    assert len(set(keys)) == len(names)
+    assert all("." not in key and key.isascii() and len(key) <= 80 for key in keys)
+
+
+# -- damage ----------------------------------------------------------------------------------------
+@pytest.mark.parametrize("compressed", [False, True])
+@pytest.mark.parametrize("where", ["in a file", "between files"])
+def test_a_cut_tar_is_named(tmp_path: Path, compressed: bool, where: str):
+    noise = np.random.default_rng(0).bytes(3000)
+    path = write_tar(tmp_path / "a.tar", {f"{number}.jpg": noise for number in range(4)})
+    kept = path.read_bytes()[: 2 * (512 + 3072) + (1700 if where == "in a file" else 0)]
+    path.unlink()
+    if compressed:
+        zipper = zlib.compressobj(wbits=31)
+        kept = zipper.compress(kept) + zipper.flush(zlib.Z_FULL_FLUSH)
+    (tmp_path / ("a.tar.gz" if compressed else "a.tar")).write_bytes(kept)
+    (unit,) = units("tars", tmp_path)
+    with pytest.raises(ValueError, match=r"a\.tar(\.gz)?: .*fetch it again"):
+        list(read_unit(unit))
+
+
+def test_a_file_that_vanished_is_told_and_the_rest_follows(tmp_path: Path):
+    write_files(tmp_path, {f"{number}.jpg": picture(number) for number in range(3)})
+    (unit,) = units("folder", tmp_path)
+    (tmp_path / "1.jpg").unlink()
+    failed = []
+    assert [key for key, _ in read_unit(unit, lambda key, error: failed.append(key))] == ["0", "2"]
+    assert failed == ["1"]
+    with pytest.raises(FileNotFoundError):
+        list(read_unit(unit))
+
+
+def test_what_is_no_lmdb_is_named(tmp_path: Path):
+    pytest.importorskip("lmdb")
+    write_files(tmp_path, {"x_train_lmdb/data.mdb": b"nothing"})
+    with pytest.raises(ValueError, match="x_train_lmdb: no readable lmdb"):
+        units("lsun", tmp_path)
+
+
+# -- by number -------------------------------------------------------------------------------------
+@pytest.mark.parametrize("lay_out", [sa1b, imagenet21k, lsun, places365])
+def test_by_number_as_read(lay_out, tmp_path: Path):
+    """Random access gives what streaming gives, in the same order."""
+    lay_out(tmp_path)
+    found = units(lay_out.__name__, tmp_path, size=2)
+    pictures = Pictures(found)
+    streamed = [pair for unit in found for pair in read_unit(unit)]
+    assert len(pictures) == len(streamed) == pictures.ends[-1]
+    for number in reversed(range(len(pictures))):
+        key, image_HW3 = pictures[number]
+        assert key == streamed[number][0]
+        np.testing.assert_array_equal(image_HW3, read_image(streamed[number][1]))
+    with pytest.raises(IndexError):
+        pictures[len(pictures)]
+
+
+def test_by_number_names_a_broken_picture(tmp_path: Path):
+    write_tar(tmp_path / "a.tar", {"good.jpg": picture(1), "bad.jpg": picture(2)[:100]})
+    pictures = Pictures(units("tars", tmp_path))
+    assert pictures[0][0] == "good"
+    with pytest.raises(ValueError, match=r"a\.tar: bad\.jpg: "):
+        pictures[1]
+    write_tar(tmp_path / "gz/b.tar.gz", {"x.jpg": picture(1)}, "w:gz")
+    with pytest.raises(ValueError, match="front to end"):
+        Pictures(units("tars", tmp_path / "gz"))
+
+
+def test_many_folders_are_units_that_are_listed_when_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    expected = imagenet21k(tmp_path)
+    monkeypatch.setattr(sets, "MANY", 2)
+    found = units("imagenet21k", tmp_path)
+    assert [unit.count for unit in found] == [None] * 3
+    assert {key: content for unit in found for key, content in read_unit(unit)} == expected
+    assert [Pictures(found)[number][0] for number in range(6)] == sorted(expected)
+
+
+def test_slices_of_a_database_meet_without_overlap(tmp_path: Path):
+    expected = lsun(tmp_path)
+    path = str(tmp_path / "bedroom_train_lmdb")
+    parts = list(lmdb_units(path, "bedroom", size=2))
+    assert [unit.count for unit in parts] == [2, 2, 1]
+    keys = [key for unit in parts for key, _ in read_unit(unit)]
+    assert keys == sorted(keys)
+    assert set(keys) <= set(expected)
+
+
+# -- the index of a tar ----------------------------------------------------------------------------
+def test_an_index_is_remembered_until_the_tar_changes(tmp_path: Path, cache: Path):
+    path = write_tar(tmp_path / "a.tar", {"x.jpg": picture(1), "folder/" + "y" * 150 + ".jpg": picture(2)})
+    index = cached_index(path)
+    with tarfile.open(path) as tar:
+        members = tar.getmembers()
+    assert index.names == [member.name for member in members]  # also names longer than a header holds
+    with path.open("rb") as file:
+        assert [index.read(file, number) for number in range(2)] == [picture(1), picture(2)]
+    assert len(list(cache.rglob("*.npz"))) == 1
+    remembered = cached_index(path)
+    assert remembered.names == index.names
+    np.testing.assert_array_equal(remembered.start, index.start)
+    write_tar(path, {"z.jpg": picture(3)})
+    assert cached_index(path).names == ["z.jpg"]
+
+
+def test_an_empty_tar_has_an_empty_index(tmp_path: Path):
+    path = write_tar(tmp_path / "a.tar", {})
+    assert index_tar(path).names == cached_index(path).names == cached_index(path).names == []

@@ -1,0 +1,59 @@
+"""The bundled files from a run's weights."""
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from depth_anything.checkpoints.official import save
+from depth_anything.network.model import DepthAnything
+from depth_anything.predict.backends import load_backend
+from depth_anything.train.bundle import bundle, mean_of
+
+
+def test_both_files_hold_the_same_rounded_numbers(tmp_path):
+    torch.manual_seed(0)
+    model = DepthAnything("nano").eval()
+    torch.nn.init.constant_(model.depth_head.scratch.output_conv2[2].bias, 700.0)  # type: ignore[arg-type]
+    save(model, tmp_path / "final.safetensors")
+    bundle(tmp_path / "final.safetensors", out=tmp_path / "out")
+    assert len(list((tmp_path / "out").iterdir())) == 2
+    files = [tmp_path / "out" / name for name in ("nano.safetensors", "nano.onnx")]
+    assert sum(file.stat().st_size for file in files) < 16 * 2**20
+    image_HW3 = np.asarray(Image.effect_noise((60, 80), 50).convert("RGB"))
+    in_torch = DepthAnything.from_pretrained(files[0])
+    in_onnx = load_backend(files[1])
+    (found_HW,), expected_HW = in_onnx([image_HW3], 168), in_torch.infer_rgb(image_HW3)
+    assert np.abs(found_HW - expected_HW).max() < 1e-4 * expected_HW.max()
+    plain_HW = model.infer_rgb(image_HW3)
+    assert plain_HW.min() > 500 and 0.5 < expected_HW.max() < 2  # the scale, which the loss leaves to chance
+    factor = expected_HW.max() / plain_HW.max()
+    assert np.abs(expected_HW / factor - plain_HW).max() < 1e-3 * plain_HW.max()
+    assert not np.array_equal(expected_HW, plain_HW * 2.0 ** np.round(np.log2(factor))), "the numbers were not rounded"
+
+
+def test_of_several_runs_the_mean_is_taken(tmp_path):
+    models = [DepthAnything("nano").eval() for _ in range(3)]
+    for number, model in enumerate(models):
+        torch.nn.init.constant_(model.depth_head.scratch.output_conv2[2].bias, 10.0 + number)  # type: ignore[arg-type]
+        save(model, tmp_path / f"{number}.safetensors")
+    states = [model.state_dict() for model in models]
+    expected = {key: (states[0][key] + states[1][key] + states[2][key]) / 3 for key in states[0]}
+    found = mean_of(models).state_dict()
+    assert all(torch.allclose(found[key], expected[key], atol=1e-6) for key in expected)
+
+    files = [tmp_path / f"{number}.safetensors" for number in range(3)]
+    bundle(files[0], tuple(files[1:]), tmp_path / "out")
+    bundled = DepthAnything.from_pretrained(tmp_path / "out" / "nano.safetensors").state_dict()
+    last = "depth_head.scratch.output_conv2.2.bias"
+    for key in ("pretrained.blocks.2.attn.qkv.weight", "depth_head.scratch.layer1_rn.weight"):
+        assert torch.allclose(bundled[key], expected[key], rtol=1e-3, atol=1e-6)
+    assert np.log2(expected[last].item() / bundled[last].item()) == pytest.approx(3, abs=1e-2)  # 11 to about one
+
+
+def test_another_model_is_refused(tmp_path):
+    save(DepthAnything("nano"), tmp_path / "nano.safetensors")
+    save(DepthAnything("v2-small"), tmp_path / "small.safetensors")
+    with pytest.raises(ValueError, match="holds v2-small: expected nano"):
+        bundle(tmp_path / "nano.safetensors", (tmp_path / "small.safetensors",), tmp_path / "out")
+    assert not (tmp_path / "out").exists()

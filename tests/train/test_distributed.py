@@ -1,0 +1,97 @@
+"""Two processes on one machine: the same gradients as one process, the same run, the same answer after a kill."""
+
+import inspect
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch.distributed.run import get_args_parser
+
+from depth_anything.cli.label import label
+from depth_anything.cli.segment import Train as SegmentTrain
+from depth_anything.cli.train import train
+from depth_anything.train.distributed import Machine, Ranks, any_rank, prepare
+from depth_anything.train.recipes.nano import nano_teacher
+from depth_anything.train.teacher import MapAndTokens
+
+PROGRAM = Path(__file__).parents[1] / "distributed_step.py"
+ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1"}
+
+
+def command(processes: int, *arguments: object) -> list[str]:
+    start = [sys.executable, str(PROGRAM)]
+    if processes > 1:
+        start = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
+        start.append(str(PROGRAM))
+    return [*start, *map(str, arguments)]
+
+
+def run(processes: int, *arguments: object) -> None:
+    done = subprocess.run(command(processes, *arguments), capture_output=True, text=True, env=ENVIRONMENT)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("mode", "tolerance"), [("ddp", 1e-5), ("fsdp", 1e-4)])
+def test_two_processes_have_the_gradients_of_one_with_the_doubled_batch(mode, tolerance, tmp_path):
+    run(1, "one", tmp_path / "one.pt")
+    run(2, mode, tmp_path / "two.pt")
+    one, two = torch.load(tmp_path / "one.pt"), torch.load(tmp_path / "two.pt")
+    assert one.keys() == two.keys() and len(one) > 100
+    largest = max(gradient.abs().max().item() for gradient in one.values())
+    for name in one:
+        difference = (one[name] - two[name]).abs().max().item()
+        assert difference <= tolerance * max(one[name].abs().max().item(), 1e-3 * largest), name
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("mode", ["ddp", "fsdp"])
+def test_processes_killed_and_started_again_end_as_if_they_had_not_been(mode, tmp_path):
+    run(2, mode, tmp_path / "calm", 6)
+    process = subprocess.Popen(command(2, mode, tmp_path / "killed", 6), env=ENVIRONMENT, start_new_session=True)
+    deadline = time.monotonic() + 240
+    while time.monotonic() < deadline and not (tmp_path / "killed" / "state.pt").exists():
+        time.sleep(0.01)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    run(2, mode, tmp_path / "killed", 6)
+    calm, killed = (load_file(tmp_path / name / "final.safetensors") for name in ("calm", "killed"))
+    assert all(torch.equal(calm[key], killed[key]) for key in calm)
+
+
+def test_one_process_needs_no_group_and_fsdp_says_how_to_start_one():
+    from depth_anything.network.model import DepthAnything
+
+    assert any_rank([True, False], "cpu") == [True, False]
+    assert Ranks(1, 4).slices(Machine(accumulate=2)) == (8, range(2, 4))
+    with pytest.raises(ValueError, match="torchrun"):
+        prepare(MapAndTokens(DepthAnything("nano")), nano_teacher(), Machine(shard=True), Ranks())
+
+
+def test_checkpointing_changes_memory_and_not_the_gradients():
+    from depth_anything.network.model import DepthAnything
+
+    image_B3HW = torch.randn(2, 3, 28, 42)
+    gradients = []
+    for checkpointing in (False, True):
+        torch.manual_seed(0)
+        network = prepare(
+            MapAndTokens(DepthAnything("nano")), nano_teacher(), Machine(checkpointing=checkpointing), Ranks()
+        )
+        network(image_B3HW)[0].square().sum().backward()
+        gradients.append([p.grad for p in network.parameters() if p.grad is not None])
+    assert all(torch.equal(a, b) for a, b in zip(*gradients, strict=True))
+
+
+def test_no_option_of_ours_abbreviates_one_of_torchruns():
+    """torchrun takes --start for its --start-method, even behind the name of the program."""
+    theirs = {name for action in get_args_parser()._actions for name in action.option_strings}
+    for one_command in (train, label, SegmentTrain):
+        ours = {f"--{name.replace('_', '-')}" for name in inspect.signature(one_command).parameters}
+        assert not [(one, other) for one in ours for other in theirs if other.startswith(one)]

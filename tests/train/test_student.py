@@ -1,0 +1,310 @@
+"""The student's step: who sees what, and what each loss is made of."""
+
+import errno
+import json
+import os
+import random
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from drawn import Boxes, tiny, tiny_student
+from safetensors.torch import load_file
+from torch import nn
+
+from depth_anything.data.sample import Sample
+from depth_anything.network.model import DepthAnything
+from depth_anything.network.resize import IMAGENET_MEAN, IMAGENET_STD
+from depth_anything.train import loop
+from depth_anything.train.batches import MIXED_SHARDS, Data, build_slice, partner, read, sample_number
+from depth_anything.train.checkpoint import STATE_FILE
+from depth_anything.train.recipes.ablations import ABLATIONS, RUNGS
+from depth_anything.train.recipes.base import get_recipe, v1_student, v2_student
+from depth_anything.train.sources import Joined, Repeated, WithoutLabels
+from depth_anything.train.student import FinalTokens, student_losses
+from depth_anything.train.teacher import MapAndTokens
+
+
+class Brightness(nn.Module):
+    """A network whose map is the picture's own brightness: it labels every picture truly, mixed or not."""
+
+    def __init__(self, tokens: bool):
+        super().__init__()
+        self.gain = nn.Parameter(torch.ones(()))
+        self.tokens = tokens
+
+    def forward(self, image_B3HW: torch.Tensor):
+        map_BHW = self.gain * (image_B3HW[:, 0] * IMAGENET_STD[0] + IMAGENET_MEAN[0])
+        return (map_BHW, image_B3HW.new_zeros(len(image_B3HW), 4, 8)) if self.tokens else map_BHW
+
+
+def plain(**changes):
+    """Float32, pictures as they are, CutMix in every one."""
+    recipe = tiny_student(4)
+    settings = {"perturbation": "none", "cutmix": 1.0, "feature_weight": 0.0} | changes
+    return replace(recipe, precision="float32", unlabeled=replace(recipe.unlabeled, **settings))
+
+
+def mixed_slice(recipe, step: int = 3):
+    return build_slice(recipe, Data(Boxes(7), WithoutLabels(Boxes(9))), step)
+
+
+def test_cutmix_pastes_the_partner_and_its_label_comes_along():
+    """Network and teacher both answer brightness, so each region fits its own teacher map, and only its own."""
+    recipe = plain()
+    stage, _ = recipe.stage_of(3)
+    batch = mixed_slice(recipe)
+    assert 0.02 <= batch.unlabeled.box_BHW.float().mean() <= 0.4 and batch.unlabeled.box_BHW.flatten(1).any(1).all()
+    right = student_losses(Brightness(True), batch, recipe, stage, teacher=Brightness(False))
+    assert right.parts["unlabeled"] < 1e-4 and right.parts["unlabeled_gradient"] < 1e-4
+    shifted = replace(batch.unlabeled, clean_B3HW=partner(batch.unlabeled.clean_B3HW))
+    wrong = student_losses(
+        Brightness(True), replace(batch, unlabeled=shifted), recipe, stage, teacher=Brightness(False)
+    )
+    assert wrong.parts["unlabeled"] > 0.3
+
+
+def test_the_teacher_sees_clean_pictures_and_the_student_perturbed_ones():
+    recipe = plain(perturbation="unimatch", cutmix=0.0)
+    batch = mixed_slice(recipe).unlabeled
+    assert not batch.box_BHW.any() and not torch.equal(batch.clean_B3HW, batch.mixed_B3HW)
+    calm = mixed_slice(plain(cutmix=0.0)).unlabeled
+    assert torch.equal(calm.clean_B3HW, calm.mixed_B3HW) and torch.equal(calm.clean_B3HW, batch.clean_B3HW)
+
+
+def test_labels_from_shards_and_from_the_teacher_at_hand_are_the_same_loss():
+    recipe = plain()
+    stage, _ = recipe.stage_of(3)
+    online = mixed_slice(recipe)
+    stored_BHW = Brightness(False)(online.unlabeled.clean_B3HW).detach()
+    everywhere = torch.ones_like(stored_BHW, dtype=torch.bool)
+    stored = replace(online, unlabeled=replace(online.unlabeled, disparity_BHW=stored_BHW, valid_BHW=everywhere))
+    network = MapAndTokens(DepthAnything("nano"))
+    from_teacher = student_losses(network, online, recipe, stage, teacher=Brightness(False))
+    from_shards = student_losses(network, stored, recipe, stage)
+    assert from_teacher.total == from_shards.total and from_shards.parts["unlabeled"] > 0
+
+
+def test_the_total_is_the_weighted_sum_and_reaches_the_weights():
+    recipe = tiny_student(4)
+    network = MapAndTokens(DepthAnything("nano"))
+    frozen = FinalTokens(DepthAnything("nano").pretrained)
+    for step in (0, 3):
+        stage, _ = recipe.stage_of(step)
+        losses = student_losses(network, mixed_slice(recipe, step), recipe, stage, DepthAnything("nano"), frozen)
+        part = losses.parts
+        expected = (
+            part["labeled"] + part["unlabeled"] + 0.5 * (part["labeled_gradient"] + part["unlabeled_gradient"])
+        ) / 3 + part["feature"] / 3
+        assert losses.total.item() == pytest.approx(expected.item(), rel=1e-5)
+    losses.total.backward()
+    assert all(p.grad is None for p in frozen.parameters())
+    assert network.model.pretrained.blocks[0].attn.qkv.weight.grad.abs().sum() > 0
+
+
+def test_a_student_that_is_its_own_anchor_has_no_feature_loss():
+    """V1 starts there: student and frozen encoder are the same DINOv2, every cosine is 1, no token is kept."""
+    recipe = plain(feature_weight=1 / 3, cutmix=0.0)
+    model = DepthAnything("nano")
+    encoder = DepthAnything("nano").pretrained
+    encoder.load_state_dict(model.pretrained.state_dict())
+    stage, _ = recipe.stage_of(3)
+    batch = mixed_slice(recipe)
+    losses = student_losses(MapAndTokens(model), batch, recipe, stage, Brightness(False), FinalTokens(encoder))
+    assert losses.parts["feature"] == 0 and losses.parts["tokens_kept"] == 0
+    losses.total.backward()
+
+
+def test_the_noisiest_pixels_of_each_region_are_left_out():
+    recipe = plain(noisiest=0.1)
+    stage, _ = recipe.stage_of(3)
+    batch = mixed_slice(recipe)
+    truth_BHW = Brightness(False)(batch.unlabeled.clean_B3HW).detach()
+    spoiled_BHW = truth_BHW.clone()
+    spoiled_BHW[:, ::7, ::7] += 50  # 2 % of the pixels
+    everywhere = torch.ones_like(truth_BHW, dtype=torch.bool)
+    stored = replace(batch, unlabeled=replace(batch.unlabeled, disparity_BHW=spoiled_BHW, valid_BHW=everywhere))
+    kept = student_losses(Brightness(True), stored, plain(), stage).parts["unlabeled"]
+    dropped = student_losses(Brightness(True), stored, recipe, stage).parts["unlabeled"]
+    assert dropped < 0.2 * kept
+
+
+def test_what_the_teacher_cannot_say_is_left_out():
+    class Faulty(Brightness):
+        def forward(self, image_B3HW: torch.Tensor):
+            map_BHW = super().forward(image_B3HW).clone()
+            map_BHW[:, :5, :5] = torch.nan
+            return map_BHW
+
+    recipe = plain()
+    stage, _ = recipe.stage_of(3)
+    losses = student_losses(Brightness(True), mixed_slice(recipe), recipe, stage, teacher=Faulty(False))
+    assert losses.total.isfinite() and losses.parts["unlabeled"] < 1e-4
+
+
+# -- recipes --
+
+
+def test_the_students_have_the_papers_numbers():
+    v1, v2 = v1_student("base"), v2_student("base")
+    assert v1.unlabeled.share == pytest.approx(2 / 3) and v1.unlabeled.cutmix == 0.5
+    assert v1.labeled_weight == v1.unlabeled.weight == v1.unlabeled.feature_weight == pytest.approx(1 / 3)
+    assert v1.unlabeled.feature_margin == 0.85 and v1.unlabeled.noisiest == 0 and v1.stages[0].gradient_weight == 0
+    assert v1.steps * v1.stages[0].batch * 2 // 3 == pytest.approx(62_300_000, rel=1e-4)
+    assert v2.steps == 480_000 and v2.stages[0].batch == 192 and v2.stages[0].gradient_weight == 2
+    assert v2.unlabeled.share == 1 and v2.unlabeled.noisiest == 0.1 and v2.data == ()
+    assert v2.unlabeled.perturbation == "none" and v2_student("large").unlabeled.perturbation == "unimatch"
+
+
+def test_the_ladder_changes_one_thing_a_rung():
+    rungs = [get_recipe(f"v1-table9-{rung}-small") for rung in RUNGS]
+    labeled, naive, perturbed, aligned = rungs
+    assert len({recipe.steps for recipe in rungs}) == 1
+    assert labeled.unlabeled is None and labeled.stages[0].batch * 3 == naive.stages[0].batch
+    assert naive.unlabeled.perturbation == "none" and naive.unlabeled.cutmix == 0
+    assert replace(perturbed.unlabeled, perturbation="none", cutmix=0.0) == naive.unlabeled
+    assert perturbed.unlabeled.feature_weight == 0 and aligned.unlabeled.feature_weight > 0
+    assert len(ABLATIONS) == len({ABLATIONS[name]().as_json() for name in ABLATIONS})
+
+
+# -- what a step sees --
+
+
+class Shards(Boxes):
+    """Twelve hundred pictures in forty shards of different lengths."""
+
+    def __init__(self):
+        lengths = np.random.default_rng(0).integers(10, 50, 40)
+        self.ends = np.cumsum(lengths)
+        super().__init__(int(self.ends[-1]))
+
+
+def test_shards_are_read_few_at_a_time_and_every_picture_once():
+    shards = Shards()
+    first, second = ([sample_number([0, 3], shards, e * len(shards) + i) for i in range(len(shards))] for e in (0, 1))
+    assert sorted(first) == sorted(second) == list(range(len(shards))) and first != second
+    touched = {int(np.searchsorted(shards.ends, number, side="right")) for number in first[:100]}
+    assert 4 < len(touched) <= MIXED_SHARDS
+
+
+def test_a_step_is_the_same_slices_on_one_device_or_on_many():
+    recipe = tiny_student(4)
+    data = Data(Boxes(7), WithoutLabels(Boxes(40)))
+    slices = [build_slice(recipe, data, 3, slices=2, index=index) for index in (0, 1)]
+    assert [len(s.labeled.image_B3HW) for s in slices] == [1, 1]
+    assert [len(s.unlabeled.mixed_B3HW) for s in slices] == [2, 2]
+    seen = {image.numpy().tobytes() for s in slices for image in s.unlabeled.clean_B3HW}
+    assert len(seen) == 4
+    with pytest.raises(ValueError, match="2 labelled and 4 unlabelled pictures cannot be cut into 4"):
+        build_slice(recipe, data, 3, slices=4)
+
+
+def test_pictures_that_cannot_be_read_are_skipped_and_named(caplog):
+    class Torn(Boxes):
+        def __getitem__(self, number: int) -> Sample:
+            if number == 2:
+                raise ValueError("torn.jpg: cut short")
+            return super().__getitem__(number)
+
+    recipe = tiny(8)
+    for step in range(4):
+        batch = build_slice(recipe, Data(Torn(3)), step).labeled
+        assert batch.image_B3HW.isfinite().all()
+    assert "skipped: torn.jpg: cut short" in caplog.text
+
+
+def test_a_damaged_shard_does_not_end_a_run():
+    class OneBad(Shards):
+        def __getitem__(self, number: int) -> Sample:
+            if 100 <= number < 400:
+                raise ValueError("shard 3 is cut short")
+            return super().__getitem__(number)
+
+    shards = OneBad()
+    assert all(read(shards, number).key == "" for number in range(100, 400, 17))
+    with pytest.raises(ValueError, match="cut short"):
+        shards[100]
+
+
+def test_sets_are_joined_and_one_may_be_repeated():
+    joined = Joined([Boxes(3), Boxes(2)])
+    assert len(joined) == 5 and np.array_equal(joined[4].image_HW3, Boxes(2)[1].image_HW3)
+    repeated = Repeated(Boxes(4), others=95, share=0.05)
+    assert len(repeated) == 5 and np.array_equal(repeated[4].image_HW3, Boxes(4)[0].image_HW3)
+    sharded = Joined([Shards(), Boxes(2)])
+    assert list(sharded.ends[-2:]) == [len(sharded) - 2, len(sharded)]
+
+
+# -- a whole run --
+
+
+def test_a_student_learns_resumes_and_says_how_many_tokens_the_margin_kept(tmp_path):
+    recipe = tiny_student(4)
+    data = Data(Boxes(7), WithoutLabels(Boxes(9)))
+    parts = {"teacher": DepthAnything("nano"), "frozen": FinalTokens(DepthAnything("nano").pretrained)}
+    model = loop.train(recipe, tmp_path / "calm", data, Boxes(2), **parts)
+    lines = (tmp_path / "calm" / "curve.jsonl").read_text().splitlines()
+    assert len(lines) == 5 and '"tokens_kept"' in lines[0] and '"images_per_second"' in lines[0]
+    assert list((tmp_path / "calm" / "events").iterdir())
+    again = loop.train(recipe, tmp_path / "calm", data, Boxes(2), **parts)
+    assert all(torch.equal(a, b) for a, b in zip(model.parameters(), again.parameters(), strict=True))
+
+
+def test_what_a_student_lacks_is_named(tmp_path):
+    recipe = tiny_student(4)
+    with pytest.raises(ValueError, match="no unlabelled pictures"):
+        loop.train(recipe, tmp_path, Data(Boxes(3)))
+    with pytest.raises(ValueError, match="--frozen"):
+        loop.train(recipe, tmp_path, Data(Boxes(3), WithoutLabels(Boxes(3))))
+
+
+@pytest.mark.slow
+def test_twenty_kills_change_nothing(tmp_path):
+    """A student's run is killed with SIGKILL at twenty random moments; its weights end bit-equal to a calm run's."""
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    program = [sys.executable, str(Path(__file__).parents[1] / "distributed_step.py"), "student"]
+    subprocess.run([*program, tmp_path / "calm", "70"], check=True, env=environment, capture_output=True)
+    rng, kills, state = random.Random(0), 0, tmp_path / "killed" / STATE_FILE
+    while kills < 20:
+        process = subprocess.Popen(
+            [*program, tmp_path / "killed", "70"], env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        before = state.stat().st_mtime_ns if state.exists() else 0
+        while process.poll() is None and (not state.exists() or state.stat().st_mtime_ns == before):
+            time.sleep(0.005)
+        time.sleep(rng.uniform(0, 0.3))
+        assert process.poll() is None, "it ended before the twentieth kill: more steps are needed"
+        process.kill()
+        process.wait()
+        kills += 1
+    subprocess.run([*program, tmp_path / "killed", "70"], check=True, env=environment, capture_output=True)
+    calm, killed = (load_file(tmp_path / name / "final.safetensors") for name in ("calm", "killed"))
+    assert all(torch.equal(calm[key], killed[key]) for key in calm)
+    steps = [json.loads(line)["step"] for line in (tmp_path / "killed" / "curve.jsonl").read_text().splitlines()]
+    assert steps == list(range(1, 71))
+
+
+def test_a_full_disk_is_one_line_and_the_last_state_stays(tmp_path, monkeypatch):
+    recipe = tiny(4)
+    real, written = torch.save, []
+
+    def save(state, path):
+        if written:
+            Path(path).write_bytes(b"half")
+            raise OSError(errno.ENOSPC, "No space left on device", str(path))
+        written.append(path)
+        real(state, path)
+
+    monkeypatch.setattr(torch, "save", save)
+    with pytest.raises(OSError, match="No space left"):
+        loop.train(recipe, tmp_path, Data(Boxes(3)), save_seconds=0)
+    assert torch.load(tmp_path / STATE_FILE, weights_only=True)["step"] == 1
+    assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
+    monkeypatch.setattr(torch, "save", real)
+    loop.train(recipe, tmp_path, Data(Boxes(3)))
+    assert (tmp_path / "final.safetensors").exists()

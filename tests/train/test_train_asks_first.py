@@ -1,0 +1,83 @@
+"""`depth-anything train`: what is missing or does not fit is said before scenes are rendered for it."""
+
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from drawn import Boxes
+
+from depth_anything import DepthAnything, cli
+from depth_anything.checkpoints.official import load, load_backbone
+from depth_anything.train import loop, sources
+from depth_anything.train.batches import Data
+from depth_anything.train.finetune import finetune
+from depth_anything.train.recipes.base import Stage, get_recipe
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["nano-student", "--pseudo-labels", "NOWHERE"], "keeps near a frozen encoder.*--frozen"),
+        (["nano-student", "--pseudo-labels", "NOWHERE", "--frozen", "nano"], "nowhere: no pseudo labels"),
+        (["nano-student", "--pseudo-labels", "NOWHERE", "--frozen", "NOWHERE"], "no file or folder .*nowhere"),
+        (["nano-student", "--teacher", "nano", "--frozen", "nano"], "needs pictures: .*--data pictures=FOLDER"),
+        (["nano-encoder"], "needs pictures: .*--data pictures=FOLDER"),
+        (["v1-teacher-large"], "starts from a trained encoder.*--backbone"),
+        (["v1-teacher-large", "--start-from", "nano"], "trains v1-large: the weights .* do not fit .*size mismatch"),
+        (["v1-teacher-large", "--backbone", "nano"], "1024"),
+        (["nano-metric"], "--start-from"),
+        (["nano-teacher", "--readers", "0"], "0 readers.*expected 1 or more"),
+        (["nano-teacher", "--accumulate", "0"], "0 slices: expected 1 or more"),
+        (["nano-teacher", "--accumulate", "7"], "32 labelled .* cannot be cut into 7 equal slices"),
+        (["nano-teacher", "--shard"], "--shard splits a model over processes: start with torchrun"),
+        (["nano-teacher", "--seed", "-1"], "seed -1: expected 0 or more"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_it_is_said_in_one_line_and_nothing_is_rendered(tmp_path, capsys, monkeypatch, arguments, told):
+    def render(*_, **__):
+        raise AssertionError("scenes would have been rendered")
+
+    monkeypatch.setattr(sources, "rendered", render)
+    nowhere = str(tmp_path / "nowhere")
+    arguments = [nowhere if word == "NOWHERE" else word for word in arguments]
+    with pytest.raises(SystemExit) as stopped:
+        cli.main(["train", arguments[0], str(tmp_path / "out"), *arguments[1:]])
+    assert stopped.value.code == 2
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert len(lines) == 1, lines
+    assert re.search(told, lines[0]), lines[0]
+    assert not (tmp_path / "out").exists()
+
+
+def test_sets_keep_the_order_of_the_recipe(tmp_path, monkeypatch):
+    scenes = [object()] * 3
+    monkeypatch.setattr(sources, "rendered", lambda folder, *_: scenes if folder.name == "training" else None)
+    data, _ = sources.open_data(get_recipe("nano-encoder"), {"pictures": EXAMPLES}, tmp_path)
+    assert isinstance(data.labeled, sources.Joined)
+    assert data.labeled.sets[0] is scenes and len(data.labeled.sets[1]) == len(list(EXAMPLES.glob("*.jpg")))
+
+
+def test_an_encoder_by_its_models_name():
+    ours, theirs = load_backbone("nano", "nano"), load("nano")[0]
+    assert all(np.array_equal(tensor, theirs[f"pretrained.{key}"]) for key, tensor in ours.items()) and ours
+
+
+def test_python_hears_of_weights_that_do_not_fit_too(tmp_path):
+    with pytest.raises(ValueError, match=r"trains v1-large: the weights .* do not fit"):
+        loop.train(get_recipe("v1-teacher-large"), tmp_path / "out", Data(Boxes(2)), weights=load("nano")[0])
+    assert not (tmp_path / "out").exists()
+
+
+def test_settings_that_make_no_run_are_refused(tmp_path):
+    with pytest.raises(ValueError, match="batches of 0: expected 1 or more"):
+        Stage(samples=8, sizes=((28, 28),), batch=0)
+    with pytest.raises(ValueError, match="nano-teacher: no stage has the pictures of one batch"):
+        replace(get_recipe("nano-teacher"), stages=(Stage(samples=7, sizes=((28, 28),), batch=8),))
+    for settings in ({"epochs": 0}, {"rate": 0.0}, {"rate": float("nan")}):
+        with pytest.raises(ValueError, match="expected 1 epoch or more, and a rate above 0"):
+            finetune(DepthAnything("nano"), tmp_path, tmp_path / "out", **settings)
