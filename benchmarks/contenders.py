@@ -46,7 +46,8 @@ def make_files(folder: Path, model: str, official: Path | None, shapes: list[tup
     import torch
 
     from depth_anything.checkpoints.official import save_transformers
-    from depth_anything.export.export import ExportOptions, onnx_graph, openvino_model, save_onnx, save_openvino
+    from depth_anything.export.export import onnx_graph, openvino_model, save_onnx, save_openvino
+    from depth_anything.export.options import ExportOptions
     from depth_anything.network.model import DepthAnything
 
     folder.mkdir(parents=True, exist_ok=True)

@@ -22,13 +22,15 @@ import tyro
 
 from depth_anything.checkpoints import official
 from depth_anything.images.read import read_image
-from depth_anything.label.launch import Asked, label
+from depth_anything.label.jobs import Asked
+from depth_anything.label.launch import label
 from depth_anything.label.teacher import Teacher
 from depth_anything.network.model import DepthAnything
 from depth_anything.network.resize import PATCH
 from depth_anything.train import loop, relative_depth
 from depth_anything.train.batches import Data, batches
-from depth_anything.train.recipes.base import Stage, v2_student
+from depth_anything.train.recipes.base import Stage
+from depth_anything.train.recipes.v2 import v2_student
 from depth_anything.train.sources import open_data
 from depth_anything.train.teacher import plain_attention, run_network
 from depth_anything.variants import get_variant

@@ -22,12 +22,14 @@ import numpy as np
 import torch
 import tyro
 
-from depth_anything.label.launch import Asked, label
+from depth_anything.label.jobs import Asked
+from depth_anything.label.launch import label
 from depth_anything.system.files import atomic_path
 from depth_anything.train.engine import score
 from depth_anything.train.loop import train
 from depth_anything.train.recipes.ablations import RUNGS
-from depth_anything.train.recipes.base import Recipe, get_recipe, shrunk
+from depth_anything.train.recipes.all_recipes import get_recipe, shrunk
+from depth_anything.train.recipes.base import Recipe
 from depth_anything.train.sources import open_data
 from depth_anything.train.student import frozen_encoder
 

@@ -10,6 +10,8 @@ Names are loaded when they are first used, so that importing this package is qui
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+from depth_anything.system import moved
+
 if TYPE_CHECKING:
     from depth_anything.network.model import DepthAnything
     from depth_anything.predict.prediction import Prediction
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
     from depth_anything.variants import VARIANTS
 
 __version__ = "0.1.0"
+moved.install()
 
 HOMES = {
     "DepthAnything": "network.model",

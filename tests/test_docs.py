@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from depth_anything import cli
-from depth_anything.train.recipes.base import get_recipe
+from depth_anything.train.recipes.all_recipes import get_recipe
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted((ROOT / "docs").glob("*.md")) + [ROOT / "README.md", ROOT / "MODEL_CARD.md"]

@@ -12,7 +12,8 @@ from PIL import Image
 
 from depth_anything.data.storage import open_store
 from depth_anything.data.unlabeled import units
-from depth_anything.label.launch import claimed, label_here, remaining
+from depth_anything.label.jobs import claimed, remaining
+from depth_anything.label.launch import label_here
 from depth_anything.label.teacher import Labeller, LabelRecipe
 from depth_anything.network.resize import network_size
 

@@ -60,7 +60,7 @@ def train(
     import logging
     from dataclasses import replace
 
-    from depth_anything.train.recipes.base import get_recipe, shrunk
+    from depth_anything.train.recipes.all_recipes import get_recipe, shrunk
 
     resolved = shrunk(get_recipe(recipe), size)
     if seed is not None:

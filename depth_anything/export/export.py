@@ -1,20 +1,21 @@
-"""Export to one file that runs without torch: the whole road inside, from a uint8 picture of any size to its map.
+"""Export to one file that runs without torch: from a uint8 picture of any size to its map, resizing inside.
 
-torch exports the bare network with free sides; preprocessing_graph.py writes the two stretches around it. The OpenVINO form is
-converted from the ONNX graph, so there is one road. Every file is compared with torch on photographs before it gets its
-name (parity.py).
+torch exports the bare network with free sides; preprocessing_graph.py writes what stands before and after it. The
+OpenVINO form is converted from the ONNX graph, so there is one graph. Every file is compared with torch on photographs
+before it gets its name (parity.py).
 """
 
 from __future__ import annotations
 
 import tempfile
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from depth_anything.export import parity
+from depth_anything.export.options import DEFAULTS, SUFFIX, ExportOptions
 from depth_anything.export.preprocessing_graph import FLOAT, OPSET, after_network, before_network
 from depth_anything.network.resize import PATCH
 from depth_anything.predict import openvino_graph
@@ -27,48 +28,8 @@ if TYPE_CHECKING:
     from depth_anything.network.model import DepthAnything
     from depth_anything.variants import Variant
 
-Form = Literal["onnx", "openvino"]
-SUFFIX = {"onnx": ".onnx", "openvino": ".xml"}
 
-
-@dataclass(frozen=True, kw_only=True)
-class ExportOptions:
-    """What is asked of an export."""
-
-    to: Form = "onnx"
-    half: bool = False
-    """Store the weights as float16 (they are computed with as float32): half the file."""
-    bare: bool = False
-    """Only the network: `network_input` float32 (B, 3, h, w), normalised, to `network_map` (B, h, w)."""
-    size: tuple[int, int] | None = None
-    """Height and width of a bare network's input, fixed, for compilers that want no free dimension."""
-    input_size: int | None = None
-    """Lower bound of the shorter side that the file's own size rule keeps; None: the model's own."""
-    int8: bool = False
-    """Quantise weights and activations (int8.py)."""
-    calibrate: tuple[Path, ...] = ()
-    """Photographs for int8."""
-
-    def check(self, variant: Variant) -> None:
-        """Raise ValueError for what cannot be had."""
-        if self.size is not None and not self.bare:
-            raise ValueError("a fixed size is for the bare network, a whole road takes every size: add --bare")
-        if self.size is not None and any(side < PATCH or side % PATCH for side in self.size):
-            raise ValueError(f"size {self.size[0]} {self.size[1]}: expected multiples of {PATCH}, such as 518 686")
-        if self.int8 and (self.bare or self.half):
-            raise ValueError("--int8 is for the whole road: without --bare and --half")
-        if self.int8 != bool(self.calibrate):
-            raise ValueError("--int8 and --calibrate FOLDER (photographs like those of later) go together")
-        if variant.resize != "cubic" and not self.bare:
-            raise ValueError(f"{variant.name} resizes in ZoeDepth's way, which no whole road has yet: add --bare")
-
-
-DEFAULTS = ExportOptions()
-
-
-def export(
-    model: DepthAnything, path: str | Path, options: ExportOptions = ExportOptions(), photos: tuple[Path, ...] = ()
-):
+def export(model: DepthAnything, path: str | Path, options: ExportOptions = DEFAULTS, photos: tuple[Path, ...] = ()):
     """Write `model` as `path` (.onnx, or .xml with a .bin beside it) and the report that compares it with torch.
 
     Whole road: input `image` uint8 (H, W, 3) RGB of any size, and `network_size` int64 (2,), height and width at the

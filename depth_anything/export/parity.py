@@ -26,7 +26,7 @@ from depth_anything.system.files import atomic_path
 if TYPE_CHECKING:
     import torch
 
-    from depth_anything.export.export import ExportOptions
+    from depth_anything.export.options import ExportOptions
     from depth_anything.network.model import DepthAnything
 
 PHOTOGRAPHS = Path(__file__).parent / "photographs"

@@ -6,10 +6,7 @@ on when the same command is given again.
 
 from __future__ import annotations
 
-import errno
-import json
 import os
-import random
 import socket
 import sys
 import time
@@ -17,55 +14,19 @@ import uuid
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, replace
 
-from depth_anything.data.pseudo_labels import MANIFEST, Encoding
+from depth_anything.data.pseudo_labels import MANIFEST
 from depth_anything.data.storage import CLAIMS, Store, open_store
 from depth_anything.data.unlabeled.sets import units as find_units
 from depth_anything.data.unlabeled.units import PICTURES, Unit, is_url
-from depth_anything.label.teacher import Labeller, LabelRecipe, Precision, Teacher
-from depth_anything.system.device import check_device
+from depth_anything.label.jobs import LANES, Asked, Outcome, attempt, claimed, load_teacher, remaining
+from depth_anything.label.teacher import Labeller, LabelRecipe
 
-LANES = 2
-"""Units under way in a process: one feeds the network while the one before it is written."""
 GIVE_UP = 10
 """Units in a row that cannot be written, after which a worker stops rather than waste its network's work."""
 PATIENCE_S = 1800
 """How long a rank that has failures to tell waits for others that neither finish a shard nor end."""
-JOB = "job.json"
-
-
-@dataclass(frozen=True)
-class Asked:
-    """How a worker gets its teacher; the same on every machine."""
-
-    teacher: str
-    """A name of VARIANTS, a hub id, a checkpoint or a transformers folder."""
-    variant: str | None = None
-    device: str = "cpu"
-    dtype: Precision = "fp32"
-    input_size: int | None = None
-    batch: int = 8
-    encoding: Encoding = "png16"
-    threads: int | None = None
-    accept_license: bool = False
-
-    def __post_init__(self):
-        if self.batch < 1 or (self.threads is not None and self.threads < 1):
-            raise ValueError(f"batch {self.batch}, threads {self.threads}: expected 1 or more")
-
-
-@dataclass
-class Outcome:
-    """What became of a unit, for whoever asked for it."""
-
-    unit: str
-    labelled: int = 0
-    failed: list[dict[str, str]] = field(default_factory=list)
-    encoding_error: float = 0.0
-    error: str | None = None
-    """Why the whole unit failed; it is tried again in the next run."""
-    unwritable: bool = False
 
 
 @dataclass
@@ -155,27 +116,6 @@ def label(
     return report
 
 
-def load_teacher(asked: Asked, cuda_of_rank: bool = False) -> Teacher:
-    """The teacher on its device; torchrun's ranks take a GPU each."""
-    device = asked.device
-    if device == "cuda" and cuda_of_rank:
-        device = f"cuda:{os.environ.get('LOCAL_RANK', 0)}"
-    try:
-        import torch
-    except ModuleNotFoundError:
-        raise ValueError(
-            'labelling runs in torch, which is not installed: pip install "depth-anything[torch]"'
-        ) from None
-    check_device(device)
-    if asked.threads:
-        torch.set_num_threads(asked.threads)
-
-    from depth_anything.network.model import DepthAnything
-
-    model = DepthAnything.from_pretrained(asked.teacher, variant=asked.variant, accept_license=asked.accept_license)
-    return Teacher(model, device, asked.dtype, asked.input_size)
-
-
 def job_name(world: int) -> str:
     """The same for all ranks of one torchrun, different for everything else."""
     names = ("TORCHELASTIC_RUN_ID", "TORCHELASTIC_RESTART_COUNT", "MASTER_ADDR", "MASTER_PORT", "SLURM_JOB_ID",
@@ -183,52 +123,6 @@ def job_name(world: int) -> str:
     if world > 1:
         return " ".join(["ranks", *(os.environ.get(name, "-") for name in names)])
     return f"{socket.gethostname()} {os.getpid()} {uuid.uuid4().hex}"
-
-
-def remaining(store: Store, recipe: LabelRecipe, units: list[Unit]) -> list[Unit]:
-    """The units that have no manifest.
-
-    Raises:
-        ValueError: the store holds labels of another recipe, or of other pictures.
-    """
-    asked = asdict(recipe)
-    try:
-        found = json.loads(store.read(JOB))
-    except FileNotFoundError:
-        store.write(JOB, json.dumps(asked, indent=1).encode())
-        found = asked
-    if found != asked:
-        changed = [name for name in asked if found.get(name) != asked[name]]
-        differences = ", ".join(f"{name} {found.get(name)} there, {asked[name]} now" for name in changed)
-        raise ValueError(f"{store.where} holds labels of another recipe ({differences}): use another folder")
-    done = {name.removesuffix(".json") for name in store.names(MANIFEST)}
-    strays = sorted(done - {unit.name for unit in units})
-    if strays:
-        raise ValueError(
-            f"{store.where} holds {len(strays)} shards of other pictures (the first: {strays[0]}): the source, or the "
-            "size of its units, is not what it was when this folder was begun; use another folder"
-        )
-    return [unit for unit in units if unit.name not in done]
-
-
-def claimed(units: list[Unit], store: Store, rank: int = 0, world: int = 1) -> Iterator[Unit]:
-    """The units that fall to one of `world` workers, which share them as they go.
-
-    Each begins at a place of its own. Where it meets a unit that another has claimed, it asks once what is left and
-    goes on there in an order of its own, so that workers seldom meet again and an object store is seldom asked. What a
-    worker that died had claimed is left for the next run.
-    """
-    start = len(units) * rank // world
-    order = deque((*units[start:], *units[:start]))
-    while order:
-        unit = order.popleft()
-        if world == 1 or store.claim(unit.name):
-            yield unit
-        else:
-            taken = store.names(CLAIMS)
-            left = [unit for unit in order if unit.name not in taken]
-            random.Random(rank).shuffle(left)
-            order = deque(left)
 
 
 def label_here(labeller: Labeller, units: Iterable[Unit]) -> Iterator[Outcome]:
@@ -245,26 +139,6 @@ def label_here(labeller: Labeller, units: Iterable[Unit]) -> Iterator[Outcome]:
     finally:
         labeller.close()
         lanes.shutdown(cancel_futures=True)
-
-
-def attempt(labeller: Labeller, unit: Unit) -> Outcome:
-    """Label a unit; what is wrong with its pictures or with the disk becomes a line."""
-    try:
-        manifest = labeller(unit)
-    except ValueError as error:
-        return Outcome(unit.name, error=str(error))
-    except OSError as error:
-        full = "; free some space and run the same command again" if error.errno == errno.ENOSPC else ""
-        line = f"{unit.name}: the shard cannot be written ({error.strerror or error}){full}"
-        return Outcome(unit.name, error=line, unwritable=True)
-    except RuntimeError as error:
-        if "out of memory" in str(error):
-            batch = labeller.recipe.batch
-            raise ValueError(
-                f"a batch of {batch} pictures does not fit into the device: use a smaller --batch"
-            ) from None
-        raise
-    return Outcome(unit.name, manifest.labelled, manifest.failed, manifest.encoding_error)
 
 
 def follow(outcomes: Iterator[Outcome], report: Report, total: int, rank: int = 0) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 
 from depth_anything.data.storage import open_store
 from depth_anything.data.unlabeled.units import Unit
-from depth_anything.label.launch import LANES, Asked, Outcome, attempt, load_teacher
+from depth_anything.label.jobs import LANES, Asked, Outcome, attempt, load_teacher
 from depth_anything.label.teacher import Labeller, LabelRecipe
 
 DEATHS = 3

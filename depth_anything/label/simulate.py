@@ -21,7 +21,7 @@ import numpy as np
 from depth_anything.data.pseudo_labels import LABELS, MANIFEST
 from depth_anything.data.storage import CLAIMS
 from depth_anything.data.unlabeled.units import Unit, named
-from depth_anything.label.launch import claimed, remaining
+from depth_anything.label.jobs import claimed, remaining
 from depth_anything.label.teacher import LabelRecipe, Manifest, commit
 
 RECIPE = LabelRecipe("simulated", "0" * 64, 518, "bf16", 32, "png16")

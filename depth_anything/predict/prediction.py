@@ -8,13 +8,16 @@ distances: `to_depth(near=, far=)` or `align_to(points)`.
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
 from depth_anything.geometry import calibrate, camera
-from depth_anything.images import colormap
+from depth_anything.images import colormap, map_files
 from depth_anything.predict import prediction_files
+
+if TYPE_CHECKING:
+    from depth_anything.predict.prediction import Prediction
 
 SkyPolicy = Literal["keep", "zero", "cap"]
 
@@ -358,3 +361,61 @@ def _minmax(
     np.clip(scaled_HW, 0, 1, out=scaled_HW)
     scaled_HW[~valid_HW] = 0
     return scaled_HW
+
+
+def load(path: str | Path, quantity: Literal["disparity", "depth_m"] | None = None) -> Prediction:
+    """A Prediction from a file that `save` wrote: png16, npz, exr or pfm.
+
+    Args:
+        path: `<stem>_disparity.png`, `..._depth_m.npz`, ...
+        quantity: what the numbers are, where the file cannot say: a PFM under another name.
+
+    Raises:
+        ValueError: another kind of file, a damaged one, or a map whose quantity is not known.
+    """
+    from depth_anything.predict.prediction import Prediction
+
+    path = Path(path)
+    if not path.is_file():
+        raise ValueError(f"{path}: no such file; check the path")
+    arrays: dict[str, np.ndarray] = {}
+    match path.suffix.lower():
+        case ".png":
+            values_HW, text = map_files.read_png16(path)
+        case ".pfm":
+            values_HW, text = map_files.read_pfm(path), {}
+        case ".exr":
+            values_HW, text = map_files.read_exr(path)
+        case ".npz":
+            arrays, text = map_files.read_npz(path)
+            held = [name for name in ("disparity", "depth_m") if name in arrays]
+            if len(held) != 1:
+                raise ValueError(
+                    f"{path}: expected an array named disparity or depth_m, it has {', '.join(arrays) or 'none'}"
+                )
+            values_HW, text = arrays[held[0]], {**text, "quantity": held[0]}
+        case suffix:
+            raise ValueError(
+                f"{path}: cannot load a map from {suffix or 'a file without suffix'}; expected .png .npz .exr .pfm"
+            )
+    from_name = next((name for name in ("disparity", "depth_m") if path.stem.endswith(f"_{name}")), None)
+    known = quantity or text.get("quantity") or from_name
+    if known not in ("disparity", "depth_m"):
+        raise ValueError(f"{path}: the file does not say what its numbers are; give quantity='disparity' or 'depth_m'")
+    fields = {key: text[key] for key in ("model", "licence", "version", "metres_from") if key in text}
+    return Prediction(
+        **{known: np.asarray(values_HW)},  # type: ignore[arg-type]
+        **fields,
+        notes=(text["notes"],) if "notes" in text else (),
+        network_size=_size(text.get("network_size")),
+        K=arrays.get("K"),
+        sky=arrays.get("sky"),
+    )
+
+
+def _size(text: str | None) -> tuple[int, int] | None:
+    """(height, width) from "width x height"."""
+    if text is None:
+        return None
+    width, _, height = text.partition(" x ")
+    return int(height), int(width)

@@ -14,11 +14,12 @@ from pathlib import Path
 import tyro
 
 from depth_anything.evaluate.pairs import PairsResult, evaluate_pairs
-from depth_anything.label.launch import Asked, label
+from depth_anything.label.jobs import Asked
+from depth_anything.label.launch import label
 from depth_anything.network.model import DepthAnything
 from depth_anything.system.files import atomic_path
 from depth_anything.train.loop import train
-from depth_anything.train.recipes.base import get_recipe, shrunk
+from depth_anything.train.recipes.all_recipes import get_recipe, shrunk
 from depth_anything.train.sources import open_data
 from depth_anything.train.student import frozen_encoder
 

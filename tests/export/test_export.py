@@ -18,8 +18,6 @@ from tiny_models import TINY, random_model, tiny
 from depth_anything import cli
 from depth_anything.export import parity
 from depth_anything.export.export import (
-    SUFFIX,
-    ExportOptions,
     export,
     export_network,
     openvino_model,
@@ -29,6 +27,7 @@ from depth_anything.export.export import (
     store_half,
     with_road,
 )
+from depth_anything.export.options import SUFFIX, ExportOptions
 from depth_anything.export.preprocessing_graph import before_network
 from depth_anything.network.model import DepthAnything
 from depth_anything.network.resize import network_size, to_tensor

@@ -21,7 +21,8 @@ from depth_anything.data.shards import read_shard
 from depth_anything.data.storage import Folder, open_store
 from depth_anything.data.unlabeled import units
 from depth_anything.data.unlabeled.units import Unit
-from depth_anything.label.launch import GIVE_UP, Asked, Outcome, Report, claimed, follow, label, label_here, remaining
+from depth_anything.label.jobs import Asked, Outcome, claimed, remaining
+from depth_anything.label.launch import GIVE_UP, Report, follow, label, label_here
 from depth_anything.label.teacher import Labeller
 
 HERE = Path(__file__).parents[1]

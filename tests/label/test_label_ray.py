@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from depth_anything.data.shards import read_shard
-from depth_anything.label.launch import Asked, label
+from depth_anything.label.jobs import Asked
+from depth_anything.label.launch import label
 from depth_anything.label.ray import connect
 
 EXAMPLES = Path(__file__).parents[2] / "examples"

@@ -19,7 +19,7 @@ from depth_anything.data.storage import Folder, open_store
 from depth_anything.data.unlabeled import units
 from depth_anything.data.unlabeled.units import Unit
 from depth_anything.images.read import read_image
-from depth_anything.label.launch import Outcome, attempt
+from depth_anything.label.jobs import Outcome, attempt
 from depth_anything.label.teacher import WAITING, Labeller, LabelRecipe, Teacher
 from depth_anything.network.model import DepthAnything
 from depth_anything.network.resize import network_size, to_tensor

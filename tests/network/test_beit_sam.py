@@ -20,7 +20,8 @@ from depth_anything.predict.predictor import Predictor
 from depth_anything.train import loop, metric
 from depth_anything.train.batches import Data
 from depth_anything.train.distributed import Machine
-from depth_anything.train.recipes.base import Recipe, Stage, get_recipe
+from depth_anything.train.recipes.all_recipes import get_recipe
+from depth_anything.train.recipes.base import Recipe, Stage
 from depth_anything.transfer import segmentation, segmentation_train
 from depth_anything.variants import TRIED, VARIANTS, Variant
 

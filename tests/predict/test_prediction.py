@@ -10,8 +10,8 @@ from PIL import Image
 from depth_anything.geometry import camera
 from depth_anything.images import colormap
 from depth_anything.predict import prediction_files
-from depth_anything.predict.prediction import Prediction
-from depth_anything.predict.prediction_files import FORMATS, load
+from depth_anything.predict.prediction import Prediction, load
+from depth_anything.predict.prediction_files import FORMATS
 
 TRUTH = (1 + 9 * np.random.default_rng(0).random((30, 40))).astype(np.float32)  # metres
 SCALE, SHIFT = 2.5, -0.2

@@ -13,7 +13,8 @@ from depth_anything.network.model import DepthAnything
 from depth_anything.network.resize import PATCH
 from depth_anything.train import loop, masked_patches
 from depth_anything.train.batches import Data
-from depth_anything.train.recipes.base import MaskedRecipe, Stage, get_recipe
+from depth_anything.train.recipes.all_recipes import get_recipe
+from depth_anything.train.recipes.base import MaskedRecipe, Stage
 from depth_anything.train.teacher import MapAndTokens
 
 

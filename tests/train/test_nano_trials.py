@@ -15,7 +15,8 @@ from drawn import tiny
 from scene_shards import scene
 
 from depth_anything.data.shards import write_shard
-from depth_anything.label.launch import Asked, label
+from depth_anything.label.jobs import Asked
+from depth_anything.label.launch import label
 from depth_anything.network.model import DepthAnything
 from depth_anything.train.batches import build_slice
 from depth_anything.variants import get_variant

@@ -24,7 +24,9 @@ from depth_anything.train import loop
 from depth_anything.train.batches import MIXED_SHARDS, Data, build_slice, partner, read, sample_number
 from depth_anything.train.checkpoint import STATE_FILE
 from depth_anything.train.recipes.ablations import ABLATIONS, RUNGS
-from depth_anything.train.recipes.base import get_recipe, v1_student, v2_student
+from depth_anything.train.recipes.all_recipes import get_recipe
+from depth_anything.train.recipes.v1 import v1_student
+from depth_anything.train.recipes.v2 import v2_student
 from depth_anything.train.sources import Joined, Repeated, WithoutLabels
 from depth_anything.train.student import FinalTokens, student_losses
 from depth_anything.train.teacher import MapAndTokens

@@ -23,8 +23,11 @@ from depth_anything.train import loop, relative_depth
 from depth_anything.train.batches import Batch, Data, batches, build_slice, sample_number
 from depth_anything.train.checkpoint import STATE_FILE
 from depth_anything.train.recipes.ablations import ABLATIONS
-from depth_anything.train.recipes.base import RECIPES, Recipe, Stage, get_recipe
+from depth_anything.train.recipes.all_recipes import get_recipe
+from depth_anything.train.recipes.base import Recipe, Stage
 from depth_anything.train.recipes.nano import NANO_RECIPES
+from depth_anything.train.recipes.v1 import V1_RECIPES
+from depth_anything.train.recipes.v2 import V2_RECIPES
 from depth_anything.train.teacher import MapAndTokens, teacher_losses
 from depth_anything.train.validation import validate_disparity
 from depth_anything.variants import get_variant, with_log_head, with_max_depth
@@ -65,7 +68,7 @@ def test_training_sees_the_models_own_answer(head):
 # -- recipes --
 
 
-@pytest.mark.parametrize("name", NANO_RECIPES | RECIPES | ABLATIONS)
+@pytest.mark.parametrize("name", NANO_RECIPES | V1_RECIPES | V2_RECIPES | ABLATIONS)
 def test_recipes_are_named_fit_their_variant_and_name_real_sizes(name, tmp_path):
     recipe = get_recipe(name)
     assert recipe.name == name and get_variant(recipe.variant).name == recipe.variant

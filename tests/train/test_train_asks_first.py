@@ -13,7 +13,8 @@ from depth_anything.checkpoints.official import load, load_backbone
 from depth_anything.train import loop, sources
 from depth_anything.train.batches import Data
 from depth_anything.train.finetune import finetune
-from depth_anything.train.recipes.base import Stage, get_recipe
+from depth_anything.train.recipes.all_recipes import get_recipe
+from depth_anything.train.recipes.base import Stage
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 

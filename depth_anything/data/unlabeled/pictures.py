@@ -8,8 +8,8 @@ from os.path import join
 import numpy as np
 
 from depth_anything.data.shards import cached_index
-from depth_anything.data.unlabeled.read import open_lmdb, unique_key
-from depth_anything.data.unlabeled.units import Unit, expanded, picture_numbers
+from depth_anything.data.unlabeled.read import unique_key
+from depth_anything.data.unlabeled.units import Unit, expanded, open_lmdb, picture_numbers
 from depth_anything.images.read import PictureError, read_image
 
 

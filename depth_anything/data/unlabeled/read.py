@@ -12,7 +12,7 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from depth_anything.data.shards import BLOCK, cached_index
-from depth_anything.data.unlabeled.units import Unit, expanded, is_picture, is_url, picture_numbers
+from depth_anything.data.unlabeled.units import Unit, expanded, is_picture, is_url, open_lmdb, picture_numbers
 
 EVERY = 10
 """Of a video's frames, one in ten is taken (the authors, about BDD100K)."""
@@ -130,22 +130,6 @@ def read_files(unit: Unit) -> Iterator[tuple[str, bytes | OSError]]:
                 yield member, file.read()
         except OSError as error:
             yield member, error
-
-
-def open_lmdb(path: str) -> Any:
-    """An LSUN database, to be read only.
-
-    Raises:
-        ValueError: none there, or no library to read it.
-    """
-    try:
-        import lmdb
-    except ModuleNotFoundError:
-        raise ValueError(f'{path}: an lmdb needs one more package: pip install "depth-anything[train]"') from None
-    try:
-        return lmdb.open(path, readonly=True, lock=False, readahead=False, subdir=os.path.isdir(path))
-    except lmdb.Error as error:
-        raise ValueError(f"{path}: no readable lmdb ({error}); fetch it again") from None
 
 
 def read_lmdb(unit: Unit) -> Iterator[tuple[str, bytes]]:

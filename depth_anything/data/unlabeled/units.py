@@ -9,7 +9,7 @@ import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from depth_anything.data.shards import TarIndex, cached_index
 from depth_anything.images.read import SUFFIXES
@@ -122,8 +122,6 @@ def video_units(root: str, videos: Sequence[str]) -> Iterator[Unit]:
 
 def lmdb_units(path: str, label: str, size: int = PICTURES) -> Iterator[Unit]:
     """Slices of an LSUN database, in the order of its keys."""
-    from depth_anything.data.unlabeled.read import open_lmdb
-
     with open_lmdb(path) as database, database.begin() as transaction:
         entries = transaction.stat()["entries"]
         for position, key in enumerate(transaction.cursor().iternext(values=False)):
@@ -143,3 +141,19 @@ def list_files(folder: str | os.PathLike, suffixes: frozenset[str] = SUFFIXES) -
             if os.path.splitext(name)[1].lower() in suffixes and not name.startswith("."):
                 found.append(name if here == "." else f"{here}/{name}")
     return found
+
+
+def open_lmdb(path: str) -> Any:
+    """An LSUN database, to be read only.
+
+    Raises:
+        ValueError: none there, or no library to read it.
+    """
+    try:
+        import lmdb
+    except ModuleNotFoundError:
+        raise ValueError(f'{path}: an lmdb needs one more package: pip install "depth-anything[train]"') from None
+    try:
+        return lmdb.open(path, readonly=True, lock=False, readahead=False, subdir=os.path.isdir(path))
+    except lmdb.Error as error:
+        raise ValueError(f"{path}: no readable lmdb ({error}); fetch it again") from None

@@ -7,18 +7,10 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 
-from depth_anything.train.recipes.base import (
-    SQUARE_518,
-    V2_SYNTHETIC,
-    Recipe,
-    Stage,
-    Unlabeled,
-    v1_student,
-    v1_teacher_large,
-    v2_student,
-    v2_teacher_giant,
-)
+from depth_anything.train.recipes.base import SQUARE_518, Recipe, Stage, Unlabeled
 from depth_anything.train.recipes.nano import nano_student
+from depth_anything.train.recipes.v1 import v1_student, v1_teacher_large
+from depth_anything.train.recipes.v2 import V2_SYNTHETIC, v2_student, v2_teacher_giant
 
 V1_PICTURES = {
     "blendedmvs": 115_000,

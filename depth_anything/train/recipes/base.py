@@ -6,10 +6,7 @@ in recipes/nano.py.
 
 import dataclasses
 import json
-import math
-from collections.abc import Callable
-from dataclasses import dataclass, replace
-from functools import partial
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -156,119 +153,10 @@ class Recipe:
 
 @dataclass(frozen=True, kw_only=True)
 class MaskedRecipe(Recipe):
-    """A run that learns what hidden patches show, before any depth (train/masked_patches.py). Sets may be without labels."""
+    """A run that learns what hidden patches show, before any depth (train/masked_patches.py); sets may lack labels."""
 
     hidden: float = 0.6
     """Share of the patches that the encoder does not see."""
 
 
-V1_LABELED = ("blendedmvs", "diml", "hrwsi", "irs", "megadepth", "tartanair")
-V1_LABELED_PICTURES = 1_599_000
-"""V1 Table 1, summed."""
-V2_SYNTHETIC = ("blendedmvs", "hypersim", "irs", "tartanair", "vkitti2")
-UNLABELED = ("sa1b", "imagenet21k", "lsun", "bdd100k", "openimages", "places365", "landmarks", "objects365")
-UNLABELED_PICTURES = 62_300_000
-"""V1 Table 1, summed."""
 SQUARE_518 = ((518, 518),)
-
-
-def v1_teacher_large() -> Recipe:
-    """V1's teacher: 20 epochs of six labelled sets. The batch is our choice: the paper names none."""
-    return Recipe(
-        name="v1-teacher-large",
-        variant="v1-large",
-        data=V1_LABELED,
-        stages=(Stage(samples=20 * V1_LABELED_PICTURES, sizes=SQUARE_518, batch=64),),
-    )
-
-
-def v1_student(size: str) -> Recipe:
-    """V1's student: one pass over the unlabelled pictures, two of them beside each labelled one, L = the mean of three.
-
-    The encoder starts from DINOv2 again, not from the teacher. The batch is our choice: the paper names none.
-    """
-    return Recipe(
-        name=f"v1-student-{size}",
-        variant=f"v1-{size}",
-        data=V1_LABELED,
-        stages=(Stage(samples=UNLABELED_PICTURES * 3 // 2, sizes=SQUARE_518, batch=96),),
-        labeled_weight=1 / 3,
-        unlabeled=Unlabeled(data=UNLABELED, share=2 / 3, teacher="v1-large", weight=1 / 3, feature_weight=1 / 3),
-    )
-
-
-def v2_teacher_giant() -> Recipe:
-    """V2's teacher: 160,000 steps of 64 pictures from five synthetic sets, L_ssi + 2 L_gm."""
-    return Recipe(
-        name="v2-teacher-giant",
-        variant="v2-giant",
-        data=V2_SYNTHETIC,
-        stages=(Stage(samples=160_000 * 64, sizes=SQUARE_518, batch=64, gradient_weight=2.0),),
-    )
-
-
-def v2_student(size: str) -> Recipe:
-    """V2's student: 480,000 steps of 192 pseudo-labelled pictures, L_ssi + 2 L_gm without the noisiest tenth, + L_feat.
-
-    Its author says that small and base need no perturbation under the giant teacher's labels; for large and giant we
-    keep V1's.
-    """
-    strong = size in ("large", "giant")
-    return Recipe(
-        name=f"v2-student-{size}",
-        variant=f"v2-{size}",
-        data=(),
-        stages=(Stage(samples=480_000 * 192, sizes=SQUARE_518, batch=192, gradient_weight=2.0),),
-        unlabeled=Unlabeled(
-            data=UNLABELED,
-            share=1.0,
-            teacher="v2-giant",
-            perturbation="unimatch" if strong else "none",
-            cutmix=0.5 if strong else 0.0,
-            noisiest=0.1,
-            feature_weight=1.0,
-        ),
-    )
-
-
-RECIPES: dict[str, Callable[[], Recipe]] = {
-    "v1-teacher-large": v1_teacher_large,
-    **{f"v1-student-{size}": partial(v1_student, size) for size in ("small", "base", "large")},
-    "v2-teacher-giant": v2_teacher_giant,
-    **{f"v2-student-{size}": partial(v2_student, size) for size in ("small", "base", "large", "giant")},
-}
-
-
-def get_recipe(name: str) -> Recipe:
-    """The recipe called `name`: nano's, one of these, of the papers' ablations, or of those for metres.
-
-    Raises:
-        ValueError: no such recipe; the message lists the names.
-    """
-    from depth_anything.train.recipes.ablations import ABLATIONS
-    from depth_anything.train.recipes.metric import METRIC_RECIPES
-    from depth_anything.train.recipes.nano import NANO_RECIPES
-
-    recipes: dict[str, Callable[[], Recipe]] = {**NANO_RECIPES, **RECIPES, **ABLATIONS, **METRIC_RECIPES}
-    if name not in recipes:
-        raise ValueError(f"unknown recipe {name!r}: expected one of {', '.join(recipes)}")
-    return recipes[name]()
-
-
-def shrunk(recipe: Recipe, size: float) -> Recipe:
-    """A part of a recipe's pictures, scenes and warm-up, at least a batch of each stage: to try it out.
-
-    Raises:
-        ValueError: not in 0..1.
-    """
-    if not 0 < size <= 1:
-        raise ValueError(f"--size {size}: expected a part of the recipe, above 0 and up to 1")
-    if size == 1:
-        return recipe
-    return replace(
-        recipe,
-        stages=tuple(replace(stage, samples=max(stage.batch, round(stage.samples * size))) for stage in recipe.stages),
-        warmup=round(recipe.warmup * size),
-        scenes=math.ceil(recipe.scenes * size),
-        validation_scenes=math.ceil(recipe.validation_scenes * size),
-    )

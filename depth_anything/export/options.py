@@ -1,0 +1,53 @@
+"""What is asked of an export."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from depth_anything.network.resize import PATCH
+
+if TYPE_CHECKING:
+    from depth_anything.variants import Variant
+
+
+Form = Literal["onnx", "openvino"]
+
+
+SUFFIX = {"onnx": ".onnx", "openvino": ".xml"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportOptions:
+    """What is asked of an export."""
+
+    to: Form = "onnx"
+    half: bool = False
+    """Store the weights as float16 (they are computed with as float32): half the file."""
+    bare: bool = False
+    """Only the network: `network_input` float32 (B, 3, h, w), normalised, to `network_map` (B, h, w)."""
+    size: tuple[int, int] | None = None
+    """Height and width of a bare network's input, fixed, for compilers that want no free dimension."""
+    input_size: int | None = None
+    """Lower bound of the shorter side that the file's own size rule keeps; None: the model's own."""
+    int8: bool = False
+    """Quantise weights and activations (int8.py)."""
+    calibrate: tuple[Path, ...] = ()
+    """Photographs for int8."""
+
+    def check(self, variant: Variant) -> None:
+        """Raise ValueError for what cannot be had."""
+        if self.size is not None and not self.bare:
+            raise ValueError("a fixed size is for the bare network, a whole road takes every size: add --bare")
+        if self.size is not None and any(side < PATCH or side % PATCH for side in self.size):
+            raise ValueError(f"size {self.size[0]} {self.size[1]}: expected multiples of {PATCH}, such as 518 686")
+        if self.int8 and (self.bare or self.half):
+            raise ValueError("--int8 is for the whole road: without --bare and --half")
+        if self.int8 != bool(self.calibrate):
+            raise ValueError("--int8 and --calibrate FOLDER (photographs like those of later) go together")
+        if variant.resize != "cubic" and not self.bare:
+            raise ValueError(f"{variant.name} resizes in ZoeDepth's way, which no whole road has yet: add --bare")
+
+
+DEFAULTS = ExportOptions()

@@ -1,0 +1,50 @@
+"""The runs of Depth Anything V1 (CVPR 2024): teacher and student (sections 3 and 4.1)."""
+
+from collections.abc import Callable
+from functools import partial
+
+from depth_anything.train.recipes.base import SQUARE_518, Recipe, Stage, Unlabeled
+
+V1_LABELED = ("blendedmvs", "diml", "hrwsi", "irs", "megadepth", "tartanair")
+
+
+V1_LABELED_PICTURES = 1_599_000
+"""V1 Table 1, summed."""
+
+
+UNLABELED = ("sa1b", "imagenet21k", "lsun", "bdd100k", "openimages", "places365", "landmarks", "objects365")
+
+
+UNLABELED_PICTURES = 62_300_000
+"""V1 Table 1, summed."""
+
+
+def v1_teacher_large() -> Recipe:
+    """V1's teacher: 20 epochs of six labelled sets. The batch is our choice: the paper names none."""
+    return Recipe(
+        name="v1-teacher-large",
+        variant="v1-large",
+        data=V1_LABELED,
+        stages=(Stage(samples=20 * V1_LABELED_PICTURES, sizes=SQUARE_518, batch=64),),
+    )
+
+
+def v1_student(size: str) -> Recipe:
+    """V1's student: one pass over the unlabelled pictures, two of them beside each labelled one, L = the mean of three.
+
+    The encoder starts from DINOv2 again, not from the teacher. The batch is our choice: the paper names none.
+    """
+    return Recipe(
+        name=f"v1-student-{size}",
+        variant=f"v1-{size}",
+        data=V1_LABELED,
+        stages=(Stage(samples=UNLABELED_PICTURES * 3 // 2, sizes=SQUARE_518, batch=96),),
+        labeled_weight=1 / 3,
+        unlabeled=Unlabeled(data=UNLABELED, share=2 / 3, teacher="v1-large", weight=1 / 3, feature_weight=1 / 3),
+    )
+
+
+V1_RECIPES: dict[str, Callable[[], Recipe]] = {
+    "v1-teacher-large": v1_teacher_large,
+    **{f"v1-student-{size}": partial(v1_student, size) for size in ("small", "base", "large")},
+}
