@@ -3,6 +3,7 @@
 import ast
 import subprocess
 import sys
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -13,63 +14,66 @@ BASE = {"numpy", "PIL", "onnxruntime", "safetensors", "tqdm", "tyro"}
 
 EXTRAS = {
     # module (or package) -> optional libraries that it may import, and whether at module level
-    "dinov2": {"torch": "top"},
-    "dpt": {"torch": "top"},
-    "metric_bins": {"torch": "top"},
-    "encoders": {"torch": "top", "transformers": "inside"},
-    "model": {"torch": "top"},
+    "network.dinov2": {"torch": "top"},
+    "network.dpt": {"torch": "top"},
+    "network.metric_bins": {"torch": "top"},
+    "network.beit_sam": {"torch": "top", "transformers": "inside"},
+    "network.model": {"torch": "top"},
     "losses": {"torch": "top"},
-    "hub": {"huggingface_hub": "inside"},
+    "checkpoints.hub": {"huggingface_hub": "inside"},
     "transfer": {"torch": "top", "transformers": "top", "diffusers": "inside", "huggingface_hub": "inside"},
     "train": {"torch": "top"},
-    "train.curve": {"torch": "inside"},
+    "train.run_log": {"torch": "inside"},
     "data.augment": {"torch": "top"},
-    "data.labeled.resident": {"torch": "top"},
-    "checkpoints": {"torch": "top"},
-    "weight_files": {"torch": "top"},
-    "transformers_layout": {"torch": "top"},
-    "device": {"torch": "inside"},
-    "preprocess": {"torch": "inside"},
-    "backends": {"torch": "inside", "openvino": "inside"},
-    "freeze": {"torch": "top"},
-    "openvino_graph": {"openvino": "inside"},
-    "export": {"torch": "inside", "onnx": "inside", "onnxscript": "inside", "openvino": "inside"},
-    "parity": {"torch": "inside", "onnx": "inside", "openvino": "inside"},
-    "quantise": {"nncf": "inside", "openvino": "inside", "onnx": "inside"},
+    "data.labeled.on_device": {"torch": "top"},
+    "checkpoints.official": {"torch": "top"},
+    "checkpoints.safe_read": {"torch": "top"},
+    "checkpoints.transformers": {"torch": "top"},
+    "system.device": {"torch": "inside"},
+    "network.resize": {"torch": "inside"},
+    "predict.backends": {"torch": "inside", "openvino": "inside"},
+    "predict.optimise": {"torch": "top"},
+    "predict.openvino_graph": {"openvino": "inside"},
+    "export.export": {"torch": "inside", "onnx": "inside", "onnxscript": "inside", "openvino": "inside"},
+    "export.parity": {"torch": "inside", "onnx": "inside", "openvino": "inside"},
+    "export.int8": {"nncf": "inside", "openvino": "inside", "onnx": "inside"},
     "cli.export": {"torch": "inside", "onnxscript": "inside"},
-    "steady": {"cv2": "inside"},
-    "video_in": {"av": "inside"},
-    "scenes.stage": {"mitsuba": "inside", "drjit": "inside"},
-    "scenes.baking": {"trimesh": "inside"},
-    "image_io": {"pillow_heif": "inside"},
-    "map_files": {"OpenEXR": "inside"},
-    "point_cloud": {"trimesh": "inside"},
-    "data.unlabeled.read": {"lmdb": "inside", "av": "inside", "fsspec": "inside"},
+    "video.stabilise": {"cv2": "inside"},
+    "video.decode": {"av": "inside"},
+    "data.scenes.stage": {"mitsuba": "inside", "drjit": "inside"},
+    "data.scenes.texture_baking": {"trimesh": "inside"},
+    "images.read": {"pillow_heif": "inside"},
+    "images.map_files": {"OpenEXR": "inside"},
+    "geometry.point_cloud": {"trimesh": "inside"},
+    "data.unlabeled.read": {"av": "inside", "fsspec": "inside"},
+    "data.unlabeled.units": {"lmdb": "inside"},
     "data.unlabeled.sets": {"fsspec": "inside"},
-    "data.stores": {"fsspec": "inside"},
-    "pseudo_label": {"torch": "inside"},
-    "label_runs": {"torch": "inside"},
-    "label_ray": {"ray": "inside"},
+    "data.storage": {"fsspec": "inside"},
+    "label.teacher": {"torch": "inside"},
+    "label.jobs": {"torch": "inside"},
+    "label.ray": {"ray": "inside"},
     "data.sky": {"transformers": "inside", "torch": "inside"},
-    "data.benchmarks.files": {"h5py": "inside"},
+    "data.benchmarks.read_truth": {"h5py": "inside"},
     "web": {name: "top" for name in ("fastapi", "uvicorn", "starlette", "pydantic", "prometheus_client")},
     "evaluate.da2k_propose": {"transformers": "inside", "torch": "inside"},
-    "evaluate.models": {"transformers": "inside", "torch": "inside"},
+    "evaluate.candidates": {"transformers": "inside", "torch": "inside"},
 }
 
 LAYERS = [
-    # from the bottom up: a module may import from its own layer and from those below
-    {"__init__", "device", "files", "variants", "colormap", "dinov2", "dpt", "encoders", "metric_bins", "losses",
-     "evaluate.align", "evaluate.metrics", "evaluate.protocol", "evaluate.__init__", "preprocess"},
-    {"model", "checkpoints", "weight_files", "transformers_layout", "hub", "backends", "freeze", "openvino_graph",
-     "prediction", "image_io", "inputs", "exif", "to_rgb", "map_files", "outputs", "calibrate", "camera",
-     "point_cloud"},
-    {"predictor"},
-    {"video", "tiles", "video_chunk", "video_in", "video_out", "steady", "ahead", "export", "road", "parity",
-     "quantise", "data", "scenes"},
-    {"train", "transfer", "evaluate", "pseudo_label", "label_runs", "label_ray", "label_simulate"},
+    # from the bottom up: a module may import from its own layer and from those below; a room stands for its modules
+    {"__init__", "variants", "losses", "system", "evaluate.align", "evaluate.metrics", "evaluate.protocol",
+     "geometry.camera", "images.colormap", "network"},
+    {"network.model", "checkpoints", "images", "geometry"},
+    {"predict"},
+    {"video", "export", "data"},
+    {"train", "transfer", "label", "evaluate"},
     {"cli", "web", "__main__"},
 ]  # fmt: skip
+"""`network.model` lies above the rest of the network: `DepthAnything.from_pretrained` reads checkpoints."""
+LEVELS = 15
+"""Modules on the longest chain of imports, at most."""
+ENTRIES = 20
+"""Files and folders at the top of the package, at most."""
 
 
 def modules() -> dict[str, Path]:
@@ -121,7 +125,7 @@ def imports(path: Path, module: str) -> list[tuple[str, bool]]:
 
 
 def lookup(module: str, table: dict) -> dict:
-    """A module's row, or its package's."""
+    """A module's row, or its room's."""
     return table.get(module, table.get(module.split(".")[0], {}))
 
 
@@ -132,6 +136,29 @@ def layer(module: str) -> int:
             if name in names:
                 return index
     raise AssertionError(f"{module} is in no layer: add it to LAYERS")
+
+
+def graph() -> dict[str, set[str]]:
+    """Module -> the modules that it imports, inside functions too; imports for types alone do not count."""
+    known = modules()
+    edges = {}
+    for module, path in known.items():
+        targets = {name[1:] for name, _ in imports(path, module) if name.startswith(".") and name[1:]}
+        edges[module] = {name if name in known else f"{name}.__init__" for name in targets} & set(known) - {module}
+    return edges
+
+
+def test_imports_make_no_circle_and_few_levels():
+    edges = graph()
+    levels: dict[str, int] = {}
+    for module in TopologicalSorter(edges).static_order():  # raises CycleError, which names the circle
+        levels[module] = 1 + max((levels[name] for name in edges[module]), default=0)
+    longest = max(levels, key=levels.__getitem__)
+    assert levels[longest] <= LEVELS, f"{longest} lies on level {levels[longest]}"
+
+
+def test_the_package_has_few_entries():
+    assert len([path for path in PACKAGE.iterdir() if path.name != "__pycache__"]) <= ENTRIES
 
 
 @pytest.mark.parametrize("module", modules())

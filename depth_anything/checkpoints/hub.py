@@ -6,11 +6,10 @@ that the user names asks nothing: whoever has the file has met its owner's terms
 """
 
 import json
-import os
 import re
 from pathlib import Path
 
-from depth_anything.system.files import atomic_path
+from depth_anything.system.files import atomic_path, cache_dir
 from depth_anything.variants import VARIANTS, Variant
 
 WEIGHTS = Path(__file__).parent / "weights"
@@ -18,11 +17,6 @@ WEIGHTS = Path(__file__).parent / "weights"
 
 V1_MIXIN_IDS = {f"LiheYoung/depth_anything_vit{size[0]}14": f"v1-{size}" for size in ("small", "base", "large")}
 """The ids that V1's own `from_pretrained` takes: the same weights as the official files."""
-
-
-def cache_dir() -> Path:
-    """Folder for weights brought by hand and for accepted licences: `~/.cache/depth-anything` (or XDG_CACHE_HOME)."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "depth-anything"
 
 
 def is_repository(name: str) -> bool:

@@ -11,8 +11,7 @@ from typing import BinaryIO
 
 import numpy as np
 
-from depth_anything.checkpoints.hub import cache_dir
-from depth_anything.system.files import atomic_path, make_folder
+from depth_anything.system.files import atomic_path, cache_dir, make_folder
 
 BLOCK = 512  # bytes of a tar block; two blocks of zeros end an archive
 

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from depth_anything.network.resize import PATCH, cubic_weight
+from depth_anything.system.device import is_eager_cpu_inference
 from depth_anything.variants import Variant
 
 POSITION_OFFSET = 0.1
@@ -50,12 +51,6 @@ def attend(q_BHND: Tensor, k_BHND: Tensor, v_BHND: Tensor) -> Tensor:
         return F.scaled_dot_product_attention(q_BHND, k_BHND, v_BHND)
     q, k, v = q_BHND * q_BHND.shape[-1] ** -0.5, k_BHND.contiguous(), v_BHND.contiguous()
     return torch.cat([(rows @ k.mT).softmax(dim=-1) @ v for rows in q.split(192, dim=-2)], dim=-2)
-
-
-def is_eager_cpu_inference(x: Tensor) -> bool:
-    """Whether forms written for the processor's cache may be used: no gradients, nothing traces, no float64."""
-    plain = torch.is_grad_enabled() or torch.compiler.is_compiling() or x.dtype == torch.float64
-    return x.device.type == "cpu" and not plain
 
 
 class Mlp(nn.Module):

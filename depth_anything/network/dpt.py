@@ -14,8 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from depth_anything.network.dinov2 import is_eager_cpu_inference
 from depth_anything.network.resize import PATCH
+from depth_anything.system.device import is_eager_cpu_inference
 from depth_anything.variants import Variant
 
 HEAD_CHANNELS = 32

@@ -9,12 +9,15 @@ from __future__ import annotations
 
 import platform
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
 from depth_anything.network.dinov2 import Block, DinoVisionTransformer, Mlp, gate, mix_tokens
-from depth_anything.network.model import DepthAnything
+
+if TYPE_CHECKING:
+    from depth_anything.network.model import DepthAnything
 
 
 class PackedLinear(nn.Module):

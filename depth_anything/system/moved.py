@@ -1,4 +1,4 @@
-"""Module paths of version 0.1: for one release they go on importing, with a DeprecationWarning that names the new path."""
+"""Module paths of version 0.1: for one release they go on importing, with a warning that names the new path."""
 
 import sys
 import warnings

@@ -1,17 +1,22 @@
 """Step 1 of the papers: a batch of labelled pictures in, losses out."""
 
+from __future__ import annotations
+
 from contextlib import nullcontext
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from depth_anything import losses
-from depth_anything.network.model import DepthAnything
 from depth_anything.network.resize import PATCH
 from depth_anything.train.batches import Batch
 from depth_anything.train.recipes.base import Recipe, Stage
+
+if TYPE_CHECKING:
+    from depth_anything.network.model import DepthAnything
 
 FEW_TOKENS = 400
 """On processors plain attention is faster backwards than the fused one up to about here."""

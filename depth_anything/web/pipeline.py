@@ -9,18 +9,20 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
 from depth_anything.geometry import camera
 from depth_anything.images.read import image_info, read_image, stored_size
-from depth_anything.predict.predictor import Predictor
 from depth_anything.system.files import atomic_path
 from depth_anything.web import responses
 from depth_anything.web.middleware import Limits, Metrics
 from depth_anything.web.queueing import Batcher, Budget
 from depth_anything.web.upload import Refused
+
+if TYPE_CHECKING:
+    from depth_anything.predict.predictor import Predictor
 
 T = TypeVar("T")
 

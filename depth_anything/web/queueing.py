@@ -8,13 +8,16 @@ from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from depth_anything.network.resize import network_size
 from depth_anything.predict.backends import TorchBackend
 from depth_anything.predict.prediction import Prediction
-from depth_anything.predict.predictor import Predictor
+
+if TYPE_CHECKING:
+    from depth_anything.predict.predictor import Predictor
 
 
 class Budget:

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import asynccontextmanager, suppress
 from importlib.resources import files
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import prometheus_client
 import uvicorn
@@ -24,11 +24,13 @@ from starlette.requests import ClientDisconnect
 
 from depth_anything import __version__
 from depth_anything.images import colormap
-from depth_anything.predict.predictor import Predictor
 from depth_anything.web import responses
 from depth_anything.web.middleware import Gate, Limits, Metrics, too_busy
 from depth_anything.web.pipeline import Work
 from depth_anything.web.upload import Refused, read_picture
+
+if TYPE_CHECKING:
+    from depth_anything.predict.predictor import Predictor
 
 STATIC = Path(str(files("depth_anything"))) / "web" / "static"
 T = TypeVar("T")

@@ -18,10 +18,9 @@ from typing import Any
 
 import numpy as np
 
-from depth_anything.checkpoints.hub import cache_dir
 from depth_anything.data.scenes.shapes import Mesh
 from depth_anything.data.scenes.texture_baking import CannotUse, bake, read_model
-from depth_anything.system.files import atomic_path
+from depth_anything.system.files import atomic_path, cache_dir
 
 VERSION = 1  # raised when the same files give other models
 ENDINGS, ARCHIVES = (".obj", ".glb"), (".sh3f", ".zip")

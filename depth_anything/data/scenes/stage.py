@@ -7,19 +7,23 @@ its meshes, textures and sky change, so the compiled kernel is found again: a pi
 One thread for each process: sums keep their order, and the bytes repeat.
 """
 
+from __future__ import annotations
+
 import os
 import re
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from depth_anything.data.scenes.layout import Scene
 from depth_anything.data.scenes.light import SKY_COLUMNS, SKY_ROWS, ambient_light, develop, sky_picture, smooth
 from depth_anything.data.scenes.materials import SIDES, SLOTS, atlas_uv
 from depth_anything.data.scenes.objects import CLASSES
+
+if TYPE_CHECKING:
+    from depth_anything.data.scenes.layout import Scene
 
 Device = Literal["cpu", "cuda"]
 R2 = [0.7548776662466927, 0.5698402909980532]  # the plane's golden ratio: steps of an even sequence

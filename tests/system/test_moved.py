@@ -1,0 +1,65 @@
+"""What could be imported from version 0.1 goes on importing, with a warning that names the new place."""
+
+import importlib
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from depth_anything.system.moved import MOVED, PACKAGE, RENAMED, old_name
+
+DOCUMENTED = [
+    ("camera", "mean_focal"),
+    ("checkpoints", "load"),
+    ("checkpoints", "save"),
+    ("checkpoints", "save_transformers"),
+    ("colormap", "colored"),
+    ("data.labeled.scenes", "PackedScenes"),
+    ("export", "ExportOptions"),
+    ("export", "export"),
+    ("files", "atomic_path"),
+    ("image_io", "PictureError"),
+    ("image_io", "info"),
+    ("image_io", "read"),
+    ("label_runs", "Asked"),
+    ("label_runs", "label"),
+    ("model", "DepthAnything"),
+    ("outputs", "load"),
+    ("outputs", "save"),
+    ("prediction", "Prediction"),
+    ("predictor", "Predictor"),
+    ("train.recipes", "Recipe"),
+    ("train.recipes", "get_recipe"),
+    ("train.recipes", "v1_student"),
+    ("train.recipes", "v2_student"),
+    ("video", "convert"),
+]
+"""(module, name) as the documentation of version 0.1 showed them."""
+
+
+@pytest.mark.parametrize(("module", "name"), DOCUMENTED)
+def test_documented_names_are_found_under_their_old_paths(module: str, name: str):
+    program = f"from {PACKAGE}{module} import {name} as found; print(found.__module__)"
+    done = subprocess.run(
+        [sys.executable, "-W", "error::ImportWarning", "-W", "always::DeprecationWarning", "-c", program],
+        capture_output=True, text=True, cwd=Path(__file__).parents[2],
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert f"{PACKAGE}{module} moved to" in done.stderr
+    assert done.stdout.strip().removeprefix(PACKAGE) in MOVED[module]
+
+
+@pytest.mark.parametrize("module", MOVED)
+def test_every_old_path_leads_to_modules_that_exist(module: str):
+    for new in MOVED[module]:
+        importlib.import_module(PACKAGE + new)
+
+
+def test_renamed_functions_and_unknown_names():
+    for (module, name), new in RENAMED.items():
+        assert old_name(module, name).__name__ == new
+    with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
+        old_name("camera", "nonsense")
+    with pytest.raises(ImportError):
+        importlib.import_module(PACKAGE + "nonsense")
