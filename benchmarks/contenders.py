@@ -46,7 +46,7 @@ def make_files(folder: Path, model: str, official: Path | None, shapes: list[tup
     import torch
 
     from depth_anything.checkpoints.official import save_transformers
-    from depth_anything.export.export import onnx_graph, openvino_model, save_onnx, save_openvino
+    from depth_anything.export.export_model import onnx_graph, openvino_model, save_onnx, save_openvino
     from depth_anything.export.options import ExportOptions
     from depth_anything.network.model import DepthAnything
 
@@ -114,10 +114,10 @@ def export_plain(network, path: Path, shape: tuple[int, int]) -> None:
 
 def ours_torch(folder, model, dtype, shape, threads, official, compiled=False) -> Run:
     from depth_anything.network.model import DepthAnything
-    from depth_anything.predict.optimise import freeze
+    from depth_anything.predict.optimise import optimise
 
     network = DepthAnything.from_pretrained(folder / "official.pth", variant=model)
-    return in_torch(freeze(network, dtype=torch_dtype(dtype), compile=compiled), dtype)
+    return in_torch(optimise(network, dtype=torch_dtype(dtype), compile=compiled), dtype)
 
 
 def ours_torch_compiled(*arguments) -> Run:

@@ -22,7 +22,7 @@ import tyro
 
 from depth_anything.checkpoints import official
 from depth_anything.images.read import read_image
-from depth_anything.label.jobs import Asked
+from depth_anything.label.jobs import LabelOptions
 from depth_anything.label.launch import label
 from depth_anything.label.teacher import Teacher
 from depth_anything.network.model import DepthAnything
@@ -98,7 +98,7 @@ def labelling(
             for first in range(0, len(same), batch):
                 teacher(same[first : first + batch])
 
-    asked = Asked(teacher=str(weights), input_size=size, batch=batch, threads=threads)
+    asked = LabelOptions(teacher=str(weights), input_size=size, batch=batch, threads=threads)
 
     def whole(out: Path) -> float:
         began = time.perf_counter()

@@ -18,7 +18,7 @@ from PIL import Image
 
 from depth_anything.evaluate.align import fit_scale_shift
 from depth_anything.predict.predictor import Predictor
-from depth_anything.video.stabilise import Steady
+from depth_anything.video.stabilise import Stabiliser
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 FRAMES, WIDTH, HEIGHT = 48, 320, 240
@@ -129,7 +129,7 @@ def main() -> None:
     for film in films:
         raw = np.stack([predictor(image).as_disparity() for image in film.images]).astype(np.float64)
         low, high = raw.min((1, 2), keepdims=True), raw.max((1, 2), keepdims=True)
-        steady = Steady()
+        steady = Stabiliser()
         smooth = np.stack(
             [steady(image, values.astype(np.float32)).values_HW for image, values in zip(film.images, raw, strict=True)]
         ).astype(np.float64)
@@ -149,7 +149,7 @@ def drift(film: Film, predictor: Predictor, passes: int = 6) -> None:
     assert film.disparity is not None and film.valid is not None
     there_and_back = [*range(FRAMES), *range(FRAMES - 2, 0, -1)]
     raw = [predictor(image).as_disparity() for image in film.images]
-    steady, answers = Steady(), []
+    steady, answers = Stabiliser(), []
     for _ in range(passes):
         answers.append(np.stack([steady(film.images[t], raw[t]).values_HW for t in there_and_back]))
     truth, valid = film.disparity[there_and_back], film.valid[there_and_back]

@@ -30,7 +30,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from depth_anything.losses import affine_invariant_pair
 from depth_anything.network.model import DepthAnything
 from depth_anything.network.resize import normalise
-from depth_anything.predict.optimise import freeze
+from depth_anything.predict.optimise import optimise
 
 FP32, BF16 = torch.float32, torch.bfloat16
 
@@ -199,7 +199,7 @@ def forward_flops(model: str, side: int) -> int:
 
 
 def frozen(plan: Plan, network: DepthAnything, dtype: torch.dtype, compiled: bool) -> DepthAnything:
-    return freeze(copy.deepcopy(network), plan.device, dtype, compile=compiled)
+    return optimise(copy.deepcopy(network), plan.device, dtype, compile=compiled)
 
 
 def inference(plan: Plan, network: Callable, dtype: torch.dtype, batch: int) -> Measured:

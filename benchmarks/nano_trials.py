@@ -39,7 +39,7 @@ from torch import Tensor, nn
 from depth_anything import losses
 from depth_anything.checkpoints.official import load, load_backbone
 from depth_anything.data.labeled.folder import Samples
-from depth_anything.data.labeled.on_device import ResidentScenes
+from depth_anything.data.labeled.on_device import ScenesOnDevice
 from depth_anything.data.labeled.rendered import PackedScenes
 from depth_anything.data.pseudo_labels import PseudoLabels
 from depth_anything.data.sample import Crop, Sample
@@ -260,7 +260,7 @@ class Spread:
         return number * len(self.samples) // self.count
 
 
-class ResidentSpread(ResidentScenes):
+class ResidentSpread(ScenesOnDevice):
     """`Spread` of scenes in a GPU's memory."""
 
     def __init__(self, scenes: PackedScenes, count: int, device: str):

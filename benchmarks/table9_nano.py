@@ -22,7 +22,7 @@ import numpy as np
 import torch
 import tyro
 
-from depth_anything.label.jobs import Asked
+from depth_anything.label.jobs import LabelOptions
 from depth_anything.label.launch import label
 from depth_anything.system.files import atomic_path
 from depth_anything.train.engine import score
@@ -63,7 +63,7 @@ def table9(
         parallel: runs side by side, each with its part of the cores.
     """
     scenes = scenes or out / "scenes"
-    label(str(photos), str(out / "labels"), Asked(teacher=str(WEIGHTS)))
+    label(str(photos), str(out / "labels"), LabelOptions(teacher=str(WEIGHTS)))
     tests = {"scenes": scenes / "held_out"} | ({"pairs": pairs} if pairs else {})
     threads = max(1, (os.cpu_count() or 1) // parallel)
     folders = {(rung, seed): out / f"{rung}-{seed}" for seed in range(seeds) for rung in RUNGS}

@@ -34,7 +34,7 @@ EXTRAS = {
     "predict.backends": {"torch": "inside", "openvino": "inside"},
     "predict.optimise": {"torch": "top"},
     "predict.openvino_graph": {"openvino": "inside"},
-    "export.export": {"torch": "inside", "onnx": "inside", "onnxscript": "inside", "openvino": "inside"},
+    "export.export_model": {"torch": "inside", "onnx": "inside", "onnxscript": "inside", "openvino": "inside"},
     "export.parity": {"torch": "inside", "onnx": "inside", "openvino": "inside"},
     "export.int8": {"nncf": "inside", "openvino": "inside", "onnx": "inside"},
     "cli.export": {"torch": "inside", "onnxscript": "inside"},

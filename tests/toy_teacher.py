@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 from depth_anything.data.storage import open_store
-from depth_anything.data.unlabeled import units
+from depth_anything.data.unlabeled.sets import units
 from depth_anything.label.jobs import claimed, remaining
 from depth_anything.label.launch import label_here
 from depth_anything.label.teacher import Labeller, LabelRecipe

@@ -47,7 +47,7 @@ def export(
     except ModuleNotFoundError:
         raise ValueError('export needs torch and onnx: pip install "depth-anything[export]"') from None
 
-    from depth_anything.export.export import export as write
+    from depth_anything.export.export_model import export as write
     from depth_anything.export.options import SUFFIX, ExportOptions
     from depth_anything.images.inputs import find_images
     from depth_anything.network.model import DepthAnything

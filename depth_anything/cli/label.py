@@ -57,10 +57,10 @@ def label(
     if source is None or out is None:
         raise ValueError("label: expected two places: the pictures, and where the labels go")
 
-    from depth_anything.label.jobs import Asked
+    from depth_anything.label.jobs import LabelOptions
     from depth_anything.label.launch import label as run
 
-    asked = Asked(
+    asked = LabelOptions(
         teacher=teacher,
         variant=variant,
         device=device,

@@ -88,7 +88,7 @@ def predict(
     from depth_anything.images.inputs import find_images
     from depth_anything.predict import prediction_files
     from depth_anything.predict.predictor import Predictor
-    from depth_anything.predict.prefetch import ahead
+    from depth_anything.predict.prefetch import prefetch
     from depth_anything.predict.tiles import predict_tiles
 
     formats = prediction_files.split_formats(save)
@@ -118,7 +118,7 @@ def predict(
     failed = 0
     said = ""
     # Three at a time: while one picture is in the network, the next is read and the one before is written.
-    maps = ahead(maps_of(answer, ahead(pictures_of(sources, out, formats, predictor, overwrite), 1)), 1)
+    maps = prefetch(maps_of(answer, prefetch(pictures_of(sources, out, formats, predictor, overwrite), 1)), 1)
     with tqdm(maps, total=len(sources), unit="picture", disable=None if len(sources) > 1 else True) as progress:
         for source, prediction in progress:
             try:

@@ -16,13 +16,13 @@ from depth_anything.data.unlabeled.units import Unit
 from depth_anything.label.teacher import Labeller, LabelRecipe, Precision, Teacher
 from depth_anything.system.device import check_device
 
-LANES = 2
+CONCURRENT_SHARDS = 2
 """Units under way in a process: one feeds the network while the one before it is written."""
 JOB = "job.json"
 
 
 @dataclass(frozen=True)
-class Asked:
+class LabelOptions:
     """How a worker gets its teacher; the same on every machine."""
 
     teacher: str
@@ -54,7 +54,7 @@ class Outcome:
     unwritable: bool = False
 
 
-def load_teacher(asked: Asked, cuda_of_rank: bool = False) -> Teacher:
+def load_teacher(asked: LabelOptions, cuda_of_rank: bool = False) -> Teacher:
     """The teacher on its device; torchrun's ranks take a GPU each."""
     device = asked.device
     if device == "cuda" and cuda_of_rank:

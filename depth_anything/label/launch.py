@@ -20,7 +20,15 @@ from depth_anything.data.pseudo_labels import MANIFEST
 from depth_anything.data.storage import CLAIMS, Store, open_store
 from depth_anything.data.unlabeled.sets import units as find_units
 from depth_anything.data.unlabeled.units import PICTURES, Unit, is_url
-from depth_anything.label.jobs import LANES, Asked, Outcome, attempt, claimed, load_teacher, remaining
+from depth_anything.label.jobs import (
+    CONCURRENT_SHARDS,
+    LabelOptions,
+    Outcome,
+    attempt,
+    claimed,
+    load_teacher,
+    remaining,
+)
 from depth_anything.label.teacher import Labeller, LabelRecipe
 
 GIVE_UP = 10
@@ -69,7 +77,7 @@ class Report:
 
 
 def label(
-    source: str, out: str, asked: Asked, kind: str = "auto", unit_size: int = PICTURES, ray: str | None = None
+    source: str, out: str, asked: LabelOptions, kind: str = "auto", unit_size: int = PICTURES, ray: str | None = None
 ) -> Report:
     """Label what is not labelled yet.
 
@@ -127,12 +135,12 @@ def job_name(world: int) -> str:
 
 def label_here(labeller: Labeller, units: Iterable[Unit]) -> Iterator[Outcome]:
     """Label units in this process, `LANES` at once."""
-    lanes = ThreadPoolExecutor(LANES)
+    lanes = ThreadPoolExecutor(CONCURRENT_SHARDS)
     running: deque[Future[Outcome]] = deque()
     try:
         for unit in units:
             running.append(lanes.submit(attempt, labeller, unit))
-            if len(running) == LANES:
+            if len(running) == CONCURRENT_SHARDS:
                 yield running.popleft().result()
         while running:
             yield running.popleft().result()

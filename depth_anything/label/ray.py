@@ -15,7 +15,7 @@ from typing import Any
 
 from depth_anything.data.storage import open_store
 from depth_anything.data.unlabeled.units import Unit
-from depth_anything.label.jobs import LANES, Asked, Outcome, attempt, load_teacher
+from depth_anything.label.jobs import CONCURRENT_SHARDS, LabelOptions, Outcome, attempt, load_teacher
 from depth_anything.label.teacher import Labeller, LabelRecipe
 
 DEATHS = 3
@@ -27,7 +27,7 @@ SILENCE_S = 60
 class Worker:
     """One teacher on one device, in a process of its own."""
 
-    def __init__(self, out: str, asked: Asked, recipe: LabelRecipe):
+    def __init__(self, out: str, asked: LabelOptions, recipe: LabelRecipe):
         teacher = load_teacher(asked)
         if teacher.sha256 != recipe.teacher_sha256:
             raise ValueError(f"the teacher {asked.teacher} has other weights on this machine: bring the same file")
@@ -41,7 +41,7 @@ class Worker:
 
 
 def label_on_ray(
-    address: str, out: str, asked: Asked, recipe: LabelRecipe, units: list[Unit], workers: int | None = None
+    address: str, out: str, asked: LabelOptions, recipe: LabelRecipe, units: list[Unit], workers: int | None = None
 ) -> Iterator[Outcome]:
     """Label units on a cluster, one worker a GPU, or one for as many cores as a teacher has threads.
 
@@ -60,7 +60,7 @@ def label_on_ray(
     if not room:
         raise ValueError(f"ray {address}: no worker fits, each needs {share} {resource}; see --device and --threads")
     # A worker has as many units at a time as a process of its own would have. We replace dead ones, not Ray.
-    worker_class = ray.remote(max_restarts=0, max_concurrency=LANES, **demand)(Worker)
+    worker_class = ray.remote(max_restarts=0, max_concurrency=CONCURRENT_SHARDS, **demand)(Worker)
     todo, deaths, left = deque(units), Counter(), len(units)
     futures: dict[Any, tuple[Any, Unit | None]] = {}  # what a worker is busy with; None: with starting
     free: dict[Any, int] = {}  # living workers, and how many more units each takes
@@ -101,7 +101,7 @@ def label_on_ray(
             except ray.exceptions.RayTaskError as error:
                 raise ValueError(last_line(error)) from None
             if unit is None:
-                free[worker] = LANES
+                free[worker] = CONCURRENT_SHARDS
                 continue
             if worker in free:
                 free[worker] += 1

@@ -151,12 +151,12 @@ class TorchBackend:
     def __init__(self, model: DepthAnything, device: str = "cpu", dtype: Dtype = "fp32", compile: bool = False):
         import torch
 
-        from depth_anything.predict.optimise import freeze
+        from depth_anything.predict.optimise import optimise
 
         self.variant = model.variant
         self.device = device
         self.dtype = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[dtype]
-        self.model = freeze(model, device, self.dtype, compile)
+        self.model = optimise(model, device, self.dtype, compile)
 
     def __call__(self, images: list[np.ndarray], input_size: int | tuple[int, int]) -> list[np.ndarray]:
         import torch

@@ -65,7 +65,7 @@ class PackedBlock(nn.Module):
         return self.second(y if self.is_mlp else gate(y), plus_BNC=x)
 
 
-def freeze(
+def optimise(
     model: DepthAnything, device: str = "cpu", dtype: torch.dtype = torch.float32, compile: bool = False
 ) -> DepthAnything:
     """The same object, without gradients, on `device` in `dtype`; what is frozen already only moves.

@@ -10,7 +10,7 @@ _POLL = 0.1
 """Seconds after which a waiting thread looks whether anybody still wants its items."""
 
 
-def ahead(items: Iterator[T], depth: int) -> Generator[T]:
+def prefetch(items: Iterator[T], depth: int) -> Generator[T]:
     """`items`, made by a thread that runs up to `depth` of them ahead of whoever takes them; its errors come through.
 
     Close the generator to end the thread.

@@ -32,7 +32,7 @@ MOVED: dict[str, tuple[str, ...]] = {
     "evaluate.models": ("evaluate.candidates",),
     "evaluate.page": ("evaluate.html_page",),
     "exif": ("images.exif",),
-    "export": ("export.export", "export.options"),
+    "export": ("export.export_model", "export.options"),
     "files": ("system.files",),
     "freeze": ("predict.optimise",),
     "hub": ("checkpoints.hub",),

@@ -19,7 +19,7 @@ from torch import Generator, Tensor
 
 from depth_anything.data.augment import PERTURBATIONS, cutmix_box
 from depth_anything.data.labeled.folder import Samples
-from depth_anything.data.labeled.on_device import ResidentScenes
+from depth_anything.data.labeled.on_device import ScenesOnDevice
 from depth_anything.data.sample import Crop, Sample, cut, min_max, random_crop, to_canonical
 from depth_anything.network.resize import normalise
 from depth_anything.train.recipes.base import Recipe, Stage, Unlabeled
@@ -225,7 +225,7 @@ def crops(
     """`count` pictures from position `first` on, in 0..1, with their maps and masks, on the device."""
     numbers = [sample_number(seed, samples, position) for position in range(first, first + count)]
     draws_N5 = rng.random((count, 5))
-    if isinstance(samples, ResidentScenes):
+    if isinstance(samples, ScenesOnDevice):
         shape = recipe.crop_scale, recipe.aspect_jitter, recipe.flip
         return samples.windows(numbers, [random_crop(*samples.size, size, *shape, draws_5) for draws_5 in draws_N5])
     one = partial(read_crop, samples, recipe, size)

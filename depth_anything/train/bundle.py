@@ -18,7 +18,7 @@ from torch import nn
 from tyro.conf import Positional
 
 from depth_anything.checkpoints.official import save
-from depth_anything.export.export import export
+from depth_anything.export.export_model import export
 from depth_anything.export.options import ExportOptions
 from depth_anything.images.read import read_image
 from depth_anything.network.model import DepthAnything

@@ -14,7 +14,7 @@ from pathlib import Path
 import tyro
 
 from depth_anything.evaluate.pairs import PairsResult, evaluate_pairs
-from depth_anything.label.jobs import Asked
+from depth_anything.label.jobs import LabelOptions
 from depth_anything.label.launch import label
 from depth_anything.network.model import DepthAnything
 from depth_anything.system.files import atomic_path
@@ -49,7 +49,7 @@ def engine(
     weights = out / "teacher" / "final.safetensors"
 
     LOG.info("step 2: the teacher labels %s", photos)
-    label(str(photos), str(out / "labels"), Asked(teacher=str(weights)))
+    label(str(photos), str(out / "labels"), LabelOptions(teacher=str(weights)))
     student_recipe = replace(shrunk(get_recipe("nano-student"), size), seed=seed)
     learned, held_out = open_data(student_recipe, {}, out / "scenes", out / "labels")
     assert learned.unlabeled is not None

@@ -8,7 +8,7 @@ import numpy as np
 from torch import Tensor
 
 from depth_anything.data.labeled.folder import Samples
-from depth_anything.data.labeled.user_folder import Own, split
+from depth_anything.data.labeled.user_folder import UserFolder, split
 from depth_anything.network.model import DepthAnything
 from depth_anything.system.files import atomic_path
 from depth_anything.train import loop, metric
@@ -110,7 +110,7 @@ def finetune(
     """
     if epochs < 1 or not rate > 0:
         raise ValueError(f"{epochs} epochs at a rate of {rate:g}: expected 1 epoch or more, and a rate above 0")
-    own, row = Own(folder), model.variant
+    own, row = UserFolder(folder), model.variant
     refuse_mismatch(own, row, intrinsics, max_depth)
     training, held_out = split(own)
     parts: list[Samples] = [training, held_out]
@@ -148,7 +148,7 @@ def finetune(
     return report
 
 
-def refuse_mismatch(own: Own, row: Variant, intrinsics: str | None, max_depth: float | None) -> None:
+def refuse_mismatch(own: UserFolder, row: Variant, intrinsics: str | None, max_depth: float | None) -> None:
     """Raise ValueError where the folder, the model, the cameras and the range do not belong together."""
     if own.quantity == "disparity" and row.quantity == "depth_m":
         raise ValueError(f"{own.root} holds disparity, and {row.name} answers metres: choose a relative model")

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from depth_anything.data.labeled.folder import Samples
-from depth_anything.data.labeled.user_folder import Own
+from depth_anything.data.labeled.user_folder import UserFolder
 from depth_anything.data.sample import Sample
 from depth_anything.geometry import camera
 from depth_anything.images.read import image_info
@@ -42,7 +42,7 @@ class WithCameras:
         return replace(self.samples[number], K_33=self.cameras[number].K_33)
 
 
-def cameras(own: Own, asked: str) -> list[PictureCamera]:
+def cameras(own: UserFolder, asked: str) -> list[PictureCamera]:
     """The camera of every picture of a folder, in its order.
 
     Args:

@@ -23,6 +23,7 @@ from depth_anything.train import batches
 from depth_anything.train.batches import LABELED, Batch, Data, Slice, draw_size, parts, read, sample_number
 from depth_anything.train.recipes.base import Stage
 from depth_anything.train.recipes.metric import Metric, MetricRecipe
+from depth_anything.train.relative_depth import UNREAD as UNREAD
 from depth_anything.train.teacher import Losses, run_network
 
 MOMENTA = (0.85, 0.95)

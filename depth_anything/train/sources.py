@@ -99,11 +99,11 @@ def on_device(samples: Samples, device: str) -> Samples:
         return samples
     import torch
 
-    from depth_anything.data.labeled.on_device import ResidentScenes, bytes_of, one_size
+    from depth_anything.data.labeled.on_device import ScenesOnDevice, bytes_of, one_size
 
     if not one_size(samples) or bytes_of(samples) > torch.cuda.mem_get_info(device)[0] // 2:
         return samples
-    return ResidentScenes(samples, device)
+    return ScenesOnDevice(samples, device)
 
 
 def root_of(name: str, recipe: Recipe, roots: Mapping[str, Path]) -> Path:

@@ -15,7 +15,7 @@ from depth_anything.images.map_files import MILLIMETRES, PNG16_MAX
 from depth_anything.predict.prediction import Prediction
 from depth_anything.video.decode import Clip, Frame
 from depth_anything.video.encode import CodecName, Piece
-from depth_anything.video.stabilise import SteadyFrame
+from depth_anything.video.stabilise import StabilisedFrame
 
 FORMATS = ("color", "gray", "side", "gray16", "png16", "exr", "npz")
 VIDEOS = ("color", "gray", "side", "gray16")
@@ -133,7 +133,7 @@ class ChunkWriter:
             if name in formats:
                 (folder / name).mkdir()
 
-    def add(self, frame: Frame, prediction: Prediction, steady: SteadyFrame, ranges: Ranges) -> None:
+    def add(self, frame: Frame, prediction: Prediction, steady: StabilisedFrame, ranges: Ranges) -> None:
         """Write the next frame, whose prediction already holds the steady values."""
         values_HW, name = prediction.values, f"frame_{frame.index:06d}"
         self.text, self.shape = prediction.text(), values_HW.shape

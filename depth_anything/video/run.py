@@ -24,12 +24,12 @@ import numpy as np
 from depth_anything.images import colormap, map_files
 from depth_anything.predict.prediction import Prediction
 from depth_anything.predict.predictor import Predictor
-from depth_anything.predict.prefetch import ahead
+from depth_anything.predict.prefetch import prefetch
 from depth_anything.system.files import atomic_path, make_folder
 from depth_anything.video.chunks import FORMATS, VIDEOS, ChunkWriter, FrameRow, Ranges
 from depth_anything.video.decode import Clip, Frame, frames
 from depth_anything.video.encode import CodecName, container_format, join
-from depth_anything.video.stabilise import Steady, SteadyFrame
+from depth_anything.video.stabilise import StabilisedFrame, Stabiliser
 
 CHUNK = 100
 """Frames that are written, or lost, together."""
@@ -69,7 +69,7 @@ class Mapped:
 
     frame: Frame
     prediction: Prediction
-    steady: SteadyFrame
+    steady: StabilisedFrame
     state: dict[str, np.ndarray] | None
 
 
@@ -225,7 +225,7 @@ def _make_chunks(
 ) -> None:
     """All chunks that are missing: those of `pictures`."""
     is_metric = predictor.variant.quantity == "depth_m"
-    steady = Steady(is_metric) if options.steady else None
+    steady = Stabiliser(is_metric) if options.steady else None
     ends = options.ends or ((0.0, float(predictor.variant.max_depth or 1)) if is_metric else None)
     ranges = Ranges(ends, is_metric)
     if done := _whole_chunks(work):
@@ -233,7 +233,7 @@ def _make_chunks(
             ranges.restore(left["ranges"])
             if steady is not None:
                 steady.restore({name: left[name] for name in left.files if name != "ranges"})
-    mapped = ahead(_map(ahead(_batches(pictures), 1), predictor, steady), MAPS_AHEAD)
+    mapped = prefetch(_map(prefetch(_batches(pictures), 1), predictor, steady), MAPS_AHEAD)
     try:
         for index, group in groupby(mapped, key=lambda item: item.frame.index // CHUNK):
             _make_chunk(work, index, group, clip, options, ranges, advance)
@@ -272,12 +272,12 @@ def _batches(pictures: Iterator[Frame]) -> Iterator[list[Frame]]:
             yield batch
 
 
-def _map(batches: Iterator[list[Frame]], predictor: Predictor, steady: Steady | None) -> Iterator[Mapped]:
+def _map(batches: Iterator[list[Frame]], predictor: Predictor, steady: Stabiliser | None) -> Iterator[Mapped]:
     for batch in batches:
         predictions = predictor.predict([frame.image_HW3 for frame in batch])
         for frame, prediction in zip(batch, predictions, strict=True):
             if steady is None:
-                answer = SteadyFrame(prediction.values, frame.index == 0, 1.0, 0.0)
+                answer = StabilisedFrame(prediction.values, frame.index == 0, 1.0, 0.0)
             else:
                 answer = steady(frame.image_HW3, prediction.values)
                 note = "Steadied over the clip: scale, shift and running mean of the last frames."

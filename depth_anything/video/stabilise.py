@@ -35,7 +35,7 @@ LEAN = 0.02
 
 
 @dataclass(frozen=True)
-class SteadyFrame:
+class StabilisedFrame:
     """One frame's answer."""
 
     values_HW: np.ndarray
@@ -47,7 +47,7 @@ class SteadyFrame:
     """What the model's map was multiplied with and what was added, before the mean was taken."""
 
 
-class Steady:
+class Stabiliser:
     """Steadies the frames of one clip, in their order.
 
     Args:
@@ -61,7 +61,7 @@ class Steady:
         self.mean_HW = self.count_HW = np.zeros((0, 0), np.float32)
         self.scale, self.shift = 1.0, 0.0
 
-    def __call__(self, image_HW3: np.ndarray, values_HW: np.ndarray) -> SteadyFrame:
+    def __call__(self, image_HW3: np.ndarray, values_HW: np.ndarray) -> StabilisedFrame:
         """The next frame: its upright picture, uint8 RGB, and the model's map of it, float32 of the same size."""
         grey_hw = small_grey(image_HW3)
         cut = True
@@ -75,7 +75,7 @@ class Steady:
         else:
             self._follow(values_HW, position_hw2, found_hw)
         self.grey_hw = grey_hw
-        return SteadyFrame(self.mean_HW, cut, self.scale, self.shift)
+        return StabilisedFrame(self.mean_HW, cut, self.scale, self.shift)
 
     def state(self) -> dict[str, np.ndarray]:
         """What the next frame must know, to go on in another process."""

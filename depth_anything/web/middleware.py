@@ -64,7 +64,7 @@ class Metrics:
         self.batch_pictures.observe(pictures)
 
 
-class Gate:
+class RequestGuard:
     """ASGI middleware around the whole application.
 
     - Of the path `bounded`, at most `limits.at_once` requests are inside; the next is answered 429 with Retry-After,

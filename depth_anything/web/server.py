@@ -25,7 +25,7 @@ from starlette.requests import ClientDisconnect
 from depth_anything import __version__
 from depth_anything.images import colormap
 from depth_anything.web import responses
-from depth_anything.web.middleware import Gate, Limits, Metrics, too_busy
+from depth_anything.web.middleware import Limits, Metrics, RequestGuard, too_busy
 from depth_anything.web.pipeline import Work
 from depth_anything.web.upload import Refused, read_picture
 
@@ -134,7 +134,7 @@ def create_app(
         description="One picture in, a dense map of how near everything is out. See docs/serve.md.",
     )  # fmt: skip
     paths = frozenset({"/", "/healthz", "/metrics", "/openapi.json", "/v1/colormaps", "/v1/depth", "/v1/models"})
-    app.add_middleware(Gate, limits=limits, metrics=metrics, bounded="/v1/depth", paths=paths)
+    app.add_middleware(RequestGuard, limits=limits, metrics=metrics, bounded="/v1/depth", paths=paths)
     app.mount("/static", StaticFiles(directory=STATIC), name="static")
 
     @app.exception_handler(Refused)

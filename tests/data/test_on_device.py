@@ -1,14 +1,16 @@
 """Scenes that lie on the device: their windows against Pillow's and numpy's, picture by picture."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scene_shards import as_bytes, scene
 
-from depth_anything.data.labeled.on_device import ResidentScenes, bytes_of
+from depth_anything.data.labeled.on_device import ScenesOnDevice, bytes_of
 from depth_anything.data.labeled.rendered import PACKED, PackedScenes, pack_ahead
 from depth_anything.data.shards import write_shard
 from depth_anything.train.batches import Data, build_slice
-from depth_anything.train.recipes.base import Stage, replace
+from depth_anything.train.recipes.base import Stage
 from depth_anything.train.recipes.nano import SMALL, WIDE_LARGE, nano_teacher
 from depth_anything.train.sources import on_device
 
@@ -31,7 +33,7 @@ def packed(tmp_path):
 def test_a_batch_is_the_one_that_the_processor_would_cut(packed, sizes):
     stage = Stage(samples=64, sizes=sizes, batch=16)
     recipe = replace(nano_teacher(), stages=(stage,), perturbation="none")
-    resident = ResidentScenes(packed, "cpu")
+    resident = ScenesOnDevice(packed, "cpu")
     assert len(resident) == 7 and np.array_equal(resident[5].disparity_HW, packed[5].disparity_HW)
     for step in range(3):
         ours = build_slice(recipe, Data(resident), step).labeled
@@ -45,7 +47,7 @@ def test_a_batch_is_the_one_that_the_processor_would_cut(packed, sizes):
 def test_scenes_of_several_sizes_are_refused(tmp_path):
     write_shard(tmp_path / "scenes-00000.tar", [scene(0, 24, 32), scene(1, 32, 24)])
     with pytest.raises(ValueError, match="different sizes"):
-        ResidentScenes(PackedScenes(tmp_path), "cpu")
+        ScenesOnDevice(PackedScenes(tmp_path), "cpu")
 
 
 def test_scenes_stay_on_the_disk_for_a_processor(packed):

@@ -13,10 +13,10 @@ from pictures import encode
 from PIL import Image
 
 from depth_anything.data.shards import cached_index, index_tar
-from depth_anything.data.unlabeled import sets, units
+from depth_anything.data.unlabeled import sets
 from depth_anything.data.unlabeled.pictures import Pictures
 from depth_anything.data.unlabeled.read import read_unit, unique_key
-from depth_anything.data.unlabeled.sets import UNLABELED
+from depth_anything.data.unlabeled.sets import UNLABELED, units
 from depth_anything.data.unlabeled.units import lmdb_units
 from depth_anything.images.read import read_image
 

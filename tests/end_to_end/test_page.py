@@ -15,8 +15,8 @@ from PIL import Image
 pytest.importorskip("fastapi", reason="the extra web is not installed")
 from serving import MetricModel, serving
 
-from depth_anything.predict import prediction_files
 from depth_anything.predict.backends import NANO_ONNX
+from depth_anything.predict.prediction import load
 from depth_anything.predict.predictor import Predictor
 
 ROOT = Path(__file__).parents[2]
@@ -179,7 +179,7 @@ def test_a_picture_gives_a_map_with_readings_a_divider_and_a_download(visit, ser
     with page.expect_download() as expected:
         page.click("[data-form=png16]")
     expected.value.save_as(tmp_path / expected.value.suggested_filename)
-    loaded = prediction_files.load(tmp_path / "picture_disparity.png")
+    loaded = load(tmp_path / "picture_disparity.png")
     assert loaded.model == "nano"
     assert np.abs(loaded.disparity - disparity).max() <= (disparity.max() - disparity.min()) / 65535
 

@@ -17,7 +17,7 @@ from tiny_models import TINY, random_model, tiny
 
 from depth_anything import cli
 from depth_anything.export import parity
-from depth_anything.export.export import (
+from depth_anything.export.export_model import (
     export,
     export_network,
     openvino_model,
@@ -212,7 +212,7 @@ def exported_once(relative, monkeypatch) -> DepthAnything:
         copied.CopyFrom(network)
         return copied
 
-    monkeypatch.setattr("depth_anything.export.export.export_network", copy_of_it)
+    monkeypatch.setattr("depth_anything.export.export_model.export_network", copy_of_it)
     return relative[0]
 
 

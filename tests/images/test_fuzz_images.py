@@ -46,7 +46,8 @@ def mutants(count: int, seed: int) -> Iterator[tuple[str, bytes]]:
 
 def test_a_thousand_damaged_files(tmp_path):
     command = [sys.executable, "-W", "error", __file__, str(COUNT), str(tmp_path)]
-    search = os.pathsep.join([str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")])
+    tests = Path(__file__).parents[1]
+    search = os.pathsep.join([str(tests.parent), str(tests), os.environ.get("PYTHONPATH", "")])
     done = subprocess.run(
         command, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": search}, timeout=300
     )

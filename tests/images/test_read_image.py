@@ -345,7 +345,7 @@ def test_broken_files_give_one_line_each_and_nothing_else(shared):
     program = (
         "import sys; from depth_anything.images.read import read_image\n"
         "for path in sys.argv[1:]:\n"
-        "    try: print('read', image_io.read(path).shape)\n"
+        "    try: print('read', read_image(path).shape)\n"
         "    except ValueError as error: print(error)\n"
     )
     done = subprocess.run([sys.executable, "-c", program, *map(str, paths)], capture_output=True, text=True, check=True)
@@ -363,7 +363,7 @@ def test_100_megapixels_in_bounded_memory(tmp_path):
     Image.new("RGB", (12_500, 8_000), (90, 120, 30)).save(path, exif=exif)
     program = (
         "import sys; from depth_anything.images.read import read_image\n"
-        "shape = image_io.read(sys.argv[1]).shape\n"
+        "shape = read_image(sys.argv[1]).shape\n"
         # not ru_maxrss, which is inherited from the process that started this one
         "peak = next(line for line in open('/proc/self/status') if line.startswith('VmHWM'))\n"
         "print(*shape, int(peak.split()[1]) // 1024)\n"

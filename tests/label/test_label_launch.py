@@ -19,9 +19,9 @@ from toy_teacher import RECIPE, ToyTeacher, write_photos
 from depth_anything.data.pseudo_labels import PseudoLabels
 from depth_anything.data.shards import read_shard
 from depth_anything.data.storage import Folder, open_store
-from depth_anything.data.unlabeled import units
+from depth_anything.data.unlabeled.sets import units
 from depth_anything.data.unlabeled.units import Unit
-from depth_anything.label.jobs import Asked, Outcome, claimed, remaining
+from depth_anything.label.jobs import LabelOptions, Outcome, claimed, remaining
 from depth_anything.label.launch import GIVE_UP, Report, follow, label, label_here
 from depth_anything.label.teacher import Labeller
 
@@ -146,7 +146,7 @@ def test_another_recipe_or_other_pictures_are_refused(tmp_path: Path):
 
 def test_a_second_job_on_the_same_output_is_refused(tmp_path: Path):
     with open_store(tmp_path / "out").lock("mine", first=True), pytest.raises(ValueError, match="another job writes"):
-        label(str(EXAMPLES), str(tmp_path / "out"), Asked("nano"))
+        label(str(EXAMPLES), str(tmp_path / "out"), LabelOptions("nano"))
 
 
 # -- sharing ---------------------------------------------------------------------------------------
@@ -217,7 +217,7 @@ def test_two_ranks_of_torchrun_share_the_work(tmp_path: Path):
     assert shared.returncode == 1, shared.stderr
     assert "kodak_21" in shared.stderr
     assert keys(tmp_path / "shared") == Counter(path.stem for path in EXAMPLES.glob("*.jpg"))
-    asked = Asked("nano", input_size=112, batch=2, threads=1)
+    asked = LabelOptions("nano", input_size=112, batch=2, threads=1)
     report = label(str(photos), str(tmp_path / "alone"), asked, unit_size=2)
     assert (report.labelled, report.failed_pictures, report.exit_code) == (8, 1, 1)
     assert contents(tmp_path / "shared") == contents(tmp_path / "alone")
@@ -273,7 +273,7 @@ def test_a_memory_store_and_a_damaged_archive(tmp_path: Path, capsys: pytest.Cap
     shutil.rmtree(tmp_path / "in/photos")
     whole = (tmp_path / "in/a.tar").read_bytes()
     (tmp_path / "in/b.tar").write_bytes(whole[:100_000])
-    asked, where = Asked("nano", input_size=56, batch=4), f"memory://{tmp_path.name}/labels"
+    asked, where = LabelOptions("nano", input_size=56, batch=4), f"memory://{tmp_path.name}/labels"
     report = label(str(tmp_path / "in"), where, asked)
     assert (report.units, report.labelled, report.failed_units, report.exit_code) == (2, 8, 1, 1)
     assert "b.tar" in capsys.readouterr().err

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from depth_anything.data.shards import read_shard
-from depth_anything.label.jobs import Asked
+from depth_anything.label.jobs import LabelOptions
 from depth_anything.label.launch import label
 from depth_anything.label.ray import connect
 
@@ -32,7 +32,7 @@ def test_a_node_dies_in_the_middle(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     for number in range(10):
         for path in EXAMPLES.glob("*.jpg"):
             shutil.copy(path, photos / f"{number}_{path.name}")
-    asked = Asked("nano", batch=2, threads=1)
+    asked = LabelOptions("nano", batch=2, threads=1)
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
     second = cluster.add_node(num_cpus=1)
     out = tmp_path / "out"

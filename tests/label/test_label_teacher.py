@@ -16,7 +16,7 @@ from toy_teacher import RECIPE, ToyTeacher, write_photos
 from depth_anything.data.pseudo_labels import PseudoLabels, decode
 from depth_anything.data.shards import read_shard
 from depth_anything.data.storage import Folder, open_store
-from depth_anything.data.unlabeled import units
+from depth_anything.data.unlabeled.sets import units
 from depth_anything.data.unlabeled.units import Unit
 from depth_anything.images.read import read_image
 from depth_anything.label.jobs import Outcome, attempt

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 
 from depth_anything.checkpoints import official
-from depth_anything.export.export import export
+from depth_anything.export.export_model import export
 from depth_anything.network import metric_bins
 from depth_anything.network.dpt import Stages
 from depth_anything.network.metric_bins import ATTRACTORS, BINS, BinsHead, log_binomial

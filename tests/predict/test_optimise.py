@@ -9,7 +9,7 @@ from torch import nn
 
 from depth_anything.network import dpt
 from depth_anything.network.dinov2 import attend
-from depth_anything.predict.optimise import PackedLinear, can_pack, freeze
+from depth_anything.predict.optimise import PackedLinear, can_pack, optimise
 
 
 @pytest.fixture
@@ -34,7 +34,7 @@ def test_frozen_equals_plain(changes, image_B3HW):
     assert expected.std() > 1e-3
     with torch.inference_mode():
         plain = model(image_B3HW)
-        frozen = freeze(freeze(copy.deepcopy(model)))  # twice is once
+        frozen = optimise(optimise(copy.deepcopy(model)))  # twice is once
         answer = frozen(image_B3HW)
         again = frozen(image_B3HW)
     torch.testing.assert_close(plain, expected, atol=2e-5, rtol=0)
@@ -47,7 +47,7 @@ def test_frozen_equals_plain(changes, image_B3HW):
 def test_bf16_frozen_is_near_and_without_steps(image_B3HW):
     model = random_model(tiny())
     expected = in_training_form(model, image_B3HW)
-    frozen = freeze(copy.deepcopy(model), dtype=torch.bfloat16)
+    frozen = optimise(copy.deepcopy(model), dtype=torch.bfloat16)
     with torch.inference_mode():
         answer = frozen(image_B3HW.bfloat16())
     assert answer.dtype == torch.float32
@@ -99,8 +99,8 @@ def test_a_changed_position_table_is_seen(image_B3HW):
 
 def test_a_network_that_is_to_be_compiled_keeps_no_tables(image_B3HW):
     """A kept table would be the output of a CUDA graph, which the graph's next run overwrites."""
-    model = freeze(random_model(tiny()))
+    model = optimise(random_model(tiny()))
     with torch.inference_mode():
         model(image_B3HW)
     assert "position_table" in vars(model.pretrained)
-    assert "position_table" not in vars(freeze(model, compile=True).pretrained)
+    assert "position_table" not in vars(optimise(model, compile=True).pretrained)

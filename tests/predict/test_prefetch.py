@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from depth_anything.predict.prefetch import ahead
+from depth_anything.predict.prefetch import prefetch
 
 
 def others() -> set[threading.Thread]:
@@ -20,9 +20,9 @@ def no_thread_is_left():
 
 
 def test_the_same_items_in_their_order():
-    assert list(ahead(iter(range(1000)), 3)) == list(range(1000))
-    assert list(ahead(iter([]), 1)) == []
-    assert list(ahead(iter([None, None]), 1)) == [None, None]  # nothing is taken for the end
+    assert list(prefetch(iter(range(1000)), 3)) == list(range(1000))
+    assert list(prefetch(iter([]), 1)) == []
+    assert list(prefetch(iter([None, None]), 1)) == [None, None]  # nothing is taken for the end
 
 
 @pytest.mark.parametrize("depth", [1, 4])
@@ -35,7 +35,7 @@ def test_it_runs_ahead_and_no_farther(depth):
             made.append(number)
             yield number
 
-    items = ahead(make(), depth)
+    items = prefetch(make(), depth)
     assert next(items) == 0
     most = 1 + depth + 1
     until = time.monotonic() + 5
@@ -55,7 +55,7 @@ def test_both_sides_work_at_the_same_time():
         assert taken.wait(10), "the taker had to wait for the second item"
         yield 2
 
-    items = ahead(make(), 1)
+    items = prefetch(make(), 1)
     assert next(items) == 1
     taken.set()
     assert list(items) == [2]
@@ -68,7 +68,7 @@ def test_errors_come_through_after_what_was_made_before(error):
         yield 2
         raise error
 
-    items, seen = ahead(make(), 1), []
+    items, seen = prefetch(make(), 1), []
     with pytest.raises(type(error)) as caught:
         for item in items:
             seen.append(item)
@@ -95,7 +95,7 @@ def test_whoever_stops_early_ends_the_chain():
         finally:
             ended.append("doubled")
 
-    chain = ahead(doubled(ahead(source(), 2)), 2)
+    chain = prefetch(doubled(prefetch(source(), 2)), 2)
     assert [next(chain) for _ in range(5)] == [0, 2, 4, 6, 8]
     chain.close()
     assert sorted(ended) == ["doubled", "source"]
@@ -107,5 +107,5 @@ def test_a_taker_that_fails_ends_it_too():
             yield 1
 
     with pytest.raises(RuntimeError, match="taker"):
-        for _ in ahead(make(), 1):
+        for _ in prefetch(make(), 1):
             raise RuntimeError("taker")

@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from depth_anything import cli
-from depth_anything.data.labeled.user_folder import Own, split
+from depth_anything.data.labeled.user_folder import UserFolder, split
 from depth_anything.images import map_files
 from depth_anything.network.model import DepthAnything
 from depth_anything.train.finetune import finetune
@@ -56,12 +56,12 @@ def write_folder(root, quantity: str, suffix: str, count: int = 5):
 
 @pytest.mark.parametrize("suffix", [".png", ".npy", ".npz", ".exr", ".pfm"])
 def test_metres_and_disparity_are_read_from_every_format(tmp_path, suffix):
-    own = Own(write_folder(tmp_path / "m", "depth_m", suffix))
+    own = UserFolder(write_folder(tmp_path / "m", "depth_m", suffix))
     sample = own[2]
     _, depth_m_HW = scene(2)
     assert sample.scale == "metric" and not sample.valid_HW[0, 0] and sample.valid_HW.sum() == 60 * 80 - 1
     np.testing.assert_allclose(1 / sample.disparity_HW[sample.valid_HW], depth_m_HW[sample.valid_HW], atol=6e-4)
-    relative = Own(write_folder(tmp_path / "d", "disparity", suffix))[2]
+    relative = UserFolder(write_folder(tmp_path / "d", "disparity", suffix))[2]
     assert relative.scale == "affine" and not relative.valid_HW[0, 0]
     ratio = relative.disparity_HW[sample.valid_HW] * depth_m_HW[sample.valid_HW]
     assert ratio.std() / ratio.mean() < 1e-2  # nearer is larger, in proportion
@@ -73,32 +73,32 @@ def test_a_map_that_predict_wrote_is_read_as_what_it_is(tmp_path):
     Image.fromarray(scene(0)[0]).save(tmp_path / "images" / "a.jpg")
     map_HW = np.linspace(2, 7, 4800, dtype=np.float32).reshape(60, 80)
     map_files.write_png16_disparity(tmp_path / "disparity" / "a_disparity.png", map_HW, {"quantity": "disparity"})
-    sample = Own(tmp_path)[0]
+    sample = UserFolder(tmp_path)[0]
     assert sample.valid_HW.all()
     np.testing.assert_allclose(sample.disparity_HW, map_HW, atol=1e-4)
 
 
 def test_what_is_wrong_with_a_folder_is_one_line(tmp_path):
     with pytest.raises(ValueError, match="no such folder"):
-        Own(tmp_path / "none")
+        UserFolder(tmp_path / "none")
     (tmp_path / "images").mkdir()
     with pytest.raises(ValueError, match="neither depth_m nor disparity"):
-        Own(tmp_path)
+        UserFolder(tmp_path)
     (tmp_path / "depth_m").mkdir()
     with pytest.raises(ValueError, match="no picture"):
-        Own(tmp_path)
+        UserFolder(tmp_path)
     Image.fromarray(scene(0)[0]).save(tmp_path / "images" / "a.png")
     with pytest.raises(ValueError, match="expected the label of"):
-        Own(tmp_path)[0]
+        UserFolder(tmp_path)[0]
     with pytest.raises(ValueError, match="two or more"):
-        split(Own(tmp_path))
+        split(UserFolder(tmp_path))
     Image.fromarray(np.ones((7, 8), np.uint16)).save(tmp_path / "depth_m" / "a.png")
     with pytest.raises(ValueError, match="expected the same size"):
-        Own(tmp_path)[0]
+        UserFolder(tmp_path)[0]
 
 
 def test_every_tenth_picture_is_held_out(tmp_path):
-    training, held_out = split(Own(write_folder(tmp_path, "depth_m", ".png", 11)))
+    training, held_out = split(UserFolder(write_folder(tmp_path, "depth_m", ".png", 11)))
     assert training.numbers == [1, 2, 3, 4, 5, 6, 7, 8, 9] and held_out.numbers == [0, 10]
 
 

@@ -10,12 +10,13 @@ from PIL import Image
 
 from depth_anything import cli
 from depth_anything.checkpoints import official
-from depth_anything.data.labeled.user_folder import Own
+from depth_anything.data.labeled.user_folder import UserFolder
 from depth_anything.data.sample import Crop, Sample, cut, to_canonical
-from depth_anything.export import export
+from depth_anything.export import export_model
 from depth_anything.geometry import camera
 from depth_anything.network.model import DepthAnything
-from depth_anything.predict import backends, prediction_files
+from depth_anything.predict import backends
+from depth_anything.predict.prediction import load
 from depth_anything.predict.predictor import Predictor
 from depth_anything.train import batches, metric
 from depth_anything.train.batches import Data
@@ -135,8 +136,8 @@ def test_files_say_which_camera(aware, tmp_path):
     model = DepthAnything.from_pretrained(aware)
     assert model.variant.canonical_focal == 250 and model.variant.max_depth == 10
     assert "canonical_focal" not in official.metadata_of(VARIANTS["nano"])
-    found = backends.variant_of(export.metadata(model.variant, bare=False), aware)
-    assert found.canonical_focal == 250 and backends.variant_of(export.metadata(AWARE, False), aware) == found
+    found = backends.variant_of(export_model.metadata(model.variant, bare=False), aware)
+    assert found.canonical_focal == 250 and backends.variant_of(export_model.metadata(AWARE, False), aware) == found
     with pytest.raises(ValueError, match="camera-aware"):
         official.save_transformers(model, tmp_path / "folder")
 
@@ -156,7 +157,7 @@ def test_predictions_are_for_the_camera_that_is_told_or_say_which_was_assumed(aw
     model = DepthAnything.from_pretrained(aware)
     np.testing.assert_allclose(told.depth_m, model.infer_rgb(picture_HW3, K_33=K_33), rtol=1e-4)
     np.testing.assert_allclose(assumed.depth_m, model.infer_rgb(picture_HW3), rtol=1e-4)
-    assert "assumed camera" in prediction_files.load(assumed.save(tmp_path / "a", ["npz"])[0]).metres_from
+    assert "assumed camera" in load(assumed.save(tmp_path / "a", ["npz"])[0]).metres_from
     # what does not hang on the camera stays as it is
     plain = replace(assumed, focal=None, metres_from="model")
     assert np.array_equal(plain.with_camera(K_33).depth_m, plain.depth_m)
@@ -180,7 +181,7 @@ def write_walls(root, seen):
 
 def test_cameras_are_read_from_every_source(tmp_path):
     root = write_walls(tmp_path / "walls", [(100.0, 2.0), (200.0, 2.0)])
-    own = Own(root)
+    own = UserFolder(root)
     assert [one.K_33[0, 0] for one in cameras(own, str(root / "cameras.csv"))] == [100, 200]
     one = cameras(own, "150,140,63.5,47.5")[1]
     assert one.K_33.tolist() == [[150, 0, 63.5], [0, 140, 47.5], [0, 0, 1]] and (one.height, one.width) == (96, 128)

@@ -15,7 +15,7 @@ from drawn import tiny
 from scene_shards import scene
 
 from depth_anything.data.shards import write_shard
-from depth_anything.label.jobs import Asked
+from depth_anything.label.jobs import LabelOptions
 from depth_anything.label.launch import label
 from depth_anything.network.model import DepthAnything
 from depth_anything.train.batches import build_slice
@@ -168,7 +168,9 @@ def test_other_scenes_and_a_trained_encoder_are_trials(small, tmp_path, capsys):
     text = (tmp_path / "further" / "base-0" / "scores.json").read_text()
     assert json.loads(text)["scenes"] != json.loads(scores["base"])["scenes"]
     label(
-        str(Path(__file__).parents[2] / "examples"), str(tmp_path / "labels"), Asked(teacher=str(warm), input_size=42)
+        str(Path(__file__).parents[2] / "examples"),
+        str(tmp_path / "labels"),
+        LabelOptions(teacher=str(warm), input_size=42),
     )
     told = further | {
         "only": ("photographs", "photographs-unperturbed"),

@@ -8,7 +8,7 @@ from PIL import Image
 
 from depth_anything.evaluate.align import fit_scale_shift
 from depth_anything.video import stabilise
-from depth_anything.video.stabilise import Steady, fair_fit, find_again
+from depth_anything.video.stabilise import Stabiliser, fair_fit, find_again
 
 cv2 = pytest.importorskip("cv2")
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -40,7 +40,7 @@ def test_scale_and_shift_of_every_frame_are_undone():
     """Each frame comes in another scale and shift; on a still picture the answers are one map."""
     rng = np.random.default_rng(0)
     still, answers = photograph(), []
-    make_steady = Steady()
+    make_steady = Stabiliser()
     for _ in range(12):
         scale, shift = rng.uniform(0.7, 1.4), rng.uniform(-0.3, 0.3)
         answers.append(make_steady(still, (scale * truth() + shift).astype(np.float32)).values_HW)
@@ -53,7 +53,7 @@ def test_scale_and_shift_of_every_frame_are_undone():
 
 def test_noise_is_averaged_along_the_motion():
     rng = np.random.default_rng(1)
-    make_steady, raw_changes, changes, last = Steady(), [], [], None
+    make_steady, raw_changes, changes, last = Stabiliser(), [], [], None
     for index in range(24):
         shift = 2.0 * index
         noise = cv2.resize(rng.normal(0, 0.1, (9, 12)).astype(np.float32), (WIDTH, HEIGHT))
@@ -71,7 +71,7 @@ def test_noise_is_averaged_along_the_motion():
 def test_range_does_not_shrink_over_a_long_clip():
     """Fitting noise to noise loses a little scale each time; 300 frames must not show it."""
     rng = np.random.default_rng(2)
-    still, make_steady, spans = photograph(), Steady(), []
+    still, make_steady, spans = photograph(), Stabiliser(), []
     for _ in range(300):
         noise = cv2.resize(rng.normal(0, 0.15, (9, 12)).astype(np.float32), (WIDTH, HEIGHT))
         answer = make_steady(still, truth() + noise).values_HW
@@ -83,7 +83,7 @@ def test_range_does_not_shrink_over_a_long_clip():
 def test_real_change_comes_through():
     """Something approaches by 3 % a frame: the answer stays behind by less than a mean of MEMORY frames would."""
     rng = np.random.default_rng(3)
-    still, make_steady, region = photograph(), Steady(), np.s_[50:100, 60:110]
+    still, make_steady, region = photograph(), Stabiliser(), np.s_[50:100, 60:110]
     for index in range(30):
         real = truth()
         real[region] = 0.6 * 1.03 ** max(0, index - 8)
@@ -96,7 +96,7 @@ def test_real_change_comes_through():
 
 
 def test_a_cut_starts_anew():
-    make_steady = Steady()
+    make_steady = Stabiliser()
     first = [make_steady(photograph(), 2 * truth() + 1) for _ in range(3)]
     assert [frame.cut for frame in first] == [True, False, False]
     after = make_steady(photograph("kodak_12"), truth())
@@ -105,7 +105,7 @@ def test_a_cut_starts_anew():
 
 
 def test_metres_keep_their_scale():
-    make_steady = Steady(is_metric=True)
+    make_steady = Stabiliser(is_metric=True)
     make_steady(photograph(), 4 + truth())
     for _ in range(40):
         answer = make_steady(photograph(), 2 * (4 + truth()))
@@ -116,7 +116,7 @@ def test_metres_keep_their_scale():
 def test_going_on_from_a_state_gives_the_same_frames():
     rng = np.random.default_rng(4)
     maps = [truth(index) + rng.normal(0, 0.05, (HEIGHT, WIDTH)).astype(np.float32) for index in range(8)]
-    whole, begun, resumed = Steady(), Steady(), Steady()
+    whole, begun, resumed = Stabiliser(), Stabiliser(), Stabiliser()
     for index in range(4):
         whole(photograph(shift=index), maps[index])
         begun(photograph(shift=index), maps[index])

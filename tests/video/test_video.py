@@ -222,7 +222,7 @@ def test_a_killed_run_goes_on_and_ends_with_the_same_frames(tmp_path, monkeypatc
     begun = []
     original = video_run._make_chunk
     monkeypatch.setattr(
-        run, "_make_chunk", lambda work, index, *rest: begun.append(index) or original(work, index, *rest)
+        video_run, "_make_chunk", lambda work, index, *rest: begun.append(index) or original(work, index, *rest)
     )
     assert run("video", *options, "-o", tmp_path / "killed") == 0
     assert begun[0] >= 1  # the first chunk was not made again

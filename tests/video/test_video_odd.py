@@ -186,8 +186,9 @@ def test_two_runs_do_not_write_one_clip(tmp_path, capsys):
 
 FULL = """
 import resource, sys
-from depth_anything import cli, video
-video.CHUNK = 4
+from depth_anything import cli
+from depth_anything.video import run
+run.CHUNK = 4
 resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[1]), resource.RLIM_INFINITY))
 cli.main(sys.argv[2:])
 """

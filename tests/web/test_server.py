@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 from depth_anything import cli
-from depth_anything.predict import prediction_files
+from depth_anything.predict.prediction import load
 from depth_anything.predict.predictor import Predictor
 
 pytest.importorskip("fastapi", reason="the extra web is not installed")
@@ -93,7 +93,7 @@ def test_form_and_body_give_one_answer(client, photo, tmp_path):
     form = client.post("/v1/depth", files={"image": ("../../x.png", photo.read_bytes(), "text/plain")})
     assert body.content == form.content
     (tmp_path / "answer_disparity.png").write_bytes(body.content)
-    assert prediction_files.load(tmp_path / "answer_disparity.png").quantity == "disparity"
+    assert load(tmp_path / "answer_disparity.png").quantity == "disparity"
 
 
 def test_a_metric_model_answers_metres(photo, tmp_path):
@@ -105,7 +105,7 @@ def test_a_metric_model_answers_metres(photo, tmp_path):
         answer = ask("format=png16")
         assert answer.headers["content-disposition"] == 'inline; filename="picture_depth_m.png"'
         (tmp_path / "x.png").write_bytes(answer.content)
-        depth_m = prediction_files.load(tmp_path / "x.png").depth_m
+        depth_m = load(tmp_path / "x.png").depth_m
         assert depth_m[0, -1] == 20 and depth_m[-1, -1] == 2 and depth_m[0, 0] == 0
         assert ask("format=json").json()["quantity"] == "depth_m"
         assert ask("format=ply&fov=60").content.startswith(b"ply")

@@ -13,7 +13,7 @@ from starlette.responses import Response
 
 from depth_anything.predict.backends import TorchBackend
 from depth_anything.predict.prediction import Prediction
-from depth_anything.web.middleware import Gate, Limits, Metrics
+from depth_anything.web.middleware import Limits, Metrics, RequestGuard
 from depth_anything.web.pipeline import Work
 from depth_anything.web.queueing import Batcher, Budget
 
@@ -180,7 +180,7 @@ def test_beyond_at_once_the_answer_is_429_before_the_body_is_read():
             await Response("done")(scope, receive, send)
 
         metrics = Metrics()
-        gate = Gate(app, Limits(at_once=2), metrics, "/v1/depth", frozenset({"/v1/depth"}))
+        gate = RequestGuard(app, Limits(at_once=2), metrics, "/v1/depth", frozenset({"/v1/depth"}))
 
         async def request(path: str = "/v1/depth", headers=()):
             sent, reads = [], 0
@@ -227,7 +227,7 @@ def test_a_client_that_does_not_take_its_answer_is_cut_off():
             if message["type"] == "http.response.body":
                 await asyncio.sleep(60)
 
-        gate = Gate(app, Limits(seconds=0.1), Metrics(), "/v1/depth", frozenset())
+        gate = RequestGuard(app, Limits(seconds=0.1), Metrics(), "/v1/depth", frozenset())
         scope = {"type": "http", "path": "/v1/depth", "method": "POST", "headers": []}
         async with asyncio.timeout(20):
             await gate(scope, None, stuck)  # type: ignore[arg-type]

@@ -15,7 +15,7 @@ CUBIC_A = -0.5
 """Pillow's bicubic kernel."""
 
 
-class ResidentScenes:
+class ScenesOnDevice:
     """Scenes of one size, by number, as `PackedScenes`; and windows of many of them in one call.
 
     Raises:

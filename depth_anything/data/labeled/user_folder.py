@@ -23,7 +23,7 @@ MAP_SUFFIXES = (".png", ".npy", ".npz", ".exr", ".pfm")
 MILLIMETRES = 1000
 
 
-class Own(LabeledFolder):
+class UserFolder(LabeledFolder):
     """Pictures in images/, maps of the same names in depth_m/ or disparity/."""
 
     title = "a labelled folder"
@@ -94,7 +94,7 @@ class Own(LabeledFolder):
 class Part:
     """Some of a set's pictures, by their numbers."""
 
-    def __init__(self, samples: Own, numbers: list[int]):
+    def __init__(self, samples: UserFolder, numbers: list[int]):
         self.samples, self.numbers = samples, numbers
 
     def __len__(self) -> int:
@@ -104,7 +104,7 @@ class Part:
         return self.samples[self.numbers[number]]
 
 
-def split(samples: Own, every: int = 10) -> tuple[Part, Part]:
+def split(samples: UserFolder, every: int = 10) -> tuple[Part, Part]:
     """Training and held-out pictures: every tenth in the order of names, at least one, is held out.
 
     Raises:
