@@ -23,7 +23,7 @@ def export(
     photos: tuple[str, ...] = (),
     accept_license: bool = False,
 ) -> None:
-    """One file with the whole road inside: a uint8 picture of any size in, its map at that size out.
+    """One file with pre- and post-processing inside: a uint8 picture of any size in, its map at that size out.
 
     The file runs beside torch on photographs before it gets its name; the report lies beside it.
 

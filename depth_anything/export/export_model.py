@@ -32,8 +32,9 @@ if TYPE_CHECKING:
 def export(model: DepthAnything, path: str | Path, options: ExportOptions = DEFAULTS, photos: tuple[Path, ...] = ()):
     """Write `model` as `path` (.onnx, or .xml with a .bin beside it) and the report that compares it with torch.
 
-    Whole road: input `image` uint8 (H, W, 3) RGB of any size, and `network_size` int64 (2,), height and width at the
-    network or zeros for the official rule (ONNX: optional). Output `disparity` or `depth_m`, float32 (H, W).
+    With pre- and post-processing inside: input `image` uint8 (H, W, 3) RGB of any size, and `network_size` int64
+    (2,), height and width at the network or zeros for the official rule (ONNX: optional). Output `disparity` or
+    `depth_m`, float32 (H, W).
 
     Args:
         photos: photographs for the comparison; empty: three that come with the package.
@@ -75,7 +76,7 @@ def onnx_graph(model: DepthAnything, options: ExportOptions = DEFAULTS) -> onnx.
         variant = replace(variant, input_size=variant.asked_size(options.input_size))
     graph = export_network(model, options.size)
     if not options.bare:
-        graph = with_road(graph, variant)
+        graph = with_image_input(graph, variant)
     if options.half and options.to == "onnx":
         store_half(graph)
     set_metadata(graph, variant, options.bare)
@@ -129,8 +130,8 @@ def export_network(model: DepthAnything, size: tuple[int, int] | None = None) ->
     return network
 
 
-def with_road(network: onnx.ModelProto, variant: Variant) -> onnx.ModelProto:
-    """Put the road from the picture and back to it around a bare network."""
+def with_image_input(network: onnx.ModelProto, variant: Variant) -> onnx.ModelProto:
+    """Put the preprocessing and the resize back to the picture's size around a bare network."""
     import onnx
 
     before = onnx.parser.parse_model(before_network(variant.input_size))
@@ -181,7 +182,7 @@ def metadata(variant: Variant, bare: bool) -> dict[str, str]:
         "max_depth": "" if variant.max_depth is None else str(variant.max_depth),
         "licence": variant.licence,
         "input_size": str(variant.input_size),
-        "form": "network" if bare else "road",
+        "form": "network" if bare else "image",
         "depth_anything": __version__,
     }
     if variant.canonical_focal is not None:

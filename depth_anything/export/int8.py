@@ -22,9 +22,10 @@ if TYPE_CHECKING:
     from depth_anything.variants import Variant
 
 IN_FLOAT32 = ["projects", "resize_layers", r"layer\d_rn", "BackpropData", "refinenet[34]", r"output_conv2\.2"]
-"""Parts of the names of what is not quantised, besides the road: the decoder's reassembly, its two coarse fusions and
-the layer that makes the map. A few channels of DINOv2's tokens are a hundred times larger than the rest: with one int8
-scale for all, the reassembly cost nano 30 % AbsRel, and the coarse fusions, which are small, another percent."""
+"""Parts of the names of what is not quantised, besides pre- and post-processing: the decoder's reassembly, its two
+coarse fusions and the layer that makes the map. A few channels of DINOv2's tokens are a hundred times larger than the
+rest: with one int8 scale for all, the reassembly cost nano 30 % AbsRel, and the coarse fusions, which are small,
+another percent."""
 MOST_CALIBRATED = 100
 """Photographs that statistics are taken from; more do not change them."""
 LIMIT = parity.INT8.abs_rel
@@ -117,5 +118,5 @@ def quantise_openvino(path: Path, photos: list[Path], variant: Variant) -> None:
 
 def maps(path: Path, photos: tuple[Path, ...], variant: Variant) -> list[np.ndarray]:
     """What a file answers for photographs."""
-    backend = parity.road(path)
+    backend = parity.exported_backend(path)
     return [backend([read_image(photo)], variant.input_size)[0] for photo in photos]

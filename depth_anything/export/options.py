@@ -39,15 +39,17 @@ class ExportOptions:
     def check(self, variant: Variant) -> None:
         """Raise ValueError for what cannot be had."""
         if self.size is not None and not self.bare:
-            raise ValueError("a fixed size is for the bare network, a whole road takes every size: add --bare")
+            raise ValueError("a fixed size needs --bare: an export with preprocessing inside takes every size")
         if self.size is not None and any(side < PATCH or side % PATCH for side in self.size):
             raise ValueError(f"size {self.size[0]} {self.size[1]}: expected multiples of {PATCH}, such as 518 686")
         if self.int8 and (self.bare or self.half):
-            raise ValueError("--int8 is for the whole road: without --bare and --half")
+            raise ValueError("--int8 does not go with --bare or --half")
         if self.int8 != bool(self.calibrate):
             raise ValueError("--int8 and --calibrate FOLDER (photographs like those of later) go together")
         if variant.resize != "cubic" and not self.bare:
-            raise ValueError(f"{variant.name} resizes in ZoeDepth's way, which no whole road has yet: add --bare")
+            raise ValueError(
+                f"{variant.name} resizes as ZoeDepth does, which the exported preprocessing cannot: add --bare"
+            )
 
 
 DEFAULTS = ExportOptions()

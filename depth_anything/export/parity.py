@@ -171,7 +171,7 @@ def compare(model: DepthAnything, candidate: Path, options: ExportOptions, photo
     paths = photos or tuple(sorted(PHOTOGRAPHS.glob("*.jpg")))
     input_size = model.variant.asked_size(options.input_size)
     run = bare_network(candidate) if options.bare else None
-    backend = None if options.bare else road(candidate)
+    backend = None if options.bare else exported_backend(candidate)
     agreements, rows = [], []
     for path in paths:
         image_HW3 = read_image(path)
@@ -233,8 +233,8 @@ class Watched:
         self.module = Module().eval()
 
 
-def road(path: Path) -> Backend:
-    """The backend of an exported whole road."""
+def exported_backend(path: Path) -> Backend:
+    """The backend of an exported file that takes pictures."""
     return OnnxBackend(path) if path.suffix == ".onnx" else OpenVinoBackend(path)
 
 
@@ -282,9 +282,13 @@ def stage_differences(
     image_13HW = to_tensor(image_HW3, size, rule=model.variant.resize)
     with torch.inference_mode():
         expected = [answer.float().numpy() for answer in watched.module(image_13HW)[1:]]
-    is_road = "image" in input_names(path)
-    names = [("network/" if is_road else "") + TAP + name for name in watched.names]
-    inputs = {"image": image_HW3, "network_size": np.array(size)} if is_road else {"network_input": image_13HW.numpy()}
+    takes_pictures = "image" in input_names(path)
+    names = [("network/" if takes_pictures else "") + TAP + name for name in watched.names]
+    inputs = (
+        {"image": image_HW3, "network_size": np.array(size)}
+        if takes_pictures
+        else {"network_input": image_13HW.numpy()}
+    )
     found = bare_network(path, names)(inputs)[1:]
     return {
         name: float(np.abs(b - a).mean() / max(np.abs(a).mean(), 1e-12))

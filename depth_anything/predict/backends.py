@@ -39,7 +39,7 @@ class Backend(Protocol):
 
 
 class OnnxBackend:
-    """ONNX Runtime on a file that `depth-anything export` wrote: the whole road is in the graph.
+    """ONNX Runtime on a file that `depth-anything export` wrote: resizing and normalisation are in the graph.
 
     Raises:
         ValueError: not such a file.
@@ -132,7 +132,7 @@ def existing(path: str | Path) -> Path:
 
 
 def feeds(image_HW3: np.ndarray, input_size: int | tuple[int, int]) -> dict[str, np.ndarray]:
-    """The inputs of an exported road: the picture, and the size that the official rule gives it at the network."""
+    """The inputs of an exported file: the picture, and the size that the official rule gives it at the network."""
     height, width = image_HW3.shape[:2]
     size = network_size(height, width, input_size)
     return {"image": np.ascontiguousarray(image_HW3), "network_size": np.array(size, np.int64)}
@@ -182,8 +182,8 @@ def variant_of(metadata: dict[str, str], path: Path) -> Variant:
     """
     if "variant" not in metadata:
         raise ValueError(f"{path}: no metadata of ours in it; export the model again with `depth-anything export`")
-    if metadata.get("form") != "road":
-        raise ValueError(f"{path}: holds the bare network, or an older road; export the model again, without --bare")
+    if metadata.get("form") not in ("image", "road"):  # road: files of version 0.1
+        raise ValueError(f"{path}: holds the bare network, or an older form; export the model again, without --bare")
     row = get_variant(metadata["variant"])
     max_depth = float(metadata["max_depth"]) if metadata["max_depth"] else None
     if metadata.get("quantity") == "depth_m" and max_depth is None:

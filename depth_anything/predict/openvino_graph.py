@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import openvino
 
 METADATA = ("variant", "version", "quantity", "max_depth", "licence", "input_size", "form", "depth_anything")
-"""What an exported file says about itself; `form` is road or network (the bare one)."""
+"""What an exported file says about itself; `form` is what it takes: image, or network (preprocessed input)."""
 
 
 @cache

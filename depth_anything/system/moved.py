@@ -96,7 +96,19 @@ MOVED: dict[str, tuple[str, ...]] = {
     "weight_files": ("checkpoints.safe_read",),
 }
 """Old module -> the modules that hold its names now."""
-RENAMED = {("image_io", "read"): "read_image", ("image_io", "info"): "image_info"}
+RENAMED = {
+    ("ahead", "ahead"): "prefetch",
+    ("data.labeled.own", "Own"): "UserFolder",
+    ("data.labeled.resident", "ResidentScenes"): "ScenesOnDevice",
+    ("freeze", "freeze"): "optimise",
+    ("image_io", "info"): "image_info",
+    ("image_io", "read"): "read_image",
+    ("label_runs", "Asked"): "LabelOptions",
+    ("parity", "road"): "exported_backend",
+    ("steady", "Steady"): "Stabiliser",
+    ("steady", "SteadyFrame"): "StabilisedFrame",
+    ("web.gate", "Gate"): "RequestGuard",
+}
 """(old module, old name) -> new name."""
 
 

@@ -1,4 +1,4 @@
-"""The exported forms against torch: the whole road, at sizes that it was not traced at, in both runtimes."""
+"""The exported forms against torch: with preprocessing inside, at sizes not seen in tracing, in both runtimes."""
 
 import copy
 import json
@@ -25,7 +25,7 @@ from depth_anything.export.export_model import (
     save_openvino,
     set_metadata,
     store_half,
-    with_road,
+    with_image_input,
 )
 from depth_anything.export.options import SUFFIX, ExportOptions
 from depth_anything.export.preprocessing_graph import before_network
@@ -47,7 +47,7 @@ def picture(height: int, width: int) -> np.ndarray:
 def written(model: DepthAnything, folder: Path) -> tuple[DepthAnything, Path, onnx.ModelProto]:
     """`model`, its file model.onnx in `folder` beside model.xml, and the bare network in it."""
     network = export_network(model)
-    graph = with_road(network, model.variant)
+    graph = with_image_input(network, model.variant)
     set_metadata(graph, model.variant)
     save_onnx(graph, folder / "model.onnx")
     save_openvino(openvino_model(graph), folder / "model.xml", half=False)
@@ -220,8 +220,8 @@ def test_an_export_proves_itself(exported_once, photos, tmp_path):
     """Both forms, and the bare network, with their reports."""
     model = exported_once
     for name, options in [
-        ("road.onnx", ExportOptions()),
-        ("road.xml", ExportOptions(to="openvino")),
+        ("image.onnx", ExportOptions()),
+        ("image.xml", ExportOptions(to="openvino")),
         ("half.onnx", ExportOptions(half=True)),
         ("bare.onnx", ExportOptions(bare=True)),
         ("bare.xml", ExportOptions(to="openvino", bare=True)),
@@ -280,8 +280,8 @@ def test_options_that_do_not_go_together():
         (ExportOptions(size=(518, 518)), "--bare"),
         (ExportOptions(size=(500, 518), bare=True), "multiples of 14"),
         (ExportOptions(to="openvino", int8=True), "--calibrate"),
-        (ExportOptions(to="openvino", int8=True, bare=True, calibrate=(Path("a"),)), "whole road"),
-        (ExportOptions(int8=True, half=True, calibrate=(Path("a"),)), "whole road"),
+        (ExportOptions(to="openvino", int8=True, bare=True, calibrate=(Path("a"),)), "does not go with"),
+        (ExportOptions(int8=True, half=True, calibrate=(Path("a"),)), "does not go with"),
     ]:
         with pytest.raises(ValueError, match=message):
             options.check(VARIANTS["v2-small"])

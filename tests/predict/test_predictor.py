@@ -1,4 +1,4 @@
-"""One road for every picture: arrays, files, many at once, in both backends."""
+"""One path for every picture: arrays, files, many at once, in both backends."""
 
 from pathlib import Path
 
