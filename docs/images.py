@@ -1,6 +1,7 @@
-"""Makes the pictures of docs/quickstart.md anew: runs what it shows and keeps the results, smaller, in docs/images/.
+"""Makes the images of README.md and docs/quickstart.md: runs what the quickstart shows and shrinks the results.
 
-    python docs/images.py
+    python docs/images.py             all of them
+    python docs/images.py --readme    only docs/images/readme.jpg
 
 docs/images/page.jpg is a screenshot of the page that `depth-anything serve` shows; it is made by hand.
 """
@@ -15,7 +16,8 @@ from pathlib import Path
 import av
 from PIL import Image
 
-from depth_anything import cli
+from depth_anything import Predictor, cli
+from depth_anything.images.read import read_image
 
 DOCS = Path(__file__).resolve().parent
 sys.path.append(str(DOCS.parent / "tests"))
@@ -23,16 +25,21 @@ from clips import write_film  # noqa: E402
 
 PICTURES = {
     "photo.jpg": ("photo/kodak_24_side.png", 1000),
-    "film.jpg": ("film/frame.png", 800),
+    "video.jpg": ("video/frame.png", 800),
     "control.jpg": ("artist/kodak_20_control.png", 480),
     "normals.jpg": ("artist/kodak_20_normals.png", 480),
     "metres.jpg": ("robot/kodak_24_color.png", 640),
     "label.jpg": ("labels/first.png", 800),
 }
 """Name in docs/images -> (what the commands wrote, its width)."""
+README = ("kodak_12", "kodak_20", "kodak_24")
+"""Photographs of examples/, all of one size, that the README shows above their maps."""
 
 
 def main() -> None:
+    make_readme()
+    if "--readme" in sys.argv:
+        return
     text = (DOCS / "quickstart.md").read_text()
     (DOCS / "images").mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
@@ -45,8 +52,8 @@ def main() -> None:
                 continue
             for line in block.splitlines():
                 cli.main(shlex.split(line, comments=True)[1:])
-        with av.open("film/clip_side.mp4") as film:
-            next(film.decode(video=0)).to_image().save("film/frame.png")
+        with av.open("video/clip_side.mp4") as video:
+            next(video.decode(video=0)).to_image().save("video/frame.png")
         for name, (source, width) in PICTURES.items():
             with Image.open(source) as image:
                 height = round(image.height * width / image.width)
@@ -54,6 +61,18 @@ def main() -> None:
                     DOCS / "images" / name, quality=82, optimize=True
                 )
         os.chdir(DOCS)
+
+
+def make_readme(size: tuple[int, int] = (400, 267), gap: int = 6) -> None:
+    """docs/images/readme.jpg: the photographs in a row, the bundled model's map below each."""
+    predictor = Predictor("nano")
+    canvas = Image.new("RGB", (len(README) * (size[0] + gap) - gap, 2 * size[1] + gap), "white")
+    for column, name in enumerate(README):
+        image_HW3 = read_image(DOCS.parent / f"examples/{name}.jpg")
+        for row, tile_HW3 in enumerate((image_HW3, predictor(image_HW3).colored())):
+            tile = Image.fromarray(tile_HW3).resize(size, Image.Resampling.LANCZOS)
+            canvas.paste(tile, (column * (size[0] + gap), row * (size[1] + gap)))
+    canvas.save(DOCS / "images/readme.jpg", quality=82, optimize=True)
 
 
 if __name__ == "__main__":

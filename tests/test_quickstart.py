@@ -55,8 +55,8 @@ def test_commands_and_python_in_their_order(folder, monkeypatch):
     for written in (
         "photo/kodak_24_side.png",
         "photo/again_color.png",
-        "film/clip_side.mp4",
-        "film/clip_disparity.mkv",
+        "video/clip_side.mp4",
+        "video/clip_disparity.mkv",
         "artist/kodak_20_mesh.glb",
         "artist/kodak_20_disparity.exr",
         "robot/kodak_24_depth_m.npz",

@@ -25,7 +25,7 @@ def folder(tmp_path, monkeypatch) -> Path:
 
 @pytest.mark.parametrize("block", blocks("bash"))
 def test_commands(block, folder):
-    lines = [shlex.split(line, comments=True) for line in block.splitlines() if line.strip()]
+    lines = [words for line in block.splitlines() if (words := shlex.split(line, comments=True))]
     assert lines
     for line in lines:
         assert line[0] == "depth-anything"
