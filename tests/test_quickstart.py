@@ -94,8 +94,8 @@ def test_links_and_pictures_exist():
 
 
 WRITTEN = {
-    "video film.mp4 -o out": ["film_color.mp4"],
-    "video film.mp4 -o out --save side,gray16,npz": ["film_side.mp4", "film_disparity.mkv", "film_disparity_npz"],
+    "video clip.mp4 -o out": ["clip_color.mp4"],
+    "video clip.mp4 -o out --save side,gray16,npz": ["clip_side.mp4", "clip_disparity.mkv", "clip_disparity_npz"],
     "video shots/ -o out --fps 24 --save exr": ["shots_disparity_exr", "shots_frames.csv"],
     "video --source 0 -o out": ["camera0_color.mp4"],
     "predict large.jpg --upscale 2": ["large_color.png", "large_disparity.png"],
@@ -109,7 +109,7 @@ def test_the_commands_of_films_and_large_pictures(words, tmp_path, monkeypatch):
     cv2 = pytest.importorskip("cv2", reason="the extra video is not installed")
     pytest.importorskip("OpenEXR", reason="the extra 3d is not installed")
     monkeypatch.chdir(tmp_path)
-    write_film(tmp_path / "film.mp4", frames=5)
+    write_film(tmp_path / "clip.mp4", frames=5)
     photo = Image.open(ROOT / "examples/kodak_08.jpg")
     photo.resize((320, 240)).save(tmp_path / "large.jpg")
     (tmp_path / "shots").mkdir()
