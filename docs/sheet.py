@@ -1,12 +1,12 @@
-"""A sheet of photographs beside their maps, chosen by a rule and not by their looks: for an honest model card.
+"""Contact sheet of photographs beside their maps, selected by a fixed rule instead of by eye, for the model card.
 
     python docs/sheet.py --out docs/images/sheet.jpg --scenes runs/nano/scenes/held_out
     python docs/sheet.py --out sheet.jpg --photos PHOTOGRAPHS
 
-The rule: photographs sorted by name, `--count` of them at equal distances, the first one first; where a folder has
-fewer, all of them, and then scenes by the same rule. Each map has its own range of colours: red is near. The names
-stand in a text file beside the sheet, in the order of the numbers. Publish only photographs whose licence allows it:
-those in examples/ do.
+The rule: photographs sorted by name, `--count` of them at equal distances, starting with the first; if a folder has
+fewer, all of them, and then scenes by the same rule. Each map has its own colour range: red is near. A text file beside
+the sheet lists the names in the order of the numbers. Publish only photographs whose licence allows it, such as those
+in examples/.
 """
 
 from collections.abc import Callable, Sequence
@@ -32,11 +32,11 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Picture:
-    """Something to show."""
+    """A photograph or a scene."""
 
     name: str
     read: Callable[[], np.ndarray]
-    """Answers uint8 (H, W, 3), RGB."""
+    """Returns uint8 (H, W, 3), RGB."""
 
 
 def sheet(
@@ -46,12 +46,12 @@ def sheet(
     count: int = 30,
     model: str = "nano",
 ) -> None:
-    """Write the sheet, and the names beside it.
+    """Write the sheet and the list of names.
 
     Args:
         out: the sheet, a JPEG.
         photos: folder of photographs.
-        scenes: folder of rendered scenes, for what the photographs lack of `count`.
+        scenes: folder of rendered scenes, used if there are fewer photographs than `count`.
         count: pictures on the sheet.
         model: as for predict.
     """
@@ -74,7 +74,7 @@ def sheet(
 
 
 def chosen(photos: Path, scenes: Path | None, count: int) -> list[Picture]:
-    """The pictures of the sheet.
+    """The images of the sheet.
 
     Raises:
         ValueError: there are none.
@@ -90,7 +90,7 @@ def chosen(photos: Path, scenes: Path | None, count: int) -> list[Picture]:
 
 
 def evenly(things: Sequence[T], count: int) -> list[T]:
-    """`count` things at equal distances, the first one first; all of them where there are fewer."""
+    """`count` things at equal distances, starting with the first; all of them if there are fewer."""
     if len(things) <= count:
         return list(things)
     return [things[number * len(things) // count] for number in range(count)]
