@@ -9,6 +9,7 @@
 #                 goes on where it was stopped (`timeout 600 make nano` for slices)
 #   make check    formatting, lint, types, dependency check
 #   make system   as root: the Debian packages that rendering and the test of the page need
+#   make docs     the documentation as a site, in site/index.html; dead links are errors
 #   make bench    time to the first map, beside `import torch`
 
 PYTHON ?= python3
@@ -20,9 +21,10 @@ PROCESSES ?= $(if $(filter cpu,$(DEVICE)),$(shell nproc 2>/dev/null || sysctl -n
 MODELS ?= $(wildcard /usr/share/sweethome3d/furniture)
 BASE := .venv/base
 DEV := .venv/dev
+DOCS := .venv/docs
 SOURCES := $(shell find depth_anything -name '*.py')
 
-.PHONY: demo test slow engine nano check bench system clean
+.PHONY: demo test slow engine nano check docs bench system clean
 .DELETE_ON_ERROR:
 
 demo: $(BASE)/.installed
@@ -67,6 +69,11 @@ check: $(DEV)/.installed
 	$(DEV)/bin/pyright --pythonpath $(DEV)/bin/python
 	$(DEV)/bin/python -m pip check
 
+docs: $(DOCS)/.installed
+	$(DOCS)/bin/python docs/stage.py build/pages
+	$(DOCS)/bin/zensical build --strict --clean
+	$(DOCS)/bin/python docs/check_site.py site
+
 bench: $(DEV)/.installed $(BASE)/.installed
 	$(DEV)/bin/python benchmarks/first_map.py --base $(BASE)/bin/python
 
@@ -75,6 +82,11 @@ $(DEV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(DEV)
 	$(DEV)/bin/python -m pip install -q -c constraints.txt torch==2.13.0
 	$(DEV)/bin/python -m pip install -q -c constraints.txt -e '.[dev]'
+	touch $@
+
+$(DOCS)/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(DOCS)
+	$(DOCS)/bin/python -m pip install -q -c constraints.txt -e '.[docs]'
 	touch $@
 
 $(BASE)/.installed: pyproject.toml constraints.txt $(SOURCES)
@@ -88,4 +100,4 @@ system:
 	apt-get install -y --no-install-recommends libllvm19 chromium
 
 clean:
-	rm -rf .venv out build dist *.egg-info
+	rm -rf .venv out build dist site .cache *.egg-info

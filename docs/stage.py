@@ -1,0 +1,172 @@
+"""Lay out the pages of the site that `make docs` builds: a copy that mirrors the repository, made anew every time.
+
+    python docs/stage.py build/pages
+
+The pages of mkdocs.yml's navigation keep their paths, so a link that is right in the repository is right in the site.
+What they link to comes along: pictures as they are, other files as a page that shows their text, a folder as a list. A
+path in backticks becomes a link where there is such a file, also below `depth_anything/`; `losses.py::silog_loss` leads
+to the line. `{{ commands }}` becomes the help of every command.
+"""
+
+import ast
+import contextlib
+import io
+import os
+import re
+import shutil
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from posixpath import dirname, normpath, relpath
+from unittest import mock
+
+import yaml
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = "depth_anything"
+FENCED = re.compile(r"(^````.*?^````$|^```(?!`).*?^```$)", flags=re.MULTILINE | re.DOTALL)
+LINK = re.compile(r"(?:(?<=\]\()|(?<=src=\"))(?!\w+:|#)([^)\"#\s]+)")
+PATH = re.compile(r"(?<![`\[])`([\w.][\w./-]*)(?:::([\w.]+))?`(?![`\]])")
+COMMANDS = re.compile(r"^{{ commands }}$", flags=re.MULTILINE)
+COPIED = {".md", ".jpg", ".jpeg", ".png", ".svg", ".gif", ".css", ".js"}
+SHOWN = {".py": "python", ".toml": "toml", ".yml": "yaml", ".html": "html", ".json": "json"}
+LISTING = "---\nsearch: {exclude: true}\nhide: [navigation, toc]\n---\n\n"
+"""Head of a page that shows a file or a folder: wide, and out of the search."""
+
+
+def stage(out: Path) -> None:
+    """Write the pages and all that they lead to."""
+    shutil.rmtree(out, ignore_errors=True)
+    config = read_config()
+    waiting, done = [*paths_in(config["nav"]), *config["extra_css"], *config["extra"]["polyfills"]], set()
+    while waiting:
+        path = waiting.pop()
+        place, target = ROOT / path, out / page_of(path)
+        if path in done or not place.exists():
+            continue  # the build names what is missing
+        done.add(path)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if place.suffix in COPIED - {".md"}:
+            shutil.copyfile(place, target)
+            continue
+        text = text_of(path)
+        target.write_text(page(page_of(path), text))
+        waiting += leads_to(page_of(path), text)
+
+
+def read_config() -> dict:
+    return yaml.safe_load((ROOT / "mkdocs.yml").read_text())
+
+
+def paths_in(nav: list | dict) -> Iterator[str]:
+    """The files of a navigation, however deep."""
+    for entry in nav.values() if isinstance(nav, dict) else nav:
+        if isinstance(entry, str):
+            yield entry
+        else:
+            yield from paths_in(entry)
+
+
+def page_of(path: str) -> str:
+    """Where the site has a file or folder of the repository."""
+    place = ROOT / path
+    if place.is_dir():
+        return f"{path}/README.md" if (place / "README.md").exists() else f"{path}/index.md"
+    return path if place.suffix in COPIED else f"{path}.md"
+
+
+def leads_to(here: str, text: str) -> Iterator[str]:
+    """The paths in the repository to which a page leads."""
+    for part in FENCED.split(text)[::2]:
+        yield from (normpath(f"{here}/../{match[0]}") for match in LINK.finditer(part))
+        yield from filter(None, (existing(match[1]) for match in PATH.finditer(part)))
+
+
+def existing(path: str) -> str | None:
+    """The file or folder that a path in backticks names, from the repository's root; None where there is none.
+
+    Modules may be named from the package on, folders not: a user's pictures lie in `images/`, too.
+    """
+    places = [normpath(path)] if "/" in path or "." in path else []
+    places += [f"{PACKAGE}/{normpath(path)}"] if path.endswith(".py") else []
+    return next((place for place in places if not place.startswith("..") and (ROOT / place).exists()), None)
+
+
+def page(here: str, text: str) -> str:
+    """The text as the site shows it."""
+
+    def linked(match: re.Match) -> str:
+        path = normpath(f"{here}/../{match[0]}")
+        return relpath(page_of(path), dirname(here) or ".") if (ROOT / path).exists() else match[0]
+
+    def path_linked(match: re.Match) -> str:
+        path = existing(match[1])
+        if path is None or page_of(path) == here:
+            return match[0]
+        line = f"#__codelineno-0-{line_of(path, match[2])}" if match[2] else ""
+        return f"[{match[0]}]({relpath(page_of(path), dirname(here) or '.')}{line})"
+
+    parts = FENCED.split(text)
+    parts[::2] = [PATH.sub(path_linked, LINK.sub(linked, part)) for part in parts[::2]]
+    parts[::2] = [COMMANDS.sub(lambda _: "\n".join(command_help()), part) for part in parts[::2]]
+    return "".join(parts)
+
+
+def line_of(path: str, name: str) -> int | None:
+    """The line of a module on which a function, a class, a member of one (`Class.name`) or a constant is defined."""
+    body, line = ast.parse((ROOT / path).read_text()).body, None
+    for part in name.split("."):
+        node = next((node for node in body if part in names_of(node)), None)
+        if node is None:
+            return None
+        body, line = getattr(node, "body", []), node.lineno
+    return line
+
+
+def names_of(node: ast.stmt) -> set[str]:
+    """What a statement defines."""
+    targets = getattr(node, "targets", [getattr(node, "target", node)])
+    return {getattr(target, "id", getattr(target, "name", "")) for target in targets}
+
+
+def text_of(path: str) -> str:
+    """A file or folder of the repository as Markdown."""
+    place = ROOT / path
+    if place.is_dir():
+        return (place / "README.md").read_text() if (place / "README.md").exists() else list_of(path)
+    if place.suffix == ".md":
+        return place.read_text()
+    language = SHOWN.get(place.suffix, "text")
+    return f'{LISTING}# {path}\n\n````{language} linenums="1"\n{place.read_text()}\n````\n'
+
+
+def list_of(path: str) -> str:
+    """A folder's modules and pages with links, its rooms without: those would bring the whole package along."""
+    rows = []
+    for place in sorted((ROOT / path).iterdir()):
+        is_room = (place / "__init__.py").exists()
+        source = place / "__init__.py" if is_room else place
+        if source.suffix in {".py", ".md"}:
+            docstring = ast.get_docstring(ast.parse(source.read_text())) if source.suffix == ".py" else None
+            name = f"{place.name}/" if is_room else f"[{place.name}]({place.name})"
+            rows.append(f"| {name} | {(docstring or '').partition(chr(10))[0]} |\n")
+    return f"{LISTING}# {path}\n\n| file | what it says of itself |\n|---|---|\n{''.join(rows)}"
+
+
+def command_help(*words: str) -> Iterator[str]:
+    """A section for every command: what its `--help` prints, without lines drawn under headings."""
+    from depth_anything import cli
+
+    plain = mock.patch.dict(os.environ, COLUMNS="86", NO_COLOR="1")
+    with plain, contextlib.redirect_stdout(io.StringIO()) as out, contextlib.suppress(SystemExit):
+        cli.main([*words, "--help"])
+    text = re.sub(r" +$", "", out.getvalue().strip().replace(str(Path.home()), "~"), flags=re.MULTILINE)
+    text = re.sub(r"^ (\S.*)\n -+$", r"\1:", text, flags=re.MULTILINE)
+    yield f"## {' '.join(words) or 'depth-anything'}\n\n```text\n{text}\n```\n"
+    commands = re.match(r"usage: [^\n]* \{([\w,-]+)\}\n", text)
+    for command in commands[1].split(",") if commands else []:
+        yield from command_help(*words, command)
+
+
+if __name__ == "__main__":
+    stage(Path(sys.argv[1]))
