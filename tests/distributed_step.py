@@ -1,6 +1,6 @@
 """What torchrun starts in test_distributed.py: one step, or a short run, of a tiny student.
 
-torchrun ... distributed_step.py ddp|fsdp|one|student OUT [steps]
+torchrun ... distributed_step.py ddp|fsdp|one|student VARIANT OUT [steps]
 """
 
 import sys
@@ -17,13 +17,13 @@ from depth_anything.train.distributed import Machine, join, whole
 from depth_anything.train.sources import WithoutLabels
 from depth_anything.train.student import FinalTokens
 
-mode, out = sys.argv[1], Path(sys.argv[2])
-steps = int(sys.argv[3]) if len(sys.argv) > 3 else 0
+mode, variant, out = sys.argv[1], sys.argv[2], Path(sys.argv[3])
+steps = int(sys.argv[4]) if len(sys.argv) > 4 else 0
 torch.set_num_threads(1)
-recipe = replace(tiny_student(max(steps, 4)), precision="float32")
+recipe = replace(tiny_student(max(steps, 4), variant), precision="float32")
 data = Data(Boxes(7), WithoutLabels(Boxes(9)))
 torch.manual_seed(1)
-teacher, frozen = DepthAnything("nano").eval(), FinalTokens(DepthAnything("nano").pretrained)
+teacher, frozen = DepthAnything(variant).eval(), FinalTokens(DepthAnything(variant).pretrained)
 machine = Machine(shard=mode == "fsdp", accumulate=2 if mode == "one" else 1, checkpointing=mode == "fsdp")
 with join() as ranks:
     if steps:

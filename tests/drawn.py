@@ -7,6 +7,7 @@ import numpy as np
 from depth_anything.data.sample import Sample
 from depth_anything.train.recipes.base import Recipe, Stage, Unlabeled
 from depth_anything.train.recipes.nano import nano_teacher
+from depth_anything.variants import get_variant
 
 
 class Boxes:
@@ -30,27 +31,41 @@ class Boxes:
         return Sample(image_HW3=image_HW3, disparity_HW=disparity_HW, valid_HW=valid_HW, sky_HW=sky_HW, scale="metric")
 
 
-def tiny(steps: int = 8) -> Recipe:
-    """Nano at the smallest sizes, both losses, everything random switched on."""
+FAMILIES = ("nano", "nano-lite0")
+"""A small variant of each kind of encoder that we train from the start: a transformer and a convolutional one."""
+
+
+def sizes(variant: str) -> tuple[tuple[tuple[int, int], ...], tuple[tuple[int, int], ...]]:
+    """Small network inputs of a variant's patches: of a first and of a second stage."""
+    if get_variant(variant).patch == 14:
+        return ((28, 42), (56, 42)), ((42, 42),)
+    return ((32, 64), (64, 32)), ((32, 32),)
+
+
+def tiny(steps: int = 8, variant: str = "nano") -> Recipe:
+    """A variant at the smallest sizes, both losses, everything random switched on."""
+    first, second = sizes(variant)
     return replace(
         nano_teacher(),
+        variant=variant,
         stages=(
-            Stage(samples=2 * (steps // 2), sizes=((28, 42), (56, 42)), batch=2, loss="range", gradient_weight=0.5),
-            Stage(samples=2 * (steps - steps // 2), sizes=((42, 42),), batch=2, gradient_weight=0.5),
+            Stage(samples=2 * (steps // 2), sizes=first, batch=2, loss="range", gradient_weight=0.5),
+            Stage(samples=2 * (steps - steps // 2), sizes=second, batch=2, gradient_weight=0.5),
         ),
         warmup=4,
     )
 
 
-def tiny_student(steps: int = 4) -> Recipe:
+def tiny_student(steps: int = 4, variant: str = "nano") -> Recipe:
     """A student of two labelled and four unlabelled pictures a step, with CutMix and L_feat."""
     half = steps // 2
+    first, second = sizes(variant)
     return replace(
-        tiny(),
+        tiny(variant=variant),
         name="tiny-student",
         stages=(
-            Stage(samples=6 * half, sizes=((28, 42), (56, 42)), batch=6, loss="range", gradient_weight=0.5),
-            Stage(samples=6 * (steps - half), sizes=((42, 42),), batch=6, gradient_weight=0.5),
+            Stage(samples=6 * half, sizes=first, batch=6, loss="range", gradient_weight=0.5),
+            Stage(samples=6 * (steps - half), sizes=second, batch=6, gradient_weight=0.5),
         ),
         labeled_weight=1 / 3,
         unlabeled=Unlabeled(data=("pictures",), share=2 / 3, teacher="nano", weight=1 / 3, feature_weight=1 / 3),

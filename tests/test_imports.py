@@ -16,6 +16,7 @@ EXTRAS = {
     # module (or package) -> optional libraries that it may import, and whether at module level
     "network.dinov2": {"torch": "top"},
     "network.dpt": {"torch": "top"},
+    "network.efficientnet": {"torch": "top"},
     "network.metric_bins": {"torch": "top"},
     "network.beit_sam": {"torch": "top", "transformers": "inside"},
     "network.model": {"torch": "top"},

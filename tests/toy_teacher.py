@@ -29,8 +29,11 @@ class ToyTeacher:
         self.seconds = seconds
         self.batches: list[int] = []
 
+    def network_size(self, height: int, width: int) -> tuple[int, int]:
+        return network_size(height, width, self.input_size)
+
     def prepare(self, image_HW3: np.ndarray) -> np.ndarray:
-        height, width = network_size(*image_HW3.shape[:2], self.input_size)
+        height, width = self.network_size(*image_HW3.shape[:2])
         return np.asarray(Image.fromarray(image_HW3).convert("L").resize((width, height)), np.float32)[None]
 
     def __call__(self, images_1HW: list[np.ndarray]) -> np.ndarray:

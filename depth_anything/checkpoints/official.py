@@ -24,7 +24,7 @@ from depth_anything.checkpoints.transformers import (
     transformers_config,
     variant_of_config,
 )
-from depth_anything.network import beit_sam
+from depth_anything.network import beit_sam, efficientnet
 from depth_anything.network.dpt import DPTHead
 from depth_anything.network.metric_bins import ATTRACTORS, BINS, BinsHead
 from depth_anything.system.files import atomic_path
@@ -85,10 +85,14 @@ def load_state(path: str | Path, variant: Variant | str | None = None) -> tuple[
     wanted = get_variant(variant) if isinstance(variant, str) else variant
     contents = read(path)
     contents.state = state = from_zoedepth(contents.state)
-    if "cls_token" in state or "embeddings.cls_token" in state:
-        raise ValueError(
-            f"{path} is a DINOv2 backbone without a decoder: expected a whole model (training may start here)"
-        )
+    for keys, family in (
+        (("cls_token", "embeddings.cls_token"), "a DINOv2"),
+        ((efficientnet.FOREIGN,), "an EfficientNet"),
+    ):
+        if any(key in state for key in keys):
+            raise ValueError(
+                f"{path} is {family} backbone without a decoder: expected a whole model (training may start here)"
+            )
     row = with_bins_of(path, state, decide_variant(path, contents, wanted))
     refuse_other_size(path, state, row)
     shapes = official_shapes(row)
@@ -104,7 +108,8 @@ def load_backbone(path: str | Path, variant: Variant | str | None = None, accept
     Args:
         path: an official DINOv2 file (`dinov2_vits14_pretrain.pth`), a transformers Dinov2 folder, or any whole model
             that `load_state` reads, or a name of `VARIANTS`; its decoder is left out (V2's metric fine-tuning starts
-            like that). For V2's other teachers: a transformers folder of BEiT or SAM, SynCLR's file.
+            like that). For V2's other teachers: a transformers folder of BEiT or SAM, SynCLR's file. For nano's
+            EfficientNet: the file of its PyPI package.
         variant: the model to be trained, whose size is then checked; always needed for those other teachers.
         accept_license: as for `load`.
 
@@ -119,7 +124,9 @@ def load_backbone(path: str | Path, variant: Variant | str | None = None, accept
     state = from_zoedepth(read(path).state)
     if wanted is not None and beit_sam.SYNCLR + "cls_token" in state:
         state = beit_sam.from_synclr(state, wanted)
-    if "cls_token" in state:
+    if efficientnet.FOREIGN in state:
+        state = efficientnet.from_package(state)
+    if "cls_token" in state or "patch_embed.conv.weight" in state:
         state = {ENCODER + key: tensor for key, tensor in state.items()}
     elif "embeddings.cls_token" in state:
         state = {f"backbone.{key}": tensor for key, tensor in state.items()}
@@ -343,15 +350,19 @@ def with_bins_of(path: Path, state: State, row: Variant) -> Variant:
 
 def size_of(path: Path, state: State) -> tuple[int, int]:
     """Width and number of blocks of the encoder in a state dict, official or transformers keys."""
+    blocks = [re.match(r"(?:pretrained\.blocks|backbone\.encoder\.layer)\.(\d+)\.", key) for key in state]
+    depth = 1 + max((int(match[1]) for match in blocks if match), default=-1)
     keys = (ENCODER + "cls_token", "backbone.embeddings.cls_token", ENCODER + "pos_embed")  # SAM has no class token
     token = next((state[key] for key in keys if key in state), None)
-    if token is None:
+    if token is not None:
+        return token.shape[-1], depth
+    last = state.get(f"{ENCODER}blocks.{depth - 1}.project.conv.weight")
+    if last is None:
         first = next(iter(state), "none")
         raise ValueError(
             f"{path} holds no Depth Anything weights (first key: {first}): expected an official checkpoint"
         )
-    blocks = [re.match(r"(?:pretrained\.blocks|backbone\.encoder\.layer)\.(\d+)\.", key) for key in state]
-    return token.shape[-1], 1 + max((int(match[1]) for match in blocks if match), default=-1)
+    return last.shape[0], depth
 
 
 def refuse_other_size(path: Path, state: State, row: Variant) -> None:

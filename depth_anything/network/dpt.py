@@ -1,8 +1,8 @@
 """The decoder: a dense prediction transformer (DPT) that turns four token maps into one map at full size.
 
-Reassemble (tokens to maps at 4, 2, 1 and 1/2 times the patch grid), fuse from coarse to fine, predict. Attribute names
-are those of the official checkpoints. Batch norm and the class-token readout exist in the authors' code, but in no
-release.
+Reassemble (tokens to maps at 4, 2, 1 and 1/2 times the patch grid), fuse from coarse to fine, predict. A convolutional
+encoder's four maps are fused as they come. Attribute names are those of the official checkpoints. Batch norm and the
+class-token readout exist in the authors' code, but in no release.
 
 Shapes: B batch, N tokens, C width, h w patches, F features. Sizes stay symbolic (`h * 14`, never `int(...)`).
 """
@@ -14,7 +14,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from depth_anything.network.resize import PATCH
 from depth_anything.system.device import is_eager_cpu_inference
 from depth_anything.variants import Variant
 
@@ -87,48 +86,60 @@ class Scratch(nn.Module):
 
 
 class DPTHead(nn.Module):
-    """Four token maps in, one map out: ReLU disparity, a sigmoid in 0..1 for V2's metric models, or a free number."""
+    """Four levels in, one map out: ReLU disparity, a sigmoid in 0..1 for V2's metric models, or a free number.
+
+    A level is a block's patch tokens (B, N, C), or a map (B, C, h, w) of a convolutional encoder.
+    """
 
     def __init__(self, variant: Variant):
         super().__init__()
-        channels = variant.out_channels
-        self.projects = nn.ModuleList(nn.Conv2d(variant.width, c, 1) for c in channels)
-        self.resize_layers = nn.ModuleList(
-            [
-                nn.ConvTranspose2d(channels[0], channels[0], kernel_size=4, stride=4),
-                nn.ConvTranspose2d(channels[1], channels[1], kernel_size=2, stride=2),
-                nn.Identity(),
-                nn.Conv2d(channels[3], channels[3], kernel_size=3, stride=2, padding=1),
-            ]
-        )
+        self.patch = variant.patch
+        self.reads_tokens = variant.encoder != "efficientnet"
+        if self.reads_tokens:
+            channels = variant.out_channels
+            self.projects = nn.ModuleList(nn.Conv2d(variant.width, c, 1) for c in channels)
+            self.resize_layers = nn.ModuleList(
+                [
+                    nn.ConvTranspose2d(channels[0], channels[0], kernel_size=4, stride=4),
+                    nn.ConvTranspose2d(channels[1], channels[1], kernel_size=2, stride=2),
+                    nn.Identity(),
+                    nn.Conv2d(channels[3], channels[3], kernel_size=3, stride=2, padding=1),
+                ]
+            )
         self.scratch = Scratch(variant)
 
-    def forward(self, tokens_BNC: list[Tensor], h: int, w: int) -> Tensor:
-        """(B, 1, 14 h, 14 w) from the four tapped token maps of h x w patches."""
-        if not is_eager_cpu_inference(tokens_BNC[0]):
-            return self.stages(tokens_BNC, h, w).map_B1HW
-        _, paths = self.fuse(tokens_BNC, h, w)
+    def forward(self, levels: list[Tensor], h: int, w: int) -> Tensor:
+        """(B, 1, H, W) from the four tapped levels of h x w patches."""
+        if not is_eager_cpu_inference(levels[0]):
+            return self.stages(levels, h, w).map_B1HW
+        _, paths = self.fuse(levels, h, w)
         x = self.scratch.output_conv1(paths[-1])
-        return enlarge_and_predict(self.scratch.output_conv2, x, (h * PATCH, w * PATCH))
+        return enlarge_and_predict(self.scratch.output_conv2, x, (h * self.patch, w * self.patch))
 
-    def stages(self, tokens_BNC: list[Tensor], h: int, w: int) -> Stages:
+    def stages(self, levels: list[Tensor], h: int, w: int) -> Stages:
         """The map and all that was computed on the way."""
-        level4, paths = self.fuse(tokens_BNC, h, w)
+        level4, paths = self.fuse(levels, h, w)
         x = self.scratch.output_conv1(paths[-1])
-        x = F.interpolate(x, size=(h * PATCH, w * PATCH), mode="bilinear", align_corners=True)
+        x = F.interpolate(x, size=(h * self.patch, w * self.patch), mode="bilinear", align_corners=True)
         convolution, relu, *last = self.scratch.output_conv2
         activation = x = relu(convolution(x))
         for layer in last:
             x = layer(x)
         return Stages(level4, paths, activation, x)
 
-    def fuse(self, tokens_BNC: list[Tensor], h: int, w: int) -> tuple[Tensor, tuple[Tensor, Tensor, Tensor, Tensor]]:
-        """The coarsest level, and the running map after each fusion, from coarse to fine."""
-        scratch = self.scratch
-        levels = []
+    def reassemble(self, tokens_BNC: list[Tensor], h: int, w: int) -> list[Tensor]:
+        """Four maps (B, C, h, w) of 4, 2, 1 and 1/2 times the patch grid."""
+        maps = []
         for tokens, project, resize in zip(tokens_BNC, self.projects, self.resize_layers, strict=True):
             x_BChw = tokens.transpose(1, 2).reshape(tokens.shape[0], tokens.shape[2], h, w)
-            levels.append(resize(project(x_BChw)))
+            maps.append(resize(project(x_BChw)))
+        return maps
+
+    def fuse(self, levels: list[Tensor], h: int, w: int) -> tuple[Tensor, tuple[Tensor, Tensor, Tensor, Tensor]]:
+        """The coarsest level, and the running map after each fusion, from coarse to fine."""
+        scratch = self.scratch
+        if self.reads_tokens:
+            levels = self.reassemble(levels, h, w)
         level1, level2 = scratch.layer1_rn(levels[0]), scratch.layer2_rn(levels[1])
         level3, level4 = scratch.layer3_rn(levels[2]), scratch.layer4_rn(levels[3])
         path4 = scratch.refinenet4(level4, None, level3.shape[2:])

@@ -12,7 +12,7 @@ from depth_anything.geometry import camera
 from depth_anything.network.beit_sam import encoder_of
 from depth_anything.network.dpt import DPTHead
 from depth_anything.network.metric_bins import BinsHead
-from depth_anything.network.resize import PATCH, network_size, resize_back, to_tensor
+from depth_anything.network.resize import network_size, resize_back, to_tensor
 from depth_anything.system.device import check_device
 from depth_anything.variants import Variant, get_variant
 
@@ -39,28 +39,36 @@ class DepthAnything(nn.Module):
             self.metric_head = BinsHead(self.variant.features, self.variant.bins, self.variant.max_depth)
 
     def encode(self, image_B3HW: Tensor) -> list[Tensor]:
-        """The four patch-token maps (B, N, C) that the decoder reads, after the final norm; the last one last."""
+        """What the decoder reads: four times patch tokens (B, N, C) after the final norm, the last block's last, or
+        EfficientNet's four maps (B, C, h, w), from fine to coarse."""
         return self.pretrained(image_B3HW, self.variant.taps)
 
     def forward(self, image_B3HW: Tensor) -> Tensor:
-        """A map (B, H, W) from a normalised picture whose sides are multiples of 14.
+        """A map (B, H, W) from a normalised picture whose sides are multiples of the variant's patch.
 
         Returns:
             Affine-invariant disparity (>= 0, larger is nearer) or metres, as `variant.quantity` says.
 
         Raises:
-            ValueError: a side is not a multiple of 14.
+            ValueError: a side is not such a multiple.
         """
         height, width = image_B3HW.shape[-2:]
-        if height % PATCH or width % PATCH:
-            raise ValueError(f"input of {height}x{width}: expected multiples of {PATCH}; use preprocess.network_size")
-        return self.decode(self.encode(image_B3HW), height // PATCH, width // PATCH)
+        patch = self.variant.patch
+        if height % patch or width % patch:
+            raise ValueError(
+                f"input of {height}x{width}: expected multiples of {patch}; use network.resize.network_size"
+            )
+        return self.decode(self.encode(image_B3HW), *self.grid(image_B3HW))
 
-    def decode(self, tokens_BNC: list[Tensor], h: int, w: int) -> Tensor:
-        """The map (B, 14 h, 14 w) from the four token maps of h x w patches: disparity or metres, as `forward`."""
+    def grid(self, image_B3HW: Tensor) -> tuple[int, int]:
+        """How many patches a picture is high and wide at the network."""
+        return image_B3HW.shape[-2] // self.variant.patch, image_B3HW.shape[-1] // self.variant.patch
+
+    def decode(self, levels: list[Tensor], h: int, w: int) -> Tensor:
+        """The map of h x w patches from what `encode` answers: disparity or metres, as `forward`."""
         if self.metric_head is not None:
-            return self.metric_head(self.depth_head.stages(tokens_BNC, h, w))
-        map_BHW = self.depth_head(tokens_BNC, h, w)[:, 0]
+            return self.metric_head(self.depth_head.stages(levels, h, w))
+        map_BHW = self.depth_head(levels, h, w)[:, 0]
         if self.variant.head == "log":
             return map_BHW.float().clamp(*LOG_METRES).exp()
         return map_BHW if self.variant.max_depth is None else map_BHW * self.variant.max_depth
@@ -120,7 +128,7 @@ class DepthAnything(nn.Module):
         """
         height, width = image_HW3.shape[:2]
         weight = self.depth_head.scratch.output_conv1.weight
-        size = network_size(height, width, self.variant.asked_size(input_size))
+        size = network_size(height, width, self.variant.asked_size(input_size), self.variant.patch)
         image_13HW = to_tensor(image_HW3, size, str(weight.device), self.variant.resize).to(weight.dtype)
         map_1HW = resize_back(self(image_13HW).float(), (height, width), self.variant.align_corners_back)
         map_HW = map_1HW[0].cpu().numpy()

@@ -19,46 +19,57 @@ if TYPE_CHECKING:
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 MAX_TOKENS = 16384
-"""Largest number of patches at the network's input: 518 x 6,199 pixels, an aspect ratio of 12. Attention grows with its
-square; a longer picture gets a smaller lower bound."""
+"""Largest number of patches of 14 at the network's input: 518 x 6,199 pixels, an aspect ratio of 12. Attention grows
+with its square; a longer picture gets a smaller lower bound."""
+
+
+def most_tokens(patch: int) -> int:
+    """The largest number of patches of another size: of as many pixels."""
+    return MAX_TOKENS * PATCH**2 // patch**2
 
 
 def network_size(
-    height: int, width: int, input_size: int | tuple[int, int], max_tokens: int = MAX_TOKENS
+    height: int, width: int, input_size: int | tuple[int, int], patch: int = PATCH, max_tokens: int | None = None
 ) -> tuple[int, int]:
     """Height and width at the network's input for a picture of height x width pixels.
 
     The shorter side becomes `input_size` as a lower bound, the aspect ratio is kept, each side is rounded to a multiple
-    of 14 (half to even, as NumPy rounds), and up where it would fall below the bound. The steps are the official
+    of `patch` (half to even, as NumPy rounds), and up where it would fall below the bound. The steps are the official
     code's, in float64, because they decide ties. An `input_size` of two numbers is (height, width) itself.
 
+    Args:
+        patch: the variant's: 14, or 32 of an EfficientNet.
+        max_tokens: the largest number of patches; None: `most_tokens(patch)`.
+
     Raises:
-        ValueError: a side is below 1, or `input_size` is below 14.
+        ValueError: a side is below 1, or `input_size` is below `patch`.
     """
     if height < 1 or width < 1:
         raise ValueError(f"picture of {width}x{height} pixels: expected at least 1x1")
     if isinstance(input_size, tuple):
         return input_size
-    if input_size < PATCH:
-        raise ValueError(f"input size {input_size}: expected at least {PATCH} pixels")
-    bound = lower_bound(height, width, input_size, max_tokens)
+    if input_size < patch:
+        raise ValueError(f"input size {input_size}: expected at least {patch} pixels")
+    max_tokens = max_tokens or most_tokens(patch)
+    bound = lower_bound(height, width, input_size, patch, max_tokens)
     scale = bound / min(height, width)
 
     def side(pixels: int) -> int:
-        patches = scale * pixels / PATCH
-        rounded = round(patches) * PATCH
-        return rounded if rounded >= bound else math.ceil(patches) * PATCH
+        patches = scale * pixels / patch
+        rounded = round(patches) * patch
+        return rounded if rounded >= bound else math.ceil(patches) * patch
 
     h, w = side(height), side(width)
     # The longest pictures are more than max_tokens times as long as high: there the long side gives way.
-    limit = max_tokens // (min(h, w) // PATCH) * PATCH
+    limit = max_tokens // (min(h, w) // patch) * patch
     return min(h, limit), min(w, limit)
 
 
-def lower_bound(height: int, width: int, input_size: int, max_tokens: int = MAX_TOKENS) -> int:
-    """`input_size`, or the largest multiple of 14 at which so long a picture stays within `max_tokens` patches."""
+def lower_bound(height: int, width: int, input_size: int, patch: int = PATCH, max_tokens: int | None = None) -> int:
+    """`input_size`, or the largest multiple of `patch` at which so long a picture stays within `max_tokens` patches."""
     short, long = min(height, width), max(height, width)
-    return min(input_size, PATCH * max(1, math.isqrt(max_tokens * short // long)))
+    max_tokens = max_tokens or most_tokens(patch)
+    return min(input_size, patch * max(1, math.isqrt(max_tokens * short // long)))
 
 
 def to_tensor(

@@ -56,7 +56,7 @@ class OnnxBackend:
         self.variant = variant_of(self.session.get_modelmeta().custom_metadata_map, path)
 
     def __call__(self, images: list[np.ndarray], input_size: int | tuple[int, int]) -> list[np.ndarray]:
-        return [np.asarray(self.session.run(None, feeds(image, input_size))[0]) for image in images]
+        return [np.asarray(self.session.run(None, feeds(image, input_size, self.variant.patch))[0]) for image in images]
 
 
 def onnx_options(threads: int | None) -> onnxruntime.SessionOptions:
@@ -116,10 +116,10 @@ class OpenVinoBackend:
     def one(self, image: np.ndarray, input_size: int | tuple[int, int]) -> np.ndarray:
         """One picture's map. The second picture of a size in a row is worth compiling for that size."""
         height, width = image.shape[:2]
-        sizes = (height, width), network_size(height, width, input_size)
+        sizes = (height, width), network_size(height, width, input_size, self.variant.patch)
         if sizes != self._last:
             self._last = sizes
-            return self.model(feeds(image, input_size))[0]
+            return self.model(feeds(image, input_size, self.variant.patch))[0]
         return self._at_size(*sizes)({"image": np.ascontiguousarray(image)})[0]
 
 
@@ -131,10 +131,10 @@ def existing(path: str | Path) -> Path:
     return path
 
 
-def feeds(image_HW3: np.ndarray, input_size: int | tuple[int, int]) -> dict[str, np.ndarray]:
+def feeds(image_HW3: np.ndarray, input_size: int | tuple[int, int], patch: int) -> dict[str, np.ndarray]:
     """The inputs of an exported file: the picture, and the size that the official rule gives it at the network."""
     height, width = image_HW3.shape[:2]
-    size = network_size(height, width, input_size)
+    size = network_size(height, width, input_size, patch)
     return {"image": np.ascontiguousarray(image_HW3), "network_size": np.array(size, np.int64)}
 
 
@@ -162,7 +162,7 @@ class TorchBackend:
         import torch
 
         height, width = images[0].shape[:2]
-        size = network_size(height, width, input_size)
+        size = network_size(height, width, input_size, self.variant.patch)
         with torch.inference_mode():
             rule = self.variant.resize
             batch_B3HW = torch.cat([to_tensor(image, size, self.device, rule) for image in images])

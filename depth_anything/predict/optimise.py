@@ -1,8 +1,9 @@
 """A network that will only answer from now on, rearranged for speed: the same map within float32 rounding.
 
-On a processor: linear layers with their weights in oneDNN's own order, with GELU and LayerScale folded in; decoder
-weights channels-last; position tables kept per size. On a GPU: channels-last, and `torch.compile` with CUDA graphs
-where asked for. Training, saving and export want the network as it was before.
+Batch normalisation folded into its convolution. On a processor: linear layers with their weights in oneDNN's own
+order, with GELU and LayerScale folded in; decoder weights channels-last; position tables kept per size. On a GPU:
+channels-last, and `torch.compile` with CUDA graphs where asked for. Training, saving and export want the network as it
+was before.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from depth_anything.network.dinov2 import Block, DinoVisionTransformer, Mlp, gate, mix_tokens
+from depth_anything.network.efficientnet import fold
 
 if TYPE_CHECKING:
     from depth_anything.network.model import DepthAnything
@@ -84,6 +86,7 @@ def optimise(
         vars(encoder).pop("position_table", None)  # of another device, dtype or weights
         if not compile:  # a table that is kept would be the output of a CUDA graph, which its next run overwrites
             encoder.position_table = lru_cache(maxsize=16)(encoder.position_table)
+    fold(model)
     model.to(device, dtype)
     model.depth_head.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     if compile:

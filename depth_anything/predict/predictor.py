@@ -74,7 +74,7 @@ class Predictor:
         buckets: dict[tuple[int, int], list[int]] = defaultdict(list)
         for index, image in enumerate(images):
             height, width = image.shape[:2]
-            buckets[network_size(height, width, self.input_size)].append(index)
+            buckets[network_size(height, width, self.input_size, self.variant.patch)].append(index)
         predictions: dict[int, Prediction] = {}
         for size, bucket in buckets.items():
             for start in range(0, len(bucket), self.batch_size):
@@ -89,7 +89,7 @@ class Predictor:
         notes = ()
         if (
             isinstance(self.input_size, int)
-            and (bound := lower_bound(height, width, self.input_size)) < self.input_size
+            and (bound := lower_bound(height, width, self.input_size, self.variant.patch)) < self.input_size
         ):
             notes = (f"So long a picture: its shorter side had {bound} pixels at the network, not {self.input_size}.",)
         is_metric = self.variant.quantity == "depth_m"

@@ -253,7 +253,8 @@ def start(
     if isinstance(recipe, MetricRecipe) and recipe.metric.fitted and labeled is not None:
         metric.fit_last(model, recipe, labeled)
     for name, parameter in model.named_parameters():
-        if name.startswith(task.UNREAD):
+        frozen = recipe.encoder_rate == 0 and name.startswith("pretrained.")
+        if frozen or name.startswith(task.UNREAD):
             parameter.requires_grad_(False)
     network = prepare(MapAndTokens(model.to(ranks.device)), recipe, machine, ranks)
     average = {key: tensor.clone() for key, tensor in model.state_dict().items()}

@@ -18,7 +18,7 @@ from depth_anything.data.sample import Sample
 from depth_anything.evaluate import metrics
 from depth_anything.evaluate.score import kb_window
 from depth_anything.network.model import DepthAnything
-from depth_anything.network.resize import PATCH, normalise
+from depth_anything.network.resize import normalise
 from depth_anything.train import batches
 from depth_anything.train.batches import LABELED, Batch, Data, Slice, draw_size, parts, read, sample_number
 from depth_anything.train.recipes.base import Stage
@@ -79,14 +79,15 @@ def fit_last(model: DepthAnything, recipe: MetricRecipe, samples: Samples) -> No
     feature does fire, in another picture, the answer would leave the sigmoid's range: hence LEAST_SPREAD.
     """
     settings = recipe.metric
-    size, (h, w) = recipe.stages[0].sizes[0], (side // PATCH for side in recipe.stages[0].sizes[0])
+    size = recipe.stages[0].sizes[0]
     middle_5 = np.array([0.5, 0.5, 0.5, 0.5, 1.0])
     features, targets = [], []
     for number in np.linspace(0, len(samples) - 1, min(len(samples), settings.fitted)).round().astype(int):
         sample = batches.read_crop(samples, recipe, size, int(number), middle_5)
         depth_HW, known_HW = metres_of(sample, settings)
         image_13HW = torch.from_numpy(np.array(sample.image_HW3)).permute(2, 0, 1)[None] / 255
-        activation_CHW = model.depth_head.stages(model.encode(normalise(image_13HW)), h, w).activation_BCHW[0]
+        levels = model.encode(normalise(image_13HW))
+        activation_CHW = model.depth_head.stages(levels, *model.grid(image_13HW)).activation_BCHW[0]
         spread = slice(None, None, math.ceil(known_HW.sum() / 1000) or 1)
         depth_P = torch.from_numpy(depth_HW[known_HW][spread])
         features.append(activation_CHW[:, torch.from_numpy(known_HW)].T[spread].double())

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from depth_anything.data.labeled.folder import Samples
+from depth_anything.network.efficientnet import EfficientNetLite
 from depth_anything.network.model import DepthAnything
 from depth_anything.train.batches import Slice, build_slice
 from depth_anything.train.recipes.base import Recipe, Stage
@@ -39,6 +40,8 @@ def start_model(recipe: Recipe, weights: dict[str, Tensor] | None) -> DepthAnyth
     last = model.depth_head.scratch.output_conv2[2]
     assert isinstance(last, nn.Conv2d) and last.bias is not None
     nn.init.constant_(last.bias, 0.5)
+    if isinstance(model.pretrained, EfficientNetLite) and weights is None:
+        model.pretrained.learn_statistics()
     if weights is not None:
         unknown = model.load_state_dict(weights, strict=False).unexpected_keys
         assert not unknown, unknown

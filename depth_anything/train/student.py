@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from depth_anything import losses
 from depth_anything.checkpoints.official import load_backbone
 from depth_anything.network.beit_sam import Encoder, encoder_of
+from depth_anything.network.efficientnet import as_tokens
 from depth_anything.train.batches import MixedBatch, Slice, partner
 from depth_anything.train.recipes.base import Recipe, Stage, Unlabeled
 from depth_anything.train.teacher import Losses, labeled_losses, run_network
@@ -98,7 +99,8 @@ def range_pair(
 
 
 class FinalTokens(nn.Module):
-    """A frozen encoder's patch tokens (B, N, C) after the final norm: what L_feat compares with (V1 Eq. 9)."""
+    """A frozen encoder's patch tokens (B, N, C) after the final norm: what L_feat compares with (V1 Eq. 9). Of a
+    convolutional encoder the positions of its coarsest map."""
 
     def __init__(self, encoder: Encoder):
         super().__init__()
@@ -106,7 +108,7 @@ class FinalTokens(nn.Module):
         self.last = len(encoder.blocks) - 1
 
     def forward(self, image_B3HW: Tensor) -> Tensor:
-        return self.encoder(image_B3HW, (self.last,))[0]
+        return as_tokens(self.encoder(image_B3HW, (self.last,))[0])
 
 
 def frozen_encoder(path: str | Path, variant: str, accept_license: bool = False) -> FinalTokens:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from depth_anything import losses
+from depth_anything.network.efficientnet import as_tokens
 from depth_anything.network.resize import PATCH
 from depth_anything.train.batches import Batch
 from depth_anything.train.recipes.base import Recipe, Stage
@@ -40,16 +41,15 @@ class MapAndTokens(nn.Module):
         self.model = model
 
     def forward(self, image_B3HW: Tensor, hidden_BN: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """The map (B, H, W), and the encoder's patch tokens (B, N, C) after the final norm.
+        """The map (B, H, W), and the encoder's patch tokens (B, N, C) after the final norm (`efficientnet.as_tokens`).
 
         Patches in `hidden_BN` are kept from the encoder (train/masked_patches.py).
         """
-        height, width = image_B3HW.shape[-2:]
         if hidden_BN is None:
-            tokens = self.model.encode(image_B3HW)
+            levels = self.model.encode(image_B3HW)
         else:
-            tokens = self.model.pretrained(image_B3HW, self.model.variant.taps, hidden_BN)
-        return self.model.decode(tokens, height // PATCH, width // PATCH), tokens[-1]
+            levels = self.model.pretrained(image_B3HW, self.model.variant.taps, hidden_BN)
+        return self.model.decode(levels, *self.model.grid(image_B3HW)), as_tokens(levels[-1])
 
 
 def plain_attention(image_B3HW: Tensor):

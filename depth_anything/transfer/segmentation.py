@@ -120,6 +120,8 @@ class Mask2FormerSegmenter(nn.Module):
     def __init__(self, about: Segments):
         super().__init__()
         self.about, variant = about, get_variant(about.variant)
+        if variant.encoder == "efficientnet":
+            raise ValueError(f"{variant.name}: the head mask2former reads tokens of a transformer; use the head linear")
         self.variant = variant
         self.pretrained = beit_sam.encoder_of(variant)
         self.pyramid = Pyramid(variant.width)
@@ -163,7 +165,7 @@ class Mask2FormerSegmenter(nn.Module):
 
 
 class LinearProbe(nn.Module):
-    """DINOv2's linear probe: batch norm and one 1x1 convolution on the last block's patch tokens."""
+    """DINOv2's linear probe: batch norm and one 1x1 convolution on the last block's patch tokens, or its map."""
 
     def __init__(self, about: Segments):
         super().__init__()
@@ -202,7 +204,9 @@ def build(about: Segments) -> Segmenter:
 
 
 def as_map(tokens_BND: Tensor, image_B3HW: Tensor) -> Tensor:
-    """Patch tokens as a map (B, D, h, w)."""
+    """Patch tokens as a map (B, D, h, w); what is a map already, as it is."""
+    if tokens_BND.ndim == 4:
+        return tokens_BND
     h, w = image_B3HW.shape[2] // PATCH, image_B3HW.shape[3] // PATCH
     return tokens_BND.transpose(1, 2).unflatten(2, (h, w))
 

@@ -7,7 +7,7 @@ from PIL import Image, ImageDraw
 from torch import Tensor
 
 from depth_anything.evaluate.metrics import mean_iou
-from depth_anything.network.resize import PATCH, normalise
+from depth_anything.network.resize import normalise
 from depth_anything.train.distributed import Ranks, sum_over_ranks
 from depth_anything.transfer.segmentation import Segmenter
 from depth_anything.transfer.segmentation_data import ClassSamples, confusion, palette
@@ -43,7 +43,7 @@ def predict(model: Segmenter, image_HW3: np.ndarray, ratios: tuple[float, ...] =
 def scaled_scores(model: Segmenter, image_HW3: np.ndarray, scale: float, device: str) -> Tensor:
     """Scores (K, H, W) at the picture's size, computed at `scale` times it."""
     height, width = image_HW3.shape[:2]
-    size = (max(PATCH, round(width * scale)), max(PATCH, round(height * scale)))
+    size = (max(1, round(width * scale)), max(1, round(height * scale)))
     picture = np.array(Image.fromarray(image_HW3).resize(size, Image.Resampling.BILINEAR))
     image_13HW = normalise(torch.from_numpy(picture).permute(2, 0, 1)[None].to(device) / 255)
     scores_1KHW = sliding_scores(model, image_13HW)
@@ -53,7 +53,8 @@ def scaled_scores(model: Segmenter, image_HW3: np.ndarray, scale: float, device:
 def sliding_scores(model: Segmenter, image_13HW: Tensor) -> Tensor:
     """Mean of the scores of all windows over a pixel. Windows are `stride` apart; the last ones end at the border."""
     height, width = image_13HW.shape[2:]
-    image_13HW = F.pad(image_13HW, (0, -width % PATCH, 0, -height % PATCH))
+    patch = model.variant.patch
+    image_13HW = F.pad(image_13HW, (0, -width % patch, 0, -height % patch))
     crop, stride = model.about.crop, model.about.stride
     total_1KHW = torch.zeros(1, len(model.about.names), *image_13HW.shape[2:], device=image_13HW.device)
     count_11HW = torch.zeros_like(total_1KHW[:, :1])

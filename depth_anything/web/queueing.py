@@ -78,7 +78,7 @@ class Batcher:
     async def predict(self, image_HW3: np.ndarray) -> Prediction:
         """The map of an upright uint8 RGB picture. A caller that is cancelled before its batch begins costs nothing."""
         height, width = image_HW3.shape[:2]
-        size = network_size(height, width, self.predictor.input_size)
+        size = network_size(height, width, self.predictor.input_size, self.predictor.variant.patch)
         job = _Job(image_HW3, size, asyncio.get_running_loop().create_future())
         self._waiting.append(job)
         self._arrived.set()

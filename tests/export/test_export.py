@@ -30,7 +30,7 @@ from depth_anything.export.export_model import (
 from depth_anything.export.options import SUFFIX, ExportOptions
 from depth_anything.export.preprocessing_graph import before_network
 from depth_anything.network.model import DepthAnything
-from depth_anything.network.resize import network_size, to_tensor
+from depth_anything.network.resize import PATCH, network_size, to_tensor
 from depth_anything.predict.backends import NANO_ONNX, OnnxBackend, OpenVinoBackend
 from depth_anything.predict.openvino_graph import core
 from depth_anything.variants import VARIANTS
@@ -117,7 +117,7 @@ def test_road_inside_the_graph_is_that_of_preprocess(tmp_path):
     sizes = [(1, 1), (480, 640), (300, 200), (9, 900), (1, 900), (106, 159), (900, 600)]
     sizes += rng.integers(1, 500, (20, 2)).tolist()
     for input_size in (14, 98):
-        runs = runners(onnx.parser.parse_model(before_network(input_size)), tmp_path)
+        runs = runners(onnx.parser.parse_model(before_network(input_size, PATCH)), tmp_path)
         for height, width in sizes:
             image = rng.integers(0, 256, (height, width, 3), dtype=np.uint8)
             size = network_size(height, width, input_size)
@@ -132,7 +132,7 @@ def test_the_file_chooses_the_official_size_itself(tmp_path):
     rng = np.random.default_rng(1)
     photographs = [(480, 640), (512, 768), (768, 512), (1000, 1500), (667, 1000), (333, 1000), (1080, 1920), (9, 900)]
     sizes = photographs + [(height, width) for height, width in rng.integers(200, 1200, (30, 2)).tolist()]
-    for run in runners(onnx.parser.parse_model(before_network(518)), tmp_path):
+    for run in runners(onnx.parser.parse_model(before_network(518, PATCH)), tmp_path):
         for height, width in sizes:
             image = np.zeros((height, width, 3), np.uint8)
             found = run({"image": image, "network_size": np.zeros(2, np.int64)}).shape[2:]

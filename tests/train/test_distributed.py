@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from drawn import FAMILIES
 from safetensors.torch import load_file
 from torch.distributed.run import get_args_parser
 
@@ -19,6 +20,7 @@ from depth_anything.cli.train import train
 from depth_anything.train.distributed import Machine, Ranks, any_rank, prepare
 from depth_anything.train.recipes.nano import nano_teacher
 from depth_anything.train.teacher import MapAndTokens
+from depth_anything.variants import get_variant
 
 PROGRAM = Path(__file__).parents[1] / "distributed_step.py"
 ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1"}
@@ -38,10 +40,11 @@ def run(processes: int, *arguments: object) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize(("mode", "tolerance"), [("ddp", 1e-5), ("fsdp", 1e-4)])
-def test_two_processes_have_the_gradients_of_one_with_the_doubled_batch(mode, tolerance, tmp_path):
-    run(1, "one", tmp_path / "one.pt")
-    run(2, mode, tmp_path / "two.pt")
+def test_two_processes_have_the_gradients_of_one_with_the_doubled_batch(mode, tolerance, family, tmp_path):
+    run(1, "one", family, tmp_path / "one.pt")
+    run(2, mode, family, tmp_path / "two.pt")
     one, two = torch.load(tmp_path / "one.pt"), torch.load(tmp_path / "two.pt")
     assert one.keys() == two.keys() and len(one) > 100
     largest = max(gradient.abs().max().item() for gradient in one.values())
@@ -51,16 +54,19 @@ def test_two_processes_have_the_gradients_of_one_with_the_doubled_batch(mode, to
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("mode", ["ddp", "fsdp"])
-def test_processes_killed_and_started_again_end_as_if_they_had_not_been(mode, tmp_path):
-    run(2, mode, tmp_path / "calm", 6)
-    process = subprocess.Popen(command(2, mode, tmp_path / "killed", 6), env=ENVIRONMENT, start_new_session=True)
+def test_processes_killed_and_started_again_end_as_if_they_had_not_been(mode, family, tmp_path):
+    run(2, mode, family, tmp_path / "calm", 6)
+    process = subprocess.Popen(
+        command(2, mode, family, tmp_path / "killed", 6), env=ENVIRONMENT, start_new_session=True
+    )
     deadline = time.monotonic() + 240
     while time.monotonic() < deadline and not (tmp_path / "killed" / "state.pt").exists():
         time.sleep(0.01)
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
-    run(2, mode, tmp_path / "killed", 6)
+    run(2, mode, family, tmp_path / "killed", 6)
     calm, killed = (load_file(tmp_path / name / "final.safetensors") for name in ("calm", "killed"))
     assert all(torch.equal(calm[key], killed[key]) for key in calm)
 
@@ -74,15 +80,17 @@ def test_one_process_needs_no_group_and_fsdp_says_how_to_start_one():
         prepare(MapAndTokens(DepthAnything("nano")), nano_teacher(), Machine(shard=True), Ranks())
 
 
-def test_checkpointing_changes_memory_and_not_the_gradients():
+@pytest.mark.parametrize("family", FAMILIES)
+def test_checkpointing_changes_memory_and_not_the_gradients(family):
     from depth_anything.network.model import DepthAnything
 
-    image_B3HW = torch.randn(2, 3, 28, 42)
+    patch = get_variant(family).patch
+    image_B3HW = torch.randn(2, 3, 2 * patch, 3 * patch)
     gradients = []
     for checkpointing in (False, True):
         torch.manual_seed(0)
         network = prepare(
-            MapAndTokens(DepthAnything("nano")), nano_teacher(), Machine(checkpointing=checkpointing), Ranks()
+            MapAndTokens(DepthAnything(family)), nano_teacher(), Machine(checkpointing=checkpointing), Ranks()
         )
         network(image_B3HW)[0].square().sum().backward()
         gradients.append([p.grad for p in network.parameters() if p.grad is not None])

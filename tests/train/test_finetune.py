@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from tiny_models import random_model
 
 from depth_anything import cli
+from depth_anything.checkpoints.official import save
 from depth_anything.data.labeled.user_folder import UserFolder, split
 from depth_anything.images import map_files
 from depth_anything.network.model import DepthAnything
@@ -114,6 +116,19 @@ def test_the_command_trains_reports_and_its_weights_predict(tmp_path, quantity, 
     assert model.variant.quantity == quantity
     map_HW = model.infer_rgb(scene(0)[0])
     assert np.isfinite(map_HW).all() and (quantity == "disparity" or map_HW.max() <= 4.01)
+
+
+@pytest.mark.parametrize("quantity", ["disparity", "depth_m"])
+def test_it_takes_a_convolutional_encoder(tmp_path, quantity, monkeypatch):
+    torch.set_num_threads(1)
+    monkeypatch.setattr("depth_anything.train.finetune.LITE_LARGE", ((64, 64),))
+    save(random_model("nano-lite0"), tmp_path / "lite.safetensors")
+    folder = write_folder(tmp_path / "mine", quantity, ".png")
+    options = ["--epochs", "1", "--batch", "4"]
+    cli.main(["finetune", str(tmp_path / "lite.safetensors"), str(folder), str(tmp_path / "out"), *options])
+    model = DepthAnything.from_pretrained(tmp_path / "out" / "final.safetensors")
+    assert model.variant.quantity == quantity and model.variant.patch == 32
+    assert np.isfinite(model.infer_rgb(scene(0)[0])).all()
 
 
 @pytest.mark.slow

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from drawn import Boxes, tiny
+from drawn import FAMILIES, Boxes, tiny
 from safetensors.torch import load_file
 
 from depth_anything.data.sample import Sample
@@ -46,10 +46,11 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 # -- what is trained is what answers --
 
 
+@pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("head", ["linear", "sigmoid", "log", "bins"])
-def test_training_sees_the_models_own_answer(head):
+def test_training_sees_the_models_own_answer(head, family):
     """Else a head would be released that never learned."""
-    nano = get_variant("nano")
+    nano = get_variant(family)
     variant = {
         "linear": nano,
         "sigmoid": with_max_depth(nano, 20.0),
@@ -57,7 +58,7 @@ def test_training_sees_the_models_own_answer(head):
         "bins": replace(nano, head="bins", bins="softplus", max_depth=10.0),
     }[head]
     torch.manual_seed(0)
-    model, image_B3HW = DepthAnything(variant).train(), torch.randn(1, 3, 28, 42)
+    model, image_B3HW = DepthAnything(variant).train(), torch.randn(1, 3, 2 * nano.patch, 3 * nano.patch)
     answer_BHW, _ = MapAndTokens(model)(image_B3HW)
     torch.testing.assert_close(answer_BHW, model(image_B3HW), rtol=0, atol=0)
     answer_BHW.sum().backward()
@@ -73,7 +74,7 @@ def test_recipes_are_named_fit_their_variant_and_name_real_sizes(name, tmp_path)
     recipe = get_recipe(name)
     assert recipe.name == name and get_variant(recipe.variant).name == recipe.variant
     for stage in recipe.stages:
-        assert all(height % 14 == 0 and width % 14 == 0 for height, width in stage.sizes)
+        assert all(side % get_variant(recipe.variant).patch == 0 for size in stage.sizes for side in size)
         assert 0 < stage.batch <= stage.samples
     recipe.save(tmp_path / "recipe.json")
     assert json.loads((tmp_path / "recipe.json").read_text())["stages"][0]["batch"] == recipe.stages[0].batch
@@ -187,9 +188,11 @@ def test_a_recipe_that_starts_from_dinov2_asks_for_it_and_takes_it(tmp_path):
 # -- learning --
 
 
-def test_one_batch_can_be_learned_by_heart():
-    plain = Stage(samples=4, sizes=((56, 70),), batch=4, loss="range")
-    recipe = replace(tiny(), stages=(plain,), perturbation="none", precision="float32")
+@pytest.mark.parametrize("family", FAMILIES)
+def test_one_batch_can_be_learned_by_heart(family):
+    patch = get_variant(family).patch
+    plain = Stage(samples=4, sizes=((56 // patch * patch or patch, 70 // patch * patch),), batch=4, loss="range")
+    recipe = replace(tiny(variant=family), stages=(plain,), perturbation="none", precision="float32")
     run = loop.start(recipe, None)
     batch = labeled(recipe, Boxes(4), 0)
     errors = []
@@ -238,17 +241,19 @@ def weights(folder: Path) -> dict[str, torch.Tensor]:
     return load_file(folder / "final.safetensors")
 
 
-def test_killed_anywhere_and_resumed_the_weights_are_bit_equal(tmp_path):
+@pytest.mark.parametrize("family", FAMILIES)
+def test_killed_anywhere_and_resumed_the_weights_are_bit_equal(family, tmp_path):
     """A process that saves after each step is killed with SIGKILL; another goes on; a third run is left alone."""
-    recipe = tiny(10)
+    recipe = tiny(10, family)
     loop.train(recipe, tmp_path / "calm", Data(Boxes(5)), Boxes(2), log_every=2, validate_every=5)
     program = (
         "import sys, torch; sys.path.insert(0, sys.argv[2]); from drawn import Boxes, tiny;"
         "from depth_anything.train import loop; from depth_anything.train.batches import Data;"
-        "torch.set_num_threads(1); loop.train(tiny(10), sys.argv[1], Data(Boxes(5)), log_every=2, save_seconds=0.0)"
+        "torch.set_num_threads(1); "
+        "loop.train(tiny(10, sys.argv[3]), sys.argv[1], Data(Boxes(5)), log_every=2, save_seconds=0.0)"
     )
     out = tmp_path / "killed"
-    process = subprocess.Popen([sys.executable, "-c", program, str(out), str(Path(__file__).parents[1])])
+    process = subprocess.Popen([sys.executable, "-c", program, str(out), str(Path(__file__).parents[1]), family])
     deadline = time.monotonic() + 240
     while time.monotonic() < deadline and not (out / STATE_FILE).exists():
         time.sleep(0.01)

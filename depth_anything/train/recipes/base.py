@@ -20,7 +20,7 @@ class Stage:
     samples: int
     """Pictures seen in this stage."""
     sizes: tuple[tuple[int, int], ...]
-    """Network inputs (H, W), multiples of 14; one is drawn for each batch."""
+    """Network inputs (H, W), multiples of the variant's patch; one is drawn for each batch."""
     batch: int
     """Pictures in one step."""
     loss: Literal["affine", "range"] = "affine"
@@ -86,7 +86,7 @@ class Recipe:
     learning_rate: float = 5e-5
     """Of the decoder, before decay (V1 section 4.1, V2)."""
     encoder_rate: float = 0.1
-    """The encoder's share of it: 5e-6 for DINOv2 starts (V1 section 4.1). 1 for nano, which starts from nothing."""
+    """The encoder's share of it: 5e-6 for DINOv2 starts (V1 section 4.1). 1 where it starts from nothing; 0: frozen."""
     from_backbone: bool = True
     """Start the encoder from its family's weights (DINOv2's, but for `TRIED`); else from random ones."""
     betas: tuple[float, float] = (0.9, 0.999)

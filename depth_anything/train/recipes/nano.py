@@ -1,10 +1,11 @@
-"""Nano's runs, from random weights and rendered scenes, as functions. No torch here.
+"""Nano's runs, from rendered scenes and random weights or a pretrained encoder, as functions. No torch here.
 
 A variant of a run is a copy with two lines changed: `dataclasses.replace(nano_teacher(), seed=1)`.
 """
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
 from depth_anything.train.recipes.base import MaskedRecipe, Recipe, Stage, Unlabeled
 
@@ -19,6 +20,13 @@ WIDE_LARGE = ((140, 266), (112, 364))
 ALL_LARGER = MIDDLE + WIDE_MIDDLE + LARGE + WIDE_LARGE
 ZOOMED = (0.5, 1.0)
 """Windows of nano's long runs, half to all of a picture. In short ones whole pictures were better (docs/log.md)."""
+
+
+LITE_SMALL = ((96, 128), (128, 96), (96, 160))
+LITE_MIDDLE = ((128, 192), (192, 128), (160, 160), (128, 224))
+LITE_LARGE = ((192, 256), (256, 192), (224, 224), (160, 320))
+LITE_LARGER = ((224, 288), (288, 224), (256, 256), (192, 352))
+"""Inputs of the networks on EfficientNet-Lite; one costs twice one of those before, and of the last a third more."""
 
 
 def nano_teacher() -> Recipe:
@@ -148,6 +156,84 @@ def nano_long_student() -> Recipe:
     )
 
 
+def nano_lite_teacher(number: int) -> Recipe:
+    """Ours: nano on an EfficientNet-Lite that knows ImageNet, an hour of one core beside the rendering.
+
+    V1's teacher in small: its loss, the encoder at a tenth of the decoder's rate. At the end V2's L_ssi + 2 L_gm on
+    large inputs, for outlines.
+    """
+    return Recipe(
+        name=f"nano-lite{number}-teacher",
+        variant=f"nano-lite{number}",
+        data=("scenes",),
+        stages=(
+            Stage(samples=32_000, sizes=LITE_SMALL, batch=16, gradient_weight=0.5),
+            Stage(samples=16_000, sizes=LITE_MIDDLE, batch=16, gradient_weight=0.5),
+            Stage(samples=8_000, sizes=LITE_LARGE, batch=16, gradient_weight=2.0),
+        ),
+        learning_rate=1e-3,
+        weight_decay=0.05,
+        warmup=1_600,
+        ema=0.998,
+        aspect_jitter=1.25,
+        perturbation="camera",
+        scenes=2_048,
+    )
+
+
+def nano_lite_long_teacher(number: int) -> Recipe:
+    """Ours: the same for some twelve hours of a core. Each stage takes about as long.
+
+    The last one is for outlines: inputs as large as at prediction, V2's L_ssi + 2 L_gm.
+    """
+    return replace(
+        nano_lite_teacher(number),
+        name=f"nano-lite{number}-long-teacher",
+        stages=(
+            Stage(samples=384_000, sizes=LITE_SMALL, batch=32, gradient_weight=0.5),
+            Stage(samples=192_000, sizes=LITE_MIDDLE, batch=32, gradient_weight=0.5),
+            Stage(samples=80_000, sizes=LITE_LARGE + LITE_LARGER, batch=16, gradient_weight=2.0),
+        ),
+        warmup=8_000,
+        ema=0.999,
+        scenes=10_240,
+    )
+
+
+def nano_lite_student(number: int) -> Recipe:
+    """Ours: V1's student in small (sections 3.2 and 3.3), from its own start and not from its teacher.
+
+    The teacher is larger, nano-lite2-teacher; L_feat keeps near the encoder that it started from.
+    """
+    teacher = nano_lite_teacher(number)
+    stages = (
+        Stage(samples=36_000, sizes=LITE_SMALL, batch=24, gradient_weight=0.5),
+        Stage(samples=18_000, sizes=LITE_MIDDLE, batch=24, gradient_weight=0.5),
+    )
+    labels = Unlabeled(
+        data=("pictures",),
+        share=2 / 3,
+        teacher="nano-lite2",
+        weight=1 / 3,
+        feature_weight=1 / 3,
+    )
+    return replace(teacher, name=f"nano-lite{number}-student", stages=stages, labeled_weight=1 / 3, unlabeled=labels)
+
+
+def nano_lite_v2_student(number: int) -> Recipe:
+    """Ours: V2's student in small (section 5): pseudo labels alone, without their noisiest tenth, L_ssi + 2 L_gm.
+
+    Pictures as they are: its author says so of small students.
+    """
+    student = nano_lite_student(number)
+    assert student.unlabeled is not None
+    stages = tuple(replace(stage, gradient_weight=2.0) for stage in student.stages)
+    labels = replace(
+        student.unlabeled, share=1.0, weight=1.0, noisiest=0.1, feature_weight=1.0, perturbation="none", cutmix=0.0
+    )
+    return replace(student, name=f"nano-lite{number}-v2-student", data=(), stages=stages, unlabeled=labels)
+
+
 NANO_RECIPES: dict[str, Callable[[], Recipe]] = {
     "nano-encoder": nano_encoder,
     "nano-teacher": nano_teacher,
@@ -156,4 +242,8 @@ NANO_RECIPES: dict[str, Callable[[], Recipe]] = {
     "nano-gpu-teacher": nano_gpu_teacher,
     "nano-finish": nano_finish,
     "nano-long-student": nano_long_student,
+    **{f"nano-lite{number}-teacher": partial(nano_lite_teacher, number) for number in (0, 1, 2)},
+    **{f"nano-lite{number}-long-teacher": partial(nano_lite_long_teacher, number) for number in (0, 1, 2)},
+    **{f"nano-lite{number}-student": partial(nano_lite_student, number) for number in (0, 1, 2)},
+    **{f"nano-lite{number}-v2-student": partial(nano_lite_v2_student, number) for number in (0, 1, 2)},
 }
