@@ -1,9 +1,9 @@
-"""Look for dead links in a built site, and for anything that a page would fetch from elsewhere.
+"""Report dead links of a built site, and resources that a page would load from another host.
 
     python docs/check_site.py site
 
-Zensical's own check reads Markdown; this one reads the pages that came of it, so it also sees pictures, raw HTML, the
-navigation and API pages.
+Zensical checks links in Markdown. This reads the HTML, so it also covers images, raw HTML, the navigation and API
+pages.
 """
 
 import re
@@ -13,13 +13,13 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 FETCHED = {"script": "src", "img": "src", "iframe": "src", "source": "src", "video": "src", "link": "href"}
-"""Tags whose target a browser loads by itself, and the attribute that names it. Links that people follow are `a`."""
+"""Tags whose target a browser loads without a click, and the attribute with its URL."""
 NOT_FETCHED = {"canonical", "next", "prev", "alternate"}
-"""Values of `rel` that load nothing."""
+"""Values of `rel` that do not load anything."""
 
 
 class Page(HTMLParser):
-    """The anchors of a page and what it points to."""
+    """The anchors, links and loaded resources of a page."""
 
     def __init__(self, html: str):
         super().__init__()
@@ -38,14 +38,14 @@ class Page(HTMLParser):
 
 
 def check(site: Path) -> list[str]:
-    """A line for each fault: a page, and what it points to in vain or would fetch from elsewhere."""
+    """One line per fault: the page, and the target that does not exist or is on another host."""
     pages = {path: Page(path.read_text()) for path in sorted(site.rglob("*.html"))}
     faults = [] if pages else [f"{site}: no pages in it"]
     for path, page in pages.items():
         if path.name == "404.html":
-            continue  # its links begin at the root of a server
+            continue  # its links are relative to the root of a server
         name = path.relative_to(site)
-        faults += [f"{name}: would fetch {url}" for url in page.fetched if urlsplit(url).netloc]
+        faults += [f"{name}: would load {url}" for url in page.fetched if urlsplit(url).netloc]
         for url in page.links + page.fetched:
             parts = urlsplit(url)
             if parts.scheme or parts.netloc:
@@ -59,7 +59,7 @@ def check(site: Path) -> list[str]:
                 faults.append(f"{name}: no anchor {url}")
     for path in sorted(site.rglob("*.css")):
         for url in re.findall(r"(?:url\(|@import)\s*[\"']?(?:https?:)?(//[^\"')]+)", path.read_text()):
-            faults.append(f"{path.relative_to(site)}: would fetch {url}")
+            faults.append(f"{path.relative_to(site)}: would load {url}")
     return faults
 
 

@@ -1,4 +1,4 @@
-// The search of a site that is opened from disk: browsers start no Worker at file://, so a hidden frame runs its script.
+// Search for a site opened from disk: browsers do not start a Worker at file://, so a hidden frame runs its script.
 if (location.protocol === "file:")
   window.Worker = class {
     constructor(url) {

@@ -1,11 +1,11 @@
-"""Lay out the pages of the site that `make docs` builds: a copy that mirrors the repository, made anew every time.
+"""Write the Markdown pages from which `make docs` builds the site: a mirror of the repository.
 
     python docs/stage.py build/pages
 
-The pages of mkdocs.yml's navigation keep their paths, so a link that is right in the repository is right in the site.
-What they link to comes along: pictures as they are, other files as a page that shows their text, a folder as a list. A
-path in backticks becomes a link where there is such a file, also below `depth_anything/`; `losses.py::silog_loss` leads
-to the line. `{{ commands }}` becomes the help of every command.
+Pages of the navigation in mkdocs.yml keep their paths, so a link that works in the repository works in the site. Link
+targets are copied, too: images as they are, other files as a page with their text, a folder as a list of its files. A
+path in backticks becomes a link if the file exists in the repository or in `depth_anything/`; `losses.py::silog_loss`
+links to the line of the definition. `{{ commands }}` is replaced by the help of every command.
 """
 
 import ast
@@ -31,11 +31,11 @@ COMMANDS = re.compile(r"^{{ commands }}$", flags=re.MULTILINE)
 COPIED = {".md", ".jpg", ".jpeg", ".png", ".svg", ".gif", ".css", ".js"}
 SHOWN = {".py": "python", ".toml": "toml", ".yml": "yaml", ".html": "html", ".json": "json"}
 LISTING = "---\nsearch: {exclude: true}\nhide: [navigation, toc]\n---\n\n"
-"""Head of a page that shows a file or a folder: wide, and out of the search."""
+"""Front matter of a page that shows a file or a folder: full width, not in the search index."""
 
 
 def stage(out: Path) -> None:
-    """Write the pages and all that they lead to."""
+    """Write the pages and everything that they link to."""
     shutil.rmtree(out, ignore_errors=True)
     config = read_config()
     waiting, done = [*paths_in(config["nav"]), *config["extra_css"], *config["extra"]["polyfills"]], set()
@@ -43,7 +43,7 @@ def stage(out: Path) -> None:
         path = waiting.pop()
         place, target = ROOT / path, out / page_of(path)
         if path in done or not place.exists():
-            continue  # the build names what is missing
+            continue  # the build reports a missing file
         done.add(path)
         target.parent.mkdir(parents=True, exist_ok=True)
         if place.suffix in COPIED - {".md"}:
@@ -59,7 +59,7 @@ def read_config() -> dict:
 
 
 def paths_in(nav: list | dict) -> Iterator[str]:
-    """The files of a navigation, however deep."""
+    """The files of a navigation, nested sections included."""
     for entry in nav.values() if isinstance(nav, dict) else nav:
         if isinstance(entry, str):
             yield entry
@@ -68,7 +68,7 @@ def paths_in(nav: list | dict) -> Iterator[str]:
 
 
 def page_of(path: str) -> str:
-    """Where the site has a file or folder of the repository."""
+    """The page of a file or folder of the repository."""
     place = ROOT / path
     if place.is_dir():
         return f"{path}/README.md" if (place / "README.md").exists() else f"{path}/index.md"
@@ -76,16 +76,16 @@ def page_of(path: str) -> str:
 
 
 def leads_to(here: str, text: str) -> Iterator[str]:
-    """The paths in the repository to which a page leads."""
+    """The paths in the repository that a page links to."""
     for part in FENCED.split(text)[::2]:
         yield from (normpath(f"{here}/../{match[0]}") for match in LINK.finditer(part))
         yield from filter(None, (existing(match[1]) for match in PATH.finditer(part)))
 
 
 def existing(path: str) -> str | None:
-    """The file or folder that a path in backticks names, from the repository's root; None where there is none.
+    """The file or folder that a path in backticks names, relative to the repository; None if there is none.
 
-    Modules may be named from the package on, folders not: a user's pictures lie in `images/`, too.
+    Modules may be relative to the package. Folders may not: `images/` is also a folder of the user's data.
     """
     places = [normpath(path)] if "/" in path or "." in path else []
     places += [f"{PACKAGE}/{normpath(path)}"] if path.endswith(".py") else []
@@ -93,7 +93,7 @@ def existing(path: str) -> str | None:
 
 
 def page(here: str, text: str) -> str:
-    """The text as the site shows it."""
+    """The text of a page of the site: links rewritten, commands filled in."""
 
     def linked(match: re.Match) -> str:
         path = normpath(f"{here}/../{match[0]}")
@@ -124,7 +124,7 @@ def line_of(path: str, name: str) -> int | None:
 
 
 def names_of(node: ast.stmt) -> set[str]:
-    """What a statement defines."""
+    """The names that a statement defines."""
     targets = getattr(node, "targets", [getattr(node, "target", node)])
     return {getattr(target, "id", getattr(target, "name", "")) for target in targets}
 
@@ -141,7 +141,7 @@ def text_of(path: str) -> str:
 
 
 def list_of(path: str) -> str:
-    """A folder's modules and pages with links, its rooms without: those would bring the whole package along."""
+    """A folder's files with links, and its packages without, so that the site does not show the whole source tree."""
     rows = []
     for place in sorted((ROOT / path).iterdir()):
         is_room = (place / "__init__.py").exists()
@@ -150,11 +150,11 @@ def list_of(path: str) -> str:
             docstring = ast.get_docstring(ast.parse(source.read_text())) if source.suffix == ".py" else None
             name = f"{place.name}/" if is_room else f"[{place.name}]({place.name})"
             rows.append(f"| {name} | {(docstring or '').partition(chr(10))[0]} |\n")
-    return f"{LISTING}# {path}\n\n| file | what it says of itself |\n|---|---|\n{''.join(rows)}"
+    return f"{LISTING}# {path}\n\n| file | description |\n|---|---|\n{''.join(rows)}"
 
 
 def command_help(*words: str) -> Iterator[str]:
-    """A section for every command: what its `--help` prints, without lines drawn under headings."""
+    """A section for every command: what its `--help` prints, without the lines under headings."""
     from depth_anything import cli
 
     plain = mock.patch.dict(os.environ, COLUMNS="86", NO_COLOR="1")

@@ -1,6 +1,6 @@
-"""The documentation as a site: its navigation, the pages that docs/stage.py lays out, the check of what was built.
+"""The documentation site: its navigation, the pages that docs/stage.py writes, and docs/check_site.py.
 
-`make docs` builds it; here nothing of that is needed.
+`make docs` builds the site; these tests need only PyYAML.
 """
 
 import importlib.util
@@ -43,11 +43,11 @@ def test_the_navigation_has_every_page_once():
     assert sorted(listed) == sorted([*(str(path.relative_to(ROOT)) for path in written), "examples/README.md"])
 
 
-def test_the_site_fetches_nothing_from_elsewhere():
+def test_the_site_loads_nothing_from_other_hosts():
     assert CONFIG["theme"]["font"] is False
     listed = [*CONFIG["extra_css"], *CONFIG["extra"]["polyfills"]]
     assert all((ROOT / path).exists() for path in listed), listed
-    assert "repo_url" not in CONFIG  # the theme would ask GitHub for stars
+    assert "repo_url" not in CONFIG  # the theme would query GitHub
 
 
 @pytest.mark.parametrize("page", sorted(ROOT.glob("docs/api/*.md")), ids=lambda page: page.stem)
@@ -99,7 +99,7 @@ def test_paths_in_backticks_become_links_to_the_line():
     assert shown == f"[`losses.py::FEATURE_MARGIN`]({target}), [`docs/train.md`](train.md)"
 
 
-def test_what_is_no_path_stays():
+def test_other_text_is_unchanged():
     text = (
         "`images/` and `recipe.json`, `a/b.py`\n```\n`losses.py` [x](docs)\n```\n[web](https://example.org) [here](#x)"
     )
@@ -128,19 +128,19 @@ def test_every_command_shows_its_options(pages):
         ('<a href="/b.html">x</a>', "a.html: no /b.html"),
         ('<a href="b.html#nowhere">x</a>', "a.html: no anchor b.html#nowhere"),
         ('<img src="x.png">', "a.html: no x.png"),
-        ('<script src="https://unpkg.com/x"></script>', "a.html: would fetch https://unpkg.com/x"),
-        ('<link rel="stylesheet" href="//fonts.org/a.css">', "a.html: would fetch //fonts.org/a.css"),
+        ('<script src="https://unpkg.com/x"></script>', "a.html: would load https://unpkg.com/x"),
+        ('<link rel="stylesheet" href="//fonts.org/a.css">', "a.html: would load //fonts.org/a.css"),
         ('<link rel="next" href="b.html">', None),
     ],
 )
-def test_the_check_names_faults(tmp_path, html, fault):
+def test_the_check_reports_faults(tmp_path, html, fault):
     (tmp_path / "a.html").write_text(html)
     (tmp_path / "b.html").write_text('<h1 id="there">b</h1>')
     assert check_site.check(tmp_path) == ([fault] if fault else [])
 
 
-def test_the_check_reads_styles_and_wants_pages(tmp_path):
+def test_the_check_reads_styles_and_needs_pages(tmp_path):
     assert check_site.check(tmp_path) == [f"{tmp_path}: no pages in it"]
     (tmp_path / "a.html").write_text("")
     (tmp_path / "a.css").write_text("@import 'https://fonts.org/x'; a { background: url(x.png) }")
-    assert check_site.check(tmp_path) == ["a.css: would fetch //fonts.org/x"]
+    assert check_site.check(tmp_path) == ["a.css: would load //fonts.org/x"]
