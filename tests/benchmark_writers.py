@@ -7,8 +7,8 @@ import pytest
 from PIL import Image
 
 from depth_anything.data.benchmarks import hypersim
-from depth_anything.data.benchmarks.kitti_split import EIGEN_652
-from depth_anything.data.benchmarks.nyuv2_split import TEST_654
+from depth_anything.data.benchmarks.kitti import EIGEN_652
+from depth_anything.data.benchmarks.nyuv2 import TEST_654
 
 HEIGHT = 100
 

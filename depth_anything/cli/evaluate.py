@@ -46,7 +46,7 @@ def evaluate(
         input_size: lower bound of the shorter side at the network; by default the model's own.
         accept_license: as for predict.
     """
-    from depth_anything.evaluate.tables import run
+    from depth_anything.evaluate.run_tables import run
 
     report = run(
         table,

@@ -40,6 +40,11 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+def package_text(name: str) -> str:
+    """A text file that comes with the package, by its path in it."""
+    return (Path(__file__).parents[1] / name).read_text(encoding="utf-8")
+
+
 def _umask() -> int:
     """The process' umask: mkstemp makes private files, outputs should be as any other file of the user."""
     mask = os.umask(0)

@@ -24,8 +24,8 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from depth_anything.data.benchmarks import da2k, ddad, hypersim, kitti, moge, nyuv2, sets
-from depth_anything.data.benchmarks.kitti_split import EIGEN_652
-from depth_anything.data.benchmarks.nyuv2_split import TEST_654
+from depth_anything.data.benchmarks.kitti import EIGEN_652
+from depth_anything.data.benchmarks.nyuv2 import TEST_654
 from depth_anything.evaluate.protocol import PROTOCOLS
 from depth_anything.evaluate.score import align, score
 

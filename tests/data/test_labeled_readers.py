@@ -22,7 +22,7 @@ from labeled_writers import (
 )
 from PIL import Image
 
-from depth_anything.data.benchmarks.kitti_split import EIGEN_652
+from depth_anything.data.benchmarks.kitti import EIGEN_652
 from depth_anything.data.labeled.folder import OnlyUsable, Unusable
 from depth_anything.data.labeled.kitti import EIGEN_TRAIN
 from depth_anything.data.labeled.sets import LABELED, open_labeled

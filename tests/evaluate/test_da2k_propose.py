@@ -9,7 +9,7 @@ from PIL import Image
 from depth_anything.data.benchmarks import da2k
 from depth_anything.evaluate.candidates import Candidate
 from depth_anything.evaluate.da2k_propose import draw_pairs, grid_points, key_points, propose, sam_points, vote
-from depth_anything.evaluate.tables import run
+from depth_anything.evaluate.run_tables import run
 
 HEIGHT, WIDTH = 90, 120
 

@@ -16,7 +16,7 @@ from scene_shards import scene
 
 from depth_anything import cli
 from depth_anything.data.shards import write_shard
-from depth_anything.evaluate.tables import run as run_table
+from depth_anything.evaluate.run_tables import run as run_table
 from depth_anything.network.model import DepthAnything
 from depth_anything.network.resize import normalise
 from depth_anything.transfer import segmentation, segmentation_data, segmentation_predict, segmentation_train

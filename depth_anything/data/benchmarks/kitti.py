@@ -10,10 +10,16 @@ Truth is uint16 / 256 metres, 0 = not measured (about a fifth of the pixels are)
 from pathlib import Path
 
 from depth_anything.data.benchmarks.image import Case, Truth
-from depth_anything.data.benchmarks.kitti_split import EIGEN_652
 from depth_anything.data.benchmarks.read_truth import first_existing, read_uint16
 from depth_anything.images.read import read_image
+from depth_anything.system.files import package_text
 
+EIGEN_652 = {
+    drive: tuple(map(int, frames))
+    for drive, *frames in map(str.split, package_text("data/benchmarks/kitti_eigen_652.txt").splitlines())
+}
+"""Drive -> frame numbers of its left colour camera: of the 697 frames of the Eigen test split (Eigen et al. 2014) those
+with improved ground truth (Uhrig et al. 2017). Every paper with "KITTI, 652 images" means these."""
 RAW = ("raw_data", "raw")
 """Names under which the folder of the pictures is found."""
 

@@ -12,9 +12,12 @@ from pathlib import Path
 import numpy as np
 
 from depth_anything.data.benchmarks.image import Case, Truth
-from depth_anything.data.benchmarks.nyuv2_split import TEST_654
 from depth_anything.data.benchmarks.read_truth import hdf5, read_uint16
 from depth_anything.images.read import read_image
+from depth_anything.system.files import package_text
+
+TEST_654 = tuple(map(int, package_text("data/benchmarks/nyuv2_test_654.txt").split()))
+"""The test images of the labelled set (Silberman et al. 2012): `testNdxs` of its splits.mat, counted from 1."""
 
 
 def read(root: Path) -> list[Case]:

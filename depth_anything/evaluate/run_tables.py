@@ -1,4 +1,4 @@
-"""The papers' tables, and the run that prints our numbers beside them."""
+"""The command `evaluate`: a published table's sets are measured, our numbers stand beside the printed ones."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,26 +15,10 @@ from depth_anything.evaluate.da2k_propose import propose
 from depth_anything.evaluate.html_page import write_page
 from depth_anything.evaluate.pairs import run_pairs
 from depth_anything.evaluate.protocol import Protocol, get_protocol
+from depth_anything.evaluate.published import Table, get_table
 from depth_anything.evaluate.report import Line
 from depth_anything.evaluate.run import SetScores, evaluate_set, picture_folders
-from depth_anything.evaluate.table import Table
-from depth_anything.evaluate.tables_v1 import TABLES_V1
-from depth_anything.evaluate.tables_v2 import TABLES_V2
 from depth_anything.system.files import atomic_path
-
-TABLES: dict[str, Table] = {table.name: table for table in (*TABLES_V1, *TABLES_V2)}
-"""Every published table by name."""
-
-
-def get_table(name: str) -> Table:
-    """A table by name.
-
-    Raises:
-        ValueError: no such table; the line names those that exist.
-    """
-    if name not in TABLES:
-        raise ValueError(f"no table {name!r}; choose pairs, da2k-propose, or one of: {', '.join(TABLES)}")
-    return TABLES[name]
 
 
 def run(

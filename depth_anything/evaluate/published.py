@@ -1,8 +1,15 @@
-"""What a published table is: columns, printed numbers, which of our models a row is, and who could reproduce it."""
+"""The published tables as values: columns, printed numbers, which of our models a row is, who could reproduce it.
 
+The numbers stand in published_tables.json, as printed. `-` is a cell that V1 leaves empty, or that could not be checked
+against V2's text. No number is from memory.
+"""
+
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
+
+from depth_anything.system.files import package_text
 
 Mark = Literal["reproducible", "irreproducible", "unknown"]
 
@@ -13,7 +20,7 @@ class Row:
 
     label: str
     model: str | None
-    """The name that `models.load_candidate` knows it by; None where there are no weights to be had. For
+    """The name that `load_candidate` knows it by; None where there are no weights to be had. For
     segmentation the variant whose encoder it has."""
     values: str
     """Numbers as printed, in the order of the table's columns."""
@@ -54,14 +61,35 @@ class Table:
         return self.marks.get(set_name, ("unknown", ""))
 
 
-MIDAS = "hf:Intel/dpt-beit-large-512"
-"""The model that both papers compare with, as `models.load_candidate` knows it."""
-RELATIVE_MARKS: dict[str, tuple[Mark, str]] = {
-    "kitti": ("reproducible", "others reach it within 5 % with the Garg crop and 80 m"),
-    "nyuv2": ("reproducible", "others reach it within 6 % with raw depth and the Eigen rectangle"),
-    "diode-indoor": ("reproducible", "the printed column fits the 325 indoor images; all 771 give three times it"),
-    "sintel": ("irreproducible", "released weights give about half of the printed error under any known sky rule"),
-    "eth3d": ("irreproducible", "released weights give about two thirds of the printed error"),
-    "ddad": ("irreproducible", "crop, cap and camera were never published"),
-}
-"""What is known about the columns of the relative tables (both papers evaluate alike)."""
+def _read_tables() -> dict[str, Table]:
+    found = json.loads(package_text("evaluate/published_tables.json"))
+    tables = {}
+    for table in found["tables"]:
+        marks = table.pop("marks", {})
+        if isinstance(marks, str):
+            marks = found["marks"][marks]
+        tables[table["name"]] = Table(
+            **table
+            | {
+                "sets": tuple(table["sets"]),
+                "metrics": tuple(table["metrics"]),
+                "rows": tuple(Row(*row) for row in table["rows"]),
+                "marks": {name: (mark, why) for name, (mark, why) in marks.items()},
+            }
+        )
+    return tables
+
+
+TABLES: dict[str, Table] = _read_tables()
+"""Every published table by name."""
+
+
+def get_table(name: str) -> Table:
+    """A table by name.
+
+    Raises:
+        ValueError: no such table; the line names those that exist.
+    """
+    if name not in TABLES:
+        raise ValueError(f"no table {name!r}; choose pairs, da2k-propose, or one of: {', '.join(TABLES)}")
+    return TABLES[name]

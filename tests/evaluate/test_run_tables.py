@@ -12,8 +12,9 @@ from benchmark_writers import WRITERS, write_da2k
 from depth_anything.data.benchmarks.sets import BENCHMARKS
 from depth_anything.evaluate.metrics import METRICS
 from depth_anything.evaluate.protocol import get_protocol
+from depth_anything.evaluate.published import TABLES, get_table
 from depth_anything.evaluate.report import FORMS
-from depth_anything.evaluate.tables import TABLES, get_table, run
+from depth_anything.evaluate.run_tables import run
 from depth_anything.variants import VARIANTS
 
 
@@ -75,14 +76,14 @@ def go(root, **changes):
 
 def test_ours_stand_beside_the_published_numbers(root, monkeypatch):
     """A model with a row of its own: perfect maps under the name of ViT-S."""
-    from depth_anything.evaluate import tables
+    from depth_anything.evaluate import run_tables
     from depth_anything.evaluate.candidates import Candidate
 
     def predict(image_HW3, key):
         depth = np.linspace(1.5, 6.5, image_HW3.shape[1])
         return np.broadcast_to(1 / depth, image_HW3.shape[:2])
 
-    monkeypatch.setattr(tables, "load_candidate", lambda name, **options: Candidate(name, "disparity", predict))
+    monkeypatch.setattr(run_tables, "load_candidate", lambda name, **options: Candidate(name, "disparity", predict))
     report = json.loads(run("v1-table2", root, ["v1-small"], sets=["kitti", "diode-indoor"], partial=True,
                             out=root.parent / "out", form="json"))  # fmt: skip
     lines = {(line["set"], line["metric"]): line for line in report["lines"]}
