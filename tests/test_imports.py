@@ -57,7 +57,7 @@ EXTRAS = {
     "data.benchmarks.read_truth": {"h5py": "inside"},
     "web": {name: "top" for name in ("fastapi", "uvicorn", "starlette", "pydantic", "prometheus_client")},
     "evaluate.da2k_propose": {"transformers": "inside", "torch": "inside"},
-    "evaluate.candidates": {"transformers": "inside", "torch": "inside"},
+    "evaluate.load_candidate": {"transformers": "inside", "torch": "inside"},
 }
 
 LAYERS = [

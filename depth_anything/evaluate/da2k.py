@@ -8,7 +8,7 @@ import numpy as np
 from depth_anything.data.benchmarks.da2k import Annotated
 from depth_anything.data.benchmarks.da2k import read as read_annotations
 from depth_anything.evaluate.align import resize_bilinear
-from depth_anything.evaluate.candidates import Candidate, probe
+from depth_anything.evaluate.candidate import Candidate, probe
 from depth_anything.evaluate.journal import Journal, file_name
 from depth_anything.evaluate.metrics import ordinal
 from depth_anything.images.read import read_image

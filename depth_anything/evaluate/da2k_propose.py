@@ -16,7 +16,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from depth_anything.evaluate.align import resize_bilinear
-from depth_anything.evaluate.candidates import Candidate
+from depth_anything.evaluate.candidate import Candidate
 from depth_anything.images.inputs import find_images
 from depth_anything.images.read import read_image
 from depth_anything.system.files import atomic_path

@@ -10,14 +10,13 @@ Outlines are measured where the truth has them: on dense truth.
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from depth_anything.data.benchmarks import pairs as manifest_of_pairs
 from depth_anything.data.benchmarks.image import Case
 from depth_anything.evaluate.align import resize_bilinear
-from depth_anything.evaluate.candidates import CONSTANT, ROW, Candidate, load_candidate
+from depth_anything.evaluate.candidate import CONSTANT, ROW, Candidate
 from depth_anything.evaluate.html_page import save_pictures, write_page
 from depth_anything.evaluate.metrics import METRICS, ordinal
 from depth_anything.evaluate.pairs_result import OUTLINES, PairScore, PairsResult, Scores
@@ -60,28 +59,25 @@ def evaluate_pairs(
 
 def run_pairs(
     data: str | Path,
-    model: str,
+    candidate: Candidate,
     form: str = "text",
     out: str | Path | None = None,
     pictures: int = 12,
-    **options: Any,
 ) -> str:
     """The command `evaluate pairs`: what it prints.
 
     Args:
         data: the manifest, or a folder with scene shards.
-        model: any name that `models.load_candidate` knows, among them `row` and `constant`.
+        candidate: the model.
         form: one of report.FORMS.
         out: folder for report.{txt,json,csv,md} and a page of pictures, index.html; None: neither.
         pictures: how many pairs, spread evenly over the manifest, the page shows.
-        options: for the model, as `models.load_candidate` takes them.
 
     Raises:
-        ValueError: an unknown form; see `evaluate_pairs` and `models.load_candidate`.
+        ValueError: an unknown form; see `evaluate_pairs`.
     """
     if form not in FORMS:
         raise ValueError(f"no report form {form!r}; choose one of: {', '.join(FORMS)}")
-    candidate = load_candidate(model, **options)
     if out is None:
         return _evaluate(data, candidate).render(form)
     out = Path(out)

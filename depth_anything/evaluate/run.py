@@ -16,7 +16,7 @@ import numpy as np
 from depth_anything.data.benchmarks.image import Case
 from depth_anything.data.benchmarks.sets import Contents
 from depth_anything.evaluate.align import resize_bilinear
-from depth_anything.evaluate.candidates import Candidate, probe
+from depth_anything.evaluate.candidate import Candidate, probe
 from depth_anything.evaluate.html_page import pictured, save_pictures
 from depth_anything.evaluate.journal import Journal, file_name
 from depth_anything.evaluate.protocol import Cut, Protocol

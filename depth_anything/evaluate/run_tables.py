@@ -9,10 +9,11 @@ import numpy as np
 from depth_anything.data.benchmarks import da2k
 from depth_anything.data.benchmarks.sets import Contents, read_benchmark
 from depth_anything.evaluate import report
-from depth_anything.evaluate.candidates import Candidate, load_candidate
+from depth_anything.evaluate.candidate import Candidate
 from depth_anything.evaluate.da2k import evaluate_da2k
 from depth_anything.evaluate.da2k_propose import propose
 from depth_anything.evaluate.html_page import write_page
+from depth_anything.evaluate.load_candidate import load_candidate
 from depth_anything.evaluate.pairs import run_pairs
 from depth_anything.evaluate.protocol import Protocol, get_protocol
 from depth_anything.evaluate.published import Table, get_table
@@ -40,7 +41,7 @@ def run(
     Args:
         table: `pairs`, `da2k-propose`, or a name in TABLES; those of segmentation measure files of `segment train`.
         data: the manifest for `pairs`; pictures for `da2k-propose`; else ROOT, the folder with one folder per test set.
-        models: names for `models.load_candidate`; none: the table's own models that can be had.
+        models: names for `load_candidate`; none: the table's own models that can be had.
         form: one of report.FORMS.
         out: folder for scores (a stopped run goes on there), report.{txt,json,csv,md} and index.html with pictures;
             None: `evaluation` for a table, nothing for pairs, `da2k-proposed` for proposals.
@@ -57,7 +58,7 @@ def run(
     if table == "pairs":
         if len(models) != 1:
             raise ValueError(f"pairs measures one model at a time, got {len(models)}")
-        return run_pairs(data, models[0], form, out, pictures, **options)
+        return run_pairs(data, load_candidate(models[0], **options), form, out, pictures)
     if table == "da2k-propose":
         folder = Path(out or "da2k-proposed")
         disputes = propose(Path(data), [load_candidate(name, **options) for name in models], folder, regions)

@@ -31,7 +31,7 @@ MOVED: dict[str, tuple[str, ...]] = {
     "dinov2": ("network.dinov2",),
     "dpt": ("network.dpt",),
     "encoders": ("network.beit_sam",),
-    "evaluate.models": ("evaluate.candidates",),
+    "evaluate.models": ("evaluate.load_candidate", "evaluate.candidate"),
     "evaluate.page": ("evaluate.html_page",),
     "evaluate.table": ("evaluate.published",),
     "evaluate.tables": ("evaluate.run_tables", "evaluate.published"),

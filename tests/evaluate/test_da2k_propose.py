@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from depth_anything.data.benchmarks import da2k
-from depth_anything.evaluate.candidates import Candidate
+from depth_anything.evaluate.candidate import Candidate
 from depth_anything.evaluate.da2k_propose import draw_pairs, grid_points, key_points, propose, sam_points, vote
 from depth_anything.evaluate.run_tables import run
 

@@ -13,6 +13,7 @@ from scene_shards import scene
 from depth_anything.data.benchmarks import pairs as reader
 from depth_anything.data.benchmarks.image import Truth
 from depth_anything.data.shards import write_shard
+from depth_anything.evaluate.candidate import CONSTANT, ROW
 from depth_anything.evaluate.pairs import CLEAR_RATIO, evaluate_pairs, point_pairs, run_pairs
 from depth_anything.evaluate.protocol import PAIRS, Cut
 from depth_anything.evaluate.score import align
@@ -117,11 +118,11 @@ def test_averages_over_a_scene_first_and_counts_maps_that_run_backwards(manifest
 
 
 def test_floors_go_through_the_same_protocol(manifest):
-    row = json.loads(run_pairs(manifest, "row", "json"))
+    row = json.loads(run_pairs(manifest, ROW, "json"))
     hand = by_hand(manifest, lambda image: np.repeat(np.arange(HEIGHT)[:, None], WIDTH, axis=1).astype(float))
     assert row["outdoor"]["row_abs_rel"] == pytest.approx(hand["d"][0])
     assert row["all"]["abs_rel"] == pytest.approx(row["all"]["row_abs_rel"])
-    constant = json.loads(run_pairs(manifest, "constant", "json"))
+    constant = json.loads(run_pairs(manifest, CONSTANT, "json"))
     assert constant["all"]["abs_rel"] == constant["all"]["constant_abs_rel"]
     assert constant["all"]["delta1_minus_row_95"][0] <= constant["all"]["delta1_minus_row_95"][1]
     assert row["all"]["delta1_minus_row_95"] == pytest.approx([0, 0])
@@ -281,16 +282,16 @@ def test_text_and_markdown_show_the_floors_beside_the_model(manifest):
 
 
 def test_page_of_pictures_and_report_in_every_form(manifest, tmp_path):
-    assert run_pairs(manifest, "constant", out=tmp_path / "page", pictures=2) == run_pairs(manifest, "constant")
+    assert run_pairs(manifest, CONSTANT, out=tmp_path / "page", pictures=2) == run_pairs(manifest, CONSTANT)
     page = (tmp_path / "page" / "index.html").read_text()
     assert "<td>ordinal accuracy ↑</td><td>outdoor</td>" in page
     sources = re.findall(r'src="([^"]+)"', page)
     assert len(sources) == 2 * 6  # picture, truth, and map and error of the model and of the row
     assert all((tmp_path / "page" / source).is_file() for source in sources)
     for form, suffix in (("text", "txt"), ("json", "json"), ("csv", "csv"), ("markdown", "md")):
-        assert (tmp_path / "page" / f"report.{suffix}").read_text() == run_pairs(manifest, "constant", form) + "\n"
+        assert (tmp_path / "page" / f"report.{suffix}").read_text() == run_pairs(manifest, CONSTANT, form) + "\n"
     with pytest.raises(ValueError, match="no report form 'yaml'; choose one of: text"):
-        run_pairs(manifest, "constant", "yaml")
+        run_pairs(manifest, CONSTANT, "yaml")
 
 
 def test_a_region_without_pairs_is_left_out(manifest):
@@ -354,7 +355,7 @@ def test_paths_may_start_one_folder_above(manifest):
 
 def test_row_floors_of_the_shared_photographs(shared):
     """The figures that the project's tables quote: a change here is a change of protocol."""
-    result = json.loads(run_pairs(shared / "data" / "pairs" / "manifest.json", "row", "json"))
+    result = json.loads(run_pairs(shared / "data" / "pairs" / "manifest.json", ROW, "json"))
     assert (result["all"]["groups"], result["all"]["pairs"]) == (25, 49)
     for region, abs_rel, delta1 in (("all", 0.295, 0.591), ("indoor", 0.223, 0.626), ("outdoor", 0.448, 0.514)):
         assert round(result[region]["row_abs_rel"], 3) == abs_rel
@@ -368,7 +369,7 @@ def test_row_floors_of_the_shared_photographs(shared):
 def test_our_own_predictor_is_taken_by_its_quantity(manifest):
     from types import SimpleNamespace
 
-    from depth_anything.evaluate.candidates import from_predictor
+    from depth_anything.evaluate.load_candidate import from_predictor
 
     class Predictor:
         variant = SimpleNamespace(quantity="depth_m", name="v2-metric-any")

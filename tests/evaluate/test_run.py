@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from depth_anything.data.benchmarks.image import Case, Truth
 from depth_anything.data.benchmarks.sets import BENCHMARKS, Contents
-from depth_anything.evaluate.candidates import Candidate
+from depth_anything.evaluate.candidate import Candidate
 from depth_anything.evaluate.journal import Journal, file_name
 from depth_anything.evaluate.protocol import Cut, get_protocol
 from depth_anything.evaluate.run import SetScores, evaluate_set, predict

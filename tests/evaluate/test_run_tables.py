@@ -77,7 +77,7 @@ def go(root, **changes):
 def test_ours_stand_beside_the_published_numbers(root, monkeypatch):
     """A model with a row of its own: perfect maps under the name of ViT-S."""
     from depth_anything.evaluate import run_tables
-    from depth_anything.evaluate.candidates import Candidate
+    from depth_anything.evaluate.candidate import Candidate
 
     def predict(image_HW3, key):
         depth = np.linspace(1.5, 6.5, image_HW3.shape[1])
@@ -204,7 +204,7 @@ def test_da2k_refuses_points_outside_the_picture(da2k_root):
 
 def test_da2k_goes_on_where_it_was(da2k_root):
     from depth_anything.data.benchmarks import da2k
-    from depth_anything.evaluate.candidates import Candidate
+    from depth_anything.evaluate.candidate import Candidate
     from depth_anything.evaluate.da2k import evaluate_da2k
 
     def right(image_HW3, key):

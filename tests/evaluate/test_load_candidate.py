@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from depth_anything.evaluate.candidates import load_candidate, read_map
+from depth_anything.evaluate.load_candidate import load_candidate, read_map
 from depth_anything.evaluate.pairs import evaluate_pairs
 from depth_anything.images import map_files
 
@@ -142,7 +142,7 @@ def test_a_model_of_unknown_quantity_is_asked_about(transformers, tmp_path):
     assert load_candidate(f"hf:depth_m:{tmp_path}").quantity == "depth_m"
     from types import SimpleNamespace
 
-    from depth_anything.evaluate.candidates import _quantity_of
+    from depth_anything.evaluate.load_candidate import _quantity_of
 
     with pytest.raises(
         ValueError, match=r"not known whether upernet answers disparity or metres; say so: hf:disparity"

@@ -1,4 +1,4 @@
-"""Everything that can be measured, behind one call: our models, other people's, finished maps, and the floors.
+"""Whatever a name on the command line stands for: our models, other people's, finished maps, and the floors.
 
 Names:
     nano, v2-small, ... or a checkpoint      our own code
@@ -9,44 +9,18 @@ Names:
     row, constant                            the floors
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
 
-from depth_anything.evaluate.align import resize_bilinear
+from depth_anything.evaluate.candidate import FLOORS, Candidate
 from depth_anything.evaluate.score import Quantity
 from depth_anything.images import map_files
 from depth_anything.system.device import check_device
 
 if TYPE_CHECKING:
     from depth_anything.predict.predictor import Predictor
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """One thing to measure."""
-
-    name: str
-    quantity: Quantity
-    predict: Callable[[np.ndarray, str], np.ndarray]
-    """(uint8 (H, W, 3) RGB, the image's key in its test set) -> float map at any size."""
-    finished: bool = False
-    """Whether the maps exist already: then the picture is not looked at."""
-
-
-def _row(image_HW3: np.ndarray, key: str) -> np.ndarray:
-    height, width = image_HW3.shape[:2]
-    return np.broadcast_to(np.arange(height, dtype=np.float64)[:, None], (height, width))
-
-
-ROW = Candidate("row", "disparity", _row)
-"""Disparity = image row: lower in the picture is nearer. What a model must beat to have learned anything."""
-CONSTANT = Candidate("constant", "disparity", lambda image_HW3, key: np.zeros(image_HW3.shape[:2]))
-"""One value everywhere: what the fit's shift alone is worth."""
-FLOORS = {floor.name: floor for floor in (ROW, CONSTANT)}
 
 
 def load_candidate(name: str, **options: Any) -> Candidate:
@@ -82,21 +56,6 @@ def from_predictor(predictor: "Predictor", name: str | None = None) -> Candidate
     return Candidate(
         name or predictor.variant.name, quantity, lambda image_HW3, key: getattr(predictor(image_HW3), quantity)
     )
-
-
-def probe(candidate: Candidate) -> list[float]:
-    """Sixteen numbers that the model answers on one fixed picture: other weights or options answer others.
-
-    Kept beside the scores, so that those of one model are never taken for those of another with the same name.
-    Empty for finished maps, which have no answer to a new picture.
-    """
-    if candidate.finished:
-        return []
-    v, u = np.mgrid[0:84, 0:112] / 84
-    waves = [np.sin(7 * u + 3 * v), np.sin(11 * v), np.sin(23 * u * v)]
-    picture_HW3 = np.rint(127.5 + 127.5 * np.stack(waves, axis=-1)).astype(np.uint8)
-    map_HW = resize_bilinear(candidate.predict(picture_HW3, "probe"), 4, 4)
-    return [float(f"{value:.6g}") for value in map_HW.ravel()]
 
 
 def _quantity_and_rest(text: str) -> tuple[Quantity | None, str]:
