@@ -10,7 +10,8 @@ from tyro.conf import Positional
 
 
 def evaluate(
-    table: Positional[str],
+    table: Positional[str | None] = None,
+    *,
     data: Path,
     model: tuple[str, ...] = (),
     sets: tuple[str, ...] = (),
@@ -29,11 +30,12 @@ def evaluate(
     """Score models under a named protocol, beside the published numbers.
 
     Args:
-        table: pairs, da2k, v1-table2, ..., or da2k-propose; an unknown name lists them all.
+        table: pairs, da2k, v1-table2, ..., or da2k-propose; an unknown name lists them all. Without one, --sets and
+            --protocol are measured beside no published number.
         data: the manifest for pairs, pictures for da2k-propose; for the tables the folder with one folder per test set.
         model: one or more of ours, hf:ID for a transformers model, predictions:QUANTITY:FOLDER for finished maps, or
             the floors row and constant; by default nano for pairs, and the table's own models.
-        sets: only these columns of the table.
+        sets: only these columns of the table; without a table, any test sets: kitti, diode, ...
         protocol: another protocol than the table's; the published numbers are then left out.
         out: folder for scores, from which a stopped run goes on, the report and the page of pictures.
         form: of what is printed.

@@ -17,13 +17,12 @@ from depth_anything.data.benchmarks import pairs as manifest_of_pairs
 from depth_anything.data.benchmarks.image import Case
 from depth_anything.evaluate.align import resize_bilinear
 from depth_anything.evaluate.candidate import CONSTANT, ROW, Candidate
-from depth_anything.evaluate.html_page import save_pictures, write_page
+from depth_anything.evaluate.html_page import save_pictures
 from depth_anything.evaluate.metrics import METRICS, ordinal
 from depth_anything.evaluate.pairs_result import OUTLINES, PairScore, PairsResult, Scores
 from depth_anything.evaluate.protocol import PAIRS
-from depth_anything.evaluate.report import FORMS
+from depth_anything.evaluate.report import check_form
 from depth_anything.evaluate.score import Aligned, Quantity, align, check_same_way_up, score
-from depth_anything.system.files import atomic_path
 
 __all__ = ["PairsResult", "evaluate_pairs", "point_pairs", "run_pairs"]
 
@@ -76,18 +75,12 @@ def run_pairs(
     Raises:
         ValueError: an unknown form; see `evaluate_pairs`.
     """
-    if form not in FORMS:
-        raise ValueError(f"no report form {form!r}; choose one of: {', '.join(FORMS)}")
-    if out is None:
-        return _evaluate(data, candidate).render(form)
-    out = Path(out)
-    result = _evaluate(data, candidate, out / "pictures" / "pairs", pictures)
-    for one, suffix in zip(FORMS, ("txt", "json", "csv", "md"), strict=True):
-        with atomic_path(out / f"report.{suffix}") as temporary:
-            temporary.write_text(result.render(one) + "\n", encoding="utf-8")
-    folders = sorted(path.parent for path in (out / "pictures" / "pairs").rglob("models.txt"))
-    write_page(out / "index.html", f"pairs: {candidate.name}", result.html(), folders)
-    return result.render(form)
+    check_form(form)
+    folder = None if out is None else Path(out) / "pictures" / "pairs"
+    report = _evaluate(data, candidate, folder, pictures).report()
+    if out is not None and folder is not None:
+        report.write(Path(out), sorted(path.parent for path in folder.rglob("models.txt")))
+    return report.render(form)
 
 
 def point_pairs(aligned: Aligned) -> tuple[np.ndarray, np.ndarray]:

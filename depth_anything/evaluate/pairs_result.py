@@ -1,18 +1,14 @@
 """What protocol `pairs` says about a model: each metric beside the floors, as text, JSON, CSV, Markdown or HTML."""
 
-import csv
-import io
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
-from html import escape
 from typing import Any
 
 import numpy as np
 
 from depth_anything.evaluate.metrics import METRICS
 from depth_anything.evaluate.protocol import PAIRS
-from depth_anything.evaluate.report import FORMS
+from depth_anything.evaluate.report import Report, heading
 
 OUTLINES = ("boundary_f1", "coarse_boundary_f1")
 """Metrics of whole maps, where the truth is dense."""
@@ -95,32 +91,27 @@ class PairsResult:
         regions = {region: self._region(region) for region in REGIONS if self.of(region)}
         return {"protocol": PAIRS.name, "model": self.model} | regions
 
-    def render(self, form: str) -> str:
-        """The result as `text`, `json`, `csv` (one line a pair) or `markdown`.
-
-        Raises:
-            ValueError: another form.
-        """
-        match form:
-            case "text":
-                return self._text()
-            case "json":
-                return json.dumps(self.as_dict(), indent=1)
-            case "csv":
-                return self._csv()
-            case "markdown":
-                rows = [_HEADER, ("---", "---", *("---:",) * (len(_HEADER) - 2)), *self._rows()]
-                table = "\n".join("| " + " | ".join(row) + " |" for row in rows)
-                notes = "\n".join(f"- {note}" for note in self._notes())
-                return f"## Protocol pairs, model {self.model}\n\n{table}\n\n{notes}"
-        raise ValueError(f"no report form {form!r}; choose one of: {', '.join(FORMS)}")
-
-    def html(self) -> str:
-        """The table and its notes, for the page of pictures."""
-        head = "".join(f"<th>{escape(cell)}</th>" for cell in _HEADER)
-        rows = "".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in self._rows())
-        notes = "".join(f"<p>{escape(note)}</p>" for note in self._notes())
-        return f"<table><tr>{head}</tr>{rows}</table>{notes}"
+    def report(self) -> Report:
+        """Each metric by region beside the floors; CSV has a line a pair, empty where the truth gives no number."""
+        sides = ("model", "row", "constant")
+        found = [self.comparison(region, metric) for metric in MEASURED for region in REGIONS]
+        turned = sum(s.model.scale < 0 for s in self.scores)
+        return Report(
+            title=f"Protocol pairs, model {self.model}",
+            rows=[_HEADER, *(_cells(c) for c in found if c)],
+            notes=[
+                "mean within a scene, then over scenes; row: disparity = image row; const: one value; "
+                "minus row: 95 % interval, paired bootstrap over scenes",
+                f"upside down: {turned} of {len(self.scores)} maps",
+            ],
+            numbers=self.as_dict(),
+            fields=["key", "group", "region", "scale", *(f"{side}_{name}" for name in MEASURED for side in sides)],
+            records=[
+                {"key": s.key, "group": s.group, "region": s.region, "scale": s.model.scale}
+                | {f"{side}_{name}": value for side in sides for name, value in getattr(s, side).values.items()}
+                for s in self.scores
+            ],
+        )
 
     def _region(self, region: str) -> dict[str, Any]:
         chosen = self.of(region)
@@ -138,46 +129,14 @@ class PairsResult:
                 found[f"{metric}_pairs"] = c.pairs if c else 0
         return found
 
-    def _rows(self) -> list[tuple[str, ...]]:
-        found = [self.comparison(region, metric) for metric in MEASURED for region in REGIONS]
-        return [_cells(c) for c in found if c]
-
-    def _notes(self) -> list[str]:
-        turned = sum(s.model.scale < 0 for s in self.scores)
-        return [
-            "mean within a scene, then over scenes; row: disparity = image row; const: one value; "
-            "minus row: 95 % interval, paired bootstrap over scenes",
-            f"upside down: {turned} of {len(self.scores)} maps",
-        ]
-
-    def _text(self) -> str:
-        rows = [_HEADER, *self._rows()]
-        widths = [max(len(row[i]) for row in rows) for i in range(len(_HEADER))]
-        lines = ("  ".join(row[i].ljust(w) if i < 2 else row[i].rjust(w) for i, w in enumerate(widths)) for row in rows)
-        return "\n".join([f"protocol pairs, model {self.model}", *lines, *self._notes()])
-
-    def _csv(self) -> str:
-        """One line a pair, full precision; what a truth cannot give is empty."""
-        text = io.StringIO()
-        sides = ("model", "row", "constant")
-        fields = ["key", "group", "region", "scale", *(f"{side}_{metric}" for metric in MEASURED for side in sides)]
-        writer = csv.DictWriter(text, fields, lineterminator="\n")
-        writer.writeheader()
-        for s in self.scores:
-            values = {f"{side}_{metric}": v for side in sides for metric, v in getattr(s, side).values.items()}
-            writer.writerow({"key": s.key, "group": s.group, "region": s.region, "scale": s.model.scale} | values)
-        return text.getvalue().rstrip("\n")
-
 
 _HEADER = ("metric", "region", "scenes", "pairs", "model", "row", "const", "model minus row, 95 %")
 
 
 def _cells(c: Comparison) -> tuple[str, ...]:
-    metric = METRICS[c.metric]
-    arrow = "↓" if metric.better == "lower" else "↑"
     low, high = c.minus_row_95
     return (
-        f"{metric.label} {arrow}",
+        heading(METRICS[c.metric]),
         c.region,
         str(c.groups),
         str(c.pairs),

@@ -1,12 +1,85 @@
-"""Results beside the published numbers, as text, JSON, CSV, Markdown and HTML."""
+"""What an evaluation says: as text, JSON, CSV, Markdown, and on top of a page of pictures."""
 
 import csv
 import io
 import json
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from html import escape
+from pathlib import Path
+from typing import Any
 
-from depth_anything.evaluate.metrics import METRICS
+from depth_anything.evaluate.html_page import write_page
+from depth_anything.evaluate.metrics import METRICS, Metric
+from depth_anything.system.files import atomic_path
+
+FORMS = {"text": "txt", "json": "json", "csv": "csv", "markdown": "md"}
+"""Form of a report -> suffix of its file."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """A table with its notes, and the numbers behind it."""
+
+    title: str
+    rows: Sequence[Sequence[str]]
+    """Cells; the first row is the header. The first two columns are names, the others numbers."""
+    notes: Sequence[str]
+    numbers: dict[str, Any]
+    """What JSON holds."""
+    fields: Sequence[str]
+    """Columns of CSV."""
+    records: Sequence[dict[str, Any]]
+    """Lines of CSV, in full precision; what a record lacks is empty."""
+
+    def render(self, form: str) -> str:
+        """The report in one of FORMS.
+
+        Raises:
+            ValueError: another form.
+        """
+        check_form(form)
+        if form == "json":
+            return json.dumps(self.numbers, indent=1, ensure_ascii=False)
+        if form == "csv":
+            text = io.StringIO()
+            writer = csv.DictWriter(text, self.fields, lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(self.records)
+            return text.getvalue().rstrip("\n")
+        header, *rows = self.rows
+        if form == "markdown":
+            rule = ("---", "---", *("---:",) * (len(header) - 2))
+            table = ["| " + " | ".join(row) + " |" for row in (header, rule, *rows)]
+            return "\n".join([f"## {self.title}", "", *table, "", *(f"- {note}" for note in self.notes)])
+        widths = [max(map(len, column)) for column in zip(*self.rows, strict=True)]
+        lines = (
+            "  ".join(row[i].ljust(width) if i < 2 else row[i].rjust(width) for i, width in enumerate(widths))
+            for row in self.rows
+        )
+        return "\n".join([self.title, *(line.rstrip() for line in lines), *self.notes])
+
+    def write(self, out: Path, folders: Iterable[Path]) -> None:
+        """report.{txt,json,csv,md}, and index.html with the pictures of `folders` (`html_page.save_pictures`)."""
+        for form, suffix in FORMS.items():
+            with atomic_path(out / f"report.{suffix}") as temporary:
+                temporary.write_text(self.render(form) + "\n", encoding="utf-8")
+        header, *rows = self.rows
+        head = "".join(f"<th>{escape(cell)}</th>" for cell in header)
+        body = "".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows)
+        notes = "".join(f"<p>{escape(note)}</p>" for note in self.notes)
+        write_page(out / "index.html", self.title, f"<table><tr>{head}</tr>{body}</table>{notes}", folders)
+
+
+def check_form(form: str) -> None:
+    """Raises ValueError where there is no such form of a report."""
+    if form not in FORMS:
+        raise ValueError(f"no report form {form!r}; choose one of: {', '.join(FORMS)}")
+
+
+def heading(metric: Metric) -> str:
+    """A metric's name, with an arrow towards the better end."""
+    return f"{metric.label} {'↓' if metric.better == 'lower' else '↑'}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,78 +114,28 @@ class Line:
         return self.images + self.skipped == self.expected
 
 
-FORMS = ("text", "json", "csv", "markdown")
-
-
-def render(title: str, lines: list[Line], notes: list[str], form: str) -> str:
-    """A report in one of FORMS.
-
-    Raises:
-        ValueError: an unknown form.
-    """
-    match form:
-        case "text":
-            return as_text(title, lines, notes)
-        case "json":
-            rows = [asdict(line) | {"difference": line.difference} for line in lines]
-            return json.dumps({"title": title, "lines": rows, "notes": notes}, indent=1, ensure_ascii=False)
-        case "csv":
-            return as_csv(lines)
-        case "markdown":
-            return as_markdown(title, lines, notes)
-    raise ValueError(f"no report form {form!r}; choose one of: {', '.join(FORMS)}")
-
-
-def as_text(title: str, lines: list[Line], notes: list[str]) -> str:
-    """A table to read in a terminal."""
-    cells = [_HEADER, *(_cells(line) for line in lines)]
-    widths = [max(len(row[i]) for row in cells) for i in range(len(_HEADER))]
-    rows = [
-        "  ".join(
-            cell.ljust(w) if i < 2 else cell.rjust(w) for i, (cell, w) in enumerate(zip(row, widths, strict=True))
-        )
-        for row in cells
-    ]
-    return "\n".join([title, *(row.rstrip() for row in rows), *_footnotes(lines, notes)])
-
-
-def as_markdown(title: str, lines: list[Line], notes: list[str]) -> str:
-    """A Markdown table with its notes as a list."""
-    rows = ["| " + " | ".join(cells) + " |" for cells in (_HEADER, *(_cells(line) for line in lines))]
-    rule = "|---|---|" + "---:|" * (len(_HEADER) - 2)
-    return "\n".join([f"## {title}", "", rows[0], rule, *rows[1:], "", *(f"- {n}" for n in _footnotes(lines, notes))])
-
-
-def as_html(lines: list[Line], notes: list[str]) -> str:
-    """An HTML table with its notes, for the page of pictures."""
-    head = "".join(f"<th>{escape(cell)}</th>" for cell in _HEADER)
-    body = "".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in _cells(line)) + "</tr>" for line in lines)
-    under = "".join(f"<p>{escape(note)}</p>" for note in _footnotes(lines, notes))
-    return f"<table><tr>{head}</tr>{body}</table>{under}"
-
-
-def as_csv(lines: list[Line]) -> str:
-    """One row per number, with everything that is known about it, full precision."""
-    text = io.StringIO()
-    fields = [*Line.__dataclass_fields__, "difference"]
-    writer = csv.DictWriter(text, fields, lineterminator="\n")
-    writer.writeheader()
-    for line in lines:
-        writer.writerow(asdict(line) | {"difference": line.difference})
-    return text.getvalue()
+def report_of(title: str, lines: Sequence[Line], notes: Sequence[str]) -> Report:
+    """The report of a table's lines: then the notes, what is known about each column, and what is missing from it."""
+    records = [asdict(line) | {"difference": line.difference} for line in lines]
+    return Report(
+        title=title,
+        rows=[_HEADER, *map(_cells, lines)],
+        notes=_footnotes(lines, notes),
+        numbers={"title": title, "lines": records, "notes": list(notes)},
+        fields=[*Line.__dataclass_fields__, "difference"],
+        records=records,
+    )
 
 
 _HEADER = ("set", "model", "metric", "ours", "published", "difference", "images")
 
 
 def _cells(line: Line) -> tuple[str, ...]:
-    metric = METRICS[line.metric]
-    arrow = "↓" if metric.better == "lower" else "↑"
     irreproducible = " †" if line.mark == "irreproducible" and line.published is not None else ""
     return (
         line.set,
         line.model,
-        f"{metric.label} {arrow}",
+        heading(METRICS[line.metric]),
         f"{line.ours:.3f}",
         "-" if line.published is None else f"{line.published:.3f}{irreproducible}",
         "-" if line.difference is None else f"{line.difference:+.3f}",
@@ -120,7 +143,7 @@ def _cells(line: Line) -> tuple[str, ...]:
     )
 
 
-def _footnotes(lines: list[Line], notes: list[str]) -> list[str]:
+def _footnotes(lines: Sequence[Line], notes: Sequence[str]) -> list[str]:
     """The notes, then what is known about each column and what is missing from it; each said once."""
     found = list(notes)
     for line in lines:

@@ -7,23 +7,20 @@ from typing import Any
 import numpy as np
 
 from depth_anything.data.benchmarks import da2k
-from depth_anything.data.benchmarks.sets import Contents, read_benchmark
-from depth_anything.evaluate import report
+from depth_anything.data.benchmarks.sets import BENCHMARKS, Contents, read_benchmark
 from depth_anything.evaluate.candidate import Candidate
 from depth_anything.evaluate.da2k import evaluate_da2k
 from depth_anything.evaluate.da2k_propose import propose
-from depth_anything.evaluate.html_page import write_page
 from depth_anything.evaluate.load_candidate import load_candidate
 from depth_anything.evaluate.pairs import run_pairs
-from depth_anything.evaluate.protocol import Protocol, get_protocol
+from depth_anything.evaluate.protocol import PROTOCOLS, Protocol, get_protocol
 from depth_anything.evaluate.published import Table, get_table
-from depth_anything.evaluate.report import Line
+from depth_anything.evaluate.report import Line, check_form, report_of
 from depth_anything.evaluate.run import SetScores, evaluate_set, picture_folders
-from depth_anything.system.files import atomic_path
 
 
 def run(
-    table: str,
+    table: str | None,
     data: str | Path,
     models: Sequence[str] = (),
     *,
@@ -40,12 +37,13 @@ def run(
 
     Args:
         table: `pairs`, `da2k-propose`, or a name in TABLES; those of segmentation measure files of `segment train`.
+            None: any `sets` under any `protocol`, beside no published number.
         data: the manifest for `pairs`; pictures for `da2k-propose`; else ROOT, the folder with one folder per test set.
         models: names for `load_candidate`; none: the table's own models that can be had.
         form: one of report.FORMS.
         out: folder for scores (a stopped run goes on there), report.{txt,json,csv,md} and index.html with pictures;
             None: `evaluation` for a table, nothing for pairs, `da2k-proposed` for proposals.
-        sets: only these columns of the table.
+        sets: only these columns of the table; without a table, any keys of BENCHMARKS.
         protocol: another protocol than the table's; the published numbers are then not shown.
         partial: take incomplete test sets; the report says so.
         pictures: images per set on the page.
@@ -55,6 +53,7 @@ def run(
     Raises:
         ValueError: anything unknown, missing or broken, in one line.
     """
+    check_form(form)
     if table == "pairs":
         if len(models) != 1:
             raise ValueError(f"pairs measures one model at a time, got {len(models)}")
@@ -63,34 +62,53 @@ def run(
         folder = Path(out or "da2k-proposed")
         disputes = propose(Path(data), [load_candidate(name, **options) for name in models], folder, regions)
         return f"{len(disputes)} disputed pairs in {folder}: look at index.html, settle them in annotations.json"
-    published = get_table(table)
-    if form not in report.FORMS:
-        raise ValueError(f"no report form {form!r}; choose one of: {', '.join(report.FORMS)}")
-    if published.protocol is None:
-        lines, notes = _segmentation(published, Path(data), models, sets, options.get("device", "cpu"))
-        _write(Path(out or "evaluation"), published.title, lines, notes, [])
-        return report.render(published.title, lines, notes, form)
-    names = list(models) or [row.model for row in published.rows if row.model]
-    if not names:
-        raise ValueError(f"{table} has no released model; say which to measure")
+    chosen = get_table(table) if table else unpublished(sets, protocol)
     root, out = Path(data), Path(out or "evaluation")
-    if not root.is_dir():
-        raise ValueError(f"no folder {root}: expected the folder that has one folder per test set")
-    if published.protocol == "da2k":
-        candidates = [load_candidate(name, **options) for name in names]
-        lines, notes = _da2k(published, root, candidates, out)
-        folders: list[Path] = []
+    folders: list[Path] = []
+    if chosen.protocol is None:
+        lines, notes = _segmentation(chosen, root, models, sets, options.get("device", "cpu"))
     else:
-        chosen = get_protocol(protocol or published.protocol)
-        lacking = [metric for metric in published.metrics if metric not in chosen.metrics]
-        if lacking:
-            raise ValueError(f"protocol {chosen.name} does not measure {', '.join(lacking)}, which {table} prints")
-        contents = _contents(published, root, sets, chosen, partial)
-        candidates = [load_candidate(name, **options) for name in names]
-        lines, notes = _depth(published, contents, candidates, chosen, out, pictures)
-        folders = [f for c in contents for f in picture_folders(c, chosen, out, pictures).values()]
-    _write(out, published.title, lines, notes, folders)
-    return report.render(published.title, lines, notes, form)
+        names = list(models) or [row.model for row in chosen.rows if row.model]
+        if not names:
+            about = f"{table} has no released model" if table else "no model to measure"
+            raise ValueError(f"{about}; say which to measure: --model NAME")
+        if not root.is_dir():
+            raise ValueError(f"no folder {root}: expected the folder that has one folder per test set")
+        if chosen.protocol == "da2k":
+            lines, notes = _da2k(chosen, root, [load_candidate(name, **options) for name in names], out)
+        else:
+            rules = get_protocol(protocol or chosen.protocol)
+            lacking = [metric for metric in chosen.metrics if metric not in rules.metrics]
+            if lacking:
+                raise ValueError(f"protocol {rules.name} does not measure {', '.join(lacking)}, which {table} prints")
+            contents = _contents(chosen, root, sets, rules, partial)
+            candidates = [load_candidate(name, **options) for name in names]
+            lines, notes = _depth(chosen, contents, candidates, rules, out, pictures)
+            folders = [f for c in contents for f in picture_folders(c, rules, out, pictures).values()]
+    report = report_of(chosen.title, lines, notes)
+    report.write(out, folders)
+    return report.render(form)
+
+
+def unpublished(sets: Sequence[str], protocol: str | None) -> Table:
+    """Any sets under any protocol: a table without a printed number, with the protocol's metrics.
+
+    Raises:
+        ValueError: no set, no protocol, or an unknown protocol.
+    """
+    if not sets or not protocol:
+        raise ValueError(
+            "nothing to measure: give a table (pairs, da2k, v1-table2, ...), or test sets and a protocol: --sets NAME "
+            f"--protocol NAME; sets: {', '.join(BENCHMARKS)}; protocols: {', '.join(PROTOCOLS)}"
+        )
+    return Table(
+        name="",
+        title=f"{', '.join(dict.fromkeys(sets))} under protocol {protocol}",
+        protocol=protocol,
+        sets=tuple(dict.fromkeys(sets)),
+        metrics=get_protocol(protocol).metrics,
+        rows=(),
+    )
 
 
 def _depth(
@@ -106,9 +124,12 @@ def _contents(table: Table, root: Path, sets: Sequence[str], protocol: Protocol,
     """The table's test sets; every one that is missing is named before the first hour of work."""
     unknown = [name for name in sets if name not in table.sets]
     if unknown:
-        raise ValueError(f"{table.name} has no column {', '.join(unknown)}; it has: {', '.join(table.sets)}")
+        raise ValueError(
+            f"{table.name} has no column {', '.join(unknown)}; it has: {', '.join(table.sets)}. "
+            f"Other sets are measured without a table: --sets {' '.join(unknown)} --protocol NAME"
+        )
     found, problems = [], []
-    for name in sets or table.sets:
+    for name in dict.fromkeys(sets or table.sets):
         try:
             protocol.cut(name)
             found.append(read_benchmark(name, root, partial))
@@ -231,10 +252,3 @@ def _segmentation(
     if not lines:
         raise ValueError(f"no model given knows the classes of {', '.join(sets or table.sets)}")
     return lines, ["in per cent; sliding windows as in V1's configuration", *([table.note] if table.note else [])]
-
-
-def _write(out: Path, title: str, lines: list[Line], notes: list[str], folders: list[Path]) -> None:
-    for form, suffix in zip(report.FORMS, ("txt", "json", "csv", "md"), strict=True):
-        with atomic_path(out / f"report.{suffix}") as temporary:
-            temporary.write_text(report.render(title, lines, notes, form) + "\n", encoding="utf-8")
-    write_page(out / "index.html", title, report.as_html(lines, notes), folders)

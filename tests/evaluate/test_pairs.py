@@ -164,7 +164,7 @@ def order_of_all_pairs(manifest, predict):
 
 def test_ordinal_accuracy_is_that_of_all_pairs_within_the_draw(manifest):
     hand = order_of_all_pairs(manifest, noisy)
-    rows = list(csv.DictReader(io.StringIO(evaluate_pairs(manifest, noisy, "noisy").render("csv"))))
+    rows = list(csv.DictReader(io.StringIO(evaluate_pairs(manifest, noisy, "noisy").report().render("csv"))))
     assert [row["key"] for row in rows] == list(hand)
     for row in rows:  # of about 16,000 pairs: 0.015 is four deviations
         assert 0.6 < hand[row["key"]] < 0.95
@@ -207,7 +207,7 @@ def test_a_truth_without_clear_pairs_says_nothing_about_order(manifest):
     outdoor = result.as_dict()["outdoor"]
     assert (outdoor["ordinal"], outdoor["row_ordinal"], outdoor["ordinal_minus_row_95"]) == (None, None, None)
     assert (outdoor["ordinal_pairs"], result.as_dict()["all"]["ordinal_pairs"]) == (0, 3)
-    assert not re.search(r"ordinal accuracy \S+ +outdoor", result.render("text"))
+    assert not re.search(r"ordinal accuracy \S+ +outdoor", result.report().render("text"))
 
 
 def slow_edges(depth_HW, truth_HW, t):
@@ -264,7 +264,9 @@ def test_rendered_scenes_have_outlines_however_much_of_them_is_sky(tmp_path):
 def test_text_and_markdown_show_the_floors_beside_the_model(manifest):
     result = evaluate_pairs(manifest, noisy, "noisy")
     found = result.as_dict()
-    lines = [[cell.strip() for cell in line.split("|")[1:-1]] for line in result.render("markdown").splitlines()]
+    lines = [
+        [cell.strip() for cell in line.split("|")[1:-1]] for line in result.report().render("markdown").splitlines()
+    ]
     table = {(line[0], line[1]): line[2:] for line in lines if len(line) == 8}
     for label, metric in (("AbsRel ↓", "abs_rel"), ("δ1 ↑", "delta1"), ("ordinal accuracy ↑", "ordinal")):
         for region in ("all", "indoor", "outdoor"):
@@ -274,8 +276,8 @@ def test_text_and_markdown_show_the_floors_beside_the_model(manifest):
             low, high = r[f"{metric}_minus_row_95"]
             interval = f"[{low:+.3f}, {high:+.3f}]" if r["groups"] > 1 else "(one scene)"
             assert table[label, region][5] == f"{r[metric] - r[f'row_{metric}']:+.3f} {interval}"
-    text = result.render("text")
-    assert "protocol pairs, model noisy" in text and "upside down: 0 of 4 maps" in text
+    text = result.report().render("text")
+    assert "Protocol pairs, model noisy" in text and "upside down: 0 of 4 maps" in text
     for (label, region), cells in table.items():
         if region in ("all", "indoor", "outdoor"):
             assert re.search(rf"^{label} +{region} +{' +'.join(map(re.escape, cells))}$", text, flags=re.MULTILINE)

@@ -8,10 +8,11 @@ import re
 import numpy as np
 import pytest
 from benchmark_writers import WRITERS, write_da2k
+from command import run as command
 
 from depth_anything.data.benchmarks.sets import BENCHMARKS
 from depth_anything.evaluate.metrics import METRICS
-from depth_anything.evaluate.protocol import get_protocol
+from depth_anything.evaluate.protocol import PROTOCOLS, get_protocol
 from depth_anything.evaluate.published import TABLES, get_table
 from depth_anything.evaluate.report import FORMS
 from depth_anything.evaluate.run_tables import run
@@ -121,6 +122,34 @@ def test_another_protocol_hides_the_published_numbers(root):
     assert {line["protocol"] for line in report["lines"]} == {"midas"}
 
 
+def test_any_set_under_any_protocol_that_covers_it_without_a_table(root):
+    """`diode` stands in no published table, Marigold's cut for it in no table's protocol."""
+    pairs = [(name, rules) for name in ("kitti", "nyuv2", "diode") for rules in PROTOCOLS.values()
+             if (name in rules.cuts or rules.default_cut) and rules.align != "none"]  # fmt: skip
+    assert ("diode", get_protocol("marigold")) in pairs
+    for name, rules in pairs:
+        report = json.loads(run(None, root, ["row"], sets=[name, name], protocol=rules.name, partial=True,
+                                out=root.parent / "out", pictures=0, form="json"))  # fmt: skip
+        assert report["title"] == f"{name} under protocol {rules.name}"
+        found = {(line["set"], line["protocol"], line["metric"], line["published"]) for line in report["lines"]}
+        assert found == {(name, rules.name, metric, None) for metric in rules.metrics}
+
+
+def test_the_command_takes_sets_and_a_protocol_in_place_of_a_table(root, capsys):
+    arguments = ("evaluate", "--data", root, "--model", "row", "--partial", "--out", root.parent / "out")
+    assert command(*arguments, "--sets", "diode", "--protocol", "marigold") == 0
+    assert capsys.readouterr().out.startswith("diode under protocol marigold\n")
+    for given, told in (
+        (("--sets", "diode"), "nothing to measure: give a table (pairs, da2k, v1-table2, ...), or test sets and a"),
+        (("--sets", "diode", "--protocol", "best"), "no protocol 'best'; choose one of: pairs"),
+        (("--sets", "dio", "--protocol", "moge"), "no test set 'dio'; choose one of: kitti"),
+        (("--sets", "diode", "--protocol", "midas"), "protocol midas is not defined for diode; it covers: nyuv2"),
+    ):
+        assert command(*arguments, *given) == 2
+        error = capsys.readouterr().err
+        assert error.startswith(f"error: {told}") and error.count("\n") == 1
+
+
 def test_mean_over_the_sets_needs_all_of_them(tmp_path):
     for name in ("kitti", "nyuv2", "sintel", "ddad", "eth3d", "diode"):
         WRITERS[name](tmp_path / "data")
@@ -133,7 +162,7 @@ def test_mean_over_the_sets_needs_all_of_them(tmp_path):
     [
         ({"partial": False}, r"KITTI: 2 of 652 images found.*NYUv2: 2 of 654 images found"),
         ({"sets": ["kitti", "sintel"]}, r"Sintel: nothing found under .*--sets kitti$"),
-        ({"sets": ["ibims"]}, "v1-table2 has no column ibims; it has: kitti"),
+        ({"sets": ["ibims"]}, "v1-table2 has no column ibims; it has: kitti.*--sets ibims --protocol NAME"),
         ({"protocol": "v2-metric"}, "needs a metric model"),
         ({"protocol": "best"}, "no protocol 'best'"),
         ({"form": "pdf"}, "no report form 'pdf'"),
@@ -155,6 +184,8 @@ def test_unknown_and_unmeasured_tables(tmp_path):
         run("v1-table2", tmp_path / "nowhere")
     with pytest.raises(ValueError, match="no released model"):
         run("v2-table4-nyu", tmp_path)
+    with pytest.raises(ValueError, match="no model to measure; say which to measure: --model NAME"):
+        run(None, tmp_path, sets=["diode"], protocol="moge")
 
 
 # -- DA-2K -------------------------------------------------------------------------------------------------------------
