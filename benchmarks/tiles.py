@@ -27,7 +27,7 @@ import numpy as np
 from PIL import Image
 
 from depth_anything.data.benchmarks import rendered
-from depth_anything.data.benchmarks.image import Case
+from depth_anything.data.benchmarks.image import BenchmarkImage
 from depth_anything.evaluate.align import fit_scale_shift
 from depth_anything.evaluate.metrics import boundary_f1
 from depth_anything.evaluate.protocol import PAIRS
@@ -146,7 +146,7 @@ def seam_step(added_HW: np.ndarray, tiles: list[Tile]) -> float:
     return max(steps)
 
 
-def accuracy(cases: list[Case], ways: list[Way], model: str) -> str:
+def accuracy(cases: list[BenchmarkImage], ways: list[Way], model: str) -> str:
     """The table against truth, in Markdown."""
     for case in cases:
         image_HW3, truth = case.read_image(), case.read_truth()
@@ -175,7 +175,9 @@ def accuracy(cases: list[Case], ways: list[Way], model: str) -> str:
     return "\n".join(lines) + "\n"
 
 
-def memory(case: Case, ways: list[Way], model: str, threads: int, large: tuple[int, int] = (12000, 8400)) -> str:
+def memory(
+    case: BenchmarkImage, ways: list[Way], model: str, threads: int, large: tuple[int, int] = (12000, 8400)
+) -> str:
     """The table of the command's memory, in Markdown."""
     lines = [
         f"Most memory of `predict --save color,png16` (VmHWM), MB. {os.cpu_count()} cores, {threads} threads.\n",

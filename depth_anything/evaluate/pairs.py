@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from depth_anything.data.benchmarks import pairs as manifest_of_pairs
-from depth_anything.data.benchmarks.image import Case
+from depth_anything.data.benchmarks.image import BenchmarkImage
 from depth_anything.evaluate.align import resize_bilinear
 from depth_anything.evaluate.candidate import CONSTANT, ROW, Candidate
 from depth_anything.evaluate.html_page import save_pictures
@@ -103,36 +103,36 @@ def point_pairs(aligned: Aligned) -> tuple[np.ndarray, np.ndarray]:
 def _evaluate(manifest: str | Path, candidate: Candidate, folder: Path | None = None, pictures: int = 0) -> PairsResult:
     from tqdm import tqdm
 
-    cases = manifest_of_pairs.read(manifest)
-    shown = set(np.linspace(0, len(cases) - 1, min(pictures, len(cases))).round().astype(int))
+    images = manifest_of_pairs.read(manifest)
+    shown = set(np.linspace(0, len(images) - 1, min(pictures, len(images))).round().astype(int))
     scores = []
-    for number, case in enumerate(tqdm(cases, desc="pairs", unit="pair", disable=None)):
-        picture = folder / case.key if folder is not None and number in shown else None
-        scores.append(_evaluate_case(case, candidate, picture))
+    for number, image in enumerate(tqdm(images, desc="pairs", unit="pair", disable=None)):
+        picture = folder / image.key if folder is not None and number in shown else None
+        scores.append(_evaluate_pair(image, candidate, picture))
     return PairsResult(candidate.name, tuple(scores))
 
 
-def _evaluate_case(case: Case, candidate: Candidate, picture: Path | None) -> PairScore:
+def _evaluate_pair(image: BenchmarkImage, candidate: Candidate, picture: Path | None) -> PairScore:
     measured = (candidate, ROW, CONSTANT)
     try:
-        image_HW3, truth = case.read_image(), case.read_truth()
+        image_HW3, truth = image.read_image(), image.read_truth()
         check_same_way_up(image_HW3, truth)
-        maps = [one.predict(image_HW3, case.key) for one in measured]
+        maps = [one.predict(image_HW3, image.key) for one in measured]
         aligned = [
             align(map_HW, one.quantity, truth, PAIRS, PAIRS.cut("pairs"))
             for one, map_HW in zip(measured, maps, strict=True)
         ]
         points = point_pairs(aligned[0])
-        dense = case.exact or truth.valid_HW.mean() >= DENSE
+        dense = image.exact or truth.valid_HW.mean() >= DENSE
         model, row, constant = (
             _scores(map_HW, one.quantity, on_truth, points, dense)
             for one, map_HW, on_truth in zip(measured, maps, aligned, strict=True)
         )
     except ValueError as error:
-        raise ValueError(f"pair {case.key}: {error}") from None
+        raise ValueError(f"pair {image.key}: {error}") from None
     if picture is not None:
         save_pictures(picture, image_HW3, {candidate.name: aligned[0], ROW.name: aligned[1]})
-    return PairScore(case.key, case.group, case.region, model, row, constant)
+    return PairScore(image.key, image.group, image.region, model, row, constant)
 
 
 def _scores(

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from depth_anything.data.benchmarks.image import Case
+from depth_anything.data.benchmarks.image import BenchmarkImage
 from depth_anything.data.benchmarks.sets import Contents
 from depth_anything.evaluate.align import resize_bilinear
 from depth_anything.evaluate.candidate import Candidate, probe
@@ -85,17 +85,17 @@ def evaluate_set(
     journals = [_journal(out, name, candidate, protocol) for candidate in candidates]
     shown = picture_folders(contents, protocol, out, pictures)
     names = [candidate.name for candidate in candidates]
-    for case in tqdm(contents.cases, desc=name, unit="image", disable=None):
-        picture = shown.get(case.key)
+    for image in tqdm(contents.images, desc=name, unit="image", disable=None):
+        picture = shown.get(image.key)
         show = picture is not None and pictured(picture) != names
         todo = [
             (candidate, journal)
             for candidate, journal in zip(candidates, journals, strict=True)
-            if show or case.key not in journal.entries
+            if show or image.key not in journal.entries
         ]
         if todo:
-            _evaluate_case(case, todo, protocol, name, picture if show else None)
-    keys = {case.key for case in contents.cases}
+            _evaluate_image(image, todo, protocol, name, picture if show else None)
+    keys = {image.key for image in contents.images}
     return [
         _scores(candidate, contents, protocol, [entry for key, entry in journal.entries.items() if key in keys])
         for candidate, journal in zip(candidates, journals, strict=True)
@@ -104,10 +104,10 @@ def evaluate_set(
 
 def picture_folders(contents: Contents, protocol: Protocol, out: Path, pictures: int) -> dict[str, Path]:
     """Where the pictures of the chosen images lie, by image key: `pictures` images spread evenly over the set."""
-    count = len(contents.cases)
+    count = len(contents.images)
     spread = np.linspace(0, count - 1, min(pictures, count)).round().astype(int)
     folder = out / "pictures" / protocol.name / contents.benchmark.name
-    return {contents.cases[i].key: folder / contents.cases[i].key for i in spread}
+    return {contents.images[i].key: folder / contents.images[i].key for i in spread}
 
 
 def predict(candidate: Candidate, image_HW3: np.ndarray, key: str, protocol: Protocol, cut: Cut) -> np.ndarray:
@@ -131,28 +131,32 @@ def predict(candidate: Candidate, image_HW3: np.ndarray, key: str, protocol: Pro
     return map_HW
 
 
-def _evaluate_case(
-    case: Case, todo: list[tuple[Candidate, Journal]], protocol: Protocol, set_name: str, picture: Path | None
+def _evaluate_image(
+    image: BenchmarkImage,
+    todo: list[tuple[Candidate, Journal]],
+    protocol: Protocol,
+    set_name: str,
+    picture: Path | None,
 ) -> None:
     shown: dict[str, Aligned] = {}
     cut = protocol.cut(set_name)
     try:
-        image_HW3, truth = case.read_image(), case.read_truth()
+        image_HW3, truth = image.read_image(), image.read_truth()
         check_same_way_up(image_HW3, truth)
         for candidate, journal in todo:
-            map_HW = predict(candidate, image_HW3, case.key, protocol, cut)
+            map_HW = predict(candidate, image_HW3, image.key, protocol, cut)
             try:
                 aligned = align(map_HW, candidate.quantity, truth, protocol, cut)
             except TooFewPixels as error:
                 if protocol.few_valid == "error":
                     raise
-                journal.add(case.key, group=case.group, skipped=str(error))
+                journal.add(image.key, group=image.group, skipped=str(error))
                 continue
             shown[candidate.name] = aligned
             scores = score(aligned, protocol.metrics) | {"scale": aligned.scale, "shift": aligned.shift}
-            journal.add(case.key, group=case.group, scores=scores)
+            journal.add(image.key, group=image.group, scores=scores)
     except ValueError as error:
-        raise ValueError(f"{set_name}, image {case.key}: {error}") from None
+        raise ValueError(f"{set_name}, image {image.key}: {error}") from None
     if picture is not None and shown:
         save_pictures(picture, image_HW3, shown)
 

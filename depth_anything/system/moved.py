@@ -102,6 +102,7 @@ MOVED: dict[str, tuple[str, ...]] = {
 """Old module -> the modules that hold its names now."""
 RENAMED = {
     ("ahead", "ahead"): "prefetch",
+    ("data.benchmarks.case", "Case"): "BenchmarkImage",
     ("data.labeled.own", "Own"): "UserFolder",
     ("data.labeled.resident", "ResidentScenes"): "ScenesOnDevice",
     ("freeze", "freeze"): "optimise",

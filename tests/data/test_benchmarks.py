@@ -40,9 +40,9 @@ FINE = {"kitti": 0.5 / 256, "nyuv2": 5e-4, "ibims": 25 / 65535, "sunrgbd": 5e-4,
 def test_truth_is_read_in_metres_and_holes_are_left_out(name, tmp_path):
     WRITERS[name](tmp_path)
     contents = sets.read_benchmark(name, tmp_path, incomplete=True)
-    assert len(contents.cases) == 2
-    assert len({case.key for case in contents.cases}) == 2
-    for case in contents.cases:
+    assert len(contents.images) == 2
+    assert len({case.key for case in contents.images}) == 2
+    for case in contents.images:
         image_HW3, truth = case.read_image(), case.read_truth()
         height, width = truth.values_HW.shape
         assert image_HW3.shape == (height, width, 3)
@@ -63,7 +63,7 @@ def test_truth_is_read_in_metres_and_holes_are_left_out(name, tmp_path):
 )
 def test_the_truth_itself_scores_perfectly_under_every_protocol_that_covers_the_set(protocol, name, tmp_path):
     WRITERS[name](tmp_path)
-    case = sets.read_benchmark(name, tmp_path, incomplete=True).cases[0]
+    case = sets.read_benchmark(name, tmp_path, incomplete=True).images[0]
     truth = case.read_truth()
     if name == "sintel":
         truth = replace(truth, valid_HW=truth.valid_HW & (truth.values_HW < 72))
@@ -138,7 +138,7 @@ def test_layouts_that_others_use_are_found_too(tmp_path):
     (tmp_path / "kitti/data_depth_annotated/val").rmdir()
     (tmp_path / "kitti/data_depth_annotated/train").rmdir()
     (tmp_path / "kitti/data_depth_annotated").rmdir()
-    assert len(sets.read_benchmark("kitti", tmp_path, incomplete=True).cases) == 2
+    assert len(sets.read_benchmark("kitti", tmp_path, incomplete=True).images) == 2
 
     write_vkitti2(tmp_path)
     for kind in ("rgb", "depth"):
@@ -146,7 +146,7 @@ def test_layouts_that_others_use_are_found_too(tmp_path):
             target = tmp_path / "vkitti2" / kind / "Scene01" / frames.parents[1].name / "frames" / kind
             target.parent.mkdir(parents=True)
             frames.rename(target)
-    assert len(sets.read_benchmark("vkitti2", tmp_path, incomplete=True).cases) == 2
+    assert len(sets.read_benchmark("vkitti2", tmp_path, incomplete=True).images) == 2
 
     write_eth3d(tmp_path)
     base = tmp_path / "eth3d"
@@ -154,13 +154,13 @@ def test_layouts_that_others_use_are_found_too(tmp_path):
     (base / "depth/office_dslr_depth/office").mkdir(parents=True)
     (base / "office/images").rename(base / "rgb/office/images")
     (base / "office/ground_truth_depth").rename(base / "depth/office_dslr_depth/office/ground_truth_depth")
-    assert len(sets.read_benchmark("eth3d", tmp_path, incomplete=True).cases) == 2
+    assert len(sets.read_benchmark("eth3d", tmp_path, incomplete=True).images) == 2
 
 
 def test_vkitti2_takes_a_list_where_there_is_one(tmp_path):
     write_vkitti2(tmp_path)
     (tmp_path / "vkitti2/test.txt").write_text("Scene01/fog/frames/rgb/Camera_0/rgb_00000.jpg\n")
-    cases = sets.read_benchmark("vkitti2", tmp_path, incomplete=True).cases
+    cases = sets.read_benchmark("vkitti2", tmp_path, incomplete=True).images
     assert [case.key for case in cases] == ["Scene01/fog/00000"]
 
 
@@ -207,14 +207,14 @@ def test_damaged_truth_is_named(name, pattern, content, message, tmp_path):
     WRITERS[name](tmp_path)
     path = sorted(tmp_path.glob(f"**/{pattern}"))[0]
     path.write_bytes(content)
-    cases = sets.read_benchmark(name, tmp_path, incomplete=True).cases
+    cases = sets.read_benchmark(name, tmp_path, incomplete=True).images
     with pytest.raises(ValueError, match=message):
         next(case for case in cases if path in case.files).read_truth()
 
 
 def test_kitti_truth_in_8_bits_is_refused(tmp_path):
     write_kitti(tmp_path)
-    case = sets.read_benchmark("kitti", tmp_path, incomplete=True).cases[0]
+    case = sets.read_benchmark("kitti", tmp_path, incomplete=True).images[0]
     Image.fromarray(np.zeros((HEIGHT, WIDTH), np.uint8)).save(case.files[1])
     with pytest.raises(ValueError, match=r"one channel \(16 bits\), got pixels L"):
         case.read_truth()
@@ -282,7 +282,7 @@ def write_moge(root, camera, height=120, width=160, plane_z=3.0):
 
 def test_moge_centred_camera_sees_the_same_picture_at_another_size(tmp_path):
     write_moge(tmp_path, [[1.0, 0, 0.5], [0, 4 / 3, 0.5], [0, 0, 1]])
-    (case,) = sets.read_benchmark("moge-nyuv2", tmp_path).cases
+    (case,) = sets.read_benchmark("moge-nyuv2", tmp_path).images
     image_HW3, truth = case.read_image(), case.read_truth()
     assert image_HW3.shape == (480, 640, 3)
     assert np.abs(truth.values_HW - 3)[truth.valid_HW].max() < 1e-3

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from depth_anything.data.benchmarks.image import Case, Truth
+from depth_anything.data.benchmarks.image import BenchmarkImage, Truth
 from depth_anything.data.benchmarks.sets import BENCHMARKS, Contents
 from depth_anything.evaluate.candidate import Candidate
 from depth_anything.evaluate.journal import Journal, file_name
@@ -30,7 +30,7 @@ def contents(count=4, valid=None, reads=None):
             return np.full((*SHAPE, 3), i, np.uint8)
 
         mask = np.ones(SHAPE, bool) if valid is None else valid[i]
-        return Case(
+        return BenchmarkImage(
             key=f"scene{i // 3}/{i}",
             read_image=read_image,
             read_truth=lambda: Truth(DEPTH, mask, "metric_depth"),
@@ -145,7 +145,7 @@ def test_images_with_few_pixels_are_skipped_and_named_or_refused(tmp_path):
 
 def test_a_picture_on_its_side_is_refused(tmp_path):
     whole = contents(1)
-    turned = replace(whole.cases[0], read_image=lambda: np.zeros((30, 20, 3), np.uint8))
+    turned = replace(whole.images[0], read_image=lambda: np.zeros((30, 20, 3), np.uint8))
     with pytest.raises(ValueError, match="one is turned"):
         evaluate_set(Contents(whole.benchmark, [turned], 1), [off_by_tenths()], METRIC, tmp_path)
 

@@ -9,51 +9,49 @@ winning where two meet, as the data set's own library projects it. Up to 250 m.
 """
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from depth_anything.data.benchmarks.image import Case, Truth
-from depth_anything.images.read import read_image
+from depth_anything.data.benchmarks.image import BenchmarkImage, Truth, from_files, metres
 
 CAMERA, LIDAR, VALIDATION = "CAMERA_01", "LIDAR", "1"
 
 
-def read(root: Path) -> list[Case]:
+def read(root: Path) -> list[BenchmarkImage]:
     """The validation images, by scene and sample; none where ddad.json is missing."""
     if not (root / "ddad.json").is_file():
         return []
     splits = _json(root / "ddad.json")["scene_splits"]
-    cases = []
-    for name in sorted(splits[VALIDATION]["filenames"]):
-        cases += _scene(root / name)
-    return cases
+    names = sorted(splits[VALIDATION]["filenames"])
+    return [image for name in names for image in _scene(root / name)]
 
 
-def _scene(path: Path) -> list[Case]:
+def _scene(path: Path) -> list[BenchmarkImage]:
     scene = _json(path)
     data = {datum["key"]: datum for datum in scene["data"]}
-    cases = []
+    images = []
     for index, sample in enumerate(scene["samples"]):
         sensors = {data[key]["id"]["name"]: data[key]["datum"] for key in sample["datum_keys"]}
         camera, lidar = sensors[CAMERA]["image"], sensors[LIDAR]["point_cloud"]
         calibration = path.parent / "calibration" / f"{sample['calibration_key']}.json"
         image, points = path.parent / camera["filename"], path.parent / lidar["filename"]
-        cases.append(
-            Case(
-                key=f"{path.parent.name}/{index:03d}",
-                read_image=lambda image=image: read_image(image),
-                read_truth=lambda *, of=(camera, lidar, calibration, points): _truth(*of),
-                files=(image, points, calibration),
+        images.append(
+            from_files(
+                f"{path.parent.name}/{index:03d}",
+                image,
+                (points, calibration),
+                partial(_truth, camera, lidar),
                 group=path.parent.name,
                 region="outdoor",
             )
         )
-    return cases
+    return images
 
 
-def _truth(camera: dict[str, Any], lidar: dict[str, Any], calibration: Path, points: Path) -> Truth:
+def _truth(camera: dict[str, Any], lidar: dict[str, Any], points: Path, calibration: Path) -> Truth:
     cameras = _json(calibration)
     k = cameras["intrinsics"][cameras["names"].index(CAMERA)]
     with np.load(points) as file:
@@ -67,7 +65,7 @@ def _truth(camera: dict[str, Any], lidar: dict[str, Any], calibration: Path, poi
     v = np.trunc(k["fy"] * y / z + k["cy"])
     inside = (u >= 0) & (u < camera["width"]) & (v >= 0) & (v < camera["height"])
     depth_m[v[inside].astype(int), u[inside].astype(int)] = z[inside]
-    return Truth(depth_m, depth_m > 0, "metric_depth")
+    return metres(depth_m)
 
 
 def pose_matrix(pose: dict[str, Any]) -> np.ndarray:

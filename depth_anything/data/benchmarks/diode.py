@@ -9,39 +9,35 @@ The folders are called `indoors` and `outdoor`. The mask matters: near edges the
 
 from pathlib import Path
 
-from depth_anything.data.benchmarks.image import Case, Truth
+from depth_anything.data.benchmarks.image import BenchmarkImage, Truth, from_files, metres
 from depth_anything.data.benchmarks.read_truth import first_existing, read_npy
-from depth_anything.images.read import read_image
 
 
-def read(root: Path) -> list[Case]:
+def read(root: Path) -> list[BenchmarkImage]:
     """All 771 images."""
     return read_indoor(root) + read_outdoor(root)
 
 
-def read_indoor(root: Path) -> list[Case]:
+def read_indoor(root: Path) -> list[BenchmarkImage]:
     """The 325 indoor images."""
     return _read(root, "indoors", "indoor")
 
 
-def read_outdoor(root: Path) -> list[Case]:
+def read_outdoor(root: Path) -> list[BenchmarkImage]:
     """The 446 outdoor images."""
     return _read(root, "outdoor", "outdoor")
 
 
-def _read(root: Path, folder: str, region: str) -> list[Case]:
+def _read(root: Path, folder: str, region: str) -> list[BenchmarkImage]:
     folder_path = first_existing([root / "val" / folder, root / folder])
-    cases = []
+    images = []
     for image in sorted(folder_path.glob("scene_*/scan_*/*.png")):
         depth, mask = (image.with_name(f"{image.stem}_{kind}.npy") for kind in ("depth", "depth_mask"))
-        cases.append(
-            Case(
-                key=f"{folder}/{image.parent.parent.name}/{image.parent.name}/{image.stem}",
-                read_image=lambda image=image: read_image(image),
-                read_truth=lambda depth=depth, mask=mask: Truth(read_npy(depth), read_npy(mask) == 1, "metric_depth"),
-                files=(image, depth, mask),
-                group=image.parent.parent.name,
-                region=region,
-            )
-        )
-    return cases
+        scene, scan = image.parent.parent.name, image.parent.name
+        key = f"{folder}/{scene}/{scan}/{image.stem}"
+        images.append(from_files(key, image, (depth, mask), _truth, group=scene, region=region))
+    return images
+
+
+def _truth(depth: Path, mask: Path) -> Truth:
+    return metres(read_npy(depth), read_npy(mask) == 1)

@@ -8,32 +8,25 @@ nothing was measured. They belong to the distorted pictures, not to the undistor
 with `depth/<scene>_dslr_depth/<scene>`, as the archives unpack into two folders.
 """
 
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
-from depth_anything.data.benchmarks.image import Case, Truth
-from depth_anything.images.read import image_info, read_image
+from depth_anything.data.benchmarks.image import BenchmarkImage, Truth, from_files, metres
+from depth_anything.images.read import image_info
 
 
-def read(root: Path) -> list[Case]:
+def read(root: Path) -> list[BenchmarkImage]:
     """All pictures that have depth, by scene and name."""
     truths = sorted(root.glob("*/ground_truth_depth/dslr_images/*.JPG"))
     unpacked = sorted(root.glob("depth/*_dslr_depth/*/ground_truth_depth/dslr_images/*.JPG"))
-    cases = []
+    images = []
     for truth in truths or unpacked:
         scene = truth.parents[2].name
         image = (root / scene if truths else root / "rgb" / scene) / "images" / "dslr_images" / truth.name
-        cases.append(
-            Case(
-                key=f"{scene}/{truth.stem}",
-                read_image=lambda image=image: read_image(image),
-                read_truth=lambda image=image, truth=truth: _truth(image, truth),
-                files=(image, truth),
-                group=scene,
-            )
-        )
-    return cases
+        images.append(from_files(f"{scene}/{truth.stem}", image, truth, partial(_truth, image), group=scene))
+    return images
 
 
 def _truth(image: Path, path: Path) -> Truth:
@@ -44,5 +37,4 @@ def _truth(image: Path, path: Path) -> Truth:
             f"{path}: {path.stat().st_size} bytes, expected {4 * info.width * info.height}: one float32 for each of "
             f"the picture's {info.width} x {info.height} pixels"
         )
-    depth_m = depth_m.reshape(info.height, info.width).astype(np.float64)
-    return Truth(depth_m, np.isfinite(depth_m) & (depth_m > 0), "metric_depth")
+    return metres(depth_m.reshape(info.height, info.width).astype(np.float64))

@@ -12,35 +12,25 @@ from pathlib import Path
 
 import numpy as np
 
-from depth_anything.data.benchmarks.image import Case, Truth
+from depth_anything.data.benchmarks.image import BenchmarkImage, Truth, from_files, metres
 from depth_anything.data.benchmarks.read_truth import hdf5
-from depth_anything.images.read import read_image
 
 FOCAL_PIXELS = 886.81
 """Of a 1024 x 768 frame, as the released metric code has it (60 degrees across; a few scenes tilt and shift)."""
 SPLIT = "metadata_images_split_scene_v1.csv"
 
 
-def read(root: Path) -> list[Case]:
+def read(root: Path) -> list[BenchmarkImage]:
     """The public test frames of the split file, in its order; none where the file is missing."""
     if not (root / SPLIT).is_file():
         return []
-    cases = []
+    images = []
     for picture in pictures(root / SPLIT, "test"):
         image = root / picture
-        truth = depth_path(image)
-        scene, camera, frame = image.parents[2].name, image.parent.name, image.name.split(".")[1]
-        cases.append(
-            Case(
-                key=f"{scene}/{camera.removeprefix('scene_').removesuffix('_final_preview')}/{frame}",
-                read_image=lambda image=image: read_image(image),
-                read_truth=lambda truth=truth: _truth(truth),
-                files=(image, truth),
-                group=scene,
-                region="indoor",
-            )
-        )
-    return cases
+        scene, frame = image.parents[2].name, image.name.split(".")[1]
+        camera = image.parent.name.removeprefix("scene_").removesuffix("_final_preview")
+        images.append(from_files(f"{scene}/{camera}/{frame}", image, depth_path(image), _truth, scene, "indoor"))
+    return images
 
 
 def pictures(split: Path, partition: str) -> list[str]:
@@ -84,5 +74,4 @@ def distance_to_z(distance_HW: np.ndarray, K_33: np.ndarray | None = None) -> np
 
 
 def _truth(path: Path) -> Truth:
-    depth_m = distance_to_z(read_distance(path))
-    return Truth(depth_m, np.isfinite(depth_m) & (depth_m > 0), "metric_depth")
+    return metres(distance_to_z(read_distance(path)))

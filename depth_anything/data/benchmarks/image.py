@@ -2,10 +2,13 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
+
+from depth_anything.images.read import read_image
 
 Kind = Literal["metric_depth", "relative_depth", "disparity"]
 """metric_depth: z in metres. relative_depth: z up to a scale. disparity: 1/z up to a scale and a shift."""
@@ -22,8 +25,13 @@ class Truth:
     kind: Kind
 
 
+def metres(depth_m: np.ndarray, known_HW: np.ndarray | bool = True) -> Truth:
+    """Measured metres: they count where they are known, finite and above 0."""
+    return Truth(depth_m, known_HW & np.isfinite(depth_m) & (depth_m > 0), "metric_depth")
+
+
 @dataclass(frozen=True, kw_only=True)
-class Case:
+class BenchmarkImage:
     """A picture and its truth, both read only when called for."""
 
     key: str
@@ -39,3 +47,23 @@ class Case:
     """`indoor`, `outdoor` or empty: parts that are reported apart."""
     exact: bool = False
     """Rendered: the truth is right up to every outline, and what it lacks is sky."""
+
+
+def from_files(
+    key: str,
+    image: Path,
+    truth: Path | tuple[Path, ...],
+    read_truth: Callable[..., Truth],
+    group: str,
+    region: str = "",
+) -> BenchmarkImage:
+    """An image whose picture is a file, and whose truth `read_truth` reads from the path or paths `truth`."""
+    paths = (truth,) if isinstance(truth, Path) else truth
+    return BenchmarkImage(
+        key=key,
+        read_image=partial(read_image, image),
+        read_truth=partial(read_truth, *paths),
+        group=group,
+        files=(image, *paths),
+        region=region,
+    )

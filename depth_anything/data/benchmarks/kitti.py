@@ -7,11 +7,11 @@ Truth is uint16 / 256 metres, 0 = not measured (about a fifth of the pixels are)
 `gts` for `data_depth_annotated`, and truth without the train/val folder, as other repositories lay it out.
 """
 
+from functools import partial
 from pathlib import Path
 
-from depth_anything.data.benchmarks.image import Case, Truth
-from depth_anything.data.benchmarks.read_truth import first_existing, read_uint16
-from depth_anything.images.read import read_image
+from depth_anything.data.benchmarks.image import BenchmarkImage, from_files
+from depth_anything.data.benchmarks.read_truth import first_existing, uint16_truth
 from depth_anything.system.files import package_text
 
 EIGEN_652 = {
@@ -24,26 +24,17 @@ RAW = ("raw_data", "raw")
 """Names under which the folder of the pictures is found."""
 
 
-def read(root: Path) -> list[Case]:
+def read(root: Path) -> list[BenchmarkImage]:
     """The 652 frames, by drive and frame."""
     raw = first_existing(root / name for name in RAW)
-    cases = []
+    read_truth = partial(uint16_truth, per_unit=256)
+    images = []
     for drive, frames in EIGEN_652.items():
         truths = truth_folder(root, drive)
-        for frame in frames:
-            image = raw / picture(drive, f"{frame:010d}.png")
-            truth = truths / f"{frame:010d}.png"
-            cases.append(
-                Case(
-                    key=f"{drive}/{frame:010d}",
-                    read_image=lambda image=image: read_image(image),
-                    read_truth=lambda truth=truth: _truth(truth),
-                    files=(image, truth),
-                    group=drive,
-                    region="outdoor",
-                )
-            )
-    return cases
+        for name in (f"{frame:010d}" for frame in frames):
+            image, truth = raw / picture(drive, f"{name}.png"), truths / f"{name}.png"
+            images.append(from_files(f"{drive}/{name}", image, truth, read_truth, group=drive, region="outdoor"))
+    return images
 
 
 def picture(drive: str, name: str) -> str:
@@ -57,8 +48,3 @@ def truth_folder(root: Path, drive: str) -> Path:
     return first_existing(
         annotated / part / drive / "proj_depth" / "groundtruth" / "image_02" for part in ("val", "train", "")
     )
-
-
-def _truth(path: Path) -> Truth:
-    raw = read_uint16(path)
-    return Truth(raw / 256.0, raw > 0, "metric_depth")

@@ -11,12 +11,13 @@ set's size (Wang et al. 2025, released evaluation): the same scene as in the set
 
 import json
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-from depth_anything.data.benchmarks.image import Case, Truth
+from depth_anything.data.benchmarks.image import BenchmarkImage, Truth
 from depth_anything.data.benchmarks.read_truth import read_uint16
 from depth_anything.images.read import read_image
 
@@ -45,7 +46,7 @@ SETS = {
 """By name, with the sizes of the released configuration."""
 
 
-def read(root: Path, name: str) -> list[Case]:
+def read(root: Path, name: str) -> list[BenchmarkImage]:
     """The images of a set's own list; none where the list is missing.
 
     Args:
@@ -56,19 +57,19 @@ def read(root: Path, name: str) -> list[Case]:
     folder = root / chosen.folder
     index = folder / ".index.txt"
     lines = index.read_text(encoding="utf-8").split("\n") if index.is_file() else []
-    cases = []
+    images = []
     for line in filter(None, (line.strip() for line in lines)):
         image, depth, meta = (folder / line / file for file in ("image.jpg", "depth.png", "meta.json"))
-        cases.append(
-            Case(
+        images.append(
+            BenchmarkImage(
                 key=line,
-                read_image=lambda image=image, meta=meta: _image(image, meta, chosen),
-                read_truth=lambda depth=depth, meta=meta: _truth(depth, meta, chosen),
+                read_image=partial(_image, image, meta, chosen),
+                read_truth=partial(_truth, depth, meta, chosen),
                 files=(image, depth, meta),
                 group=line,
             )
         )
-    return cases
+    return images
 
 
 def _image(image: Path, meta: Path, chosen: BundleSet) -> np.ndarray:

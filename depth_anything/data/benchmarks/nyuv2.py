@@ -7,20 +7,20 @@ The truth is the sensor's own depth with its holes (`rawDepths`), not the filled
 depth in the holes, the same model scores differently (facts known from reproductions: 0.0428 against 0.0554).
 """
 
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
-from depth_anything.data.benchmarks.image import Case, Truth
-from depth_anything.data.benchmarks.read_truth import hdf5, read_uint16
-from depth_anything.images.read import read_image
+from depth_anything.data.benchmarks.image import BenchmarkImage, from_files, metres
+from depth_anything.data.benchmarks.read_truth import hdf5, uint16_truth
 from depth_anything.system.files import package_text
 
 TEST_654 = tuple(map(int, package_text("data/benchmarks/nyuv2_test_654.txt").split()))
 """The test images of the labelled set (Silberman et al. 2012): `testNdxs` of its splits.mat, counted from 1."""
 
 
-def read(root: Path) -> list[Case]:
+def read(root: Path) -> list[BenchmarkImage]:
     """The 654 images. The .mat is taken where both layouts are there."""
     mat = root / "nyu_depth_v2_labeled.mat"
     if mat.exists() or not (root / "official_splits").exists():
@@ -32,11 +32,11 @@ def read(root: Path) -> list[Case]:
     ]
 
 
-def _from_mat(mat: Path, number: int) -> Case:
-    return Case(
+def _from_mat(mat: Path, number: int) -> BenchmarkImage:
+    return BenchmarkImage(
         key=f"{number:04d}",
         read_image=lambda: _slice(mat, "images", number).transpose(2, 1, 0),
-        read_truth=lambda: _truth(_slice(mat, "rawDepths", number).T.astype(np.float64)),
+        read_truth=lambda: metres(_slice(mat, "rawDepths", number).T.astype(np.float64)),
         files=(mat,),
         group=f"{number:04d}",
         region="indoor",
@@ -51,17 +51,8 @@ def _slice(mat: Path, field: str, number: int) -> np.ndarray:
         return np.ascontiguousarray(file[field][number - 1])
 
 
-def _from_folder(image: Path, number: int) -> Case:
+def _from_folder(image: Path, number: int) -> BenchmarkImage:
     truth = image.with_name(image.name.replace("rgb_", "sync_depth_").replace(".jpg", ".png"))
-    return Case(
-        key=f"{number:04d}",
-        read_image=lambda: read_image(image),
-        read_truth=lambda: _truth(read_uint16(truth) / 1000.0),
-        files=(image, truth),
-        group=image.parent.name,
-        region="indoor",
+    return from_files(
+        f"{number:04d}", image, truth, partial(uint16_truth, per_unit=1000), group=image.parent.name, region="indoor"
     )
-
-
-def _truth(depth_m: np.ndarray) -> Truth:
-    return Truth(depth_m, depth_m > 0, "metric_depth")

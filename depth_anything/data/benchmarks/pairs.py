@@ -12,20 +12,18 @@ Other keys are ignored.
 """
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any, get_args
 
-import numpy as np
-
 from depth_anything.data.benchmarks import rendered
-from depth_anything.data.benchmarks.image import Case, Kind, Truth
-from depth_anything.data.benchmarks.read_truth import read_uint16
-from depth_anything.images.read import read_image
+from depth_anything.data.benchmarks.image import BenchmarkImage, Kind, from_files
+from depth_anything.data.benchmarks.read_truth import uint16_truth
 
 _KEYS = {"id": str, "rgb": str, "gt": str, "gt_scale": (int, float), "kind": str, "scene_group": str, "env": str}
 
 
-def read(manifest: str | Path) -> list[Case]:
+def read(manifest: str | Path) -> list[BenchmarkImage]:
     """The pairs of a manifest, in its order; or, of a folder with scene shards, its scenes.
 
     Raises:
@@ -44,11 +42,11 @@ def read(manifest: str | Path) -> list[Case]:
         seen.add(entry["id"])
     root = _root(manifest, entries)
     return [
-        Case(
-            key=entry["id"],
-            read_image=lambda path=root / entry["rgb"]: read_image(path),
-            read_truth=lambda entry=entry: _read_truth(root / entry["gt"], entry["gt_scale"], entry["kind"]),
-            files=(root / entry["rgb"], root / entry["gt"]),
+        from_files(
+            entry["id"],
+            root / entry["rgb"],
+            root / entry["gt"],
+            partial(uint16_truth, per_unit=entry["gt_scale"], kind=entry["kind"]),
             group=entry["scene_group"],
             region=entry["env"].split("/")[0],
         )
@@ -103,8 +101,3 @@ def _root(manifest: Path, entries: list[dict[str, Any]]) -> Path:
             f"Paths start at the manifest's folder or the one above; a mean over fewer pairs would be another number"
         )
     return root
-
-
-def _read_truth(path: Path, gt_scale: float, kind: Kind) -> Truth:
-    raw = read_uint16(path)
-    return Truth(raw.astype(np.float64) / gt_scale, raw > 0, kind)

@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from depth_anything.data.benchmarks.image import Kind, Truth
+
 
 def first_existing(candidates: Iterable[Path]) -> Path:
     """The first path that exists; where none does, the first one, so that the message names the preferred place."""
@@ -21,6 +23,12 @@ def read_uint16(path: Path) -> np.ndarray:
         ValueError: missing, damaged, or other pixels: 8-bit depth has lost what is to be measured.
     """
     return _read_png(path, ("I;16", "I;16B", "I;16L", "I"), "16 bits").astype(np.uint16)
+
+
+def uint16_truth(path: Path, per_unit: float, kind: Kind = "metric_depth") -> Truth:
+    """A 16-bit PNG of truth: stored / per_unit, 0 = not measured. Errors as in `read_uint16`."""
+    stored = read_uint16(path)
+    return Truth(stored / per_unit, stored > 0, kind)
 
 
 def read_mask(path: Path) -> np.ndarray:

@@ -1,14 +1,15 @@
 """Held-out rendered scenes as a test set. They do not predict photographs; their truth is exact."""
 
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
-from depth_anything.data.benchmarks.image import Case, Truth
+from depth_anything.data.benchmarks.image import BenchmarkImage, Truth
 from depth_anything.data.labeled.rendered import PackedScenes, shard_paths
 
 
-def read(folder: str | Path) -> list[Case]:
+def read(folder: str | Path) -> list[BenchmarkImage]:
     """Every scene below `folder` (scenes-*.tar), each a group of its own. Sky has no distance, so it is left out.
 
     Raises:
@@ -23,10 +24,10 @@ def read(folder: str | Path) -> list[Case]:
         return Truth(depth_HW, known_HW, "metric_depth")
 
     return [
-        Case(
+        BenchmarkImage(
             key=f"{number:06d}",
             read_image=lambda number=number: np.array(samples[number].image_HW3),
-            read_truth=lambda number=number: truth(number),
+            read_truth=partial(truth, number),
             files=files,
             group=f"{number:06d}",
             exact=True,

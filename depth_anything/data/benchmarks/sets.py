@@ -18,7 +18,7 @@ from depth_anything.data.benchmarks import (
     sunrgbd,
     vkitti2,
 )
-from depth_anything.data.benchmarks.image import Case
+from depth_anything.data.benchmarks.image import BenchmarkImage
 
 
 @dataclass(frozen=True)
@@ -31,9 +31,14 @@ class Benchmark:
     """Below ROOT."""
     images: int | None
     """How many the published numbers are a mean of; None: those of the set's own list."""
-    read: Callable[[Path], list[Case]]
+    read: Callable[[Path], list[BenchmarkImage]]
     obtain: str
     """Where it comes from."""
+
+    @property
+    def layout(self) -> str:
+        """The module that reads it, whose first lines show the expected files."""
+        return getattr(self.read, "func", self.read).__module__
 
 
 _BUNDLE = "huggingface.co/datasets/Ruicheng/monocular-geometry-evaluation"
@@ -66,7 +71,7 @@ class Contents:
     """What was found of a test set."""
 
     benchmark: Benchmark
-    cases: list[Case]
+    images: list[BenchmarkImage]
     expected: int
     """How many images the set has."""
 
@@ -87,13 +92,13 @@ def read_benchmark(name: str, root: Path, incomplete: bool = False) -> Contents:
         raise ValueError(f"no test set {name!r}; choose one of: {', '.join(BENCHMARKS)}")
     benchmark = BENCHMARKS[name]
     folder = root / benchmark.folder
-    layout = f"layout: see data/benchmarks/{benchmark.folder}.py; source: {benchmark.obtain}"
-    cases = benchmark.read(folder)
-    missing = next((file for case in cases for file in case.files if not file.is_file()), None)
-    present = [case for case in cases if all(file.is_file() for file in case.files)]
+    layout = f"layout: see {benchmark.layout}; source: {benchmark.obtain}"
+    images = benchmark.read(folder)
+    missing = next((file for image in images for file in image.files if not file.is_file()), None)
+    present = [image for image in images if all(file.is_file() for file in image.files)]
     if not present:
         raise ValueError(f"{benchmark.title}: nothing found under {folder} ({layout})")
-    expected = benchmark.images or len(cases)
+    expected = benchmark.images or len(images)
     if len(present) != expected and not incomplete:
         first = f"; the first missing file is {missing}" if missing else ""
         raise ValueError(

@@ -11,36 +11,27 @@ from pathlib import Path
 
 import numpy as np
 
-from depth_anything.data.benchmarks.image import Case, Truth
-from depth_anything.images.read import read_image
+from depth_anything.data.benchmarks.image import BenchmarkImage, Truth, from_files, metres
 
 _TAG = 202021.25
 
 
-def read(root: Path) -> list[Case]:
+def read(root: Path) -> list[BenchmarkImage]:
     """All frames that have depth, by sequence and frame."""
     training = root / "training"
-    cases = []
+    images = []
     for truth in sorted((training / "depth").glob("*/frame_*.dpt")):
-        image = training / "final" / truth.parent.name / f"{truth.stem}.png"
-        cases.append(
-            Case(
-                key=f"{truth.parent.name}/{truth.stem}",
-                read_image=lambda image=image: read_image(image),
-                read_truth=lambda truth=truth: Truth(*_depth(truth), "metric_depth"),
-                files=(image, truth),
-                group=truth.parent.name,
-            )
-        )
-    return cases
+        sequence = truth.parent.name
+        image = training / "final" / sequence / f"{truth.stem}.png"
+        images.append(from_files(f"{sequence}/{truth.stem}", image, truth, _truth, group=sequence))
+    return images
 
 
-def _depth(path: Path) -> tuple[np.ndarray, np.ndarray]:
+def _truth(path: Path) -> Truth:
     data = path.read_bytes()
     if len(data) < 12 or np.frombuffer(data, "<f4", 1)[0] != np.float32(_TAG):
         raise ValueError(f"{path}: not a Sintel depth file (it should begin with the float {_TAG})")
     width, height = np.frombuffer(data, "<i4", 2, offset=4)
     if len(data) != 12 + 4 * width * height:
         raise ValueError(f"{path}: {len(data)} bytes, expected {12 + 4 * width * height} for {width} x {height} pixels")
-    depth_m = np.frombuffer(data, "<f4", offset=12).reshape(height, width).astype(np.float64)
-    return depth_m, depth_m > 0
+    return metres(np.frombuffer(data, "<f4", offset=12).reshape(height, width).astype(np.float64))

@@ -10,30 +10,18 @@ has the line of Python that writes it. Depth is uint16 millimetres whose three l
 
 from pathlib import Path
 
-import numpy as np
-
-from depth_anything.data.benchmarks.image import Case, Truth
+from depth_anything.data.benchmarks.image import BenchmarkImage, Truth, from_files, metres
 from depth_anything.data.benchmarks.read_truth import read_uint16
-from depth_anything.images.read import read_image
 
 
-def read(root: Path) -> list[Case]:
+def read(root: Path) -> list[BenchmarkImage]:
     """The images of test.txt, in its order; none where the list is missing."""
     lines = (root / "test.txt").read_text().splitlines() if (root / "test.txt").is_file() else []
-    cases = []
+    images = []
     for line in filter(None, (line.strip().strip("/") for line in lines)):
         image, truth = _only(root / line / "image", "*.jpg"), _only(root / line / "depth_bfx", "*.png")
-        cases.append(
-            Case(
-                key=line,
-                read_image=lambda image=image: read_image(image),
-                read_truth=lambda truth=truth: _truth(truth),
-                files=(image, truth),
-                group=line,
-                region="indoor",
-            )
-        )
-    return cases
+        images.append(from_files(line, image, truth, _truth, group=line, region="indoor"))
+    return images
 
 
 def _only(folder: Path, pattern: str) -> Path:
@@ -42,5 +30,4 @@ def _only(folder: Path, pattern: str) -> Path:
 
 def _truth(path: Path) -> Truth:
     raw = read_uint16(path)
-    depth_m = ((raw >> 3) | (raw << 13)).astype(np.float64) / 1000
-    return Truth(depth_m, depth_m > 0, "metric_depth")
+    return metres(((raw >> 3) | (raw << 13)) / 1000)

@@ -11,34 +11,26 @@ its own test.txt: no two people have the same one, so without a list all 21,260 
 
 from pathlib import Path
 
-from depth_anything.data.benchmarks.image import Case, Truth
+from depth_anything.data.benchmarks.image import BenchmarkImage, Truth, from_files, metres
 from depth_anything.data.benchmarks.read_truth import read_uint16
-from depth_anything.images.read import read_image
 
 SKY = 65535
 """Stored where nothing is hit: 655.35 m."""
 
 
-def read(root: Path) -> list[Case]:
+def read(root: Path) -> list[BenchmarkImage]:
     """The frames of test.txt, or all of them, by scene, variant and frame."""
     if (root / "test.txt").is_file():
-        images = [root / line.split()[0] for line in (root / "test.txt").read_text().splitlines() if line.strip()]
+        paths = [root / line.split()[0] for line in (root / "test.txt").read_text().splitlines() if line.strip()]
     else:
-        images = find_images(root)
-    cases = []
-    for image in images:
-        scene, truth = image.parents[4].name, depth_path(image)
-        cases.append(
-            Case(
-                key=f"{scene}/{image.parents[3].name}/{image.stem[4:]}",
-                read_image=lambda image=image: read_image(image),
-                read_truth=lambda truth=truth: _truth(truth),
-                files=(image, truth),
-                group=scene,
-                region="outdoor",
-            )
+        paths = find_images(root)
+    images = []
+    for path in paths:
+        scene, variant = path.parents[4].name, path.parents[3].name
+        images.append(
+            from_files(f"{scene}/{variant}/{path.stem[4:]}", path, depth_path(path), _truth, scene, "outdoor")
         )
-    return cases
+    return images
 
 
 def find_images(root: Path) -> list[Path]:
@@ -57,4 +49,4 @@ def depth_path(image: Path) -> Path:
 
 def _truth(path: Path) -> Truth:
     raw = read_uint16(path)
-    return Truth(raw / 100.0, (raw > 0) & (raw < SKY), "metric_depth")
+    return metres(raw / 100, raw < SKY)
