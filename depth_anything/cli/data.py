@@ -35,8 +35,8 @@ def data(
 
     Args:
         action: check.
-        name: blendedmvs, diml, hrwsi, irs, megadepth, tartanair, hypersim, vkitti2, nyuv2, kitti, scenes; or without
-            labels sa1b, imagenet21k, lsun, bdd100k, openimages, places365, landmarks, objects365, folder, list, tars.
+        name: of a labelled set, such as tartanair; of an unlabelled one, such as sa1b; or folder, list, tars for your
+            own pictures. An unknown name lists them all.
         root: the folder of this set.
         out: folder for the files.
         limit: read only this many pictures, evenly spread.
@@ -49,6 +49,7 @@ def data(
         accept_license: needed once for SegFormer's weights, which are not for commercial use.
     """
     from depth_anything.data.labeled.sets import LABELED
+    from depth_anything.data.set_sizes import UNLABELED_PICTURES
     from depth_anything.data.unlabeled.sets import OTHERS, UNLABELED, units
 
     sheet = out / f"{name}.png"
@@ -59,7 +60,7 @@ def data(
         chosen = LABELED[name]
         samples = chosen.open(root)
         names = getattr(samples, "pictures", None)  # of files; rendered scenes have none
-        say_count(name, root, len(samples), chosen.pictures, chosen.printed)
+        say_count(name, root, len(samples), chosen.pictures)
         segment = None
         if sky == "segformer":
             segment = SkySegmenter(segmenter or SEGFORMER, device=device, accept_license=accept_license)
@@ -71,12 +72,10 @@ def data(
 
         found = units(name, root)
         counts = [unit.count for unit in found]
-        printed = UNLABELED[name].pictures if name in UNLABELED else None
         if None in counts:
             print(f"{name}: {len(found):,} units in {root}; how many pictures they hold, only reading tells")
         else:
-            expected = None if printed is None else round(printed * 1e6)
-            say_count(name, root, sum(count or 0 for count in counts), expected, f"{printed}M")
+            say_count(name, root, sum(count or 0 for count in counts), UNLABELED_PICTURES.get(name))
         report = check_pictures(found, limit, sheet, threads)
         usable, broken, refused, pictures = len(report.shorter_sides), report.broken, [], []
     else:
@@ -94,10 +93,21 @@ def data(
         raise Failed(1 if usable else 2)
 
 
-def say_count(name: str, root: Path, found: int, expected: int | None, printed: str) -> None:
+def say_count(name: str, root: Path, found: int, expected: int | None) -> None:
     """How many pictures there are, beside the papers' number."""
-    of = f"; the papers train on {printed}: {found / expected:.1%} of {expected:,}" if expected else ""
+    from depth_anything.data.set_sizes import LABELED_PICTURES, UNLABELED_PICTURES
+
+    printed = (LABELED_PICTURES | UNLABELED_PICTURES).get(name)
+    of = f"; the papers train on {short(printed)}" if printed else ""
+    of += f": {found / expected:.1%} of {expected:,}" if expected else ""
     print(f"{name}: {found:,} pictures in {root}{of}")
+
+
+def short(count: int) -> str:
+    """A number of pictures as the papers print it: 11.1M, 115K, 24,231."""
+    if count >= 1_000_000:
+        return f"{count / 1e6:.1f}M"
+    return f"{count:,}" if count % 1000 else f"{count // 1000}K"
 
 
 def write_lines(path: Path, lines: Sequence[str]) -> None:

@@ -13,10 +13,12 @@ from labeled_writers import HEIGHT, HOLE, TRUTH_M, WIDTH, WRITERS, save_h5, save
 from PIL import Image
 from scene_shards import SIZES, scene
 
+from depth_anything.cli.data import short
 from depth_anything.data import check as module
 from depth_anything.data.check import check, spread
 from depth_anything.data.labeled.sets import LABELED
 from depth_anything.data.sample import Sample
+from depth_anything.data.set_sizes import LABELED_PICTURES
 from depth_anything.data.shards import write_shard
 
 
@@ -26,9 +28,8 @@ def test_a_whole_copy(name, tmp_path, capsys):
     assert run("data", "check", name, tmp_path / "data", "-o", tmp_path / "out") == 0
     said = capsys.readouterr().out
     expected = LABELED[name].pictures
-    assert (
-        f"2 pictures in {tmp_path / 'data'}; the papers train on {LABELED[name].printed}: 0.0% of {expected:,}" in said
-    )
+    printed = short(LABELED_PICTURES[name])
+    assert f"2 pictures in {tmp_path / 'data'}; the papers train on {printed}: 0.0% of {expected:,}" in said
     assert "read 2: 2 usable, 0 refused, 0 broken" in said and f"sizes: {WIDTH} x {HEIGHT} (2)" in said
     assert "lower half nearer than upper half in 100% of the pictures\n" in said
     invalid = 6 if name != "megadepth" else 6 + 6  # its nearest 1 % and farthest 2 %
@@ -46,6 +47,10 @@ def test_a_whole_copy(name, tmp_path, capsys):
     listed = (tmp_path / f"out/{name}_pictures.txt").read_text().splitlines()
     assert listed == LABELED[name].open(tmp_path / "data").pictures
     assert not (tmp_path / f"out/{name}_left_out.txt").exists()
+
+
+def test_counts_are_told_as_the_papers_print_them():
+    assert [short(count) for count in (11_100_000, 115_000, 24_231)] == ["11.1M", "115K", "24,231"]
 
 
 def test_a_broken_file_is_named_and_left_out(tmp_path, capsys):
@@ -205,7 +210,10 @@ def test_the_docs_table_is_the_code_s():
     for name, one in LABELED.items():
         cells = [cell.strip() for cell in rows[name].strip("|").split("|")]
         assert one.pictures is None or f"{one.pictures:,}" in cells[1], name
-        assert cells[2] == one.printed and one.obtain.split(":")[0].split(",")[0] in cells[5], name
+        assert (
+            cells[2] == (short(LABELED_PICTURES[name]) if name in LABELED_PICTURES else "")
+            and one.obtain.split(":")[0].split(",")[0] in cells[5]
+        ), name
         if name != "scenes":
             assert cells[3] == one.open.scale
 

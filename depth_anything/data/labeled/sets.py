@@ -26,9 +26,7 @@ class LabeledSet:
     name: str
     open: Callable[[Path], Samples]
     pictures: int | None
-    """How many the papers trained on, exactly where that is known, else as printed; None for scenes, any number."""
-    printed: str
-    """What the papers print."""
+    """How many there are to train on, exactly where that is known, else as the papers print it; None for any number."""
     sky: SkyMode
     """How its sky is found by default. The papers do not say it set by set."""
     obtain: str
@@ -38,17 +36,17 @@ class LabeledSet:
 LABELED: dict[str, LabeledSet] = {
     one.name: one
     for one in (
-        LabeledSet("blendedmvs", BlendedMVS, 115_000, "115K", "segformer", "github.com/YoYo000/BlendedMVS, all parts"),
-        LabeledSet("diml", DIML, 927_000, "927K", "segformer", "dimlrgbd.github.io"),
-        LabeledSet("hrwsi", HRWSI, 20_378, "20K", "segformer", "github.com/KexianHust/Structure-Guided-Ranking-Loss"),
-        LabeledSet("irs", IRS, 103_316, "103K", "off", "github.com/HKBU-HPML/IRS"),
-        LabeledSet("megadepth", MegaDepth, 128_228, "128K", "segformer", "cs.cornell.edu/projects/megadepth"),
-        LabeledSet("tartanair", TartanAir, 306_637, "306K", "renderer", "github.com/castacks/tartanair_tools"),
-        LabeledSet("hypersim", Hypersim, 59_543, "60K", "off", "github.com/apple/ml-hypersim"),
-        LabeledSet("vkitti2", VKITTI2, 21_260, "20K", "renderer", "europe.naverlabs.com: vkitti 2.0.3"),
-        LabeledSet("nyuv2", NYUv2, 24_231, "24,231", "off", "github.com/cleinc/bts: sync.zip and its list"),
-        LabeledSet("kitti", KITTI, 23_158, "23,158", "off", "cvlibs.net/datasets/kitti: raw data, annotated depth"),
-        LabeledSet("scenes", PackedScenes, None, "", "renderer", "depth-anything render"),
+        LabeledSet("blendedmvs", BlendedMVS, 115_000, "segformer", "github.com/YoYo000/BlendedMVS, all parts"),
+        LabeledSet("diml", DIML, 927_000, "segformer", "dimlrgbd.github.io"),
+        LabeledSet("hrwsi", HRWSI, 20_378, "segformer", "github.com/KexianHust/Structure-Guided-Ranking-Loss"),
+        LabeledSet("irs", IRS, 103_316, "off", "github.com/HKBU-HPML/IRS"),
+        LabeledSet("megadepth", MegaDepth, 128_228, "segformer", "cs.cornell.edu/projects/megadepth"),
+        LabeledSet("tartanair", TartanAir, 306_637, "renderer", "github.com/castacks/tartanair_tools"),
+        LabeledSet("hypersim", Hypersim, 59_543, "off", "github.com/apple/ml-hypersim"),
+        LabeledSet("vkitti2", VKITTI2, 21_260, "renderer", "europe.naverlabs.com: vkitti 2.0.3"),
+        LabeledSet("nyuv2", NYUv2, 24_231, "off", "github.com/cleinc/bts: sync.zip and its list"),
+        LabeledSet("kitti", KITTI, 23_158, "off", "cvlibs.net/datasets/kitti: raw data, annotated depth"),
+        LabeledSet("scenes", PackedScenes, None, "renderer", "depth-anything render"),
     )
 }
 """By the name that recipes use."""

@@ -32,8 +32,6 @@ MANY = 100
 class UnlabeledSet:
     """One set. Of the lists, the first that finds something is the copy that lies there."""
 
-    pictures: float
-    """Millions, V1 table 1."""
     tars: tuple[str, ...] = ()
     """Patterns of archives."""
     folders: tuple[str, ...] = ()
@@ -43,20 +41,19 @@ class UnlabeledSet:
 
 
 UNLABELED = {
-    "bdd100k": UnlabeledSet(8.2, videos=("train/*",)),
-    "imagenet21k": UnlabeledSet(13.1, tars=("n????????.tar",), folders=("n????????",)),
-    "landmarks": UnlabeledSet(4.1, tars=("train/images_???.tar", "images_???.tar"), folders=("train/?/?",)),
-    "lsun": UnlabeledSet(9.8, lmdbs=("*_train_lmdb",)),
+    "bdd100k": UnlabeledSet(videos=("train/*",)),
+    "imagenet21k": UnlabeledSet(tars=("n????????.tar",), folders=("n????????",)),
+    "landmarks": UnlabeledSet(tars=("train/images_???.tar", "images_???.tar"), folders=("train/?/?",)),
+    "lsun": UnlabeledSet(lmdbs=("*_train_lmdb",)),
     "objects365": UnlabeledSet(
-        1.7, tars=("train/patch*.tar", "train/patch*.tar.gz", "patch*.tar", "patch*.tar.gz"), folders=("train/patch*",)
+        tars=("train/patch*.tar", "train/patch*.tar.gz", "patch*.tar", "patch*.tar.gz"), folders=("train/patch*",)
     ),
-    "openimages": UnlabeledSet(7.8, tars=("train_?.tar", "train_?.tar.gz"), folders=("train_?", "train")),
+    "openimages": UnlabeledSet(tars=("train_?.tar", "train_?.tar.gz"), folders=("train_?", "train")),
     "places365": UnlabeledSet(
-        6.5,
         tars=("train_large_places365*.tar", "train_256_places365*.tar"),
         folders=("data_large/?/*", "data_256/?/*"),
     ),
-    "sa1b": UnlabeledSet(11.1, tars=("sa_??????.tar",), folders=("sa_??????",)),
+    "sa1b": UnlabeledSet(tars=("sa_??????.tar",), folders=("sa_??????",)),
 }
 """The eight sets: 62M pictures. Test and validation parts are never taken where the layout tells them apart."""
 

@@ -7,20 +7,12 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 
+from depth_anything.data.set_sizes import LABELED_PICTURES
 from depth_anything.train.recipes.base import SQUARE_518, Recipe, Stage, Unlabeled
 from depth_anything.train.recipes.nano import nano_lite_student, nano_lite_v2_student, nano_student
-from depth_anything.train.recipes.v1 import v1_student, v1_teacher_large
+from depth_anything.train.recipes.v1 import V1_LABELED, v1_student, v1_teacher_large
 from depth_anything.train.recipes.v2 import V2_SYNTHETIC, v2_student, v2_teacher_giant
 
-V1_PICTURES = {
-    "blendedmvs": 115_000,
-    "diml": 927_000,
-    "hrwsi": 20_000,
-    "irs": 103_000,
-    "megadepth": 128_000,
-    "tartanair": 306_000,
-}
-"""V1 Table 1."""
 MARGINS = (1.0, 0.85, 0.7)
 """V1 supplement, Table 1."""
 GRADIENT_WEIGHTS = (0.0, 0.5, 1.0, 2.0, 4.0)
@@ -29,7 +21,7 @@ GRADIENT_WEIGHTS = (0.0, 0.5, 1.0, 2.0, 4.0)
 
 def v1_table6(data: str) -> Recipe:
     """V1 Table 6: a ViT-L from one labelled set alone, 20 epochs."""
-    stage = Stage(samples=20 * V1_PICTURES[data], sizes=SQUARE_518, batch=64)
+    stage = Stage(samples=20 * LABELED_PICTURES[data], sizes=SQUARE_518, batch=64)
     return replace(v1_teacher_large(), name=f"v1-table6-{data}", data=(data,), stages=(stage,))
 
 
@@ -141,7 +133,7 @@ ABLATIONS: dict[str, Callable[[], Recipe]] = {
         for number in (0, 1, 2)
         for rung in LITE_RUNGS
     },
-    **{f"v1-table6-{data}": partial(v1_table6, data) for data in V1_PICTURES},
+    **{f"v1-table6-{data}": partial(v1_table6, data) for data in V1_LABELED},
     **{
         f"v1-table9-{rung}-{size}": partial(v1_table9, rung, size)
         for rung in RUNGS

@@ -3,29 +3,21 @@
 from collections.abc import Callable
 from functools import partial
 
+from depth_anything.data.set_sizes import LABELED_PICTURES, UNLABELED_PICTURES
 from depth_anything.train.recipes.base import SQUARE_518, Recipe, Stage, Unlabeled
 
 V1_LABELED = ("blendedmvs", "diml", "hrwsi", "irs", "megadepth", "tartanair")
-
-
-V1_LABELED_PICTURES = 1_599_000
-"""V1 Table 1, summed."""
-
-
-UNLABELED = ("sa1b", "imagenet21k", "lsun", "bdd100k", "openimages", "places365", "landmarks", "objects365")
-
-
-UNLABELED_PICTURES = 62_300_000
-"""V1 Table 1, summed."""
+UNLABELED = tuple(UNLABELED_PICTURES)
 
 
 def v1_teacher_large() -> Recipe:
     """V1's teacher: 20 epochs of six labelled sets. The batch is our choice: the paper names none."""
+    pictures = sum(LABELED_PICTURES[name] for name in V1_LABELED)
     return Recipe(
         name="v1-teacher-large",
         variant="v1-large",
         data=V1_LABELED,
-        stages=(Stage(samples=20 * V1_LABELED_PICTURES, sizes=SQUARE_518, batch=64),),
+        stages=(Stage(samples=20 * pictures, sizes=SQUARE_518, batch=64),),
     )
 
 
@@ -38,7 +30,7 @@ def v1_student(size: str) -> Recipe:
         name=f"v1-student-{size}",
         variant=f"v1-{size}",
         data=V1_LABELED,
-        stages=(Stage(samples=UNLABELED_PICTURES * 3 // 2, sizes=SQUARE_518, batch=96),),
+        stages=(Stage(samples=sum(UNLABELED_PICTURES.values()) * 3 // 2, sizes=SQUARE_518, batch=96),),
         labeled_weight=1 / 3,
         unlabeled=Unlabeled(data=UNLABELED, share=2 / 3, teacher="v1-large", weight=1 / 3, feature_weight=1 / 3),
     )
