@@ -1,9 +1,11 @@
 """Walk a real copy of a labelled set and say what is in it: counts, ranges, what is broken, a sheet to look at."""
 
 from collections import Counter
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -116,9 +118,7 @@ class Report:
         return lines
 
 
-def check(
-    samples: Samples, limit: int | None = None, sheet: Path | None = None, threads: int = 1, progress: bool = True
-) -> Report:
+def check(samples: Samples, limit: int | None = None, sheet: Path | None = None, threads: int = 1) -> Report:
     """Read every picture of a set, or `limit` of them evenly spread.
 
     Args:
@@ -126,30 +126,50 @@ def check(
         limit: pictures to read; all by default.
         sheet: a PNG of some pictures beside their disparity, written when all are read.
         threads: how many pictures are read at a time.
-        progress: show a bar.
 
     Raises:
         ValueError: a limit or a number of threads below 1.
     """
-    from tqdm import tqdm
+    check_counts(limit, threads)
+    numbers = spread(len(samples), limit or len(samples))
+    report = Report(found=len(samples))
+    look_at_all(numbers, lambda number, tile: look(samples, number, tile), report.add, sheet, threads, "picture")
+    return report
 
+
+def check_counts(limit: int | None, threads: int) -> None:
+    """Raises ValueError where there is nothing to read, or nobody to read it."""
     if (limit is not None and limit < 1) or threads < 1:
         raise ValueError(f"limit {limit}, threads {threads}: expected 1 or more")
-    numbers = spread(len(samples), limit or len(samples))
+
+
+def look_at_all(
+    numbers: Sequence[int],
+    look: Callable[[int, bool], Any],
+    add: Callable[[Any], None],
+    sheet: Path | None,
+    threads: int,
+    unit: str,
+    columns: int = 3,
+) -> None:
+    """Call `look` for every number, some at a time, and `add` with what each told, in order; write the sheet.
+
+    Args:
+        look: called with the number and whether its `tile_HW3` is wanted.
+    """
+    from tqdm import tqdm
+
     shown = {numbers[place] for place in spread(len(numbers), TILES)}
-    report = Report(found=len(samples))
     tiles = []
-    with ThreadPoolExecutor(threads) as pool, tqdm(total=len(numbers), unit="picture", disable=not progress) as bar:
-        for start in range(0, len(numbers), 16 * threads):
-            some = numbers[start : start + 16 * threads]
-            for seen in pool.map(lambda number: look(samples, number, number in shown), some):
-                report.add(seen)
+    with ThreadPoolExecutor(threads) as pool, tqdm(total=len(numbers), unit=unit, disable=None) as bar:
+        for start in range(0, len(numbers), 16 * threads):  # in parts, so that few answers wait
+            for seen in pool.map(lambda number: look(number, number in shown), numbers[start : start + 16 * threads]):
+                add(seen)
                 if seen.tile_HW3 is not None:
                     tiles.append(seen.tile_HW3)
-            bar.update(len(some))
+                bar.update()
     if sheet is not None and tiles:
-        write_sheet(sheet, tiles)
-    return report
+        write_sheet(sheet, tiles, columns)
 
 
 def spread(count: int, wanted: int) -> list[int]:
@@ -157,7 +177,7 @@ def spread(count: int, wanted: int) -> list[int]:
     return sorted(set(np.linspace(0, count - 1, min(wanted, count)).round().astype(int).tolist()))
 
 
-def look(samples: Samples, number: int, with_tile: bool = False) -> Seen:
+def look(samples: Samples, number: int, with_tile: bool) -> Seen:
     """Read one picture; an error becomes a line."""
     try:
         sample = samples[number]
@@ -199,7 +219,7 @@ def draw(sample: Sample) -> np.ndarray:
     return np.asarray(tile)
 
 
-def write_sheet(path: Path, tiles: list[np.ndarray], columns: int = 3) -> None:
+def write_sheet(path: Path, tiles: list[np.ndarray], columns: int) -> None:
     """The tiles in rows, as one PNG."""
     tiles = tiles + [np.full_like(tiles[0], 255)] * (-len(tiles) % min(columns, len(tiles)))
     width = min(columns, len(tiles))

@@ -1,7 +1,6 @@
 """Walk a real copy of an unlabelled set, or of any source of pictures: count it, decode it, name what is broken."""
 
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -9,15 +8,15 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from depth_anything.data.check import TILE, TILES, spread, write_sheet
+from depth_anything.data.check import TILE, check_counts, look_at_all, spread
 from depth_anything.data.unlabeled.read import read_unit
 from depth_anything.data.unlabeled.units import Unit
 from depth_anything.images.read import PictureError, read_image
 
 
 @dataclass
-class UnitSeen:
-    """What one unit told."""
+class PicturesReport:
+    """What one unit told, or all of them."""
 
     shorter_sides: list[int] = field(default_factory=list)
     """Of the pictures that could be decoded."""
@@ -25,16 +24,7 @@ class UnitSeen:
     broken: list[str] = field(default_factory=list)
     tile_HW3: np.ndarray | None = None
 
-
-@dataclass
-class PicturesReport:
-    """What all units told."""
-
-    shorter_sides: list[int] = field(default_factory=list)
-    bytes: int = 0
-    broken: list[str] = field(default_factory=list)
-
-    def add(self, seen: UnitSeen) -> None:
+    def add(self, seen: "PicturesReport") -> None:
         """Count one unit."""
         self.shorter_sides += seen.shorter_sides
         self.bytes += seen.bytes
@@ -52,11 +42,7 @@ class PicturesReport:
 
 
 def check_pictures(
-    units: Sequence[Unit],
-    limit: int | None = None,
-    sheet: Path | None = None,
-    threads: int = 1,
-    progress: bool = True,
+    units: Sequence[Unit], limit: int | None = None, sheet: Path | None = None, threads: int = 1
 ) -> PicturesReport:
     """Decode every picture, or about `limit` of them: the first few of units that are evenly spread.
 
@@ -65,35 +51,23 @@ def check_pictures(
         limit: pictures to read; all by default.
         sheet: a PNG of some pictures, written when all are read.
         threads: how many units are read at a time.
-        progress: show a bar.
 
     Raises:
         ValueError: a limit or a number of threads below 1.
     """
-    from tqdm import tqdm
-
-    if (limit is not None and limit < 1) or threads < 1:
-        raise ValueError(f"limit {limit}, threads {threads}: expected 1 or more")
-    chosen = [units[number] for number in spread(len(units), limit or len(units))]
-    first = None if limit is None else -(-limit // len(chosen))
-    shown = set(spread(len(chosen), TILES))
-    report, tiles = PicturesReport(), []
-    with ThreadPoolExecutor(threads) as pool, tqdm(total=len(chosen), unit="unit", disable=not progress) as bar:
-        for start in range(0, len(chosen), threads):
-            numbers = range(start, min(start + threads, len(chosen)))
-            for seen in pool.map(lambda number: look_into(chosen[number], first, number in shown), numbers):
-                report.add(seen)
-                if seen.tile_HW3 is not None:
-                    tiles.append(seen.tile_HW3)
-                bar.update()
-    if sheet is not None and tiles:
-        write_sheet(sheet, tiles, columns=6)
+    check_counts(limit, threads)
+    numbers = spread(len(units), limit or len(units))
+    first = None if limit is None else -(-limit // len(numbers))
+    report = PicturesReport()
+    look_at_all(
+        numbers, lambda number, tile: look_into(units[number], first, tile), report.add, sheet, threads, "unit", 6
+    )
     return report
 
 
-def look_into(unit: Unit, first: int | None, with_tile: bool) -> UnitSeen:
+def look_into(unit: Unit, first: int | None, with_tile: bool) -> PicturesReport:
     """Decode the first pictures of a unit, or all. What cannot be read becomes a line, and the rest follows."""
-    seen = UnitSeen()
+    seen = PicturesReport()
 
     def broken(key: str, error: Exception) -> None:
         seen.broken.append(f"{unit.path}: {key}: {' '.join(str(error).split())}")

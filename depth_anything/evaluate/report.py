@@ -93,14 +93,14 @@ class Line:
     metric: str
     ours: float
     published: float | None
-    mark: str
+    mark: str = "unknown"
     """reproducible, irreproducible or unknown: what is known about the published number."""
-    reason: str
+    reason: str = ""
     images: int
     """How many the number is a mean of."""
     expected: int
     """How many the set has."""
-    skipped: int
+    skipped: int = 0
     """How many the protocol itself left out."""
 
     @property

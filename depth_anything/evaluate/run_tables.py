@@ -198,7 +198,6 @@ def _da2k(table: Table, root: Path, candidates: list[Candidate], out: Path) -> t
                 reason=reason,
                 images=result.pictures,
                 expected=da2k.PICTURES,
-                skipped=0,
             )
         )
         scenarios = ", ".join(f"{name} {100 * share:.1f}" for name, share in result.scenarios.items())
@@ -241,11 +240,8 @@ def _segmentation(
                     metric=metric,
                     ours=100 * evaluate(model, samples, MULTI_SCALE if metric == "miou_multiscale" else (), device),
                     published=published.get((name, metric)),
-                    mark="unknown",
-                    reason="",
                     images=len(samples),
                     expected=len(samples),
-                    skipped=0,
                 )
                 for metric in table.metrics
             ]

@@ -251,7 +251,7 @@ class Many:
 
 def test_limit_spreads_and_threads_change_nothing(tmp_path):
     assert spread(10, 4) == [0, 3, 6, 9] and spread(3, 10) == [0, 1, 2] and spread(5, 1) == [0]
-    reports = [check(Many(), threads=threads, progress=False) for threads in (1, 3)]
+    reports = [check(Many(), threads=threads) for threads in (1, 3)]
     for report in reports:
         assert report.read == 100 and report.broken == ["number 49 is broken"]
         assert report.usable == [number for number in range(100) if number != 49]
@@ -259,7 +259,7 @@ def test_limit_spreads_and_threads_change_nothing(tmp_path):
         for share in (0.01, 0.25, 0.5, 0.9):
             assert report.quantile(share) == pytest.approx(max(100 * share, 1), rel=0.03)
     assert reports[0].lines() == reports[1].lines()
-    some = check(Many(), limit=12, progress=False)
+    some = check(Many(), limit=12)
     assert some.read == 12 and some.usable[0] == 0 and some.usable[-1] == 99 and not some.broken
     assert some.found == 100
 
@@ -277,7 +277,7 @@ def test_sheet_keeps_shapes_and_holds_only_some(tmp_path):
         save_picture(tmp_path / f"data/train/imgs/{number:02}.jpg", size=size)
         save_png8(tmp_path / f"data/train/gts/{number:02}.png", np.arange(800).reshape(size[1], size[0]) % 251)
         save_png8(tmp_path / f"data/train/valid_masks/{number:02}.png", np.full((size[1], size[0]), 255))
-    check(LABELED["hrwsi"].open(tmp_path / "data"), sheet=tmp_path / "sheet.png", progress=False)
+    check(LABELED["hrwsi"].open(tmp_path / "data"), sheet=tmp_path / "sheet.png")
     with Image.open(tmp_path / "sheet.png") as image:
         assert image.size == (3 * 2 * module.TILE[0], 8 * module.TILE[1])  # 24 of 30
         first = np.asarray(image)[: module.TILE[1], : module.TILE[0]]
