@@ -63,7 +63,8 @@ def video(
 
     from depth_anything.predict.prediction_files import split_formats
     from depth_anything.predict.predictor import Predictor
-    from depth_anything.video.decode import load_av, open_clip
+    from depth_anything.video.decode import open_clip
+    from depth_anything.video.frame_pixels import load_av
     from depth_anything.video.run import VideoOptions, convert
 
     if (input is None) == (source is None):
@@ -85,6 +86,8 @@ def video(
         threads=threads,
     )
     options = VideoOptions(tuple(split_formats(save)), steady == "on", codec, colors, ends, exr_channel)
+    if clip.transfer:
+        print(f"{input}: HDR ({clip.transfer}); the model sees its frames tone-mapped to SDR", file=sys.stderr)
     stop: list[int] = []
     if clip.is_live:
         signal.signal(signal.SIGINT, lambda number, _: stop.append(number))
@@ -115,8 +118,8 @@ def video(
             begun=begun,
             advance=advance,
         )
-    if clip.promised and frames is None and converted.frames < clip.promised:
-        print(f"{input}: promises {clip.promised} frames, {converted.frames} could be decoded", file=sys.stderr)
+    if frames is None and (lacking := clip.lacking(converted.frames)):
+        print(lacking, file=sys.stderr)
     if clip.is_live and earlier:
         print(
             f"{clip.stem}: an earlier recording was broken off; this is what it left. Repeat to record", file=sys.stderr

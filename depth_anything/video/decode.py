@@ -12,8 +12,10 @@ from typing import Any
 
 import numpy as np
 
+from depth_anything.images import hdr
 from depth_anything.images.inputs import find_images
 from depth_anything.images.read import read_image
+from depth_anything.video.frame_pixels import as_shown, decode, load_av, moving_picture, unknown_colours
 from depth_anything.video.stabilise import load_cv2
 
 DEFAULT_FPS = 25.0
@@ -52,6 +54,14 @@ class Clip:
     camera: int | None = None
     pixel_aspect: Fraction = Fraction(1)
     """Width by height of a pixel of the upright picture."""
+    transfer: hdr.Transfer | None = None
+    """How a file in HDR writes light; its frames come as SDR."""
+
+    def lacking(self, frames: int) -> str | None:
+        """A line where a file promised more frames than the `frames` that could be decoded."""
+        if not self.promised or frames >= self.promised:
+            return None
+        return f"{self.path}: promises {self.promised} frames, {frames} could be decoded"
 
     @property
     def is_live(self) -> bool:
@@ -99,29 +109,26 @@ def frames(clip: Clip, skip: int = 0) -> Iterator[Frame]:
     Broken pieces of a file are passed over, as players do.
 
     Raises:
-        ValueError: a picture of a sequence cannot be read or has another size, or the camera stops.
+        ValueError: a picture of a sequence cannot be read, or a frame has another size than those before it.
     """
     if clip.camera is not None:
         yield from _camera_frames(clip.camera)
     elif clip.path is not None:
-        yield from _file_frames(clip, skip)
+        yield from _of_one_size(file_frames(clip, skip), clip)
     else:
-        yield from _picture_frames(clip, skip)
+        yield from _of_one_size(_picture_frames(clip, skip), clip)
 
 
-def load_av() -> Any:
-    """The module av (PyAV, FFmpeg's libraries), quiet.
-
-    Raises:
-        ValueError: it is not installed.
-    """
-    try:
-        import av
-        import av.logging
-    except ImportError:
-        raise ValueError('video needs one more package: pip install "depth-anything[video]"') from None
-    av.logging.set_level(av.logging.PANIC)
-    return av
+def _of_one_size(frames: Iterator[Frame], clip: Clip) -> Iterator[Frame]:
+    """The frames, as long as all have the size of the first."""
+    size = None
+    for frame in frames:
+        size = size or frame.image_HW3.shape
+        if frame.image_HW3.shape != size:
+            got, expected = (f"{shape[1]} x {shape[0]}" for shape in (frame.image_HW3.shape, size))
+            where = clip.pictures[frame.index] if clip.pictures else f"{clip.path}: frame {frame.index}"
+            raise ValueError(f"{where}: {got} pixels, the frames before it {expected}; expected one size")
+        yield frame
 
 
 def _natural(path: Path) -> list[Any]:
@@ -138,63 +145,57 @@ def _open_file(path: Path) -> Clip:
         raise ValueError(f"{path}: no such file; expected a video, or a folder or pattern of pictures")
     try:
         with av.open(str(path)) as container:
-            streams = [s for s in container.streams.video if not s.disposition & av.stream.Disposition.attached_pic]
-            if not streams:
+            stream = moving_picture(container)
+            if stream is None:
                 raise ValueError(f"{path}: no moving picture in it; expected a video")
-            stream = streams[0]
             rate = stream.average_rate or stream.guessed_rate or Fraction(25)
             count = stream.frames or None
             if count is None and container.duration is not None:
                 count = max(1, round(container.duration / av.time_base * rate))
-            first = next(_decoded(container, stream), None)
+            first = next(decode(container, stream), None)
             if first is None:
                 raise ValueError(f"{path}: no frame of it can be decoded; it is damaged or cut short")
+            if unknown := unknown_colours(first):
+                raise ValueError(f"{path}: {unknown}; save it as SDR (BT.709) with a video editor first")
             aspect = Fraction(stream.sample_aspect_ratio or 1) or Fraction(1)
-            if first.rotation % 180:
-                aspect = 1 / aspect
-            promised = stream.frames or None
-            return Clip(path.stem, stream.time_base, rate, count, promised, path=path, pixel_aspect=aspect)
+            return Clip(
+                path.stem,
+                stream.time_base,
+                rate,
+                count,
+                promised=stream.frames or None,
+                path=path,
+                pixel_aspect=1 / aspect if first.turn >= 5 else aspect,
+                transfer=first.transfer,
+            )
     except (av.error.FFmpegError, OSError) as error:
         reason = getattr(error, "strerror", None) or type(error).__name__
         raise ValueError(f"{path}: not a video that can be read ({reason}); it may be damaged or cut short") from None
 
 
-def _decoded(container: Any, stream: Any) -> Iterator[Any]:
-    """Frames of a stream; packets that cannot be decoded are passed over."""
-    av = load_av()
-    # Not by frames: FFmpeg's frame threads and Python's lock wait for each other when a stream is left half read.
-    stream.thread_type = "SLICE"
-    packets = container.demux(stream)
-    while True:
-        try:
-            packet = next(packets)
-        except (StopIteration, av.error.FFmpegError):  # the file's end, or where it was cut off
-            return
-        try:
-            yield from packet.decode()
-        except av.error.FFmpegError:
-            continue
+def file_frames(clip: Clip, skip: int = 0, every: int = 1) -> Iterator[Frame]:
+    """The frames of a video file as a player shows them: the one decoder of videos.
 
+    The display matrix is applied, mirroring too; transparent parts lie on white; HDR becomes SDR (hdr.py). Frames of
+    any size follow each other as the file has them.
 
-def _file_frames(clip: Clip, skip: int) -> Iterator[Frame]:
+    Args:
+        clip: of a video file.
+        skip: frames that are left out at the beginning.
+        every: then one in so many is taken.
+    """
     av = load_av()
     to_rgb = av.video.reformatter.VideoReformatter()
     with av.open(str(clip.path)) as container:
-        stream = next(s for s in container.streams.video if not s.disposition & av.stream.Disposition.attached_pic)
+        stream = moving_picture(container)
         start = start_time(container, stream.time_base)
         step = max(1, round(1 / (clip.rate * stream.time_base)))
-        last, size = -1, None
-        for index, decoded in enumerate(_decoded(container, stream)):
-            pts = decoded.pts - start if decoded.pts is not None else last + step
+        last = -1
+        for index, decoded in enumerate(decode(container, stream)):
+            pts = decoded.frame.pts - start if decoded.frame.pts is not None else last + step
             last = pts = max(pts, last + 1)
-            if index < skip:
-                continue
-            picture = to_rgb.reformat(decoded, format="rgb24").to_ndarray()
-            upright = np.ascontiguousarray(np.rot90(picture, round(decoded.rotation / 90)))
-            size = size or upright.shape
-            if upright.shape != size:
-                raise ValueError(f"{clip.path}: its size changes at frame {index}; cut it there first")
-            yield Frame(index, pts, decoded.duration or 0, upright)
+            if index >= skip and (index - skip) % every == 0:
+                yield Frame(index, pts, decoded.frame.duration or 0, as_shown(decoded, to_rgb))
 
 
 def start_time(container: Any, time_base: Fraction) -> int:
@@ -208,14 +209,8 @@ def start_time(container: Any, time_base: Fraction) -> int:
 
 
 def _picture_frames(clip: Clip, skip: int) -> Iterator[Frame]:
-    size = None
     for index, path in enumerate(clip.pictures[skip:], skip):
-        picture = read_image(path)
-        size = size or picture.shape
-        if picture.shape != size:
-            got, expected = (f"{shape[1]} x {shape[0]}" for shape in (picture.shape, size))
-            raise ValueError(f"{path}: {got} pixels, the frames before it {expected}; a sequence has one size")
-        yield Frame(index, index, 1, picture)
+        yield Frame(index, index, 1, read_image(path))
 
 
 def _camera_frames(number: int) -> Iterator[Frame]:

@@ -16,7 +16,8 @@ from typing import Any, Literal
 
 import numpy as np
 
-from depth_anything.video.decode import Clip, load_av, start_time
+from depth_anything.video.decode import Clip, start_time
+from depth_anything.video.frame_pixels import load_av
 
 CodecName = Literal["vp9", "av1", "mpeg4", "h264", "ffv1"]
 

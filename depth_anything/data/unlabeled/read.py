@@ -11,8 +11,12 @@ from collections.abc import Callable, Iterator
 from pathlib import PurePosixPath
 from typing import Any
 
+import numpy as np
+from PIL import Image
+
 from depth_anything.data.shards import BLOCK, cached_index
 from depth_anything.data.unlabeled.units import Unit, expanded, is_picture, is_url, open_lmdb, picture_numbers
+from depth_anything.video.decode import file_frames, open_clip
 
 EVERY = 10
 """Of a video's frames, one in ten is taken (the authors, about BDD100K)."""
@@ -143,27 +147,25 @@ def read_lmdb(unit: Unit) -> Iterator[tuple[str, bytes]]:
 
 
 def read_videos(unit: Unit) -> Iterator[tuple[str, bytes | Exception]]:
-    """One frame in ten of each video, as JPEG; a frame's name is the video's with its number."""
-    try:
-        import av
-    except ModuleNotFoundError:
-        raise ValueError('videos need one more package: pip install "depth-anything[video]"') from None
+    """One frame in ten of each video, upright, as JPEG; a frame's name is the video's with its number.
+
+    Broken pieces of a video are passed over; a video that gave fewer frames than it promises is reported once.
+    """
     for member in unit.members:
-        path = os.path.join(unit.path, member)
-        stem = os.path.splitext(member)[0]
-        number = 0
+        path, (stem, _), index = os.path.join(unit.path, member), os.path.splitext(member), 0
         try:
-            with av.open(path) as container:
-                stream = container.streams.video[0]
-                stream.thread_type = "AUTO"
-                for number, frame in enumerate(container.decode(stream)):
-                    if number % EVERY == 0:
-                        yield f"{stem}-{number:06d}.jpg", as_jpeg(frame)
-        except (av.FFmpegError, IndexError, OSError) as error:
-            yield f"{stem}-{number:06d}-broken.jpg", ValueError(f"{path}: {error or 'no video in this file'}")
+            clip = open_clip(path)
+            for frame in file_frames(clip, every=EVERY):
+                index = frame.index
+                yield f"{stem}-{index:06d}.jpg", as_jpeg(frame.image_HW3)
+            if lacking := clip.lacking(index + EVERY):
+                raise ValueError(lacking)
+        except (ValueError, OSError) as error:
+            yield f"{stem}-{index:06d}-broken.jpg", error
 
 
-def as_jpeg(frame: Any) -> bytes:
+def as_jpeg(image_HW3: np.ndarray) -> bytes:
+    """A picture of QUALITY."""
     stream = io.BytesIO()
-    frame.to_image().save(stream, "JPEG", quality=QUALITY)
+    Image.fromarray(image_HW3).save(stream, "JPEG", quality=QUALITY)
     return stream.getvalue()
