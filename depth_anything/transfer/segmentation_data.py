@@ -4,7 +4,7 @@ Class maps are uint8 from 0; 255 is unlabelled and never counts.
 """
 
 import re
-from abc import ABC, abstractmethod
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
@@ -14,7 +14,7 @@ from PIL import Image
 
 from depth_anything.images.read import read_image
 
-IGNORE = 255
+IGNORE, UNKNOWN = 255, -1
 
 
 @dataclass(frozen=True)
@@ -39,30 +39,34 @@ class ClassSamples(Protocol):
     def __getitem__(self, number: int) -> ClassSample: ...
 
 
-class PairedFiles(ABC):
+class PairedFiles:
     """Pictures and class maps in files, by number. Subclasses say where they lie and what the numbers in them mean."""
 
     names: tuple[str, ...] = ()
     pairs: list[tuple[Path, Path]]
+    table: np.ndarray
+    """int16 (257,): the class of each number from 0 to 255: IGNORE where it does not count, UNKNOWN where it is none.
+    The last entry, UNKNOWN, stands for all other numbers.
+    """
 
     def __len__(self) -> int:
         return len(self.pairs)
 
     def __getitem__(self, number: int) -> ClassSample:
+        """Raises ValueError: a file that cannot be read, or no class map of this set; the line names it."""
         picture, label = self.pairs[number]
-        image_HW3 = read_image(picture)
-        try:
-            with Image.open(label) as stored:
-                raw_HW = np.asarray(stored if stored.mode in ("L", "P") else stored.convert("L"))
-        except OSError as error:
-            raise ValueError(f"{label}: not readable as a class map ({error})") from None
-        if raw_HW.shape != image_HW3.shape[:2]:
-            raise ValueError(f"{label} is {raw_HW.shape}, its picture {image_HW3.shape[:2]}: bring the pair again")
-        return ClassSample(image_HW3, self.to_classes(raw_HW), picture.stem)
-
-    @abstractmethod
-    def to_classes(self, raw_HW: np.ndarray) -> np.ndarray:
-        """Class indices from the numbers in the file."""
+        image_HW3, numbers_HW = read_image(picture), read_numbers(label)
+        if numbers_HW.shape != image_HW3.shape[:2]:
+            raise ValueError(f"{label} is {numbers_HW.shape}, its picture {image_HW3.shape[:2]}: bring the pair again")
+        classes_HW = self.table[np.clip(numbers_HW, -1, 256)]
+        if (unknown := np.unique(numbers_HW[classes_HW == UNKNOWN])).size:
+            some = ", ".join(map(str, unknown[:3].tolist())) + (", ..." if unknown.size > 3 else "")
+            known = np.flatnonzero(self.table[:IGNORE] != UNKNOWN)
+            raise ValueError(
+                f"{label}: holds {some}, no class of {type(self).__name__}; expected {known[0]} to {known[-1]}, and "
+                f"{IGNORE} for unlabelled: bring the official map"
+            )
+        return ClassSample(image_HW3, classes_HW.astype(np.uint8), picture.stem)
 
     def require(self, root: Path, layout: str) -> None:
         """Raise ValueError where nothing was found, or a picture has no class map."""
@@ -73,6 +77,32 @@ class PairedFiles(ABC):
             raise ValueError(f"{root}: {len(lacking)} class maps are missing (first: {lacking[0]}); expected {layout}")
 
 
+def read_numbers(path: Path) -> np.ndarray:
+    """The numbers of a class map: integers (H, W), from 0.
+
+    Raises:
+        ValueError: not readable, or a picture in colours.
+    """
+    try:
+        with Image.open(path) as stored:
+            if stored.mode not in ("1", "L", "P", "I", "I;16", "I;16B"):
+                raise ValueError(
+                    f"{path}: a picture in colours ({stored.mode}), no class map; expected one channel that holds a "
+                    "number for each class"
+                )
+            return np.asarray(stored).astype(np.int64)
+    except OSError as error:
+        raise ValueError(f"{path}: not readable as a class map ({error})") from None
+
+
+def number_table(classes: Sequence[int], nothing: Iterable[int]) -> np.ndarray:
+    """The `table` of a set whose class i has the number classes[i], and in which the numbers `nothing` do not count."""
+    table = np.full(257, UNKNOWN, np.int16)
+    table[[*nothing, IGNORE]] = IGNORE
+    table[list(classes)] = range(len(classes))
+    return table
+
+
 class ADE20K(PairedFiles):
     """ADE20K-150 (Zhou et al. 2017): 20,210 training and 2,000 validation pictures.
 
@@ -80,8 +110,10 @@ class ADE20K(PairedFiles):
         ROOT[/ADEChallengeData2016]/annotations/{training,validation}/ADE_train_00000001.png
         ROOT[/ADEChallengeData2016]/objectInfo150.txt                                     (class names, optional)
 
-    In the files 1 to 150 are the classes and 0 is everything else, which is not counted (reduce_zero_label).
+    In the files 1 to 150 are the classes and 0 is everything else, which is not counted (reduce_zero_label), like 255.
     """
+
+    table = number_table(range(1, 151), [0])
 
     def __init__(self, root: str | Path, split: str = "training"):
         root = Path(root)
@@ -90,9 +122,6 @@ class ADE20K(PairedFiles):
         self.pairs = [(path, base / "annotations" / split / f"{path.stem}.png") for path in pictures]
         self.require(root, f"images/{split}/*.jpg and annotations/{split}/*.png")
         self.names = ade_names(base / "objectInfo150.txt")
-
-    def to_classes(self, raw_HW: np.ndarray) -> np.ndarray:
-        return (raw_HW - 1).astype(np.uint8)  # 0 becomes 255, and 255 would become 254: it does not occur
 
 
 def ade_names(path: Path) -> tuple[str, ...]:
@@ -129,17 +158,13 @@ class Cityscapes(PairedFiles):
     """
 
     names = CITYSCAPES_NAMES
+    table = number_table(CITYSCAPES_IDS, range(34))  # licence plates have -1, which the files hold as 255
 
     def __init__(self, root: str | Path, split: str = "train"):
         root = Path(root)
         pictures = sorted((root / "leftImg8bit" / split).glob("*/*_leftImg8bit.png"))
         self.pairs = [(path, root / "gtFine" / split / path.parent.name / label_name(path.name)) for path in pictures]
         self.require(root, f"leftImg8bit/{split}/<city>/*_leftImg8bit.png and gtFine/{split}/<city>/*_labelIds.png")
-
-    def to_classes(self, raw_HW: np.ndarray) -> np.ndarray:
-        table = np.full(256, IGNORE, np.uint8)
-        table[list(CITYSCAPES_IDS)] = range(len(CITYSCAPES_IDS))
-        return table[raw_HW]
 
 
 def label_name(picture: str) -> str:

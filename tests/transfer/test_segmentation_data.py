@@ -61,7 +61,7 @@ def test_ade20k_takes_its_names_from_its_own_list(ade):
 def test_cityscapes_ids_become_train_ids(tmp_path):
     name = "aachen_000000_000019"
     write(tmp_path / "leftImg8bit" / "train" / "aachen" / f"{name}_leftImg8bit.png", grey(2, 8))
-    raw = np.array([[7, 8, 23, 33, 26, 0, 29, 34]] * 2, np.uint8)
+    raw = np.array([[7, 8, 23, 33, 26, 0, 29, 255]] * 2, np.uint8)
     write(tmp_path / "gtFine" / "train" / "aachen" / f"{name}_gtFine_labelIds.png", raw)
     sample = Cityscapes(tmp_path)[0]
     assert sample.classes_HW[0].tolist() == [0, 1, 10, 18, 13, IGNORE, IGNORE, IGNORE]
@@ -106,6 +106,39 @@ def test_a_class_map_of_another_size_is_refused(ade):
     write(path, np.zeros((3, 3), np.uint8))
     with pytest.raises(ValueError, match="bring the pair again"):
         ADE20K(ade)[0]
+
+
+ADE_MAP = "ADEChallengeData2016/annotations/training/ADE_train_00000001.png"
+
+
+@pytest.mark.parametrize("form", [np.uint8, np.uint16])
+def test_255_is_unlabelled_in_ade20k(ade, form):
+    """As other tools write what they do not know; it is not class 254, nor the last one."""
+    write(ade / ADE_MAP, np.array([[0, 255, 1, 150, 255, 2]] * 4, form))
+    assert ADE20K(ade)[0].classes_HW[0].tolist() == [IGNORE, IGNORE, 0, 149, IGNORE, 1]
+
+
+@pytest.mark.parametrize(
+    ("raw", "expected"),
+    [
+        (np.array([[0, 1, 151, 200, 2, 3]] * 4, np.uint8), "holds 151, 200, no class of ADE20K; expected 0 to 150"),
+        (np.array([[0, 1, 256 + 7, 300, 40000, 511]] * 4, np.uint16), "holds 263, 300, 511, ..., no class"),
+        (np.full((4, 6, 3), 120, np.uint8), r"a picture in colours \(RGB\), no class map"),
+        (np.full((4, 6, 4), 120, np.uint8), r"a picture in colours \(RGBA\), no class map"),
+    ],
+)
+def test_what_is_no_class_map_is_refused_by_file_and_value(ade, raw, expected):
+    write(ade / ADE_MAP, raw)
+    with pytest.raises(ValueError, match=f"ADE_train_00000001.png: {expected}"):
+        ADE20K(ade)[0]
+
+
+@pytest.mark.parametrize("value", [34, 100, 254])
+def test_cityscapes_knows_33_numbers(tmp_path, value):
+    write(tmp_path / "leftImg8bit/train/ulm/a_leftImg8bit.png", grey(2, 3))
+    write(tmp_path / "gtFine/train/ulm/a_gtFine_labelIds.png", np.array([[7, 33, value]] * 2, np.uint8))
+    with pytest.raises(ValueError, match=f"a_gtFine_labelIds.png: holds {value}, no class of Cityscapes"):
+        Cityscapes(tmp_path)[0]
 
 
 # -- training crops --
