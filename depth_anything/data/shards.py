@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
+from PIL import Image
 
 from depth_anything.system.files import atomic_path, cache_dir, make_folder
 
@@ -73,6 +74,32 @@ def read_shard(path: str | os.PathLike) -> Iterator[tuple[str, dict[str, bytes]]
         raise ValueError(f"{path}: no such shard") from None
     except (tarfile.TarError, EOFError) as error:
         raise ValueError(broken) from error
+
+
+MAPS = ("disparity", "valid", "sky", "class")
+"""Members of our shards that hold numbers, not pictures, whatever their format."""
+
+
+def decode_maps(name: str, content: bytes) -> np.ndarray | None:
+    """The numbers of a map, for readers that would take its PNG for a picture and turn it into 8-bit RGB.
+
+        webdataset.WebDataset("labels/*.tar").decode(decode_maps, "rgb8")
+
+    Args:
+        name: the suffix of a member, such as `.disparity.png`.
+        content: its bytes.
+
+    Returns:
+        (H, W): uint16 codes of `.disparity.png`, float of `.disparity.npz`, uint8 of the others; None for what is none.
+    """
+    kind, _, form = name.lower().lstrip(".").rpartition(".")
+    if kind.rpartition(".")[2] not in MAPS or form not in ("png", "npz"):
+        return None
+    if form == "npz":
+        with np.load(io.BytesIO(content)) as archive:
+            return archive[archive.files[0]]
+    with Image.open(io.BytesIO(content)) as image:
+        return np.asarray(image)
 
 
 @dataclass(frozen=True)

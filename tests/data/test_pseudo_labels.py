@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 import tarfile
 from pathlib import Path
 
@@ -15,7 +16,9 @@ from pictures import encode as encode_picture
 from PIL import Image
 
 from depth_anything.data.pseudo_labels import PseudoLabels, decode, encode, png16
-from depth_anything.data.shards import write_shard
+from depth_anything.data.shards import decode_maps, write_shard
+
+DOCS = Path(__file__).parents[2] / "docs"
 
 
 @given(arrays.arrays(np.uint16, arrays.array_shapes(min_dims=2, max_dims=2, max_side=40)))
@@ -146,3 +149,71 @@ def test_damage_is_named(tmp_path: Path):
     write_shard(tmp_path / "labels/c.tar", [("c/0", {"jpg": b"no picture", "json": b"{}"})])
     with pytest.raises(ValueError, match=r"c\.tar: c/0: .*label again"):
         labels[4]
+
+
+# -- by another library ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("way", [0, 1])
+def test_webdataset_reads_the_shards_as_the_document_says(tmp_path, monkeypatch, way):
+    """The code of docs/label.md as it stands there, against PseudoLabels."""
+    pytest.importorskip("webdataset")
+    shape = 14, 28
+    for unit in ("a", "b"):
+        samples = []
+        for number in range(3):
+            random = np.random.default_rng([ord(unit), number])
+            disparity_HW = random.normal(3, 2, shape).astype(np.float32)
+            members, _ = encode(disparity_HW, "png16")
+            about = {"min": float(disparity_HW.min()), "max": float(disparity_HW.max())}
+            picture = encode_picture(Image.fromarray(random.integers(0, 256, (*shape, 3), np.uint8)), "JPEG")
+            samples.append((f"{unit}/{number}", {"jpg": picture, **members, "json": json.dumps(about).encode()}))
+        write_shard(tmp_path / f"labels/labels/{unit}.tar", samples)
+        manifest = tmp_path / f"labels/manifest/{unit}.json"
+        manifest.parent.mkdir(parents=True, exist_ok=True)
+        manifest.write_text(json.dumps({"unit": unit, "labelled": 3}))
+    monkeypatch.chdir(tmp_path)
+    blocks = re.findall(r"```python\n(.*?)```", (DOCS / "label.md").read_text(), flags=re.DOTALL)
+    found = []
+    if way == 0:
+        body = "    found.append((one.key, one.image_HW3, one.disparity_HW))\n"
+        code = blocks[0] + body
+    else:
+        code = blocks[0].partition("for one")[0] + blocks[1]
+        code += '    found.append((members["__key__"], image, disparity))\n'
+    exec(code, {"found": found})
+    expected = PseudoLabels(tmp_path / "labels")
+    assert len(found) == len(expected) == 6
+    for (key, image_HW3, disparity_HW), number in zip(found, range(6), strict=True):
+        one = expected[number]
+        assert key == one.key
+        np.testing.assert_array_equal(image_HW3, one.image_HW3)
+        np.testing.assert_allclose(disparity_HW, one.disparity_HW, atol=1e-6)
+        assert len(np.unique(disparity_HW)) > 256
+
+
+def test_webdataset_without_our_decoder_loses_the_map(tmp_path):
+    """Why the document says so: if this changes, so may the document."""
+    webdataset = pytest.importorskip("webdataset")
+    members, _ = encode(np.random.default_rng(0).random((14, 28), np.float32), "png16")
+    write_shard(tmp_path / "a.tar", [("0", {**members, "json": b"{}"})])
+    (one,) = webdataset.WebDataset(str(tmp_path / "a.tar"), shardshuffle=False).decode("rgb8")
+    assert one["disparity.png"].dtype == np.uint8 and one["disparity.png"].shape == (14, 28, 3)
+
+
+def test_the_maps_of_scenes_are_numbers_too(tmp_path):
+    """Their PNGs have other names; a picture and a table are left to the library."""
+    webdataset = pytest.importorskip("webdataset")
+    classes_HW = np.arange(6, dtype=np.uint8).reshape(2, 3)
+    metres = io.BytesIO()
+    np.savez_compressed(metres, disparity=classes_HW.astype(np.float32) / 7)
+    png = encode_picture(Image.fromarray(classes_HW), "PNG")
+    files = {"rgb.jpg": encode_picture(Image.new("RGB", (3, 2)), "JPEG"), "disparity.npz": metres.getvalue()}
+    files |= {"valid.png": png, "sky.png": png, "class.png": png, "json": b"{}"}
+    write_shard(tmp_path / "scenes.tar", [("000000001", files)])
+    (one,) = webdataset.WebDataset(str(tmp_path / "scenes.tar"), shardshuffle=False).decode(decode_maps, "rgb8")
+    for name in ("valid.png", "sky.png", "class.png"):
+        np.testing.assert_array_equal(one[name], classes_HW)
+    np.testing.assert_array_equal(one["disparity.npz"], classes_HW.astype(np.float32) / 7)
+    assert one["rgb.jpg"].shape == (2, 3, 3) and one["json"] == {}
+    assert decode_maps(".seg.png", png) is None and decode_maps(".disparity.json", b"{}") is None
