@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     import numpy as np
 
-    from depth_anything.images.read import Source
+    from depth_anything.images.read import PictureInfo, Source
     from depth_anything.predict.prediction import Prediction
     from depth_anything.predict.predictor import Predictor
 
@@ -120,12 +120,13 @@ def predict(
     # Three at a time: while one picture is in the network, the next is read and the one before is written.
     maps = prefetch(maps_of(answer, prefetch(pictures_of(sources, out, formats, predictor, overwrite), 1)), 1)
     with tqdm(maps, total=len(sources), unit="picture", disable=None if len(sources) > 1 else True) as progress:
-        for source, prediction in progress:
+        for source, answered in progress:
             try:
-                if isinstance(prediction, ValueError):
-                    raise prediction
+                if isinstance(answered, ValueError):
+                    raise answered
+                info, prediction = answered
                 if needs_camera:
-                    prediction = with_camera(prediction, source, fov, focal_mm, intrinsics)
+                    prediction = with_camera(prediction, info, fov, focal_mm, intrinsics)
                 if find_sky is not None:
                     prediction = prediction.with_sky(find_sky(prediction), sky_policy, found_by=sky)
                 written += prediction.save(
@@ -157,26 +158,30 @@ def predict(
 
 def pictures_of(
     sources: list[Source], out: Path, formats: list[str], predictor: Predictor, overwrite: bool
-) -> Iterator[tuple[Source, np.ndarray | ValueError]]:
+) -> Iterator[tuple[Source, tuple[np.ndarray, PictureInfo] | ValueError]]:
     """Every picture in turn, or what is wrong with it or with the names of its results."""
-    from depth_anything.images.read import read_image
+    from depth_anything.images.read import read_image_with_info
     from depth_anything.predict import prediction_files
 
     for source in sources:
         try:
             prediction_files.paths(out / source.stem, formats, predictor.variant.quantity, overwrite)
-            yield source, read_image(source)
+            yield source, read_image_with_info(source)
         except ValueError as error:
             yield source, error
 
 
 def maps_of(
-    answer: Callable[[np.ndarray], Prediction], pictures: Iterator[tuple[Source, np.ndarray | ValueError]]
-) -> Iterator[tuple[Source, Prediction | ValueError]]:
-    """Every picture's map, or its error."""
-    for source, image in pictures:
+    answer: Callable[[np.ndarray], Prediction],
+    pictures: Iterator[tuple[Source, tuple[np.ndarray, PictureInfo] | ValueError]],
+) -> Iterator[tuple[Source, tuple[PictureInfo, Prediction] | ValueError]]:
+    """What every picture says about itself with its map, or its error."""
+    for source, picture in pictures:
         try:
-            yield source, image if isinstance(image, ValueError) else answer(image)
+            if isinstance(picture, ValueError):
+                raise picture
+            image_HW3, info = picture
+            yield source, (info, answer(image_HW3))
         except ValueError as error:
             yield source, error
 
@@ -196,11 +201,10 @@ def sky_finder(method: str, accept_license: bool) -> Callable[[Prediction], np.n
 
 
 def with_camera(
-    prediction: Prediction, source: Source, fov: float | None, focal_mm: float | None, intrinsics: str | None
+    prediction: Prediction, info: PictureInfo, fov: float | None, focal_mm: float | None, intrinsics: str | None
 ) -> Prediction:
     """The prediction with what is known about its camera: the options, or else EXIF."""
     from depth_anything.geometry import camera
-    from depth_anything.images.read import image_info
 
     try:
         numbers = [float(number) for number in intrinsics.split(",")] if intrinsics else None
@@ -212,6 +216,6 @@ def with_camera(
         fov=fov,
         focal_mm=focal_mm,
         numbers=numbers,
-        exif_focal_35mm=image_info(source).focal_35mm,
+        exif_focal_35mm=info.focal_35mm,
     )
     return prediction if K is None else prediction.with_camera(K)

@@ -75,7 +75,7 @@ def intrinsics(
         fov: horizontal field of view in degrees (`--fov`).
         focal_mm: 35 mm equivalent (`--focal-mm`).
         numbers: see `from_numbers` (`--intrinsics`).
-        exif_focal_35mm: `image_io.info(...).focal_35mm`. A picture that was cropped has lost its meaning.
+        exif_focal_35mm: `image_info(...).focal_35mm`. A picture that was cropped has lost its meaning.
 
     Raises:
         ValueError: more than one of the first three was given, or a value is out of range.

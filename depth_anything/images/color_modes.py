@@ -1,10 +1,15 @@
 """From any of Pillow's modes to RGB uint8, a strip of rows at a time. The rules stand at the top of images/read.py."""
 
 from collections.abc import Callable, Iterator
+from functools import partial
 
 import numpy as np
 from PIL import Image, ImageCms
 
+from depth_anything.images import hdr, tiff
+
+HDR_SIGNAL = "depth_anything_hdr"
+"""Where `Image.info` holds how an HDR picture stands for light and whether its primaries are BT.2020's."""
 _STRIP_PIXELS = 4_000_000
 
 
@@ -17,7 +22,9 @@ def strips(image: Image.Image) -> Iterator[tuple[int, Image.Image]]:
 
 def converter(image: Image.Image) -> Callable[[Image.Image], np.ndarray]:
     """The function that turns a strip of `image` into uint8 (rows, W, 3)."""
-    if image.mode.startswith("I") or image.mode == "F":
+    if image.info.get(HDR_SIGNAL):
+        return partial(_sdr, signal=image.info[HDR_SIGNAL])
+    if image.mode.startswith("I") or image.mode == "F" or tiff.is_signed(image):
         return _grey_converter(image)
     if image.mode == "LAB":
         lab_to_srgb = ImageCms.buildTransform(
@@ -37,11 +44,19 @@ def on_white(strip: Image.Image) -> np.ndarray:
     return np.asarray(result)
 
 
+def _sdr(strip: Image.Image, signal: tuple[hdr.Transfer, bool]) -> np.ndarray:
+    """An HDR picture as it looks in SDR, on white."""
+    rgba_HW4 = np.array(strip.convert("RGBA"))
+    transfer, wide = signal
+    rgba_HW4[..., :3] = hdr.to_sdr(rgba_HW4[..., :3].astype(np.uint16) * 257, transfer, wide)
+    return on_white(Image.fromarray(rgba_HW4))
+
+
 def _grey_converter(image: Image.Image) -> Callable[[Image.Image], np.ndarray]:
     """16-bit, 32-bit and float grey to 8 bits by the rule at the top of images/read.py."""
     low, high = np.inf, -np.inf
     for _, strip in strips(image):
-        values = np.asarray(strip)
+        values = tiff.values(image, strip)
         values = values[np.isfinite(values)] if image.mode == "F" else values
         if values.size:
             low, high = min(low, float(values.min())), max(high, float(values.max()))
@@ -49,17 +64,19 @@ def _grey_converter(image: Image.Image) -> Callable[[Image.Image], np.ndarray]:
         low, high = 0.0, 1.0
     if image.mode == "F":
         black, white = (0.0, 1.0) if low >= 0 and high <= 1 else (low, high)
-    elif low >= 0 and high <= 65535:
+    elif low >= 0 and high <= 65535 and not tiff.is_signed(image):
         declared_12bit = image.format == "TIFF" and image.tag_v2.get(258) == (12,)  # type: ignore[attr-defined]
         bits = max(8, int(high).bit_length())
         black, white = 0.0, 4095.0 if declared_12bit else float(2**bits - 1) if bits <= 12 else 65535.0
     else:
         black, white = low, high
     scale = 255.0 / (white - black) if white > black else 0.0
+    if tiff.white_is_zero(image):
+        black, scale = white, -scale
     transparent = image.info.get("transparency")
 
     def to_rgb(strip: Image.Image) -> np.ndarray:
-        values_HW = np.asarray(strip)
+        values_HW = tiff.values(image, strip)
         with np.errstate(invalid="ignore"):  # NaN
             grey_HW = np.nan_to_num((values_HW.astype(np.float64) - black) * scale, nan=0, posinf=255, neginf=0)
         grey_HW = np.round(np.clip(grey_HW, 0, 255)).astype(np.uint8)

@@ -42,12 +42,20 @@ def focal_35mm(exif: Image.Exif) -> float | None:
         return value if 0 < value < 1e6 else None
 
     stated = number(0xA405)  # FocalLengthIn35mmFilm
-    if stated is not None:
+    if stated is not None and possible(stated):
         return stated
     focal_mm, pixels_per_unit = number(0x920A), number(0xA20E)  # FocalLength, FocalPlaneXResolution
     width, height = number(0xA002), number(0xA003)  # of the picture as it was taken, not as it may have been resized
     if focal_mm is None or pixels_per_unit is None or width is None or height is None:
         return None
-    unit_mm = {3: 10.0, 4: 1.0}.get(int(number(0xA210) or 2), 25.4)  # FocalPlaneResolutionUnit
+    unit = number(0xA210) if 0xA210 in tags else 2  # FocalPlaneResolutionUnit; inches where it is absent
+    unit_mm = {2.0: 25.4, 3.0: 10.0, 4.0: 1.0, 5.0: 0.001}.get(unit or 0.0)
+    if unit_mm is None:
+        return None
     sensor_diagonal_mm = math.hypot(width, height) / pixels_per_unit * unit_mm
-    return focal_mm * math.hypot(36, 24) / sensor_diagonal_mm
+    return possible(focal_mm * math.hypot(36, 24) / sensor_diagonal_mm)
+
+
+def possible(focal_35mm: float) -> float | None:
+    """A 35 mm equivalent, or None where no lens has it: from 4 mm (a fisheye) to 10 m (a telescope)."""
+    return focal_35mm if 4 <= focal_35mm <= 10_000 else None

@@ -7,7 +7,8 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from depth_anything.images.read import SUFFIXES, PictureError, Source
+from depth_anything.images import raw
+from depth_anything.images.source import SUFFIXES, PictureError, Source
 
 
 def find_images(inputs: Sequence[str | os.PathLike], exclude: str | os.PathLike | None = None) -> list[Source]:
@@ -16,7 +17,8 @@ def find_images(inputs: Sequence[str | os.PathLike], exclude: str | os.PathLike 
     An input is a file, a folder (searched through all its folders, sorted), a glob pattern such as
     `'shots/**/*.jpg'`, a .txt file with one path or folder per line (relative to the current folder, or else to the
     list's own), or `-` for one picture through standard input. Files that do not exist are kept: reading them gives the
-    error, and the rest is done.
+    error, and the rest is done. Raw camera files are found by their names and by patterns; in a folder they are passed
+    over, since they lie beside their JPEGs.
 
     The output stem of a picture in a folder is its path below that folder without the suffix; of a file its name
     without the suffix. Where two pictures would share a stem (letters' case ignored, as some disks do), each of them
@@ -67,7 +69,7 @@ def _expand(entry: str, excluded: Path | None, in_list: bool = False) -> Iterato
             yield from _expand(str(beside) if beside.exists() and not Path(line).exists() else line, excluded, True)
     elif any(character in entry for character in "*?[") and not path.exists():
         matches = sorted(Path(match) for match in glob.glob(entry, recursive=True))
-        pictures = [match for match in matches if match.is_file() and match.suffix.lower() in SUFFIXES]
+        pictures = [match for match in matches if match.is_file() and match.suffix.lower() in SUFFIXES | raw.SUFFIXES]
         if not pictures:
             raise PictureError(f"{entry}: no picture matches this pattern")
         for file in pictures:

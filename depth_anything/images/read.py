@@ -3,40 +3,47 @@
 One rule for every input, so that the network sees what a person sees:
 - The EXIF or TIFF orientation is applied. Numpy arrays are taken as upright.
 - Transparent parts lie on white.
-- 16-bit grey: 65535 is white. Where the largest value fits in 12 bits or fewer, the file holds 8- to 12-bit data in
-  16-bit words, as scanners and scientific cameras write it, and the top of that range is white. A declared 12-bit TIFF
-  is believed. 32-bit integers outside 0..65535, and floats outside 0..1, go from their own minimum to their maximum.
+- 16-bit grey: 65535 is white, or 0 where a TIFF says so. Where the largest value fits in 12 bits or fewer, the file
+  holds 8- to 12-bit data in 16-bit words, as scanners and scientific cameras write it, and the top of that range is
+  white. A declared 12-bit TIFF is believed. Signed integers, 32-bit integers outside 0..65535, and floats outside 0..1,
+  go from their own minimum to their maximum.
 - Of an animation, the first frame. Colour profiles are not applied, except that LAB becomes sRGB.
+- HDR (AVIF, HEIC, PNG in PQ or HLG) becomes SDR (hdr.py).
+- Raw camera files are developed (raw.py); the preview inside is not the photograph.
+- A TIFF whose layout would come out as another picture is refused (tiff.py).
 - A header that promises more than MAX_PIXELS is refused before anything is decoded. A file that is cut short is an
   error; it never becomes a half grey picture.
 """
 
 import io
-import logging
-import os
-import re
-import tempfile
-import threading
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from depth_anything.images import exif
-from depth_anything.images.color_modes import converter, on_white, strips
+from depth_anything.images import cicp, exif, hdr, raw, tiff
+from depth_anything.images.color_modes import HDR_SIGNAL, converter, on_white, strips
+from depth_anything.images.decoders import decode, develop, quiet, read_exif
+from depth_anything.images.source import SUFFIXES, PictureError, PictureSource, Source, name_of, opened_stream
+
+__all__ = [
+    "MAX_PIXELS",
+    "SUFFIXES",
+    "PictureError",
+    "PictureInfo",
+    "PictureSource",
+    "Source",
+    "image_info",
+    "read_image",
+    "read_image_with_info",
+    "stored_size",
+]
 
 MAX_PIXELS = 200_000_000
 # fmt: off
-SUFFIXES = frozenset((
-    ".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".tif", ".tiff", ".webp", ".avif", ".heic", ".heif", ".gif",
-    ".bmp", ".dib", ".ppm", ".pgm", ".pbm", ".pnm", ".tga", ".jp2", ".ico", ".qoi", ".pcx",
-    ".psd", ".sgi",
-))
 # What Pillow may decode for us. Others that it knows (EPS, WMF, ...) start programs or only pretend to be pictures.
 _FORMATS = frozenset((
     "AVIF", "BMP", "DIB", "GIF", "HEIF", "ICO", "JPEG", "JPEG2000", "MPO", "PCX", "PNG", "PPM", "PSD", "QOI", "SGI",
@@ -45,51 +52,35 @@ _FORMATS = frozenset((
 # fmt: on
 _TOO_LARGE = f"its header promises more than {MAX_PIXELS // 1_000_000} megapixels; make it smaller first"
 _EXPECTED = "expected JPEG, PNG, TIFF, WebP, AVIF, GIF, BMP, PPM, JPEG 2000, TGA or ICO"
-# Pillow's pixel limit, Python's warning filters and standard error belong to the whole process: one change at a time.
-_PROCESS_LOCK = threading.Lock()
-_LIBTIFF_LINE = re.compile(r"((?=\w*[a-z])(?=\w*[A-Z])\w+|tempfile\.tif): |  ")  # a function's or our stream's name
-_HEIF_BRANDS = (b"heic", b"heix", b"hevc", b"heim", b"heis", b"mif1", b"msf1")
-_SILENT = logging.NullHandler()
-
-
-class PictureError(ValueError):
-    """A picture that cannot be read. The message is one line: which picture, what is wrong, what to do."""
-
-
-@dataclass(frozen=True)
-class Source:
-    """One picture to process, found by `find_images`."""
-
-    stem: str
-    """Where its outputs go below the output folder: `<stem>_<kind>.<ext>`, with / between folders."""
-    path: Path | None = None
-    data: bytes | None = None
-    """The bytes that came through standard input; None for a file."""
-
-    @property
-    def name(self) -> str:
-        """How messages call it."""
-        return str(self.path) if self.path is not None else "standard input"
-
-
-PictureSource = str | os.PathLike | bytes | BinaryIO | Image.Image | np.ndarray | Source
 
 
 @dataclass(frozen=True)
 class PictureInfo:
-    """What a picture says about itself before it is decoded."""
+    """What a picture says about itself beside its pixels."""
 
     width: int
     """Of the upright picture."""
     height: int
     format: str | None
+    """Pillow's name of it, such as JPEG; RAW for a camera's raw file; None for pixels in memory."""
     mode: str
     focal_35mm: float | None
     """EXIF focal length as its 35 mm equivalent, in millimetres; None where EXIF does not say."""
+    orientation: int = 1
+    """EXIF's, 1 to 8: how the stored pixels were turned to stand upright; 1 is not at all."""
 
 
 def read_image(source: PictureSource) -> np.ndarray:
-    """Any picture as RGB, upright.
+    """Any picture as RGB, upright: the pixels of `read_image_with_info`.
+
+    Returns:
+        uint8 (H, W, 3).
+    """
+    return read_image_with_info(source)[0]
+
+
+def read_image_with_info(source: PictureSource) -> tuple[np.ndarray, PictureInfo]:
+    """Any picture as RGB, upright, and what it says about itself: one decoding for both.
 
     Needs about 7 bytes of memory per pixel besides the file: the decoded picture and the answer.
 
@@ -97,79 +88,99 @@ def read_image(source: PictureSource) -> np.ndarray:
         source: a path, the bytes of a file, a binary file object, a PIL image, an item of `find_images`, or a numpy
             array uint8 (H, W), (H, W, 3) RGB or (H, W, 4) RGBA.
 
-    Returns:
-        uint8 (H, W, 3).
-
     Raises:
         PictureError: (a ValueError) not a picture, damaged, cut short, too large, or of a wrong type; one line.
     """
     if isinstance(source, np.ndarray):
-        return _from_array(source)
+        image_HW3 = _from_array(source)
+        return image_HW3, PictureInfo(image_HW3.shape[1], image_HW3.shape[0], None, "RGB", None)
     with _opened(source) as image:
-        _decode(image)
+        if isinstance(image, raw.Raw):
+            image_HW3 = develop(image)
+            return image_HW3, _raw_info(image, (image_HW3.shape[1], image_HW3.shape[0]))
+        decode(image)
         # After decoding: a PNG's EXIF may follow its pixels, and the TIFF decoder has turned the picture already.
-        turn = exif.orientation(_read_exif(image))
-        width, height = image.size
-        upright_size = (width, height) if turn >= 5 else (height, width)
-        upright_HW3 = np.empty((*upright_size, 3), np.uint8)
-        stored_HW3 = exif.as_stored(upright_HW3, turn)
+        about = _info(image)
+        upright_HW3 = np.empty((about.height, about.width, 3), np.uint8)
+        stored_HW3 = exif.as_stored(upright_HW3, about.orientation)
         to_rgb = converter(image)
         for top, strip in strips(image):
             stored_HW3[top : top + strip.height] = to_rgb(strip)
-    return upright_HW3
+    return upright_HW3, about
 
 
 def image_info(source: PictureSource) -> PictureInfo:
     """Size, format and focal length. Only PNG is decoded for it, whose EXIF may follow the pixels.
 
-    Arguments and errors as in `read`.
+    Arguments and errors as in `read_image_with_info`.
     """
     if isinstance(source, np.ndarray):
-        height, width = _from_array(source).shape[:2]
-        return PictureInfo(width, height, None, "RGB", None)
+        return read_image_with_info(source)[1]
     with _opened(source) as image:
+        if isinstance(image, raw.Raw):
+            return _raw_info(image, image.size)
         if image.format == "PNG":
-            _decode(image)
-        width, height = image.size
-        tags = _read_exif(image)
-        # Pillow's TIFF reader already answers the upright size.
-        if exif.orientation(tags) >= 5 and image.format != "TIFF":
-            width, height = height, width
-        return PictureInfo(width, height, image.format, image.mode, exif.focal_35mm(tags))
+            decode(image)
+        return _info(image)
 
 
 def stored_size(source: PictureSource) -> tuple[int, int]:
     """(width, height) that the header promises, before any turn upright. Nothing is decoded.
 
-    Arguments and errors as in `read`.
+    Arguments and errors as in `read_image_with_info`.
     """
     if isinstance(source, np.ndarray):
-        height, width = _from_array(source).shape[:2]
-        return width, height
+        about = read_image_with_info(source)[1]
+        return about.width, about.height
     with _opened(source) as image:
         return image.size
+
+
+def _info(image: Image.Image) -> PictureInfo:
+    """Of an opened picture; of a PNG, after it was decoded."""
+    width, height = image.size
+    tags = read_exif(image)
+    orientation = exif.orientation(tags)
+    if image.format == "TIFF":
+        # Pillow's TIFF reader answers the upright size at once, and turns what it decodes.
+        return PictureInfo(width, height, image.format, image.mode, exif.focal_35mm(tags))
+    if orientation >= 5:
+        width, height = height, width
+    return PictureInfo(width, height, image.format, image.mode, exif.focal_35mm(tags), orientation)
+
+
+def _raw_info(image: raw.Raw, size: tuple[int, int]) -> PictureInfo:
+    tags = image.exif()
+    return PictureInfo(*size, "RAW", "RGB", None if tags is None else exif.focal_35mm(tags))
 
 
 # -- opening ---------------------------------------------------------------------------------------------------------
 
 
 @contextmanager
-def _opened(source: PictureSource) -> Iterator[Image.Image]:
+def _opened(source: PictureSource) -> Iterator[Image.Image | raw.Raw]:
     """The picture with its header parsed and checked, not decoded. Every failure inside becomes one PictureError."""
-    name = _name(source)
+    name = name_of(source)
     try:
         if isinstance(source, Image.Image):
             _check_size(*source.size)
             yield source
             return
-        with _stream(source, name) as stream:
-            with _PROCESS_LOCK, warnings.catch_warnings():
+        with opened_stream(source, name) as stream:
+            with quiet():
+                is_raw = raw.is_raw(stream, name)
+            if is_raw:
+                with raw.opened(stream) as developing:
+                    _check_size(*developing.size)
+                    yield developing
+                return
+            with quiet():
                 # Pillow refuses what has more than twice its limit; some of its readers make room before we can ask.
                 pillow_limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, MAX_PIXELS // 2
-                warnings.simplefilter("ignore")  # about odd metadata: no help to anybody who wants a depth map
-                logging.getLogger("PIL").addHandler(_SILENT)  # a logger without any prints to standard error
                 try:
                     image = Image.open(stream)
+                except UnidentifiedImageError:
+                    raise PictureError(_unidentified(stream)) from None
                 finally:
                     Image.MAX_IMAGE_PIXELS = pillow_limit
             with image:
@@ -177,6 +188,11 @@ def _opened(source: PictureSource) -> Iterator[Image.Image]:
                     raise PictureError(f"{name}: {image.format} is not a picture format that is read here; {_EXPECTED}")
                 _check_size(*image.size)
                 _check_complete(image, stream)
+                image.info[HDR_SIGNAL] = _hdr_signal(stream)
+                if image.format == "TIFF":
+                    if problem := tiff.problem(image):
+                        raise PictureError(problem)
+                    tiff.mend(image)
                 yield image
     except PictureError as error:
         # Raised below without the name.
@@ -185,8 +201,8 @@ def _opened(source: PictureSource) -> Iterator[Image.Image]:
         raise PictureError(f"{name}: no such file; check the path") from None
     except PermissionError:
         raise PictureError(f"{name}: no permission to read it") from None
-    except UnidentifiedImageError:
-        raise PictureError(f"{name}: not a picture, or its header is damaged; {_EXPECTED}") from None
+    except raw.RawError as error:
+        raise PictureError(f"{name}: {error}") from None
     except Image.DecompressionBombError:
         raise PictureError(f"{name}: {_TOO_LARGE}") from None
     except MemoryError:
@@ -198,60 +214,25 @@ def _opened(source: PictureSource) -> Iterator[Image.Image]:
         ) from error
 
 
-def _name(source: PictureSource) -> str:
-    """How messages call it, in one line."""
-    if isinstance(source, (Source, str, os.PathLike)):
-        name = source.name if isinstance(source, Source) else str(os.fspath(source))
-        return name if name.isprintable() else repr(name)
-    if isinstance(source, Image.Image):
-        return str(getattr(source, "filename", "") or "PIL image")
-    if isinstance(source, (bytes, bytearray, memoryview)):
-        return "picture bytes"
-    return str(getattr(source, "name", "") or "picture stream")
-
-
-@contextmanager
-def _stream(source: PictureSource, name: str) -> Iterator[BinaryIO]:
-    """A seekable binary stream of the file's bytes, checked to be worth handing to a decoder."""
-    if isinstance(source, Source):
-        source = source.data if source.path is None else source.path  # type: ignore[assignment]
-    if isinstance(source, (str, os.PathLike)):
-        path = Path(source)
-        if path.exists() and not path.is_file():
-            what = "a folder, not a picture" if path.is_dir() else "not a regular file"
-            raise PictureError(f"{name}: {what}")
-        stream: BinaryIO = path.open("rb")
-    elif isinstance(source, (bytes, bytearray, memoryview)):
-        stream = io.BytesIO(source)
-    elif hasattr(source, "read"):
-        data = source.read()  # type: ignore[union-attr]
-        if not isinstance(data, bytes):
-            raise PictureError(f"{name}: read() gave {type(data).__name__}; open the file in binary mode ('rb')")
-        stream = io.BytesIO(data)
-    else:
-        raise PictureError(
-            f"{name}: cannot read a picture from {type(source).__name__}; "
-            "expected a path, bytes, a binary file, a PIL image or a numpy array"
-        )
-    with stream:
-        head = stream.read(64)
-        stream.seek(0)
-        if not head:
-            raise PictureError(f"{name}: the file is empty")
-        if head[4:8] == b"ftyp" and head[8:12] in _HEIF_BRANDS and b"avif" not in head:
-            _register_heif()
-        yield stream
-
-
-def _register_heif() -> None:
-    """Teach Pillow to read HEIC (iPhone) photographs; its libraries carry patents and GPL parts, so it is an extra."""
+def _hdr_signal(stream: BinaryIO) -> tuple[hdr.Transfer, bool] | None:
+    """How an HDR picture stands for light, and whether it has BT.2020's primaries; None for an ordinary one."""
+    position = stream.tell()
     try:
-        import pillow_heif  # type: ignore[import-not-found]
-    except ImportError:
-        raise PictureError(
-            'HEIC photographs need one more package: pip install "depth-anything[heic]", or save it as JPEG'
-        ) from None
-    pillow_heif.register_heif_opener()
+        return cicp.hdr_signal(cicp.read(stream))
+    except Exception:  # damaged boxes; the pixels may be well
+        return None
+    finally:
+        stream.seek(position)
+
+
+def _unidentified(stream: BinaryIO) -> str:
+    """What is wrong with a file that Pillow does not know."""
+    stream.seek(0)
+    try:
+        layout = tiff.describe(stream)
+    except Exception:  # as above
+        layout = ""
+    return layout or f"not a picture, or its header is damaged; {_EXPECTED}"
 
 
 def _check_size(width: int, height: int) -> None:
@@ -278,57 +259,6 @@ def _check_complete(image: Image.Image, stream: BinaryIO) -> None:
         if b"\xff\xd9" not in stream.read():  # the end mark: no other bytes can look like it (ISO 15444-1, annex A)
             raise PictureError("the JPEG 2000 is cut short; fetch it again")
     stream.seek(position)
-
-
-# -- decoding ------------------------------------------------------------------------------------------------------
-
-
-def _read_exif(image: Image.Image) -> Image.Exif:
-    """The picture's EXIF; empty where it is damaged, since the pixels may be well."""
-    with _PROCESS_LOCK, warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        try:
-            tags = image.getexif()
-            tags.get_ifd(exif.IFD)
-        except Exception:  # Pillow's EXIF parser answers damaged blocks with nearly every type of exception
-            return Image.Exif()
-    return tags
-
-
-def _decode(image: Image.Image) -> None:
-    """Decode all pixels. A TIFF about which libtiff complains is an error, even where it answers something."""
-    if image.format != "TIFF":
-        image.load()
-        return
-    with _PROCESS_LOCK, warnings.catch_warnings(), _libtiff_lines() as lines:
-        warnings.simplefilter("ignore")
-        image.load()
-    complaints = [line for line in lines if not line.startswith("TIFFFetchNormalTag")]  # odd private tags harm nobody
-    if complaints:
-        raise OSError(complaints[0])
-
-
-@contextmanager
-def _libtiff_lines() -> Iterator[list[str]]:
-    """What libtiff prints meanwhile, in a list that is filled at the end.
-
-    libtiff writes to the standard error of the process and answers half a picture; nothing else tells what it met.
-    """
-    lines: list[str] = []
-    with tempfile.TemporaryFile() as log:
-        stderr = os.dup(2)
-        os.dup2(log.fileno(), 2)
-        try:
-            yield lines
-        finally:
-            os.dup2(stderr, 2)
-            os.close(stderr)
-            log.seek(0)
-            for line in log.read().decode(errors="replace").splitlines(keepends=True):
-                if _LIBTIFF_LINE.match(line):
-                    lines.append(line.strip())
-                else:  # another thread wrote it
-                    os.write(2, line.encode())
 
 
 def _from_array(array: np.ndarray) -> np.ndarray:

@@ -7,7 +7,6 @@ has a manifest; everything else is done again. How units are shared among proces
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 import os
 import threading
@@ -20,14 +19,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
-from PIL import Image
 
 from depth_anything.data.pseudo_labels import LABELS, MANIFEST, Encoding, encode
 from depth_anything.data.shards import write_samples
 from depth_anything.data.storage import Store, scratch
-from depth_anything.data.unlabeled.read import QUALITY, read_unit
+from depth_anything.data.unlabeled.read import as_jpeg, read_unit
 from depth_anything.data.unlabeled.units import Unit
-from depth_anything.images.read import PictureError, read_image
+from depth_anything.images.read import PictureError, read_image_with_info
 from depth_anything.network.resize import network_size, to_tensor
 
 if TYPE_CHECKING:
@@ -214,8 +212,8 @@ class Labeller:
             """Send maps on to be encoded, until at most `keep` batches are in the network."""
             while len(maps) > keep:
                 batch, disparity_BHW = maps.popleft().result()
-                for (key, content, size), disparity_HW in zip(batch, disparity_BHW, strict=True):
-                    finished.append((key, self.workers.submit(self._encode, content, size, disparity_HW)))
+                for (key, jpeg, size), disparity_HW in zip(batch, disparity_BHW, strict=True):
+                    finished.append((key, self.workers.submit(self._encode, jpeg, size, disparity_HW)))
 
         with self.feeding:
             for batch in self._batches(self._decoded(unit, failed)):
@@ -226,20 +224,20 @@ class Labeller:
         yield from encoded(keep=0)
 
     def _decoded(self, unit: Unit, failed: Callable[[str, Exception], None]) -> Iterator[tuple[str, bytes, np.ndarray]]:
-        """Key, bytes and pixels of the pictures of a unit in their order, decoded ahead by other threads."""
-        decoding: deque[tuple[str, bytes, Future]] = deque()
+        """Key, JPEG and pixels of the pictures of a unit in their order, decoded ahead by other threads."""
+        decoding: deque[tuple[str, Future]] = deque()
 
         def first() -> Iterator[tuple[str, bytes, np.ndarray]]:
-            key, content, future = decoding.popleft()
+            key, future = decoding.popleft()
             try:
-                yield key, content, future.result()
+                yield key, *future.result()
             except PictureError as error:
                 failed(key, error)
 
         for key, content in read_unit(unit, failed):
             if self.stopped:
                 raise ValueError(f"{unit.name}: stopped")
-            decoding.append((key, content, self.workers.submit(read_image, content)))
+            decoding.append((key, self.workers.submit(jpeg_and_pixels, content)))
             if len(decoding) >= self.ahead:
                 yield from first()
         while decoding:
@@ -261,11 +259,9 @@ class Labeller:
     def _predict(self, batch: list) -> tuple[list, np.ndarray]:
         """In the network's thread: maps of a batch, and what else is needed of its pictures."""
         disparity_BHW = self.teacher([self.teacher.prepare(image_HW3) for _, _, image_HW3 in batch])
-        return [(key, content, image_HW3.shape[:2]) for key, content, image_HW3 in batch], disparity_BHW
+        return [(key, jpeg, image_HW3.shape[:2]) for key, jpeg, image_HW3 in batch], disparity_BHW
 
-    def _encode(
-        self, content: bytes, size: tuple[int, int], disparity_HW: np.ndarray
-    ) -> tuple[dict[str, bytes], float]:
+    def _encode(self, jpeg: bytes, size: tuple[int, int], disparity_HW: np.ndarray) -> tuple[dict[str, bytes], float]:
         """The members of one sample."""
         if not np.isfinite(disparity_HW).all():
             count = np.count_nonzero(~np.isfinite(disparity_HW))
@@ -283,13 +279,13 @@ class Labeller:
                 "encoding": self.recipe.encoding,
             },
         }
-        return {"jpg": as_jpeg(content), **members, "json": json.dumps(about).encode()}, error
+        return {"jpg": jpeg, **members, "json": json.dumps(about).encode()}, error
 
 
-def as_jpeg(content: bytes) -> bytes:
-    """A picture's own bytes where it is a JPEG, else its upright pixels as one."""
-    if content.startswith(b"\xff\xd8\xff"):
-        return content
-    stream = io.BytesIO()
-    Image.fromarray(read_image(content)).save(stream, "JPEG", quality=QUALITY)
-    return stream.getvalue()
+def jpeg_and_pixels(content: bytes) -> tuple[bytes, np.ndarray]:
+    """A picture for the shard and for the teacher: its own bytes where it is a JPEG that lies upright, else its upright
+    pixels as one, so that whoever reads the shard sees what the teacher saw; and uint8 RGB (H, W, 3).
+    """
+    image_HW3, info = read_image_with_info(content)
+    is_upright = content.startswith(b"\xff\xd8\xff") and info.orientation == 1
+    return content if is_upright else as_jpeg(image_HW3), image_HW3

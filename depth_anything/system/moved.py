@@ -40,7 +40,7 @@ MOVED: dict[str, tuple[str, ...]] = {
     "files": ("system.files",),
     "freeze": ("predict.optimise",),
     "hub": ("checkpoints.hub",),
-    "image_io": ("images.read",),
+    "image_io": ("images.read", "images.source"),
     "inputs": ("images.inputs",),
     "label_ray": ("label.ray",),
     "label_runs": ("label.launch", "label.jobs"),

@@ -16,7 +16,8 @@ import torch.nn.functional as F
 from PIL import Image, ImageOps
 from torch import Tensor
 
-from depth_anything.images.read import SUFFIXES, read_image
+from depth_anything.images.read import read_image
+from depth_anything.images.source import SUFFIXES
 from depth_anything.system.device import check_device
 from depth_anything.system.files import make_folder
 from depth_anything.transfer import run_files

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, TypeVar
 import numpy as np
 
 from depth_anything.geometry import camera
-from depth_anything.images.read import image_info, read_image, stored_size
+from depth_anything.images.read import PictureInfo, read_image_with_info, stored_size
 from depth_anything.system.files import atomic_path
 from depth_anything.web import responses
 from depth_anything.web.middleware import Limits, Metrics
@@ -67,15 +67,15 @@ class Work:
         batcher = self._batchers[model]
         async with self._budget.of(width * height):
             row = batcher.predictor.variant
-            K = await self._in_thread(_intrinsics, data, options, row.canonical_focal is not None)
+            image_HW3, info = await self._in_thread(read_image_with_info, data)
+            K = _intrinsics(info, options, row.canonical_focal is not None)
             responses.check(options, row.quantity, K is not None)
-            image_HW3 = await self._in_thread(read_image, data)
             prediction = await batcher.predict(image_HW3)
             prediction = prediction if K is None else prediction.with_camera(K)
             answer = await self._in_thread(responses.encode, prediction, options)
         if self._keep is not None:
             try:
-                await self._in_thread(_keep, self._keep, data, answer)
+                await self._in_thread(_keep, self._keep, data, info.format, answer)
             except OSError as error:
                 raise Refused(507, f"this server keeps pictures and cannot: {error.strerror}") from error
         return answer
@@ -95,22 +95,20 @@ class Work:
             raise
 
 
-def _intrinsics(data: bytes, options: responses.Options, camera_aware: bool) -> np.ndarray | None:
+def _intrinsics(info: PictureInfo, options: responses.Options, camera_aware: bool) -> np.ndarray | None:
     """K from the options, or else from EXIF, as the command `predict` finds it; None where nothing is known."""
     wanted = camera_aware or options.format in responses.TAKES_CAMERA
     if not wanted and options.fov is None and options.focal_mm is None:
         return None
-    info = image_info(data)
     return camera.intrinsics(
         info.width, info.height, fov=options.fov, focal_mm=options.focal_mm, exif_focal_35mm=info.focal_35mm
     )
 
 
-def _keep(folder: Path, data: bytes, answer: responses.Answer) -> None:
+def _keep(folder: Path, data: bytes, form: str | None, answer: responses.Answer) -> None:
     """Keeps a picture and its answer under the picture's hash: 0123456789abcdef.jpeg, ..._disparity.png."""
     stem = hashlib.sha256(data).hexdigest()[:16]
-    kind = (image_info(data).format or "picture").lower()
-    files = {f"{stem}.{kind}": data, answer.name.replace("picture", stem, 1): answer.body}
+    files = {f"{stem}.{(form or 'picture').lower()}": data, answer.name.replace("picture", stem, 1): answer.body}
     for name, content in files.items():
         with atomic_path(folder / name) as part:
             part.write_bytes(content)

@@ -11,12 +11,21 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import tiffs
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pictures import encode, photo, seeds
 from PIL import Image, ImageFile
 
-from depth_anything.images.read import MAX_PIXELS, PictureError, Source, image_info, read_image
+from depth_anything.images import read
+from depth_anything.images.read import (
+    MAX_PIXELS,
+    PictureError,
+    Source,
+    image_info,
+    read_image,
+    read_image_with_info,
+)
 
 # EXIF 2.32, tag Orientation: which side of the upright picture the stored 0th row and 0th column are
 FIRST_ROW_AND_COLUMN = {
@@ -318,6 +327,52 @@ def test_focal_length_from_exif():
     # half the sensor: crop factor 2, resolution in inches
     half = {0x920A: 25.0, 0xA20E: 6000 / 18 * 25.4, 0xA210: 2, 0xA002: 6000, 0xA003: 4000}
     assert math.isclose(focal(half) or 0, 50.0, rel_tol=1e-6)
+
+
+@pytest.mark.parametrize("unit", [0, 1, 6, 7, 255, 65535])
+def test_units_of_the_sensor_that_are_unknown_give_no_focal_length(unit):
+    """EXIF 2.32 knows inches and centimetres, makers millimetres and micrometres; 1 means none."""
+
+    def focal(more: dict) -> float | None:
+        exif = Image.Exif()
+        exif.get_ifd(0x8769).update({0x920A: 50.0, 0xA20E: 6000 / 3.6, 0xA002: 6000, 0xA003: 4000, **more})
+        return image_info(encode(Image.fromarray(photo()), "JPEG", exif=exif)).focal_35mm
+
+    assert focal({}) is not None  # inches, where nothing is said
+    assert focal({0xA210: unit}) is None
+
+
+@pytest.mark.parametrize(
+    ("resolution", "unit"),
+    [(6000 / 3.6, 5), (6000 / 36 / 1000, 3), (0.001, 2), (5e5, 4)],  # a lens of 5 km, of 0.5 mm, ...
+)
+def test_a_lens_that_nobody_makes_gives_no_focal_length(resolution, unit):
+    exif = Image.Exif()
+    exif.get_ifd(0x8769).update({0x920A: 50.0, 0xA20E: resolution, 0xA210: unit, 0xA002: 6000, 0xA003: 4000})
+    assert image_info(encode(Image.fromarray(photo()), "JPEG", exif=exif)).focal_35mm is None
+    for stated in (1, 65535):
+        exif = Image.Exif()
+        exif.get_ifd(0x8769)[0xA405] = stated
+        assert image_info(encode(Image.fromarray(photo()), "JPEG", exif=exif)).focal_35mm is None
+
+
+@pytest.mark.parametrize("fmt", ["JPEG", "PNG", "TIFF", "WEBP"])
+def test_pixels_and_what_is_known_about_them_come_from_one_decoding(fmt, monkeypatch):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    exif.get_ifd(0x8769)[0xA405] = 28
+    if fmt == "TIFF":  # Pillow writes no EXIF block there
+        data = tiffs.tiff(photo(12, 16), 2, more={0x0112: (tiffs.SHORT, [6])}, lens={0xA405: (tiffs.SHORT, [28])})
+    else:
+        data = encode(Image.fromarray(photo(12, 16)), fmt, exif=exif)
+    decoded = []
+    whole = read.decode
+    monkeypatch.setattr(read, "decode", lambda image: decoded.append(image) or whole(image))
+    image_HW3, info = read_image_with_info(data)
+    assert len(decoded) == 1
+    np.testing.assert_array_equal(image_HW3, read_image(data))
+    assert info == image_info(data) and info.focal_35mm == 28 and info.format == fmt
+    assert image_HW3.shape == (16, 12, 3) == (info.height, info.width, 3)
 
 
 # -- odd files from the wild -------------------------------------------------------------------------------------------

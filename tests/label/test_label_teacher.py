@@ -73,6 +73,24 @@ def test_labels_are_the_teachers_maps(nano: DepthAnything, tmp_path: Path):
     assert {labels[number].key for number in range(8)} == set(samples)
 
 
+def test_the_picture_in_a_shard_lies_as_its_map_does(tmp_path: Path):
+    """A JPEG that its EXIF turns is stored upright: not every reader of shards turns it."""
+    exif = Image.Exif()
+    for orientation in (1, 6):
+        exif[0x0112] = orientation
+        path = tmp_path / f"photos/{orientation}.jpg"
+        path.parent.mkdir(exist_ok=True)
+        Image.open(EXAMPLES / "kodak_19.jpg").resize((96, 64)).save(path, exif=exif)
+    (unit,) = units("folder", tmp_path / "photos")
+    label_one(unit, tmp_path / "out", ToyTeacher())
+    samples = shard_of(tmp_path / "out", unit)
+    assert samples["1"]["jpg"] == (tmp_path / "photos/1.jpg").read_bytes()
+    stored = Image.open(io.BytesIO(samples["6"]["jpg"]))
+    assert stored.size == (64, 96) and stored.getexif().get(0x0112, 1) == 1
+    difference = np.abs(np.asarray(stored).astype(int) - read_image(tmp_path / "photos/6.jpg"))
+    assert difference.mean() < 3
+
+
 def test_bf16_keeps_the_maps_fine(nano: DepthAnything):
     """The encoder in bf16, the decoder in fp32: near the fp32 map, and without a bfloat16's 8 bits in its values."""
     image_HW3 = read_image(EXAMPLES / "kodak_19.jpg")

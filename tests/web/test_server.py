@@ -12,9 +12,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tiffs
 from PIL import Image
 
 from depth_anything import cli
+from depth_anything.images import read
 from depth_anything.predict.prediction import load
 from depth_anything.predict.predictor import Predictor
 
@@ -147,6 +149,38 @@ def test_exif_gives_the_camera(client, photo):
         image.save(data, format="JPEG", exif=exif)
     query = {"format": "ply", "near": 1, "far": 9}
     assert client.post("/v1/depth", params=query, content=data.getvalue()).content.startswith(b"ply")
+
+
+@pytest.mark.parametrize("installed", [True, False])
+def test_a_raw_camera_file_is_developed_or_refused(client, installed, monkeypatch):
+    """Never the map of the thumbnail inside."""
+    if installed:
+        pytest.importorskip("rawpy")
+    else:
+        monkeypatch.setitem(sys.modules, "rawpy", None)
+    data = tiffs.dng(np.full((48, 64, 3), 0.2))
+    answer = client.post("/v1/depth?format=json", content=data)
+    if installed:
+        assert (answer.json()["height"], answer.json()["width"]) == (48, 64)
+    else:
+        assert answer.status_code == 422 and 'pip install "depth-anything[raw]"' in answer.json()["detail"]
+
+
+def test_a_picture_is_decoded_once(nano, photo, tmp_path, monkeypatch):
+    """For its pixels, its camera and the name under which it is kept."""
+    decoded = []
+    whole = read.decode
+    monkeypatch.setattr(read, "decode", lambda image: decoded.append(image) or whole(image))
+    png = io.BytesIO()
+    Image.open(photo).save(png, "PNG")  # a PNG's EXIF may follow its pixels
+    with TestClient(create_app({"nano": nano}, keep=tmp_path / "kept")) as client:
+        assert client.post("/v1/depth?format=npz", content=png.getvalue()).status_code == 200
+    assert len(decoded) == 1
+    assert {path.suffix for path in (tmp_path / "kept").iterdir()} == {".png", ".npz"}
+    path = tmp_path / "picture.png"
+    path.write_bytes(png.getvalue())
+    cli.main(["predict", str(path), "-o", str(tmp_path / "out"), "--save", "npz", "--threads", "1"])
+    assert len(decoded) == 2
 
 
 # -- refusals --------------------------------------------------------------------------------------------------------

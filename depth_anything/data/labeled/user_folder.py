@@ -16,7 +16,7 @@ import numpy as np
 from depth_anything.data.benchmarks.read_truth import read_uint16
 from depth_anything.data.labeled.folder import Label, LabeledFolder, depth_label, disparity_label
 from depth_anything.images import map_files
-from depth_anything.images.read import SUFFIXES
+from depth_anything.images.source import SUFFIXES
 
 QUANTITIES = ("depth_m", "disparity")
 MAP_SUFFIXES = (".png", ".npy", ".npz", ".exr", ".pfm")

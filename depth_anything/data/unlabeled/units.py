@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from depth_anything.data.shards import TarIndex, cached_index
-from depth_anything.images.read import SUFFIXES
+from depth_anything.images.source import SUFFIXES
 
 PICTURES = 1000
 """In a unit, if its source can be cut."""

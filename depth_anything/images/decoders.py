@@ -1,0 +1,93 @@
+"""The decoders of Pillow, libtiff and LibRaw, kept quiet and made honest: what they would print is an error or nothing.
+
+Pillow's pixel limit, Python's warning filters and standard error belong to the whole process: one change at a time.
+"""
+
+import logging
+import os
+import re
+import tempfile
+import threading
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+from PIL import Image
+
+from depth_anything.images import exif, raw, tiff
+from depth_anything.images.source import PictureError
+
+_PROCESS_LOCK = threading.Lock()
+# libtiff: a function's or our stream's name; LibRaw: always the same.
+_DECODER_LINE = re.compile(r"((?=\w*[a-z])(?=\w*[A-Z])\w+|tempfile\.tif|unknown file): |  ")
+_SILENT = logging.NullHandler()
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """One thread at a time, and no word from Pillow about odd metadata: no help to anybody who wants a depth map."""
+    with _PROCESS_LOCK, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        logging.getLogger("PIL").addHandler(_SILENT)  # a logger without any prints to standard error
+        yield
+
+
+def read_exif(image: Image.Image) -> Image.Exif:
+    """The picture's EXIF; empty where it is damaged, since the pixels may be well."""
+    with quiet():
+        try:
+            tags = image.getexif()
+            tags.get_ifd(exif.IFD)
+        except Exception:  # Pillow's EXIF parser answers damaged blocks with nearly every type of exception
+            return Image.Exif()
+    return tags
+
+
+def decode(image: Image.Image) -> None:
+    """Decode all pixels. A TIFF about which libtiff complains is an error, even where it answers something."""
+    if image.format != "TIFF":
+        image.load()
+        return
+    with quiet(), _decoder_lines() as lines:
+        try:
+            image.load()
+        except ValueError as error:
+            if "raw mode" in str(error):
+                raise PictureError(tiff.unread(image)) from None
+            raise
+    complaints = [line for line in lines if not line.startswith("TIFFFetchNormalTag")]  # odd private tags harm nobody
+    if complaints:
+        raise OSError(complaints[0])
+
+
+@contextmanager
+def _decoder_lines() -> Iterator[list[str]]:
+    """What libtiff and LibRaw print meanwhile, in a list that is filled at the end.
+
+    They write to the standard error of the process and answer half a picture; nothing else tells what they met.
+    """
+    lines: list[str] = []
+    with tempfile.TemporaryFile() as log:
+        stderr = os.dup(2)
+        os.dup2(log.fileno(), 2)
+        try:
+            yield lines
+        finally:
+            os.dup2(stderr, 2)
+            os.close(stderr)
+            log.seek(0)
+            for line in log.read().decode(errors="replace").splitlines(keepends=True):
+                if _DECODER_LINE.match(line):
+                    lines.append(line.strip())
+                else:  # another thread wrote it
+                    os.write(2, line.encode())
+
+
+def develop(image: raw.Raw) -> np.ndarray:
+    """uint8 RGB (H, W, 3) of a raw camera file, upright. One about which LibRaw complains is an error."""
+    with quiet(), _decoder_lines() as complaints:
+        image_HW3 = image.developed()
+    if complaints:
+        raise OSError(complaints[0])
+    return image_HW3

@@ -1,0 +1,100 @@
+"""Where pictures come from: what a caller may give, how messages call it, and the stream of its bytes."""
+
+import io
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+from PIL import Image
+
+# fmt: off
+SUFFIXES = frozenset((
+    ".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".tif", ".tiff", ".webp", ".avif", ".heic", ".heif", ".gif",
+    ".bmp", ".dib", ".ppm", ".pgm", ".pbm", ".pnm", ".tga", ".jp2", ".ico", ".qoi", ".pcx",
+    ".psd", ".sgi",
+))
+# fmt: on
+_HEIF_BRANDS = (b"heic", b"heix", b"hevc", b"heim", b"heis", b"mif1", b"msf1")
+
+
+class PictureError(ValueError):
+    """A picture that cannot be read. The message is one line: which picture, what is wrong, what to do."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """One picture to process, found by `find_images`."""
+
+    stem: str
+    """Where its outputs go below the output folder: `<stem>_<kind>.<ext>`, with / between folders."""
+    path: Path | None = None
+    data: bytes | None = None
+    """The bytes that came through standard input; None for a file."""
+
+    @property
+    def name(self) -> str:
+        """How messages call it."""
+        return str(self.path) if self.path is not None else "standard input"
+
+
+PictureSource = str | os.PathLike | bytes | BinaryIO | Image.Image | np.ndarray | Source
+
+
+def name_of(source: PictureSource) -> str:
+    """How messages call it, in one line."""
+    if isinstance(source, (Source, str, os.PathLike)):
+        name = source.name if isinstance(source, Source) else str(os.fspath(source))
+        return name if name.isprintable() else repr(name)
+    if isinstance(source, Image.Image):
+        return str(getattr(source, "filename", "") or "PIL image")
+    if isinstance(source, (bytes, bytearray, memoryview)):
+        return "picture bytes"
+    return str(getattr(source, "name", "") or "picture stream")
+
+
+@contextmanager
+def opened_stream(source: PictureSource, name: str) -> Iterator[BinaryIO]:
+    """A seekable binary stream of the file's bytes, checked to be worth handing to a decoder."""
+    if isinstance(source, Source):
+        source = source.data if source.path is None else source.path  # type: ignore[assignment]
+    if isinstance(source, (str, os.PathLike)):
+        path = Path(source)
+        if path.exists() and not path.is_file():
+            what = "a folder, not a picture" if path.is_dir() else "not a regular file"
+            raise PictureError(f"{name}: {what}")
+        stream: BinaryIO = path.open("rb")
+    elif isinstance(source, (bytes, bytearray, memoryview)):
+        stream = io.BytesIO(source)
+    elif hasattr(source, "read"):
+        data = source.read()  # type: ignore[union-attr]
+        if not isinstance(data, bytes):
+            raise PictureError(f"{name}: read() gave {type(data).__name__}; open the file in binary mode ('rb')")
+        stream = io.BytesIO(data)
+    else:
+        raise PictureError(
+            f"{name}: cannot read a picture from {type(source).__name__}; "
+            "expected a path, bytes, a binary file, a PIL image or a numpy array"
+        )
+    with stream:
+        head = stream.read(64)
+        stream.seek(0)
+        if not head:
+            raise PictureError(f"{name}: the file is empty")
+        if head[4:8] == b"ftyp" and head[8:12] in _HEIF_BRANDS and b"avif" not in head:
+            _register_heif()
+        yield stream
+
+
+def _register_heif() -> None:
+    """Teach Pillow to read HEIC (iPhone) photographs; its libraries carry patents and GPL parts, so it is an extra."""
+    try:
+        import pillow_heif  # type: ignore[import-not-found]
+    except ImportError:
+        raise PictureError(
+            'HEIC photographs need one more package: pip install "depth-anything[heic]", or save it as JPEG'
+        ) from None
+    pillow_heif.register_heif_opener()

@@ -1,0 +1,143 @@
+"""What Pillow does not say about TIFFs: layouts that it decodes into another picture, and those that it cannot read."""
+
+from collections.abc import Iterator
+from typing import Any, BinaryIO
+
+import numpy as np
+from PIL import Image, TiffImagePlugin
+
+EXPECTED = "expected 1 to 4 channels of 8 or 16 bits, or one of up to 32, in a usual compression; save it so, or as PNG"
+MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")  # TIFF 6.0, BigTIFF
+# Tags, TIFF 6.0 and DNG 1.4
+_SUBFILE, _BITS, _COMPRESSION, _PHOTOMETRIC, _SAMPLES, _PLANAR = 254, 258, 259, 262, 277, 284
+_SUB_IFDS, _EXTRA, _FORMAT, _SUBSAMPLING, _DNG_VERSION = 330, 338, 339, 530, 50706
+_WHITE_IS_ZERO, _RGB, _CMYK, _YCBCR, _FILTER_ARRAY, _LINEAR_RAW = 0, 2, 5, 6, 32803, 34892
+_UNSIGNED, _SIGNED, _FLOAT = 1, 2, 3
+_SEPARATE = 2
+_COLOURS = {0: "grey, white is 0", 1: "grey", _RGB: "RGB", 3: "palette", _CMYK: "CMYK", _YCBCR: "YCbCr", 8: "LAB"}
+_KINDS = {_UNSIGNED: "", _SIGNED: " signed", _FLOAT: " float", 5: " complex integer", 6: " complex"}
+
+
+def directories(stream: BinaryIO, most: int = 16) -> Iterator[Any]:
+    """The tags of a TIFF's first picture and of what hangs below it (SubIFDs), `most` at most; nothing of other files.
+
+    Raises:
+        Exception: of any type, where the file is damaged.
+    """
+    header = stream.read(8)
+    if header[:4] not in MAGIC:
+        return
+    if header[2:3] == b"+" or header[3:4] == b"+":
+        header += stream.read(8)
+    first = TiffImagePlugin.ImageFileDirectory_v2(header)
+    waiting = [first.next]
+    for _ in range(most):
+        if not waiting:
+            return
+        tags = TiffImagePlugin.ImageFileDirectory_v2(header)
+        stream.seek(waiting.pop(0))
+        tags.load(stream)
+        waiting += np.atleast_1d(tags.get(_SUB_IFDS, ())).astype(int).tolist()
+        yield tags
+
+
+def is_raw(stream: BinaryIO) -> bool:
+    """Whether a TIFF is a camera's raw file: its first picture is then a thumbnail of the sensor's data."""
+    return any(
+        _DNG_VERSION in tags or tags.get(_PHOTOMETRIC) in (_FILTER_ARRAY, _LINEAR_RAW) for tags in directories(stream)
+    )
+
+
+def describe(stream: BinaryIO) -> str:
+    """The layout of a TIFF that Pillow does not know, and what is expected instead; empty for what is no TIFF."""
+    tags = next(directories(stream), None)
+    return "" if tags is None else f"a TIFF of {_layout(tags)} is not read here; {EXPECTED}"
+
+
+def problem(image: Image.Image) -> str | None:
+    """Why a TIFF that Pillow has opened would come out as another picture, in a line; None where it does not."""
+    tags = image.tag_v2  # type: ignore[attr-defined]
+    if tags.get(_SUBFILE, 0) & 1:
+        return "the first picture of this TIFF is a thumbnail of another; save the full picture as a file of its own"
+    if tags.get(_PLANAR, 1) == _SEPARATE and tags.get(_SAMPLES, 1) > 1:
+        bands, extra = image.getbands(), tags.get(_EXTRA, ())
+        meant = len(bands) + (0 if any(extra) else len(extra))
+        if image.mode not in ("RGB", "RGBA", "CMYK") or meant != tags[_SAMPLES] or ("A" in bands and extra[:1] != (2,)):
+            return unread(image)
+    subsampled = tags.get(_PHOTOMETRIC) == _YCBCR and tuple(tags.get(_SUBSAMPLING, (2, 2))) != (1, 1)
+    return unread(image) if subsampled and tags.get(_COMPRESSION, 1) == 1 else None
+
+
+def unread(image: Image.Image) -> str:
+    """A line about a TIFF that Pillow opened and cannot decode."""
+    return f"a TIFF of {_layout(image.tag_v2)} is not read here; {EXPECTED}"  # type: ignore[attr-defined]
+
+
+def mend(image: Any) -> None:
+    """Have Pillow's decoder read what it would misread: before the pixels are loaded.
+
+    Uncompressed planes of 16 bits are taken for 8, and planes beyond the picture's for parts of it; words that libtiff
+    has put into the machine's order are turned round once more.
+    """
+    tags = image.tag_v2
+    wide = ";16L" if tags.prefix == b"II" else ";16B"
+    native = {"F;32BF": "F;32NF", "I;32BS": "I;32NS", "I;16BS": "I;16NS"}
+    planes = tags.get(_SAMPLES, 1) if tags.get(_PLANAR, 1) == _SEPARATE else 1
+    tiles = []
+    for number, tile in enumerate(image.tile):
+        codec, box, offset, args = tile
+        raw_mode = args[0] if isinstance(args, tuple) else args
+        if codec == "libtiff":
+            raw_mode = native.get(raw_mode, raw_mode)
+        elif codec == "raw" and planes > 1 and max(tags[_BITS]) == 16:
+            plane = number * planes // len(image.tile)
+            if plane >= len(image.getbands()):
+                continue
+            raw_mode = image.getbands()[plane] + wide
+        if raw_mode != args[0]:
+            tile = type(tile)(codec, box, offset, (raw_mode, *args[1:]))
+        tiles.append(tile)
+    image.tile = tiles
+
+
+def values(image: Image.Image, strip: Image.Image) -> np.ndarray:
+    """The numbers (H, W) of a strip of one channel, as the file means them: unsigned, signed or floats."""
+    numbers_HW = np.asarray(strip)
+    kind = sample_format(image)
+    if image.mode == "I" and kind == _UNSIGNED:
+        return numbers_HW.view(np.uint32)
+    if image.mode == "L" and kind == _SIGNED:
+        return numbers_HW.view(np.int8)
+    return numbers_HW
+
+
+def is_signed(image: Image.Image) -> bool:
+    """Whether an opened picture holds signed integers."""
+    return sample_format(image) == _SIGNED
+
+
+def sample_format(image: Image.Image) -> int:
+    """1 unsigned, 2 signed, 3 float; 0 where it is no TIFF."""
+    return image.tag_v2.get(_FORMAT, (_UNSIGNED,))[0] if image.format == "TIFF" else 0  # type: ignore[attr-defined]
+
+
+def white_is_zero(image: Image.Image) -> bool:
+    """Whether 0 is white and Pillow left it so: it turns only pictures of 8 bits and fewer."""
+    wide = image.mode.startswith("I") or image.mode == "F"
+    return wide and image.format == "TIFF" and image.tag_v2.get(_PHOTOMETRIC) == _WHITE_IS_ZERO  # type: ignore[attr-defined]
+
+
+def _layout(tags: Any) -> str:
+    """For example: 3 x 32 bits float (RGB), in planes, compression 34712."""
+    bits = tuple(np.atleast_1d(tags.get(_BITS, (1,))).tolist())
+    samples = int(tags.get(_SAMPLES, len(bits)))
+    kind = _KINDS.get(np.atleast_1d(tags.get(_FORMAT, (_UNSIGNED,))).tolist()[0], " of an unknown type")
+    each = "/".join(map(str, sorted(set(bits))[:4]))
+    colours = _COLOURS.get(tags.get(_PHOTOMETRIC, 0), f"photometric interpretation {tags.get(_PHOTOMETRIC)}")
+    planes = ", in planes" if tags.get(_PLANAR, 1) == _SEPARATE and samples > 1 else ""
+    ycbcr = (
+        ", subsampled" if tags.get(_PHOTOMETRIC) == _YCBCR and tuple(tags.get(_SUBSAMPLING, (2, 2))) != (1, 1) else ""
+    )
+    compression = tags.get(_COMPRESSION, 1)
+    packed = "" if compression in TiffImagePlugin.COMPRESSION_INFO else f", compression {compression}"
+    return f"{samples} x {each} bits{kind} ({colours}){planes}{ycbcr}{packed}"
