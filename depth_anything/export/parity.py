@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from depth_anything.export.options import ExportOptions
     from depth_anything.network.model import DepthAnything
 
-PHOTOGRAPHS = Path(__file__).parent / "photographs"
+PHOTOGRAPHS = Path(__file__).parents[1] / "photographs"
 """Three of the Kodak suite, 3:2, 2:3 and 2:1."""
 TAP = "tap/"
 """What the names of the stages' values begin with inside an exported graph."""
