@@ -22,11 +22,12 @@ ZOOMED = (0.5, 1.0)
 """Windows of nano's long runs, half to all of a picture. In short ones whole pictures were better (docs/log.md)."""
 
 
-LITE_SMALL = ((96, 128), (128, 96), (96, 160))
-LITE_MIDDLE = ((128, 192), (192, 128), (160, 160), (128, 224))
-LITE_LARGE = ((192, 256), (256, 192), (224, 224), (160, 320))
-LITE_LARGER = ((224, 288), (288, 224), (256, 256), (192, 352))
-"""Inputs of the networks on EfficientNet-Lite; one costs twice one of those before, and of the last a third more."""
+LITE_SMALL = ((96, 128), (128, 96), (96, 160), (64, 192))
+LITE_MIDDLE = ((128, 192), (192, 128), (160, 160), (128, 224), (96, 288))
+LITE_LARGE = ((192, 256), (256, 192), (224, 224), (160, 320), (128, 384))
+LITE_LARGER = ((224, 288), (288, 224), (256, 256), (192, 352), (160, 480))
+"""Inputs of the networks on EfficientNet-Lite; one costs twice one of those before, and of the last a third more. The
+last two of each have the shape of films and of the cameras that cars carry."""
 
 
 def nano_teacher() -> Recipe:
@@ -200,6 +201,20 @@ def nano_lite_long_teacher(number: int) -> Recipe:
     )
 
 
+def nano_lite_finish(number: int) -> Recipe:
+    """Ours: half an hour of a core behind nano_lite_teacher, from its weights (`--start-from`)."""
+    return replace(
+        nano_lite_teacher(number),
+        name=f"nano-lite{number}-finish",
+        stages=(
+            Stage(samples=8_000, sizes=LITE_MIDDLE, batch=16, gradient_weight=0.5),
+            Stage(samples=10_000, sizes=LITE_LARGE + LITE_LARGER, batch=16, gradient_weight=2.0),
+        ),
+        learning_rate=5e-4,
+        warmup=800,
+    )
+
+
 def nano_lite_student(number: int) -> Recipe:
     """Ours: V1's student in small (sections 3.2 and 3.3), from its own start and not from its teacher.
 
@@ -244,6 +259,7 @@ NANO_RECIPES: dict[str, Callable[[], Recipe]] = {
     "nano-long-student": nano_long_student,
     **{f"nano-lite{number}-teacher": partial(nano_lite_teacher, number) for number in (0, 1, 2)},
     **{f"nano-lite{number}-long-teacher": partial(nano_lite_long_teacher, number) for number in (0, 1, 2)},
+    **{f"nano-lite{number}-finish": partial(nano_lite_finish, number) for number in (0, 1, 2)},
     **{f"nano-lite{number}-student": partial(nano_lite_student, number) for number in (0, 1, 2)},
     **{f"nano-lite{number}-v2-student": partial(nano_lite_v2_student, number) for number in (0, 1, 2)},
 }
