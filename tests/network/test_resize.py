@@ -49,7 +49,25 @@ def test_known_sizes(picture, network):
     assert network_size(*picture, 518) == network
 
 
-@given(st.integers(1, 5000), st.integers(1, 5000), st.sampled_from([14, 224, 500, 518, 1022]))
+@pytest.mark.parametrize(
+    ("picture", "input_size", "network"),
+    [
+        ((480, 640), 384, (392, 518)),
+        ((640, 480), 384, (518, 392)),
+        ((384, 384), 384, (392, 392)),
+        ((480, 640), 508, (518, 672)),
+        ((1000, 1000), 508, (518, 518)),
+        ((480, 640), 385, (392, 518)),
+        ((480, 640), 392, (392, 518)),
+    ],
+)
+def test_a_side_that_would_fall_below_the_bound_is_rounded_up(picture, input_size, network):
+    """27.4 patches are 28, not 27, where the bound is 384: at 518, a multiple of 14, this never shows."""
+    assert network_size(*picture, input_size) == network
+    assert network_size(480, 640, 390, patch=32) == (416, 512)
+
+
+@given(st.integers(1, 5000), st.integers(1, 5000), st.sampled_from([14, 224, 384, 500, 508, 518, 1022]))
 def test_equals_the_official_rule_below_the_token_limit(height, width, input_size):
     expected = official_size(height, width, input_size)
     if lower_bound(height, width, input_size) == input_size and expected[0] * expected[1] <= MAX_TOKENS * 14**2:

@@ -1,0 +1,52 @@
+"""The size rule inside an exported file, at lower bounds that are no multiples of 14."""
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+
+from depth_anything.export.preprocessing_graph import before_network
+
+KNOWN = {
+    384: {(480, 640): (392, 518), (640, 480): (518, 392), (384, 384): (392, 392), (300, 1000): (392, 1274)},
+    385: {(480, 640): (392, 518), (77, 77): (392, 392)},
+    392: {(480, 640): (392, 518), (392, 500): (392, 504)},
+    508: {(480, 640): (518, 672), (1000, 1000): (518, 518), (200, 150): (672, 518)},
+    518: {(480, 640): (518, 686), (375, 1242): (518, 1722), (9, 900): (168, 16800)},
+}
+"""The official steps by hand: aspect ratio kept, multiples of 14 to the nearest, up where one is below the bound."""
+OF_32 = {390: {(480, 640): (416, 512), (100, 100): (416, 416)}, 384: {(480, 640): (384, 512)}}
+"""The same for an EfficientNet, in multiples of 32."""
+
+
+def stretch(input_size: int, patch: int = 14) -> onnxruntime.InferenceSession:
+    """What stands before the network, alone."""
+    graph = onnx.parser.parse_model(before_network(input_size, patch))
+    return onnxruntime.InferenceSession(graph.SerializeToString())
+
+
+@pytest.mark.parametrize(("patch", "input_size"), [(14, bound) for bound in KNOWN] + [(32, bound) for bound in OF_32])
+def test_the_file_rounds_up_what_would_fall_below_its_bound(patch, input_size):
+    session = stretch(input_size, patch)
+    for (height, width), expected in (KNOWN if patch == 14 else OF_32)[input_size].items():
+        image = np.zeros((height, width, 3), np.uint8)
+        (found,) = session.run(None, {"image": image, "network_size": np.zeros(2, np.int64)})
+        assert found.shape == (1, 3, *expected), (height, width)
+
+
+@pytest.mark.parametrize("input_size", [378, 384, 508])
+def test_the_file_keeps_to_the_official_steps_at_any_bound(input_size):
+    """Random pictures; ties, which float64 decides by its own rounding, are left out."""
+    session, rng, compared = stretch(input_size), np.random.default_rng(input_size), 0
+    while compared < 12:
+        height, width = rng.integers(30, 700, 2).tolist()
+        scale = input_size / min(height, width)
+        patches = [scale * side / 14 for side in (height, width)]
+        if max(height, width) > 4 * min(height, width) or any(abs(one % 1 - 0.5) < 1e-6 for one in patches):
+            continue
+        nearest = [round(one) * 14 for one in patches]
+        expected = [n if n >= input_size else int(np.ceil(one)) * 14 for n, one in zip(nearest, patches, strict=True)]
+        image = np.zeros((height, width, 3), np.uint8)
+        (found,) = session.run(None, {"image": image, "network_size": np.zeros(2, np.int64)})
+        assert list(found.shape[2:]) == expected, (height, width)
+        compared += 1

@@ -1,0 +1,372 @@
+"""The papers' rules of training, each with a test that notices when it is broken.
+
+Networks are asked and watched, pictures have known colours, and a whole step is compared with one written by hand.
+"""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from drawn import Boxes, tiny, tiny_student
+from torch import Tensor, nn
+
+from depth_anything import losses
+from depth_anything.data import augment
+from depth_anything.data.sample import Sample
+from depth_anything.label.teacher import Teacher
+from depth_anything.network.model import DepthAnything
+from depth_anything.network.resize import IMAGENET_MEAN, IMAGENET_STD, normalise
+from depth_anything.train import loop
+from depth_anything.train.batches import MIXED_SHARDS, Data, build_slice, mix, sample_number
+from depth_anything.train.distributed import Machine
+from depth_anything.train.recipes.all_recipes import get_recipe
+from depth_anything.train.sources import WithoutLabels
+from depth_anything.train.student import FinalTokens, student_losses
+from depth_anything.train.teacher import MapAndTokens
+from depth_anything.variants import get_variant
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+COLOUR = (200, 40, 90)
+
+
+class Student(nn.Module):
+    """Answers brightness, and for tokens the means of the colours of 14 x 14 pixels; remembers what it was asked."""
+
+    def __init__(self):
+        super().__init__()
+        self.gain = nn.Parameter(torch.ones(()))
+        self.asked: list[Tensor] = []
+
+    def forward(self, image_B3HW: Tensor) -> tuple[Tensor, Tensor]:
+        self.asked.append(image_B3HW)
+        tokens_BN3 = F.avg_pool2d(image_B3HW, 14).flatten(2).transpose(1, 2)
+        return self.gain * brightness(image_B3HW), self.gain * tokens_BN3
+
+
+class Watched(nn.Module):
+    """A teacher or a frozen encoder with batch norm and dropout; remembers what it was asked, and in which mode."""
+
+    def __init__(self, tokens: bool):
+        super().__init__()
+        self.tokens = tokens
+        self.norm, self.drop = nn.BatchNorm2d(3), nn.Dropout(0.5)
+        self.asked: list[Tensor] = []
+        self.modes: set[tuple[bool, bool]] = set()
+
+    def forward(self, image_B3HW: Tensor) -> Tensor:
+        self.asked.append(image_B3HW.detach())
+        answer_B3HW = self.drop(self.norm(image_B3HW))
+        self.modes.add((self.training, answer_B3HW.requires_grad))
+        if self.tokens:
+            return F.avg_pool2d(answer_B3HW.roll(1, 1) ** 3, 14).flatten(2).transpose(1, 2)
+        return answer_B3HW.square().mean(1)
+
+
+class AsWide(nn.Module):
+    """A watched encoder with as many channels as the student's tokens have."""
+
+    def __init__(self, watched: Watched):
+        super().__init__()
+        self.watched = watched
+
+    def forward(self, image_B3HW: Tensor) -> Tensor:
+        return self.watched(image_B3HW).repeat_interleave(get_variant("nano").width // 3, 2)
+
+
+class Sky(nn.Module):
+    """A teacher that answers 0 in the upper half, and brightness below."""
+
+    def forward(self, image_B3HW: Tensor) -> Tensor:
+        map_BHW = brightness(image_B3HW).clone()
+        map_BHW[:, : map_BHW.shape[1] // 2] = 0
+        return map_BHW
+
+
+class OneColour(Boxes):
+    """Pictures of one colour."""
+
+    def __getitem__(self, number: int) -> Sample:
+        sample = super().__getitem__(number)
+        return replace(sample, image_HW3=np.broadcast_to(np.array(COLOUR, np.uint8), sample.image_HW3.shape).copy())
+
+
+class Shards(Boxes):
+    """640 pictures in 64 shards of ten."""
+
+    def __init__(self):
+        super().__init__(640)
+        self.ends = np.arange(10, 641, 10)
+
+
+def brightness(image_B3HW: Tensor) -> Tensor:
+    """The first channel, in 0..1."""
+    return image_B3HW[:, 0] * IMAGENET_STD[0] + IMAGENET_MEAN[0]
+
+
+def strong_student(**changes):
+    """The student of two labelled and four unlabelled pictures, in float32, all that V1 has switched on."""
+    recipe = tiny_student(4)
+    return replace(recipe, precision="float32", unlabeled=replace(recipe.unlabeled, **changes))
+
+
+def step_of(recipe, index: int = 0, slices: int = 1, step: int = 3):
+    """The pictures of a step, and its stage."""
+    return build_slice(recipe, Data(Boxes(7), WithoutLabels(Boxes(9))), step, slices, index), recipe.stage_of(step)[0]
+
+
+# -- who sees what --
+
+
+@pytest.mark.parametrize("on_labeled", [False, True])
+def test_the_frozen_encoder_sees_what_the_student_sees_of_unlabelled_pictures(on_labeled):
+    """V1 Eq. 9 compares features of one picture, the perturbed one; on labelled pictures V1 found no gain."""
+    recipe = strong_student(feature_on_labeled=on_labeled)
+    batch, stage = step_of(recipe)
+    student, frozen = Student(), Watched(tokens=True).eval()
+    found = student_losses(student, batch, recipe, stage, Sky(), frozen)
+    assert len(student.asked) == len(frozen.asked) == 1
+    assert torch.equal(student.asked[0], torch.cat([batch.labeled.image_B3HW, batch.unlabeled.mixed_B3HW]))
+    assert not torch.equal(batch.unlabeled.clean_B3HW, batch.unlabeled.mixed_B3HW)
+    seen = student.asked[0] if on_labeled else batch.unlabeled.mixed_B3HW
+    assert torch.equal(frozen.asked[0], seen)
+    cosine_BN = F.cosine_similarity(student(seen)[1], frozen(seen), dim=-1)
+    assert (cosine_BN < 0.85).any() and (cosine_BN > 0.85).any()
+    assert found.parts["feature"].item() == pytest.approx((1 - cosine_BN[cosine_BN < 0.85]).mean().item(), rel=1e-4)
+
+
+def test_the_teacher_is_asked_for_the_clean_unlabelled_pictures_only():
+    recipe = strong_student(feature_weight=0.0)
+    batch, stage = step_of(recipe)
+    teacher = Watched(tokens=False).eval()
+    student_losses(Student(), batch, recipe, stage, teacher)
+    assert len(teacher.asked) == 1 and torch.equal(teacher.asked[0], batch.unlabeled.clean_B3HW)
+
+
+def test_labelled_pictures_keep_their_colours_and_unlabelled_ones_do_not():
+    """Strong colours are for what the student sees of unlabelled pictures (V1 section 3.2)."""
+    data = Data(OneColour(7), WithoutLabels(OneColour(9)))
+    recipe = replace(strong_student(perturbation="unimatch"), perturbation="none")
+    seen = [build_slice(recipe, data, step) for step in range(4)]
+    own = normalise(torch.tensor(COLOUR).view(1, 3, 1, 1) / 255)
+    for batch in seen:
+        for calm in (batch.labeled.image_B3HW, batch.unlabeled.clean_B3HW):
+            torch.testing.assert_close(calm, own.expand_as(calm))
+    mixed = torch.cat([batch.unlabeled.mixed_B3HW.mean((2, 3)) for batch in seen])
+    assert ((mixed - own[:, :, 0, 0]).abs().amax(1) > 0.01).float().mean() > 0.5
+    for name in ("v1-student-small", "v1-student-large", "v2-student-small", "v2-student-large", "v1-teacher-large"):
+        assert get_recipe(name).perturbation == "none"
+
+
+def numbered(count: int) -> Tensor:
+    """Pictures (count, 3, 28, 28) that have their number for colour, in 0..1."""
+    return (torch.arange(count) / count).view(-1, 1, 1, 1).expand(-1, 3, 28, 28).contiguous()
+
+
+def test_cutmix_pastes_the_perturbed_partner(monkeypatch):
+    """V1 Eq. 5 mixes two perturbed pictures. The perturbation here turns colours round, and nothing else."""
+    monkeypatch.setitem(augment.PERTURBATIONS, "camera", lambda image_B3HW, draws: 1 - image_B3HW)
+    recipe = strong_student(perturbation="camera", cutmix=1.0)
+    clean = numbered(8)
+    mixed, box_BHW = mix(clean, recipe.unlabeled, recipe.stages[1], torch.Generator().manual_seed(0))
+    assert box_BHW.flatten(1).any(1).all() and not box_BHW.flatten(1).all(1).any()
+    for number in range(8):
+        inside, own, partner = box_BHW[number], 1 - number / 8, 1 - (number + 1) % 8 / 8
+        assert mixed[number, :, inside].unique().item() == pytest.approx(partner)
+        assert mixed[number, :, ~inside].unique().item() == pytest.approx(own)
+
+
+@pytest.mark.parametrize(("chance", "few", "many"), [(0.0, 0, 0), (0.5, 160, 240), (1.0, 400, 400)])
+def test_cutmix_has_its_probability(chance, few, many):
+    """Of 400 pictures half, plus or minus four standard deviations of the draw."""
+    recipe = strong_student(perturbation="none", cutmix=chance)
+    boxes = mix(numbered(400), recipe.unlabeled, recipe.stages[1], torch.Generator().manual_seed(0))[1]
+    assert few <= boxes.flatten(1).any(1).sum() <= many
+    assert get_recipe("v1-student-large").unlabeled.cutmix == 0.5
+
+
+def test_a_second_epoch_has_its_shards_in_another_order():
+    """And the pictures of a shard, too."""
+    shards = Shards()
+    epochs = [[sample_number([0, 3], shards, e * 640 + place) for place in range(640)] for e in range(3)]
+    assert all(sorted(epoch) == list(range(640)) for epoch in epochs)
+    first_groups = [{number // 10 for number in epoch[: 10 * MIXED_SHARDS]} for epoch in epochs]
+    assert all(len(group) == MIXED_SHARDS for group in first_groups)
+    assert len(set(map(frozenset, first_groups))) == 3
+    of_one_shard = [[number for number in epoch if number // 10 == 5] for epoch in epochs]
+    assert len(set(map(tuple, of_one_shard))) == 3
+
+
+# -- what counts --
+
+
+def test_a_pseudo_label_of_0_is_sky_and_counts():
+    """V1 section 3.1 sets the sky to 0: the farthest disparity, not an unknown one."""
+    recipe = strong_student(cutmix=0.0, feature_weight=0.0)
+    batch, stage = step_of(recipe)
+    found = student_losses(Student(), batch, recipe, stage, Sky()).parts
+    seen_BHW, label_BHW = brightness(batch.unlabeled.mixed_B3HW), Sky()(batch.unlabeled.clean_B3HW)
+    assert (label_BHW == 0).float().mean() > 0.4
+    everywhere = torch.ones_like(label_BHW, dtype=torch.bool)
+    expected = losses.affine_invariant_pair(seen_BHW, label_BHW, everywhere)
+    below = losses.affine_invariant_pair(seen_BHW, label_BHW, label_BHW > 0)
+    assert abs(expected[0] - below[0]) > 0.05
+    assert found["unlabeled"].item() == pytest.approx(expected[0].item(), rel=1e-5)
+    assert found["unlabeled_gradient"].item() == pytest.approx(expected[1].item(), rel=1e-5)
+
+
+@pytest.mark.parametrize("changed", ["labeled", "unlabeled", "feature", "gradient"])
+def test_every_loss_has_its_own_weight(changed):
+    """The total moves by the change of a weight times that part, which is not 0 here."""
+    recipe = strong_student(weight=0.2, feature_weight=0.3)
+    recipe = replace(recipe, labeled_weight=0.1)
+    unlabeled = recipe.unlabeled
+    other = {
+        "labeled": replace(recipe, labeled_weight=1.1),
+        "unlabeled": replace(recipe, unlabeled=replace(unlabeled, weight=1.2)),
+        "feature": replace(recipe, unlabeled=replace(unlabeled, feature_weight=1.3)),
+        "gradient": replace(recipe, stages=tuple(replace(s, gradient_weight=1.5) for s in recipe.stages)),
+    }[changed]
+    batch, stage = step_of(recipe)
+    frozen = Watched(tokens=True).eval()
+    before = student_losses(Student(), batch, recipe, stage, Sky(), frozen)
+    after = student_losses(Student(), batch, other, other.stage_of(3)[0], Sky(), frozen)
+    parts = before.parts
+    assert all(parts[name] > 0.01 for name in ("labeled", "unlabeled", "feature", "unlabeled_gradient"))
+    expected = {
+        "labeled": parts["labeled"] + 0.5 * parts["labeled_gradient"],
+        "unlabeled": parts["unlabeled"] + 0.5 * parts["unlabeled_gradient"],
+        "feature": parts["feature"],
+        "gradient": 0.1 * parts["labeled_gradient"] + 0.2 * parts["unlabeled_gradient"],
+    }[changed]
+    assert (after.total - before.total).item() == pytest.approx(expected.item(), rel=1e-4)
+
+
+def test_the_features_are_those_of_the_last_block_after_the_final_norm():
+    """Of the student and of the frozen encoder (V1 Eq. 9)."""
+    torch.manual_seed(0)
+    model, image_B3HW = DepthAnything("nano"), torch.randn(2, 3, 28, 42)
+    encoder, last = model.pretrained, []
+    hook = encoder.blocks[-1].register_forward_hook(lambda module, inputs, answer: last.append(answer))
+    students, frozen = MapAndTokens(model)(image_B3HW)[1], FinalTokens(encoder)(image_B3HW)
+    hook.remove()
+    for found, tokens in zip((students, frozen), last, strict=True):
+        assert found.shape[1] == 6
+        torch.testing.assert_close(found, encoder.norm(tokens)[:, 1:])
+
+
+# -- a step --
+
+
+@pytest.fixture
+def steps(monkeypatch) -> list[dict[str, Tensor]]:
+    """The gradients that every step of the optimiser was given, by the parameter's place, and their norm."""
+    taken: list[dict[str, Tensor]] = []
+    real = torch.optim.AdamW.step
+
+    def step(optimizer, *arguments, **options):
+        given = [p.grad.clone() for g in optimizer.param_groups for p in g["params"] if p.grad is not None]
+        taken.append({"norm": torch.stack([one.norm() for one in given]).norm()} | dict(enumerate(given)))
+        return real(optimizer, *arguments, **options)
+
+    monkeypatch.setattr(torch.optim.AdamW, "step", step)
+    return taken
+
+
+def by_hand(model: DepthAnything, recipe, accumulate: int, step: int, frozen: FinalTokens) -> None:
+    """The gradients of V1's student in a step: the mean over the slices of (L_l + L_u + L_feat) / 3."""
+    total = torch.zeros(())
+    for index in range(accumulate):
+        batch, _ = step_of(recipe, index, accumulate, step)
+        count = len(batch.labeled.image_B3HW)
+        seen = torch.cat([batch.labeled.image_B3HW, batch.unlabeled.mixed_B3HW])
+        map_BHW = model(seen)
+        one = losses.affine_invariant_pair(map_BHW[:count], batch.labeled.disparity_BHW, batch.labeled.valid_BHW)
+        label_BHW = Sky()(batch.unlabeled.clean_B3HW)
+        everywhere = torch.ones_like(label_BHW, dtype=torch.bool)
+        two = losses.cutmix_pair(
+            map_BHW[count:], label_BHW.roll(-1, 0), label_BHW, batch.unlabeled.box_BHW, everywhere, everywhere
+        )
+        tokens = model.encode(seen)[-1][count:]
+        cosine = F.cosine_similarity(tokens, frozen(batch.unlabeled.mixed_B3HW), dim=-1)
+        chosen = cosine[cosine <= 0.85]
+        feature = (1 - chosen).mean() if len(chosen) else 0 * cosine.sum()
+        weighed = (one[0] + 0.5 * one[1]) + (two[0] + 0.5 * two[1]) + feature
+        total = total + weighed / 3 / accumulate
+    total.backward()
+
+
+def test_a_step_is_the_one_written_by_hand(steps, tmp_path):
+    """Two slices, accumulated: the gradients of their mean, brought to the norm `clip`."""
+    recipe = strong_student(perturbation="unimatch", cutmix=0.5)
+    recipe = replace(recipe, stages=(replace(recipe.stages[1], samples=6),), clip=0.01, seed=3)
+    torch.manual_seed(1)
+    frozen = FinalTokens(DepthAnything("nano").pretrained)
+    machine = Machine(accumulate=2)
+    loop.train(recipe, tmp_path / "run", Data(Boxes(7), WithoutLabels(Boxes(9))), teacher=Sky(), frozen=frozen,
+               machine=machine)  # fmt: skip
+    run = loop.start(recipe, None, machine)
+    by_hand(run.model, recipe, 2, 0, frozen)
+    expected = [p.grad for g in run.optimizer.param_groups for p in g["params"] if p.grad is not None]
+    norm = torch.stack([one.norm() for one in expected]).norm()
+    assert len(steps) == 1 and norm > 0.02, "too small to be clipped"
+    for number, one in enumerate(expected):
+        torch.testing.assert_close(steps[0][number], one * (0.01 / norm), rtol=1e-3, atol=1e-6)
+
+
+def test_gradients_below_the_limit_are_left_alone(steps, tmp_path):
+    """And those above are brought to it; the paper's recipes have the limit 1."""
+    recipe = replace(tiny(2), precision="float32")
+    loop.train(replace(recipe, clip=1e9), tmp_path / "free", Data(Boxes(3)))
+    free = steps[0]
+    loop.train(replace(recipe, clip=1e-3), tmp_path / "clipped", Data(Boxes(3)))
+    assert free["norm"] > 0.01 and steps[2]["norm"].item() == pytest.approx(1e-3, rel=1e-3)
+    torch.testing.assert_close(steps[2][0], free[0] * (1e-3 / free["norm"]), rtol=1e-3, atol=1e-9)
+
+
+# -- modes --
+
+
+def test_teacher_and_frozen_encoder_are_not_trained_in_any_way(tmp_path):
+    """No gradients reach them, and they are in evaluation mode: batch norm keeps its statistics, dropout is off."""
+    recipe = replace(strong_student(), stages=(replace(strong_student().stages[1], samples=12),))
+    teacher, frozen = Watched(tokens=False).train(), Watched(tokens=True).train()
+    modules = {"teacher": teacher, "frozen": AsWide(frozen)}
+    before = {name: value.clone() for name, value in teacher.state_dict().items()}
+    loop.train(recipe, tmp_path, Data(Boxes(7), WithoutLabels(Boxes(9))), **modules)
+    for module in (teacher, frozen):
+        assert module.modes == {(False, False)}, "(training, with gradients)"
+        assert all(parameter.grad is None for parameter in module.parameters())
+    assert all(torch.equal(before[name], value) for name, value in teacher.state_dict().items())
+
+
+def test_an_encoder_given_for_l_feat_is_frozen():
+    frozen = FinalTokens(DepthAnything("nano").pretrained.train())
+    assert not frozen.encoder.training and not any(p.requires_grad for p in frozen.parameters())
+
+
+def test_the_network_trains_in_training_mode_and_is_measured_and_given_out_in_evaluation_mode(tmp_path, monkeypatch):
+    modes: list[tuple[bool, bool]] = []
+    real = DepthAnything.decode
+
+    def decode(model, *arguments):
+        modes.append((model.training, torch.is_grad_enabled()))
+        return real(model, *arguments)
+
+    monkeypatch.setattr(DepthAnything, "decode", decode)
+    model = loop.train(tiny(2), tmp_path, Data(Boxes(3)), Boxes(2), validate_every=1)
+    assert set(modes) == {(True, True), (False, False)}
+    assert modes[0] == (True, True) and modes.count((True, True)) == 2
+    assert not model.training
+
+
+def test_a_labelling_teacher_is_in_evaluation_mode_without_gradients():
+    model = DepthAnything("nano").train()
+    teacher, modes = Teacher(model, input_size=28), []
+    hook = model.pretrained.register_forward_hook(
+        lambda module, inputs, answer: modes.append((module.training, answer[0].requires_grad))
+    )
+    teacher([teacher.prepare(np.zeros((28, 42, 3), np.uint8))])
+    hook.remove()
+    assert modes == [(False, False)]
