@@ -1,4 +1,4 @@
-"""From disparity to metres through known distances. 1/metres = scale * disparity + shift (V1 section 3.1)."""
+"""Convert disparity to metres with known distances. 1/metres = scale * disparity + shift (V1 section 3.1)."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ class Fitted:
     count: int
     """Of known distances."""
     notes: tuple[str, ...]
-    """How good the fit is, and how much of the picture it leaves unknown."""
+    """Error of the fit, and the share of the image that becomes unknown."""
 
 
 def near_far(disparity_HW: np.ndarray, near: float, far: float) -> np.ndarray:
@@ -46,11 +46,11 @@ def known_distances(
         disparity_HW: larger is nearer, any scale and shift.
         valid_HW: bool, where it is known.
         points: two or more (x, y, metres), pixels from the upper left one, which is (0, 0).
-        max_depth_m: what lies farther by the fit, or behind infinity, is unknown.
+        max_depth_m: pixels farther than this by the fit, or beyond infinity, become unknown.
 
     Raises:
         ValueError: fewer than two points, one outside the picture, without a distance or on an unknown pixel; or
-            distances that contradict the map (all on one value, or nearer where the map says farther).
+            distances that contradict the map (all at one value, or nearer where the map is farther).
     """
     rows = [tuple(point) for point in points]
     if len(rows) < 2 or any(len(row) != 3 for row in rows):
@@ -72,7 +72,7 @@ def known_distances(
     scale, shift = fit_scale_shift(disparity_P, 1 / metres_P)
     if scale <= 0:
         raise ValueError(
-            "the known distances contradict the map: it says nearer where they say farther; check the points (x to the "
+            "the known distances contradict the map: it is nearer where they are farther; check the points (x to the "
             "right, y down, metres)"
         )
     depth_m_HW = _metres(disparity_HW, valid_HW, scale, shift, max_depth_m)

@@ -1,4 +1,4 @@
-"""The pinhole camera: where its numbers come from, and from z-depth to points in space.
+"""The pinhole camera: intrinsics from what is known of a camera, and points from z-depth.
 
 Camera axes: x to the right, y down, z forward, metres. Pixel (0, 0) is the centre of the picture's upper left pixel, as
 in OpenCV, so the middle of a picture is ((width - 1) / 2, (height - 1) / 2). K is [[fx, 0, cx], [0, fy, cy], [0, 0, 1]]
@@ -13,7 +13,7 @@ import numpy as np
 from depth_anything.variants import Variant, get_variant
 
 EDGE = 0.05
-"""Relative change of depth from one pixel to the next above which they belong to two things."""
+"""Relative change of depth from one pixel to the next above which they belong to different objects."""
 _STRIP_PIXELS = 1_000_000
 _FILM_DIAGONAL_MM = math.hypot(36.0, 24.0)
 
@@ -117,7 +117,7 @@ def seen_focal(focal: float, picture: tuple[int, int], network: tuple[int, int])
 
 
 def assumed_focal(variant: Variant, height: int, width: int) -> float:
-    """The focal length that a camera-aware model takes for a picture of which nothing is known, in its pixels.
+    """The focal length, in pixels of the image, that a camera-aware model assumes for an unknown camera.
 
     It is the canonical one where the network sees the picture at its own size: the median training camera's.
     """
@@ -172,7 +172,7 @@ def normals(points_HW3: np.ndarray) -> np.ndarray:
     height, width = points_HW3.shape[:2]
     normals_HW3 = np.empty((height, width, 3), np.float32)
     rows = max(1, _STRIP_PIXELS // width)
-    for top in range(0, height, rows):  # a strip and its neighbouring rows at a time: large maps need memory else
+    for top in range(0, height, rows):  # in strips, with their neighbouring rows, to bound memory
         first, last = max(top - 1, 0), min(top + rows + 1, height)
         strip_HW3 = _normals(points_HW3[first:last])
         normals_HW3[top : top + rows] = strip_HW3[top - first : top - first + rows]

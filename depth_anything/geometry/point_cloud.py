@@ -1,8 +1,8 @@
 """Points and surfaces to files: binary PLY (ours) and textured GLB (trimesh, extra `3d`), in metres.
 
 PLY keeps camera axes: x right, y down, z forward. GLB has glTF's: x right, y up, z towards the viewer. A surface is cut
-where neighbouring points differ in depth by more than camera.EDGE per pixel, so that things do not hang together with
-what is behind them.
+where neighbouring points differ in depth by more than camera.EDGE per pixel, so that objects are not connected
+to their background.
 """
 
 import io

@@ -17,7 +17,7 @@ from depth_anything.label.teacher import Labeller, LabelRecipe, Precision, Teach
 from depth_anything.system.device import check_device
 
 CONCURRENT_SHARDS = 2
-"""Units under way in a process: one feeds the network while the one before it is written."""
+"""Shards in progress in a process: one feeds the network while the previous one is written."""
 JOB = "job.json"
 
 
@@ -43,14 +43,14 @@ class LabelOptions:
 
 @dataclass
 class Outcome:
-    """What became of a unit, for whoever asked for it."""
+    """Outcome of a shard."""
 
     unit: str
     labelled: int = 0
     failed: list[dict[str, str]] = field(default_factory=list)
     encoding_error: float = 0.0
     error: str | None = None
-    """Why the whole unit failed; it is tried again in the next run."""
+    """Why the whole shard failed; the next run tries it again."""
     unwritable: bool = False
 
 
@@ -76,7 +76,7 @@ def load_teacher(asked: LabelOptions, cuda_of_rank: bool = False) -> Teacher:
 
 
 def remaining(store: Store, recipe: LabelRecipe, units: list[Unit]) -> list[Unit]:
-    """The units that have no manifest.
+    """The units that have no manifest yet.
 
     Raises:
         ValueError: the store holds labels of another recipe, or of other pictures.
@@ -102,12 +102,11 @@ def remaining(store: Store, recipe: LabelRecipe, units: list[Unit]) -> list[Unit
 
 
 def claimed(units: list[Unit], store: Store, rank: int = 0, world: int = 1) -> Iterator[Unit]:
-    """The units that fall to one of `world` workers, which share them as they go.
+    """The units that one of `world` workers labels; workers claim units as they go.
 
-    Each begins at a place of its own. Where it meets a unit that another has claimed, it asks once what is left and
-    goes on there in an order of its own, so that workers seldom meet again and an object store is seldom asked. What a
-    worker that died had claimed is left for the next run.
-    """
+    Each worker starts at a different position. When it meets a unit that another worker has claimed, it lists once what
+    is left and continues there in its own order, so that workers rarely meet again and storage is rarely queried. What
+    a worker that died had claimed is left for the next run."""
     start = len(units) * rank // world
     order = deque((*units[start:], *units[:start]))
     while order:
@@ -122,7 +121,7 @@ def claimed(units: list[Unit], store: Store, rank: int = 0, world: int = 1) -> I
 
 
 def attempt(labeller: Labeller, unit: Unit) -> Outcome:
-    """Label a unit; what is wrong with its pictures or with the disk becomes a line."""
+    """Label a unit; errors of its images or of the disk become part of the outcome."""
     try:
         manifest = labeller(unit)
     except ValueError as error:

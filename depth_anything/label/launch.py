@@ -1,4 +1,4 @@
-"""Who labels which unit: one process, the ranks of torchrun, or the workers of a Ray cluster; now or on going on.
+"""Run a labelling job in one process, on torchrun ranks or on Ray workers; resume an interrupted job.
 
 All of them call the same function, `Labeller`, on units that have no manifest yet. A run that was stopped anywhere goes
 on when the same command is given again.
@@ -32,9 +32,9 @@ from depth_anything.label.jobs import (
 from depth_anything.label.teacher import Labeller, LabelRecipe
 
 GIVE_UP = 10
-"""Units in a row that cannot be written, after which a worker stops rather than waste its network's work."""
+"""After this many shards in a row that cannot be written, a worker stops."""
 PATIENCE_S = 1800
-"""How long a rank that has failures to tell waits for others that neither finish a shard nor end."""
+"""Seconds that a rank with failures waits for ranks that neither finish a shard nor end."""
 
 
 @dataclass
@@ -84,7 +84,7 @@ def label(
     Args:
         source: see `data.unlabeled.units`.
         out: folder or URL for the shards.
-        asked: the teacher and how it runs.
+        asked: the teacher, its device, batch and encoding.
         kind: of the source.
         unit_size: pictures in a shard, where the source can be cut.
         ray: address of a Ray cluster, or "local".
@@ -134,7 +134,7 @@ def job_name(world: int) -> str:
 
 
 def label_here(labeller: Labeller, units: Iterable[Unit]) -> Iterator[Outcome]:
-    """Label units in this process, `LANES` at once."""
+    """Label units in this process, `CONCURRENT_SHARDS` at a time."""
     lanes = ThreadPoolExecutor(CONCURRENT_SHARDS)
     running: deque[Future[Outcome]] = deque()
     try:
@@ -170,7 +170,7 @@ def follow(outcomes: Iterator[Outcome], report: Report, total: int, rank: int = 
 
 
 def end_together(store: Store, rank: int, world: int, has_failures: bool) -> None:
-    """torchrun ends all ranks when one ends with an error: a rank that has to tell of one waits for the rest."""
+    """torchrun ends all ranks when one exits with an error, so a rank with failures waits for the others first."""
     store.claim(f"rank-{rank}-ended")
     if not has_failures or "TORCHELASTIC_RUN_ID" not in os.environ:
         return

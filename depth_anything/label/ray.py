@@ -1,7 +1,7 @@
-"""Labelling on a Ray cluster: workers that hold a teacher each, and a driver that hands them units.
+"""Labelling on a Ray cluster: each worker has a teacher, and a driver assigns units to the workers.
 
 Plain actors rather than Ray Data: when a machine dies, Ray Data waits for its actors to come back, which on a smaller
-cluster they never do; here their units go to whoever is alive.
+cluster they never do; here their units go to the workers that still run.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from depth_anything.label.jobs import CONCURRENT_SHARDS, LabelOptions, Outcome, 
 from depth_anything.label.teacher import Labeller, LabelRecipe
 
 DEATHS = 3
-"""Workers that may die over one unit before it counts as failed."""
+"""After this many workers died on it, a unit counts as failed."""
 SILENCE_S = 60
-"""Without any worker, the driver says so this often."""
+"""Seconds between the driver's messages while no worker runs."""
 
 
 class Worker:
@@ -34,7 +34,7 @@ class Worker:
         self.labeller = Labeller(teacher, recipe, open_store(out), asked.threads)
 
     def ready(self) -> None:
-        """Answers when the teacher is there."""
+        """Returns when the teacher is loaded."""
 
     def label(self, unit: Unit) -> Outcome:
         return attempt(self.labeller, unit)
@@ -59,11 +59,11 @@ def label_on_ray(
     room = int(ray.cluster_resources().get(resource, 0) // share)
     if not room:
         raise ValueError(f"ray {address}: no worker fits, each needs {share} {resource}; see --device and --threads")
-    # A worker has as many units at a time as a process of its own would have. We replace dead ones, not Ray.
+    # A worker has as many units at a time as a single process. The driver replaces dead workers, not Ray.
     worker_class = ray.remote(max_restarts=0, max_concurrency=CONCURRENT_SHARDS, **demand)(Worker)
     todo, deaths, left = deque(units), Counter(), len(units)
     futures: dict[Any, tuple[Any, Unit | None]] = {}  # what a worker is busy with; None: with starting
-    free: dict[Any, int] = {}  # living workers, and how many more units each takes
+    free: dict[Any, int] = {}  # running workers, and how many more units each can take
 
     def hire() -> None:
         worker = worker_class.remote(out, asked, recipe)

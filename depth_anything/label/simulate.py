@@ -171,7 +171,7 @@ def simulate(
 
 
 def run(crew: list[Iterator[float]], seconds_a_shard: float) -> tuple[float, int]:
-    """One start of the job, until no living worker finds anything to do: (simulated seconds, workers that died)."""
+    """One start of the job, until no running worker finds work: (simulated seconds, workers that died)."""
     clock = [(0.0, rank) for rank in range(len(crew))]  # when each worker is done with its shard
     last, dead = 0.0, 0
     while clock:

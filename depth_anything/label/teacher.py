@@ -1,7 +1,7 @@
-"""Step 2 of the papers: a teacher labels unlabelled pictures, one unit at a time (V1 section 3.2, V2 section 4).
+"""Step 2 of the papers: a teacher labels unlabelled images, one shard at a time (V1 section 3.2, V2 section 4).
 
-The unit of work: read about a thousand pictures, predict, encode, write one tar shard, then its manifest. What is done
-has a manifest; everything else is done again. How units are shared among processes and machines is launch.py.
+A unit is the images of one shard, about a thousand: read them, predict, encode, write a tar, then its manifest. A unit
+without a manifest is labelled again. launch.py distributes units over processes and machines.
 """
 
 from __future__ import annotations
@@ -40,10 +40,10 @@ WAITING = 4
 
 @dataclass(frozen=True)
 class LabelRecipe:
-    """All that decides the labels, beside the pictures and the machine's arithmetic."""
+    """Everything that determines the labels, except the images and the machine's arithmetic."""
 
     teacher: str
-    """What the user called it."""
+    """As given by the user."""
     teacher_sha256: str
     """Of its weights, see `weights_sha256`."""
     input_size: int
@@ -54,7 +54,7 @@ class LabelRecipe:
 
 @dataclass
 class Manifest:
-    """What became of a unit. Its file says that the shard is complete. No clock times: equal work, equal bytes."""
+    """Outcome of a unit; its file marks the shard as complete. No timestamps, so equal input gives equal bytes."""
 
     unit: str
     source: str
@@ -74,7 +74,7 @@ class Manifest:
 
 
 class Teacher:
-    """A network that answers disparity at the network's size.
+    """A network that predicts disparity at the network's size.
 
     In bf16 the encoder runs in mixed precision and the decoder in float32: a map that left the network with the 8
     significant bits of a bfloat16 would have steps that a student's gradient matching learns.
@@ -85,14 +85,14 @@ class Teacher:
         input_size: lower bound of the shorter side; None takes the model's own.
 
     Raises:
-        ValueError: the model answers metres.
+        ValueError: the model predicts metres.
     """
 
     def __init__(
         self, model: DepthAnything, device: str = "cpu", dtype: Precision = "fp32", input_size: int | None = None
     ):
         if model.variant.quantity != "disparity":
-            raise ValueError(f"{model.variant.name} answers metres: a teacher has to answer disparity")
+            raise ValueError(f"{model.variant.name} predicts metres: expected a teacher that predicts disparity")
         self.sha256 = weights_sha256(model)
         self.model = model.to(device).eval()
         self.device = device
@@ -135,7 +135,7 @@ def manifest_name(unit: Unit) -> str:
 
 
 def commit(store: Store, unit: Unit, shard: Path, manifest: Manifest) -> None:
-    """The shard, and when it is there, its manifest. Killed in between, the unit is done again with the same bytes."""
+    """Write the shard, then its manifest. If killed in between, the unit is labelled again with the same bytes."""
     with shard.open("rb") as file:
         manifest.sha256 = hashlib.file_digest(file, "sha256").hexdigest()
         manifest.bytes = file.tell()
@@ -144,7 +144,7 @@ def commit(store: Store, unit: Unit, shard: Path, manifest: Manifest) -> None:
 
 
 class Labeller:
-    """Labels units. Several may be under way at once, so that one is read while another is written.
+    """Labels units, several at a time, so that one is read while another is written.
 
     A thread of its own runs the network and never waits for a disk: other threads read, decode, encode and write. Which
     pictures share a batch depends on their unit only, never on what else runs.
@@ -160,11 +160,11 @@ class Labeller:
         self.stopped = False
         workers = threads or min(32, os.cpu_count() or 1)
         self.ahead = 2 * (recipe.batch + workers)
-        """Pictures that are decoded, and maps that are encoded, before they are asked for."""
+        """Images that are decoded, and maps that are encoded, in advance."""
         self.network = ThreadPoolExecutor(1)
         self.workers = ThreadPoolExecutor(workers)
         self.feeding = threading.Lock()
-        """Held by the unit whose pictures go to the network; the one before it may still be written."""
+        """Held by the unit whose images go to the network; the previous one may still be written."""
 
     def close(self) -> None:
         """Stop what is under way."""
@@ -173,7 +173,7 @@ class Labeller:
         self.workers.shutdown(cancel_futures=True)
 
     def __call__(self, unit: Unit) -> Manifest:
-        """Label one unit and leave its shard and its manifest in the store.
+        """Label one unit; write its shard and its manifest.
 
         Raises:
             ValueError: the unit's archive cannot be read to its end.
@@ -265,7 +265,7 @@ class Labeller:
         """The members of one sample."""
         if not np.isfinite(disparity_HW).all():
             count = np.count_nonzero(~np.isfinite(disparity_HW))
-            raise ValueError(f"the teacher answered {count} values that are NaN or infinite; try --dtype fp32")
+            raise ValueError(f"the teacher predicted {count} values that are NaN or infinite; try --dtype fp32")
         members, error = encode(disparity_HW, self.recipe.encoding)
         about = {
             "min": float(disparity_HW.min()),

@@ -1,1 +1,1 @@
-"""Files that appear whole or not at all, and devices."""
+"""Files, folders and devices of the machine."""

@@ -1,4 +1,4 @@
-"""Files appear whole or not at all."""
+"""Atomic file writes, and folders."""
 
 import os
 import tempfile
@@ -53,5 +53,5 @@ def _umask() -> int:
 
 
 def cache_dir() -> Path:
-    """Folder for weights brought by hand and for accepted licences: `~/.cache/depth-anything` (or XDG_CACHE_HOME)."""
+    """Folder for downloaded weights and accepted licences: `~/.cache/depth-anything` (or XDG_CACHE_HOME)."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "depth-anything"

@@ -132,7 +132,7 @@ def old_name(old: str, name: str) -> Any:
 
 
 def names_of(old: str) -> Callable[[str], Any]:
-    """`__getattr__` of a package that stands where the module `old` stood: the old names, with a warning."""
+    """`__getattr__` of a package that replaced the module `old`: the old names, with a warning."""
 
     def getattribute(name: str) -> Any:
         if name.startswith("_"):

@@ -116,7 +116,7 @@ def test_the_hash_is_of_the_weights(nano: DepthAnything):
 def test_a_metric_teacher_is_refused():
     with torch.device("meta"):
         model = DepthAnything("v2-metric-indoor-small")
-    with pytest.raises(ValueError, match="answers metres"):
+    with pytest.raises(ValueError, match="predicts metres"):
         Teacher(model)
 
 

@@ -1,4 +1,4 @@
-"""Cameras as people hold them: where they stand, where they look, how wide they see."""
+"""Plausible cameras: position, direction and field of view as in people's photographs."""
 
 from dataclasses import dataclass
 

@@ -1,4 +1,4 @@
-"""From one seed to a scene: what kind it is, what stands where, the light and the camera."""
+"""Generate a scene from a seed: its kind, objects, light and camera."""
 
 from dataclasses import dataclass
 

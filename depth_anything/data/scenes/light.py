@@ -134,7 +134,7 @@ def develop(rng: np.random.Generator, linear: np.ndarray, sky: np.ndarray) -> np
 def smooth(light: np.ndarray, points: np.ndarray, normals: np.ndarray, z: np.ndarray, matt: np.ndarray) -> np.ndarray:
     """Average light (H,W,3) over neighbours on the same surface, with growing steps (1, 2, 4 pixels), where matt (H,W).
 
-    Two pixels are on one surface when each lies in the other's tangent plane and their normals agree.
+    Two pixels are on one surface when each is in the other's tangent plane and their normals agree.
     """
     normals = normals / np.maximum(np.linalg.norm(normals, axis=-1, keepdims=True), 1e-6)
     points = np.where(matt[..., None], points, 0.0)

@@ -79,7 +79,7 @@ class Material:
 
 @dataclass
 class Wardrobe:
-    """The materials of one scene. Asks beyond the fixed number of slots share what is there."""
+    """The materials of one scene. If more are requested than there are slots, they share slots."""
 
     rng: np.random.Generator
     tiles: dict[str, np.ndarray] = field(default_factory=dict)

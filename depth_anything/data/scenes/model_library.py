@@ -53,7 +53,7 @@ ROLES: tuple[tuple[str, str, str], ...] = (
 
 @dataclass(frozen=True)
 class Entry:
-    """What is known of a model without its shape: size (x, y, z) in metres, and whether things can stand on it."""
+    """Properties of a model apart from its shape: size (x, y, z) in metres, and whether things can stand on it."""
 
     name: str
     role: str
@@ -66,8 +66,8 @@ class Entry:
 class Model:
     """A model at its real size: its foot at the origin, its front towards -y.
 
-    picture is sRGB uint8 (S,S,3), S = baking.SIDE; the texture coordinates of mesh lie inside it, v = 0 its first row.
-    """
+    picture is sRGB uint8 (S,S,3), S = texture_baking.SIDE; the texture coordinates of mesh are inside it, v = 0 its
+    first row."""
 
     entry: Entry
     mesh: Mesh
@@ -76,7 +76,7 @@ class Model:
 
 @dataclass(frozen=True)
 class Library:
-    """Models by role, read from a prepared file when they are asked for; digest stands for their content."""
+    """Models by role, read from a prepared file when needed; digest identifies their content."""
 
     pack: Path
     digest: str
@@ -115,7 +115,7 @@ def _read(pack: Path, number: int) -> Model:
 
 @dataclass(frozen=True)
 class _Source:
-    """A file of a model, and what a catalogue says about it."""
+    """A model's file, with its entry in a catalogue."""
 
     name: str
     words: str

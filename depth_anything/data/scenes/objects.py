@@ -1,4 +1,4 @@
-"""What stands in the scenes: each function returns a Thing whose foot is at the origin and whose front faces -y."""
+"""Objects: each function returns a Thing whose foot is at the origin and whose front faces -y."""
 
 from dataclasses import dataclass, field
 
@@ -26,7 +26,7 @@ class Part:
 class Thing:
     """Parts that belong together; radius is half of its footprint, height its top, both in metres.
 
-    flat says whether things can stand on it.
+    flat: whether other objects can be put on it.
     """
 
     parts: list[Part] = field(default_factory=list)
@@ -185,7 +185,7 @@ def small_thing(rng, wardrobe: Wardrobe, size: float | None = None) -> Thing:
 
 @dataclass
 class Floor:
-    """A place to stand things on without one standing in another: circles (x, y, radius) that are taken."""
+    """An area on which objects are placed without overlap: occupied circles (x, y, radius)."""
 
     rng: np.random.Generator
     parts: list[Part] = field(default_factory=list)
@@ -198,7 +198,7 @@ class Floor:
     def put(
         self, thing: Thing, x: float, y: float, z: float = 0.0, yaw: float | None = None, margin: float = 0.0
     ) -> bool:
-        """Set a thing down if its place is free; says whether it was."""
+        """Place an object if its position is free; returns whether it was."""
         if not self.free(x, y, thing.radius + margin):
             return False
         self.taken.append((x, y, thing.radius))

@@ -38,7 +38,7 @@ def render_scene(
 ) -> Rendered:
     """The labelled picture of a seed; size is (width, height); library holds ready-made models to place.
 
-    A seed whose camera sees nothing worth a photograph goes on to its next attempt, always the same one.
+    If the camera of a seed sees too little, the next attempt of the same seed is taken, always the same one.
     """
     place = stage(size, spp, device)
     for attempt in range(100):
@@ -99,7 +99,7 @@ def _end_with_command() -> None:
 
 
 def _render_shard(job: _Job) -> int:
-    """One shard, whole, in this process."""
+    """Render one complete shard in this process."""
     library = load_library(job.pack) if job.pack else None
 
     def samples() -> Iterator[tuple[str, dict[str, bytes]]]:
@@ -127,7 +127,7 @@ def _claim(out: Path, asked: dict[str, Any]) -> None:
 
 
 def finished_scenes(out: str | os.PathLike) -> int:
-    """How many scenes a complete render in `out` has, whatever was asked for; 0 where something is missing."""
+    """Number of scenes of a complete rendering in `out`; 0 if anything is missing."""
     note = Path(out) / "render.json"
     if not note.exists():
         return 0
@@ -150,7 +150,7 @@ def render_shards(
 ) -> list[Path]:
     """Render the seeds seed .. seed + count - 1 into `scenes-{index:05d}.tar` under out; returns their paths.
 
-    Shards that are there already are kept, so a stopped run goes on where it was. The bytes do not depend on the number
+    Existing shards are kept, so that an interrupted run resumes. The bytes do not depend on the number
     of processes (default: one for each core). Same seed, machine, versions and models: same bytes.
     models is a folder of ready-made models to place among the computed ones (`models.open_library`). device "cuda"
     traces the light on an NVIDIA GPU, which all processes share.

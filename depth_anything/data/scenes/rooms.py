@@ -130,7 +130,7 @@ def room(rng: np.random.Generator, wardrobe: Wardrobe) -> tuple[list[Part], Came
 
 
 def stock(rng, wardrobe: Wardrobe, floor: Floor, wide: float, deep: float, height: float) -> None:
-    """What stands in garages, stores and basements: pillars, stacks of crates, sometimes a car."""
+    """Contents of garages, stores and basements: pillars, stacks of crates, sometimes a car."""
     if rng.random() < 0.5:
         coat = wardrobe.small("wall", "small")
         for _ in range(int(rng.integers(1, 4))):

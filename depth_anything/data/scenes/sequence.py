@@ -1,6 +1,6 @@
-"""A short film of one scene: the camera moves, the world stands still, every frame has exact disparity.
+"""A short video of a static scene: the camera moves; every frame has exact disparity.
 
-Frames of one film share a prefix of their keys: `<seed>-<frame>`.
+Frames of one video share a prefix of their keys: `<seed>-<frame>`.
 """
 
 import os
@@ -41,7 +41,7 @@ def camera_path(camera: Camera, frames: int, near_m: float) -> list[Camera]:
 
 
 def render_sequence(seed: int, frames: int, size: tuple[int, int] = (256, 192), spp: int = 4) -> list[Rendered]:
-    """The frames of a seed's film; size is (width, height).
+    """The frames of a seed's video; size is (width, height).
 
     An attempt of the seed of which one frame shows nothing worth a photograph is passed over, always the same one.
 

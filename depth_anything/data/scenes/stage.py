@@ -36,7 +36,7 @@ class Rendered:
     image uint8 (H,W,3); disparity float32 (H,W), 1/metres along the camera axis at pixel centres, 0 in the sky;
     sky bool (H,W); classes uint8 (H,W), an index into CLASSES; K (3,3); pose (4,4), camera to world in metres,
     camera axes x right, y down, z forward. Every pixel is valid. Glass and mirrors carry their own surface. models
-    names the ready-made models that stand in the scene.
+    names the ready-made models in the scene.
     """
 
     image: np.ndarray
@@ -202,9 +202,8 @@ class Stage:
     def _shade(self, scene: Scene, rng: np.random.Generator, z: np.ndarray, classes: np.ndarray) -> np.ndarray:
         """Linear light (H,W,3): sun and lamps with shadows, and one bounce to the sky or a surface lit without shadows.
 
-        Every light is asked at every hit, so the only noise is that of the bounce, and that is smoothed before it meets
-        the texture. A path tracer that picks one light at a time needs many times the samples in a room.
-        """
+        Every light is sampled at every hit, so the only noise is that of the bounce, and that is smoothed before it
+        meets the texture. A path tracer that picks one light at a time needs many times the samples in a room."""
         import drjit as dr
 
         mi, (width, height), spp, light = self.mi, self.size, self.spp, scene.light

@@ -1,4 +1,4 @@
-"""Model files to what the stage can hold: few triangles, and one small picture with all the colours of a model."""
+"""Simplify the meshes of model files and bake their colours into one small texture."""
 
 from dataclasses import dataclass
 from pathlib import Path

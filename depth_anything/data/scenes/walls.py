@@ -95,7 +95,7 @@ def hang(rng, wardrobe: Wardrobe, floor: Floor, x: float, y: float, yaw: float, 
 
 
 def shell(rng, wardrobe: Wardrobe, floor: Floor, wide: float, deep: float, height: float) -> None:
-    """Floor, ceiling and three walls with doors, windows and what hangs there; the side of the camera is open."""
+    """Floor, ceiling and three walls with doors, windows and wall decoration; the side of the camera is open."""
     ground, paint = wardrobe.large("floor", gloss=rng.random() < 0.35), wardrobe.large("wall")
     other = wardrobe.large("wall") if rng.random() < 0.4 else paint
     trim = wardrobe.small("plain")

@@ -1,4 +1,4 @@
-"""Unlabelled pictures by number, for training: nothing is unpacked, nothing is kept in memory but where things lie."""
+"""Unlabelled images by index, for training: nothing is unpacked, only an index is kept in memory."""
 
 from collections.abc import Sequence
 from functools import lru_cache
@@ -14,10 +14,10 @@ from depth_anything.images.read import PictureError, read_image
 
 
 class Pictures:
-    """The pictures of many units as one sequence; `ends` says where each unit ends.
+    """The images of many units as one sequence; `ends` holds the end of each unit.
 
     Args:
-        units: of tars that are not compressed and lie on a disk, of folders, lists, lmdb databases.
+        units: of uncompressed local tars, folders, lists, lmdb databases.
 
     Raises:
         ValueError: a unit that can only be read from front to end: a compressed or remote archive, videos.
@@ -77,7 +77,7 @@ def fetch(unit: Unit, offset: int) -> tuple[str, bytes]:
 
 @lru_cache(maxsize=64)
 def tar_pictures(path: str):
-    """The index of a tar and which of its files are pictures, for the last few tars that were asked for."""
+    """The index of a tar and which of its files are pictures, for the tars used last."""
     index = cached_index(path)
     return index, picture_numbers(index)
 

@@ -1,4 +1,4 @@
-"""Units read: the encoded pictures of a tar, of files, of a database, of videos, one after the other."""
+"""Read the encoded images of a unit from a tar, files, a database or videos."""
 
 import gzip
 import hashlib
@@ -112,7 +112,7 @@ def unzipped(file: Any, path: str) -> Any:
 
 
 def check_end(path: str) -> None:
-    """A tar cut between two files looks whole to Python's reader: it must end with a block of zeros.
+    """A tar truncated between two files looks complete to Python's reader: it must end with a block of zeros.
 
     Raises:
         tarfile.ReadError: it does not.

@@ -25,12 +25,12 @@ DEPTH = 4
 
 
 MANY = 100
-"""Folders of a set beyond which each is a unit, whatever it holds: listing them all would take the planner too long."""
+"""If a set has more folders than this, each is one unit: listing them all would take too long."""
 
 
 @dataclass(frozen=True)
 class UnlabeledSet:
-    """One set. Of the lists, the first that finds something is the copy that lies there."""
+    """One set. The first pattern that matches describes the local copy."""
 
     tars: tuple[str, ...] = ()
     """Patterns of archives."""
@@ -55,20 +55,20 @@ UNLABELED = {
     ),
     "sa1b": UnlabeledSet(tars=("sa_??????.tar",), folders=("sa_??????",)),
 }
-"""The eight sets: 62M pictures. Test and validation parts are never taken where the layout tells them apart."""
+"""The eight sets: 62M pictures. Test and validation parts are never used if the layout identifies them."""
 
 OTHERS = ("folder", "list", "tars")
 
 
 def units(kind: str, root: str | os.PathLike, size: int = PICTURES) -> list[Unit]:
-    """The units of a source, in one order.
+    """The units of a source, in a fixed order.
 
     Args:
         kind: a name of UNLABELED; or `folder` (pictures at any depth), `list` (a .txt of paths), `tars` (WebDataset
             tars: a folder of them, a pattern, or one; also at a URL such as s3://bucket/part-*.tar); or `auto`, which
             tells the last three apart by what lies there.
-        root: where it lies.
-        size: pictures in a unit, where the source can be cut.
+        root: its path.
+        size: images per unit, if the source can be divided.
 
     Raises:
         ValueError: no such kind, nothing there, or nothing of that kind.

@@ -1,6 +1,6 @@
-"""Sources cut into units of about a thousand pictures: what one worker reads, labels and writes at a time.
+"""Divide sources into units of about a thousand images, each of which becomes one shard.
 
-Nothing is unpacked: a unit says where its pictures lie. Its name follows from what it holds: equal pictures give equal
+Nothing is unpacked: a unit holds the paths of its images. Its name follows from its contents: equal images give equal
 names in every process and at every time, and pictures that came or went give other names.
 """
 
@@ -15,9 +15,9 @@ from depth_anything.data.shards import TarIndex, cached_index
 from depth_anything.images.source import SUFFIXES
 
 PICTURES = 1000
-"""In a unit, if its source can be cut."""
+"""Images per unit, if its source can be divided."""
 VIDEOS = 8
-"""In a unit: BDD100K's 40 seconds at 30 frames a second give 120 pictures each."""
+"""Videos per unit: BDD100K's 40 seconds at 30 frames a second give 120 pictures each."""
 VIDEO_SUFFIXES = frozenset((".mov", ".mp4", ".avi", ".mkv", ".webm"))
 
 
@@ -31,7 +31,7 @@ class Unit:
     path: str
     """The archive, the database, or the folder below which `members` lie; an archive may be a URL."""
     count: int | None = None
-    """Pictures; None where only reading tells."""
+    """Number of images; None if it is known only after reading."""
     first: int = 0
     """tar: number of the first picture; with `count` None the whole archive is read from end to end."""
     start: str = ""
@@ -41,7 +41,7 @@ class Unit:
 
 
 def is_url(path: str | os.PathLike) -> bool:
-    """Whether this lies in an object store rather than on a disk."""
+    """Whether a path is a URL of an object store."""
     return "://" in os.fspath(path)
 
 
@@ -58,13 +58,13 @@ def stem(path: str) -> str:
 
 
 def named(path: str, number: int, *contents: object) -> str:
-    """The name of a unit: of its source, its number there, and eight digits that stand for what it holds."""
+    """The name of a unit: of its source, its number there, and an eight-digit digest of its contents."""
     digest = hashlib.sha256("\n".join(str(content) for content in (path, *contents)).encode())
     return f"{stem(path)}-{number:05d}-{digest.hexdigest()[:8]}"
 
 
 def tar_units(path: str, label: str, size: int = PICTURES) -> Iterator[Unit]:
-    """Slices of one archive. Where it cannot be entered in the middle (compressed, or at a URL), it is one unit.
+    """Slices of one archive. Without random access (compressed, or at a URL), it is one unit.
 
     Args:
         path: of the archive.
@@ -77,7 +77,7 @@ def tar_units(path: str, label: str, size: int = PICTURES) -> Iterator[Unit]:
     bytes_in_all = os.stat(path).st_size
     try:
         pictures = picture_numbers(cached_index(path))
-    except ValueError:  # damaged: whoever reads it says so, and the rest is done
+    except ValueError:  # damaged: reported when it is read; the rest is labelled
         yield Unit(named(label, 0, bytes_in_all), "tar", path)
         return
     for number, first in enumerate(range(0, len(pictures), size)):
