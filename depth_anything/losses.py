@@ -1,11 +1,10 @@
 """Every loss of both papers as one function that names its equation.
 
 Shapes: B images, H W pixels, N tokens, C channels. Maps are affine-invariant disparity (larger is nearer), `valid_BHW`
-is bool. Everything is computed in float32 (float64 stays float64), also inside autocast. An image that says nothing (no
-valid pixel, constant truth) adds nothing; a batch of such images gives zero with a live graph. Means are taken within
-an image first, then over the images that count, so that sparse truth weighs as much as dense truth. The papers do not
-say which of the two published reductions they used.
-"""
+is bool. Everything is computed in float32 (float64 stays float64), also inside autocast. An image without information
+(no valid pixel, constant ground truth) adds nothing; a batch of such images gives zero with a live graph. Means are
+taken within an image first, then over the images that count, so that sparse truth weighs as much as dense truth. The
+papers do not state which of the two published reductions they used."""
 
 import torch
 import torch.nn.functional as F
@@ -20,7 +19,7 @@ FEATURE_MARGIN = 0.85
 
 
 def masked(map_BHW: Tensor, valid_BHW: Tensor) -> Tensor:
-    """At least float32, with 0 at invalid pixels: what stands there (NaN, too) reaches neither values nor gradients."""
+    """At least float32, with 0 at invalid pixels: their values (NaN, too) affect neither results nor gradients."""
     map_BHW = map_BHW if map_BHW.dtype == torch.float64 else map_BHW.float()
     return map_BHW.masked_fill(~valid_BHW, 0)
 
@@ -233,7 +232,7 @@ def feature_alignment_loss(
 
 
 def range_normalised_residual(prediction_BHW: Tensor, target_BHW: Tensor, valid_BHW: Tensor) -> Tensor:
-    """Ours, in no paper: prediction as it is, minus truth brought to 0..1 between its 2nd and 98th percentiles.
+    """Ours, in no paper: prediction as it is, minus ground truth scaled to 0..1 between its 2nd and 98th percentiles.
 
     Unlike V1 Eq. 1 the prediction is not normalised, so an untrained network cannot hide behind its own tiny spread:
     from random weights it learned about three times faster in our probe. Truth is capped at 2, for the nearest pixels.

@@ -1,9 +1,8 @@
 """Every model of the papers, and ours, as one row each. No torch here.
 
-A row says what the network looks like (V1 section 4.1, V2 section 6), what its number means, where its weights live,
-and under which licence their owner gives them. V1 and V2 files have the same keys and shapes, so the row is what tells
-them apart: V1 feeds the last four blocks to the decoder, V2 four spread ones.
-"""
+A row says what the network looks like (V1 section 4.1, V2 section 6), the quantity that it predicts, where its weights
+are, and the licence of their owner. V1 and V2 files have the same keys and shapes, so the row is what tells them apart:
+V1 feeds the last four blocks to the decoder, V2 four spread ones."""
 
 from dataclasses import dataclass, replace
 from typing import Any, Literal
@@ -53,20 +52,21 @@ class Variant:
     max_depth: float | None = None
     """Metres at the top of the range; None for a relative model and for `log`."""
     canonical_focal: float | None = None
-    """Focal length, in pixels of the network's input, of the one camera in whose metres the network answers (`finetune
-    --intrinsics`); None: metres as they are (camera.py)."""
+    """Focal length, in pixels of the network's input, of the canonical camera in whose metres the network predicts
+    (`finetune --intrinsics`); None: metres as they are (camera.py)."""
     align_corners_back: bool = True
     """Bilinear rule back to the picture's size: V1's script False; V2, metric and nano True."""
     input_size: int = 518
     """Lower bound of the shorter side at the network's input."""
     fixed_size: tuple[int, int] | None = None
-    """(H, W) to which every picture is brought instead, its aspect not kept, unless a size is asked for (V1 metric)."""
+    """(H, W) to which every image is resized instead, not keeping its aspect ratio, unless a size is given (V1
+    metric)."""
     resize: Literal["cubic", "bilinear"] = "cubic"
     """How a picture comes to the network's size: as the relative models' code does it, or as ZoeDepth's."""
     hub_repo: str | None = None
     """Repository on the Hugging Face hub that holds the official file."""
     hub_type: Literal["model", "space"] = "model"
-    """V1's files lie in the authors' Space."""
+    """V1's files are in the authors' Space."""
     hub_file: str | None = None
     transformers_repo: str | None = None
     """The same weights in the transformers layout."""
@@ -78,11 +78,11 @@ class Variant:
 
     @property
     def quantity(self) -> Quantity:
-        """What the model answers: affine-invariant `disparity` or `depth_m` in metres."""
+        """The quantity that the model predicts: affine-invariant `disparity` or `depth_m` in metres."""
         return "disparity" if self.head == "linear" and self.max_depth is None else "depth_m"
 
     def asked_size(self, input_size: int | None) -> int | tuple[int, int]:
-        """The lower bound of the shorter side that is asked for; None: the model's own, or its one size (H, W).
+        """The minimum of the shorter side; for None the model's own, or its fixed size (H, W).
 
         Raises:
             ValueError: less than a patch.

@@ -1,1 +1,1 @@
-"""Pictures with truth, pictures without, and what is done to them before a network sees them."""
+"""Labelled and unlabelled images, and their augmentation."""

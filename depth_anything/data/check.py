@@ -1,4 +1,4 @@
-"""Walk a real copy of a labelled set and say what is in it: counts, ranges, what is broken, a sheet to look at."""
+"""Check a copy of a labelled set: counts, ranges, broken files, a contact sheet."""
 
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -25,7 +25,7 @@ _DECADES, _BINS = 8, 2048
 
 @dataclass
 class Seen:
-    """What one picture told."""
+    """Statistics of one image."""
 
     number: int
     error: str = ""
@@ -46,7 +46,7 @@ class Seen:
 
 @dataclass
 class Report:
-    """What all pictures told."""
+    """Statistics of all images."""
 
     found: int
     """Pictures of the set that are there."""
@@ -138,7 +138,7 @@ def check(samples: Samples, limit: int | None = None, sheet: Path | None = None,
 
 
 def check_counts(limit: int | None, threads: int) -> None:
-    """Raises ValueError where there is nothing to read, or nobody to read it."""
+    """Raises ValueError if there is nothing to read, or no reader."""
     if (limit is not None and limit < 1) or threads < 1:
         raise ValueError(f"limit {limit}, threads {threads}: expected 1 or more")
 
@@ -152,7 +152,7 @@ def look_at_all(
     unit: str,
     columns: int = 3,
 ) -> None:
-    """Call `look` for every number, some at a time, and `add` with what each told, in order; write the sheet.
+    """Call `look` for every number, some at a time, and `add` with each result, in order; write the sheet.
 
     Args:
         look: called with the number and whether its `tile_HW3` is wanted.
@@ -162,7 +162,7 @@ def look_at_all(
     shown = {numbers[place] for place in spread(len(numbers), TILES)}
     tiles = []
     with ThreadPoolExecutor(threads) as pool, tqdm(total=len(numbers), unit=unit, disable=None) as bar:
-        for start in range(0, len(numbers), 16 * threads):  # in parts, so that few answers wait
+        for start in range(0, len(numbers), 16 * threads):  # in parts, so that few results wait
             for seen in pool.map(lambda number: look(number, number in shown), numbers[start : start + 16 * threads]):
                 add(seen)
                 if seen.tile_HW3 is not None:

@@ -16,7 +16,7 @@ from depth_anything.images.read import PictureError, read_image
 
 @dataclass
 class PicturesReport:
-    """What one unit told, or all of them."""
+    """Statistics of one unit, or of all."""
 
     shorter_sides: list[int] = field(default_factory=list)
     """Of the pictures that could be decoded."""
@@ -66,7 +66,7 @@ def check_pictures(
 
 
 def look_into(unit: Unit, first: int | None, with_tile: bool) -> PicturesReport:
-    """Decode the first pictures of a unit, or all. What cannot be read becomes a line, and the rest follows."""
+    """Decode the first pictures of a unit, or all. Unreadable images are listed, and the rest is decoded."""
     seen = PicturesReport()
 
     def broken(key: str, error: Exception) -> None:

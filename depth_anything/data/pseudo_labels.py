@@ -99,7 +99,8 @@ def png16(codes_HW: np.ndarray) -> bytes:
 class PseudoLabels:
     """The labelled pictures of a folder that `depth-anything label` wrote, as one sequence.
 
-    Only shards with a manifest count. `ends` says where each shard ends; those of one shard are read fastest together.
+    Only shards with a manifest count. `ends` holds the end of each shard; images of one shard are read fastest
+    together.
 
     Raises:
         ValueError: no finished shard there, or a shard without its tar.
@@ -149,7 +150,7 @@ class PseudoLabels:
 
 @lru_cache(maxsize=256)
 def samples_of(path: Path) -> tuple[TarIndex, list[int]]:
-    """The index of a shard and the first member of each of its samples, for the last shards that were asked for."""
+    """The index of a shard and the first member of each of its samples, for the shards used last."""
     index = index_tar(path)
     keys = [name.partition(".")[0] for name in index.names]
     return index, [number for number, key in enumerate(keys) if number == 0 or key != keys[number - 1]]

@@ -11,7 +11,7 @@ from depth_anything.geometry.camera import mean_focal
 
 @dataclass(frozen=True, kw_only=True)
 class Sample:
-    """A picture with its truth.
+    """An image with its ground truth.
 
     Where `scale` is "metric", disparity is 1 / metres, so metres are one division away; "relative" has an unknown
     factor, "affine" an unknown factor and shift. Sky is valid, with disparity 0.
@@ -41,7 +41,7 @@ class Sample:
 
 @dataclass(frozen=True)
 class Crop:
-    """A window of a picture in its pixels, fractions allowed; the size it is brought to; whether it is mirrored."""
+    """A crop in pixels of the image, fractions allowed; its size after resizing; whether it is mirrored."""
 
     top: float
     left: float
@@ -76,14 +76,14 @@ def random_crop(
     flip: float,
     draws_5: np.ndarray,
 ) -> Crop:
-    """A window for a picture of height x width pixels.
+    """A random crop of an image of height x width pixels.
 
     With scale (1, 1), no jitter and a square `size` this is the papers' crop: shorter side to the network's size, then
-    a random square window (V1 supplement).
+    a random square crop (V1 supplement).
 
     Args:
-        scale: range of the window's sides, as a share of the largest window of that shape.
-        aspect_jitter: the window is up to this factor wider or higher than `size`, log-uniform; 1 for none.
+        scale: range of the crop's sides, as a share of the largest crop of that shape.
+        aspect_jitter: the crop is up to this factor wider or higher than `size`, log-uniform; 1 for none.
         flip: probability of mirroring.
         draws_5: uniform random numbers in 0..1, for shape, size, top, left, mirroring.
     """
@@ -95,7 +95,7 @@ def random_crop(
 
 
 def cut(sample: Sample, crop: Crop) -> Sample:
-    """The window, resized and mirrored: the image bicubic with antialias, every label by its nearest pixel."""
+    """The crop, resized and mirrored: the image bicubic with antialias, every label by its nearest pixel."""
     height, width = crop.size
     box = (crop.left, crop.top, crop.left + crop.width, crop.top + crop.height)
     image_HW3 = np.asarray(Image.fromarray(sample.image_HW3).resize((width, height), Image.Resampling.BICUBIC, box))

@@ -1,4 +1,4 @@
-"""Tar shards: many samples in one file, each sample a few members that share a key. Written whole or not at all."""
+"""Tar shards: many samples in one file, each sample a few members that share a key. Written atomically."""
 
 import hashlib
 import io
@@ -104,7 +104,7 @@ def decode_maps(name: str, content: bytes) -> np.ndarray | None:
 
 @dataclass(frozen=True)
 class TarIndex:
-    """Where the files inside an uncompressed tar lie, in their order."""
+    """Offsets of the files inside an uncompressed tar, in their order."""
 
     names: list[str]
     start: np.ndarray
@@ -128,7 +128,7 @@ def index_tar(path: str | os.PathLike) -> TarIndex:
     try:
         with path.open("rb") as file, tarfile.open(fileobj=file, mode="r:") as tar:
             members = [info for info in tar if info.isreg()]
-            file.seek(tar.offset)  # of the block that ended the walk: zeros, in a whole archive
+            file.seek(tar.offset)  # of the last block: zeros, in a complete archive
             ended = file.read(BLOCK) == bytes(BLOCK)
     except FileNotFoundError:
         raise ValueError(f"{path}: no such tar") from None

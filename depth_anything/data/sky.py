@@ -1,10 +1,9 @@
 """Where the sky is. V1 section 3.1 finds it with a pre-trained SegFormer and sets its disparity to 0 (farthest).
 
-`choose_sky` does that to labelled pictures, before min-max, and keeps every mask: a second epoch asks no network. Which
-SegFormer the authors took is not known; the largest one for ADE20K stands here. Its released weights are for
-non-commercial use (NVIDIA Source Code License), so they ask to be accepted like other such weights. `threshold` needs
-no model; it looks only at the map.
-"""
+`choose_sky` does that to labelled pictures, before min-max, and keeps every mask: a second epoch runs no network. Which
+SegFormer the authors took is not known; the largest one for ADE20K is the default. Its released weights are for
+non-commercial use (NVIDIA Source Code License), which must be accepted once, as for other such weights. `threshold`
+needs no model; it looks only at the map."""
 
 from __future__ import annotations
 
@@ -37,7 +36,7 @@ SEGFORMER = "nvidia/segformer-b5-finetuned-ade-640-640"
 
 
 class SkySegmenter:
-    """SegFormer (Xie et al. 2021) trained on ADE20K, asked for one class. Extra `transfer`.
+    """SegFormer (Xie et al. 2021) trained on ADE20K, reduced to one class. Extra `transfer`.
 
     Args:
         model: a hub id or a folder in the transformers layout; its classes must be ADE20K's.
@@ -108,7 +107,7 @@ class WithSky:
     """Labelled pictures whose sky is SegFormer's too: its disparity becomes 0 and valid (V1 section 3.1).
 
     Masks are kept in `cache`/<the segmenter's id> as 1-bit PNGs, named by a hash of the picture's pixels: another
-    picture or another segmenter never meets a wrong mask, and a damaged one is made anew.
+    picture or another segmenter never meets a wrong mask, and a damaged one is made again.
     """
 
     def __init__(self, samples: Samples, segmenter: SkySegmenter, cache: str | Path):
@@ -183,9 +182,9 @@ def choose_sky(
 
 
 def threshold(prediction: Prediction, share: float = 0.02) -> np.ndarray:
-    """Sky by the map alone: bool (H, W). A guess that knows nothing of blue or clouds.
+    """Sky by the map alone: bool (H, W). A heuristic that ignores colour.
 
-    Sky is what lies within `share` of the map's range of disparity from its farthest value and has nothing nearer above
+    Sky is within `share` of the map's range of disparity of its farthest value and has nothing nearer above
     it up to the picture's upper edge. A far wall that reaches this edge is taken for sky, and sky behind branches or
     below a roof is missed: `SkySegmenter` looks at the picture.
     """
@@ -198,7 +197,7 @@ def threshold(prediction: Prediction, share: float = 0.02) -> np.ndarray:
 
 
 def _digest(folder: Path) -> str:
-    """Eight letters that stand for the weights in a folder."""
+    """Eight-digit digest of the weights in a folder."""
     digest = hashlib.blake2b(digest_size=4)
     for path in sorted(folder.glob("*.safetensors")):
         with path.open("rb") as file:

@@ -1,6 +1,6 @@
-"""Where results go: a folder, or a place in an object store. A file there is whole or it is not there.
+"""Output storage: a local folder or an object store; files are written atomically.
 
-A store also knows who works in it: one job at a time, of one process or many, and which of them does what.
+It also holds the lock of the job (one at a time, of one or many processes) and the claims of its workers.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Store(Protocol):
         ...
 
     def write(self, name: str, content: bytes) -> None:
-        """A small file, replaced whole."""
+        """Write a small file, atomically."""
         ...
 
     def scratch(self) -> Path:
@@ -45,7 +45,7 @@ class Store(Protocol):
         ...
 
     def put(self, name: str, file: Path) -> None:
-        """Move a finished file of `scratch` to its name, replaced whole: one rename, or one upload."""
+        """Move a finished file of `scratch` to its name, atomically: one rename, or one upload."""
         ...
 
     def claim(self, name: str) -> bool:
@@ -57,7 +57,7 @@ class Store(Protocol):
 
         Args:
             job: what all processes of one job give, and no other.
-            first: whether this process takes the lock for its job, where the store cannot tell.
+            first: whether this process takes the lock for its job, if the store cannot decide it.
 
         Raises:
             ValueError: another job works here.
@@ -249,7 +249,7 @@ def started(pid: int) -> str:
 
 
 def is_dead(holder: dict) -> bool:
-    """Whether the holder of a lock was a process of this machine that is no more; False where nobody can know."""
+    """Whether the holder of a lock was a process of this machine that has ended; False if unknown."""
     if holder["host"] != socket.gethostname():
         return False
     try:

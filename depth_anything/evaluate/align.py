@@ -1,6 +1,6 @@
-"""Bringing a prediction onto the truth: its size, then its scale and shift. The one fit of this project.
+"""Align a prediction with the ground truth: resize, then fit scale and shift. The only least-squares fit here.
 
-A relative model answers disparity up to an unknown scale and shift (V1 section 3.1), so every number about it, every
+A relative model predicts disparity up to an unknown scale and shift (V1 section 3.1), so every number about it, every
 calibration, every tile and every video window starts with the same least squares: closed form, float64, centred.
 """
 

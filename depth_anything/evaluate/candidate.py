@@ -34,10 +34,10 @@ FLOORS = {floor.name: floor for floor in (ROW, CONSTANT)}
 
 
 def probe(candidate: Candidate) -> list[float]:
-    """Sixteen numbers that the model answers on one fixed picture: other weights or options answer others.
+    """A fingerprint: sixteen values of the model's map for one fixed image; other weights or options give others.
 
     Kept beside the scores, so that those of one model are never taken for those of another with the same name.
-    Empty for finished maps, which have no answer to a new picture.
+    Empty for existing maps.
     """
     if candidate.finished:
         return []

@@ -38,7 +38,7 @@ def evaluate_da2k(root: Path, candidates: list[Candidate], out: Path) -> list[Da
     Args:
         root: the folder of annotations.json.
         candidates: the models; every picture is read once for all of them.
-        out: folder for the scores, one line a picture; a stopped run goes on where it was.
+        out: folder for the scores, one line a picture; an interrupted run resumes.
 
     Raises:
         ValueError: annotations or pictures that are missing or broken, a point outside its picture, NaN in a map.

@@ -1,4 +1,4 @@
-"""A page of pictures for people who would rather look than read: image, truth, and each model's map and error."""
+"""HTML page: image, ground truth, and each model's map and error."""
 
 import shutil
 import tempfile
@@ -21,7 +21,8 @@ _UNMEASURED = 60
 
 
 def save_pictures(folder: Path, image_HW3: np.ndarray, aligned: dict[str, Aligned]) -> None:
-    """Write image.jpg, truth.png and, per model, <n>_map.png and <n>_error.png. The folder appears whole.
+    """Write image.jpg, truth.png and, per model, <n>_map.png and <n>_error.png. The folder is renamed into place at the
+    end.
 
     All maps share the truth's colours: red is near. Pixels without a score are grey in truth and error.
     """

@@ -1,9 +1,9 @@
-"""Whatever a name on the command line stands for: our models, other people's, finished maps, and the floors.
+"""Models by name on the command line: ours, transformers', existing maps, and the baselines.
 
 Names:
     nano, v2-small, ... or a checkpoint      our own code
     hf:ID                                    a depth-estimation model of transformers, by hub id or folder
-    hf:disparity:ID, hf:depth_m:ID           the same, where the model does not say what it answers
+    hf:disparity:ID, hf:depth_m:ID           the same, if the model does not state its quantity
     predictions:disparity:FOLDER             maps that something else wrote, one file per image of the set, by its key
     predictions:depth_m:FOLDER
     row, constant                            the floors
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 def load_candidate(name: str, **options: Any) -> Candidate:
-    """Whatever a model name on the command line stands for.
+    """The model of a name on the command line.
 
     Args:
         name: see the top of this file.
@@ -103,7 +103,7 @@ def read_map(folder: Path, key: str, quantity: Quantity) -> np.ndarray:
 # -- models of transformers -------------------------------------------------------------------------------------------
 
 _ANSWERS: dict[str, Quantity] = {"dpt": "disparity", "zoedepth": "depth_m", "depth_pro": "depth_m", "glpn": "depth_m"}
-"""What transformers' architectures answer; depth_anything says it in its config."""
+"""Quantities of transformers' architectures; depth_anything states it in its config."""
 
 
 def _from_transformers(name: str, quantity: Quantity | None, model_id: str, device: str) -> Candidate:

@@ -1,4 +1,4 @@
-"""What can be said about a depth map, each number with its direction and its source. numpy, float64.
+"""Metrics of depth maps, each with its direction and source. numpy, float64.
 
 Pixel metrics take two flat arrays of the same positive quantity (both depth, or both disparity) at the valid pixels of
 one image. e = log prediction - log truth. The mean over images is the caller's: see `protocol.Protocol.averaging`.
@@ -145,7 +145,7 @@ def flicker(
     """How much a clip's map changes from frame to frame where the truth does not: lower is steadier.
 
     mean |(p_t+1 - p_t) - (g_t+1 - g_t)| over pixels valid in both frames, divided by the interquartile range of the
-    whole predicted clip, so that the answer does not depend on the map's unit. Both clips must be in one unit already
+    whole predicted clip, so that the result does not depend on the map's unit. Both clips must be in one unit already
     (one alignment for the clip, never one per frame). Without a truth the camera and the scene must stand still.
 
     Args:
@@ -174,7 +174,7 @@ def flicker(
 
 
 def mean_iou(counts: np.ndarray) -> float:
-    """Mean over classes of intersection over union, over a whole set; classes that nobody has or says are left out.
+    """Mean over classes of intersection over union, over a whole set; classes that occur in neither are left out.
 
     Args:
         counts: (classes, classes), pixels by true class (row) and predicted class (column).

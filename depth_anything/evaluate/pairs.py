@@ -1,8 +1,8 @@
 """Protocol `pairs`: depth, order and outlines per region, beside what no model at all would score.
 
-Two floors stand beside every number. `row` answers disparity = image row (lower in the picture is nearer), which on
-many photographs is a fair guess; `constant` answers one value. A model that does not beat `row` has learned nothing
-that the camera's usual pose does not already say.
+Every score is reported beside two baselines. `row` predicts disparity = image row (lower in the image is nearer), a
+fair guess for many photographs; `constant` predicts one value. A model that is not better than `row` has learned
+nothing beyond the usual orientation of a camera.
 
 Order is DA-2K's question without its people: of random pairs of pixels, how often is the nearer one nearer in the map?
 Outlines are measured where the truth has them: on dense truth.
@@ -31,7 +31,7 @@ POINT_PAIRS = 20_000
 CLEAR_RATIO = 1.1
 """A pair counts where one point is at least this many times as far: sensors err by less, so its order is certain."""
 FEWEST_POINT_PAIRS = 100
-"""A picture with fewer clear pairs is too flat to say anything about order."""
+"""A picture with fewer clear pairs is too flat for an ordinal score."""
 DENSE = 0.9
 """Share of the pixels that a truth must know for outlines. Depth cameras and stereo matching lose them just there."""
 

@@ -1,4 +1,4 @@
-"""What protocol `pairs` says about a model: each metric beside the floors, as text, JSON, CSV, Markdown or HTML."""
+"""Results of protocol `pairs`: each metric beside the baselines, as text, JSON, CSV, Markdown or HTML."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -92,7 +92,7 @@ class PairsResult:
         return {"protocol": PAIRS.name, "model": self.model} | regions
 
     def report(self) -> Report:
-        """Each metric by region beside the floors; CSV has a line a pair, empty where the truth gives no number."""
+        """Each metric by region beside the baselines; CSV has a line a pair, empty where the truth gives no number."""
         sides = ("model", "row", "constant")
         found = [self.comparison(region, metric) for metric in MEASURED for region in REGIONS]
         turned = sum(s.model.scale < 0 for s in self.scores)

@@ -1,6 +1,6 @@
 """Evaluation protocols by name, as data. Columns of different protocols are different numbers: never mix them.
 
-The numbers that people quote for "AbsRel on KITTI" differ by alignment space, crop, cap and the floor under small
+Published numbers for "AbsRel on KITTI" differ by alignment space, crop, cap and the floor under small
 disparities; on far outdoor scenes the floor alone moves AbsRel by a factor of two. `score.py` carries a protocol out.
 """
 
@@ -33,7 +33,8 @@ class Protocol:
     name: str
     align: Align = "scale_shift"
     space: Space = "disparity"
-    """Where the fit is made; `own`: disparity for a model that answers disparity, depth for one that answers metres."""
+    """Where the fit is made; `own`: disparity for a model that predicts disparity, depth for one that predicts
+    metres."""
     measure: Literal["depth", "disparity"] = "depth"
     """Where the metrics are taken. A truth of kind `disparity` is always measured as disparity."""
     floor: Floor | float = "none"
@@ -66,7 +67,7 @@ class Protocol:
         """The cut of a data set.
 
         Raises:
-            ValueError: the protocol does not say how this set is cut.
+            ValueError: the protocol defines no crop for this set.
         """
         cut = self.cuts.get(set_name, self.default_cut)
         if cut is None:

@@ -1,6 +1,6 @@
 """The published tables as values: columns, printed numbers, which of our models a row is, who could reproduce it.
 
-The numbers stand in published_tables.json, as printed. `-` is a cell that V1 leaves empty, or that could not be checked
+The numbers are in published_tables.json, as printed. `-` is a cell that V1 leaves empty, or that could not be checked
 against V2's text. No number is from memory.
 """
 

@@ -1,4 +1,4 @@
-"""What an evaluation says: as text, JSON, CSV, Markdown, and on top of a page of pictures."""
+"""The report of an evaluation: as text, JSON, CSV, Markdown, and on top of a page of pictures."""
 
 import csv
 import io

@@ -1,6 +1,6 @@
 """Models over a test set: every image is read once for all models, and every score is kept as soon as it is known.
 
-Scores go to OUT/<protocol>/<set>/<model>.jsonl, one line an image. A run that was stopped goes on where it was; a line
+Scores go to OUT/<protocol>/<set>/<model>.jsonl, one line an image. An interrupted run resumes; a line
 that was cut short is done again. Nothing is averaged over fewer images without saying so: what a protocol skips is
 kept as a line with its reason.
 """
@@ -40,7 +40,7 @@ class SetScores:
     """By image key: why the protocol leaves it out."""
 
     def mean(self, metric: str) -> float:
-        """Over images, or within a scene and then over scenes, as the protocol says.
+        """Over images, or within a scene and then over scenes, as the protocol states.
 
         Raises:
             ValueError: no image was scored.
@@ -174,7 +174,8 @@ def _scores(candidate: Candidate, contents: Contents, protocol: Protocol, entrie
 
 
 def _journal(out: Path, set_name: str, candidate: Candidate, protocol: Protocol) -> Journal:
-    """Where a model's scores are kept, and what they depend on. Finished maps may have changed: they are read anew."""
+    """Where a model's scores are kept, and what they depend on. Existing maps may have changed: they are always read
+    again."""
     path = out / protocol.name / set_name / f"{file_name(candidate.name)}.jsonl"
     definition = {
         "model": candidate.name,

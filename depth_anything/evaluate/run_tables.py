@@ -1,4 +1,4 @@
-"""The command `evaluate`: a published table's sets are measured, our numbers stand beside the printed ones."""
+"""The command `evaluate`: evaluate the sets of a published table and print our numbers beside the published."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -33,15 +33,15 @@ def run(
     regions: str = "grid",
     **options: Any,
 ) -> str:
-    """The command `evaluate`: measure, keep what is worth keeping under `out`, answer the report.
+    """The command `evaluate`: evaluate models, write scores and pages under `out`, return the report.
 
     Args:
         table: `pairs`, `da2k-propose`, or a name in TABLES; those of segmentation measure files of `segment train`.
             None: any `sets` under any `protocol`, beside no published number.
         data: the manifest for `pairs`; pictures for `da2k-propose`; else ROOT, the folder with one folder per test set.
-        models: names for `load_candidate`; none: the table's own models that can be had.
-        form: one of report.FORMS.
-        out: folder for scores (a stopped run goes on there), report.{txt,json,csv,md} and index.html with pictures;
+        models: names for `load_candidate`; none: the table's own models that can be had. form: one of report.FORMS.
+        out: folder for scores (from which an interrupted run resumes), report.{txt,json,csv,md} and index.html with
+        pictures;
             None: `evaluation` for a table, nothing for pairs, `da2k-proposed` for proposals.
         sets: only these columns of the table; without a table, any keys of BENCHMARKS.
         protocol: another protocol than the table's; the published numbers are then not shown.

@@ -1,4 +1,4 @@
-"""Carrying out a protocol on one image: resize, mask, fit, floor, measure. There is no second copy of these steps."""
+"""Evaluate one image under a protocol: resize, mask, align, clip, measure."""
 
 from dataclasses import dataclass
 from math import isfinite
@@ -20,7 +20,7 @@ class TooFewPixels(ValueError):
 
 @dataclass(frozen=True)
 class Aligned:
-    """A prediction brought onto its truth, ready to be measured or looked at."""
+    """A prediction aligned with its ground truth."""
 
     prediction_HW: np.ndarray
     """float64, in the unit of `truth_HW`, at its size, everywhere (also outside the mask)."""
@@ -103,7 +103,7 @@ def scored_pixels(truth: Truth, protocol: Protocol, cut: Cut) -> np.ndarray:
 
 
 def check_same_way_up(image_HW3: np.ndarray, truth: Truth) -> None:
-    """Refuse a picture that lies on its side against its truth: the resize would hide it.
+    """Refuse an image that is rotated by 90 degrees against its ground truth: the resize would hide it.
 
     Raises:
         ValueError: one is upright and the other is wide.
@@ -117,7 +117,7 @@ def align(map_HW: np.ndarray, quantity: Quantity, truth: Truth, protocol: Protoc
     """Resize the map to the truth, fit it over the scored pixels, floor it, and invert it where depth is measured.
 
     Args:
-        map_HW: what the model answers, at any size.
+        map_HW: the model's map, at any size.
         quantity: `disparity` or `depth_m`.
 
     Raises:

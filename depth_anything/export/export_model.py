@@ -1,6 +1,6 @@
 """Export to one file that runs without torch: from a uint8 picture of any size to its map, resizing inside.
 
-torch exports the bare network with free sides; preprocessing_graph.py writes what stands before and after it. The
+torch exports the bare network with free sides; preprocessing_graph.py writes the pre- and post-processing. The
 OpenVINO form is converted from the ONNX graph, so there is one graph. Every file is compared with torch on photographs
 before it gets its name (parity.py).
 """
@@ -39,8 +39,8 @@ def export(model: DepthAnything, path: str | Path, options: ExportOptions = DEFA
         photos: photographs for the comparison; empty: three that come with the package.
 
     Raises:
-        ValueError: options that do not go together, or the file answers something else than torch: the message says
-            where in the network it begins, the report lies beside, and nothing is left under the final name.
+        ValueError: options that do not go together, or the file differs from torch: the message names
+            the first stage that differs, the report is written, and no file of the final name is left.
     """
     path = Path(path)
     options.check(model.variant)
@@ -125,7 +125,7 @@ def export_network(model: DepthAnything, size: tuple[int, int] | None = None) ->
         del node.metadata_props[:]
         node.doc_string = ""
         if node.op_type in ("Conv", "ConvTranspose"):
-            node.name = node.input[1]  # its weight's name, by which int8.py knows it
+            node.name = node.input[1]  # its weight's name, which int8.py reads
     del network.graph.value_info[:]
     del network.graph.output[1:]
     return network
@@ -173,7 +173,7 @@ def store_half(model: onnx.ModelProto, smallest: int = 256) -> None:
 
 
 def metadata(variant: Variant, bare: bool) -> dict[str, str]:
-    """What a file says about itself: the fields of our checkpoints, its form, and this package's version."""
+    """Metadata of an exported file: the fields of our checkpoints, its form, and this package's version."""
     from depth_anything import __version__
 
     found = {

@@ -35,7 +35,7 @@ def quantise(path: Path, photos: tuple[Path, ...], variant: Variant) -> None:
     """Replace an exported file by its int8 form, in place.
 
     Raises:
-        ValueError: too few photographs, NNCF is not installed, or the answer differs too much.
+        ValueError: too few photographs, NNCF is not installed, or the int8 map differs too much.
     """
     if len(photos) < 4:
         raise ValueError(
@@ -117,6 +117,6 @@ def quantise_openvino(path: Path, photos: list[Path], variant: Variant) -> None:
 
 
 def maps(path: Path, photos: tuple[Path, ...], variant: Variant) -> list[np.ndarray]:
-    """What a file answers for photographs."""
+    """Predictions of an exported file for photographs."""
     backend = parity.exported_backend(path)
     return [backend([read_image(photo)], variant.input_size)[0] for photo in photos]

@@ -1,4 +1,4 @@
-"""What is asked of an export."""
+"""Options of an export."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SUFFIX = {"onnx": ".onnx", "openvino": ".xml"}
 
 @dataclass(frozen=True, kw_only=True)
 class ExportOptions:
-    """What is asked of an export."""
+    """Options of an export."""
 
     to: Form = "onnx"
     half: bool = False

@@ -1,7 +1,7 @@
-"""The proof beside every export: what it answers, and what torch answers, for the same photographs.
+"""Compare an exported file with torch on photographs; write the report.
 
 The report is three files next to the export: JSON for programs, Markdown and a picture for people. It also compares
-what the network's stages answer inside both graphs, so that a difference has a place.
+the stages of the network inside both graphs, so that a difference can be located.
 """
 
 from __future__ import annotations
@@ -34,7 +34,8 @@ PHOTOGRAPHS = Path(__file__).parents[1] / "photographs"
 TAP = "tap/"
 """What the names of the stages' values begin with inside an exported graph."""
 NEAR_ENOUGH = 0.1
-"""Share of a map's largest value below which pixels are left out of AbsRel: dividing by almost nothing says nothing."""
+"""Share of a map's largest value below which pixels are left out of AbsRel: relative errors of values near 0 are
+meaningless."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ class Tolerance:
     """How much an export may differ from torch in float32."""
 
     difference: float | None
-    """Largest difference of a map, in units of its largest value where that is above 1; None: not asked."""
+    """Largest difference of a map, in units of its largest value where that is above 1; None: not checked."""
     abs_rel: float
     """Mean relative difference after scale and shift."""
     stage: float
@@ -88,7 +89,7 @@ class Report:
 
     @property
     def failures(self) -> list[str]:
-        """Photographs on which the export is not what torch answers."""
+        """Photographs on which the export differs from torch by more than the tolerance."""
         limit = self.tolerance
         return [
             one.photograph
@@ -199,7 +200,7 @@ def compare(model: DepthAnything, candidate: Path, options: ExportOptions, photo
 
 
 class Watched:
-    """A network that answers, besides its map, what its stages answer: every block, every fusion, the first output
+    """A network that returns, besides its map, the outputs of its stages: every block, every fusion, the first output
     convolution. Their order is the network's."""
 
     def __init__(self, model: DepthAnything):
@@ -275,7 +276,7 @@ def bare_network(path: Path, watch: list[str] | None = None):
 def stage_differences(
     model: DepthAnything, path: Path, image_HW3: np.ndarray, size: tuple[int, int]
 ) -> dict[str, float]:
-    """Mean difference of what each stage answers, as a share of its mean absolute value, in the network's order."""
+    """Mean difference of the output of each stage, as a share of its mean absolute value, in the network's order."""
     import torch
 
     watched = Watched(model)

@@ -151,7 +151,7 @@ from_network (uint8[H, W, 3] image, float[1, h, w] network_map) => (float[H, W] 
     {QUANTITY} = Transpose <perm = [1, 0]> (map_WH)
 }}
 """
-"""`preprocess.resize_back`, gathering whole rows. Not the operator `Resize`: OpenVINO, allowed bfloat16, would leave
+"""`network.resize.resize_back`, gathering whole rows. Not the operator `Resize`: OpenVINO in bfloat16 would leave
 steps with it."""
 
 LINEAR_TAPS = """
@@ -193,7 +193,7 @@ HALF_PIXEL = """
 
 
 def before_network(input_size: int, patch: int) -> str:
-    """The stretch from the picture to the network, as ONNX text; `input_size` is the rule's lower bound."""
+    """Preprocessing as ONNX text: from the image to the network's input; `input_size` is the rule's lower bound."""
     numbers = {"OPSET": OPSET, "FLOAT": FLOAT, "INT64": INT64, "PATCH": patch, "MAX_TOKENS": most_tokens(patch)}
     return TO_NETWORK.format(
         INPUT_SIZE=input_size,
@@ -206,7 +206,7 @@ def before_network(input_size: int, patch: int) -> str:
 
 
 def after_network(variant: Variant) -> str:
-    """The stretch from the network's map to the picture's size, as ONNX text."""
+    """Post-processing as ONNX text: the network's map resized to the image."""
     position = ALIGNED if variant.align_corners_back else HALF_PIXEL
     rows, columns = (
         LINEAR_TAPS.format(axis=axis, index=index, FLOAT=FLOAT, POSITION=position.format(axis=axis))

@@ -1,4 +1,4 @@
-"""What a still picture says about its colours in the numbers of ITU-T H.273 (CICP): whether it is HDR.
+"""Colour signalling of still images by the code points of ITU-T H.273 (CICP): whether an image is HDR.
 
 AVIF and HEIC keep them in a box of their primary item (`colr` of type `nclx`, ISO 23008-12), PNG in a chunk (`cICP`).
 """
@@ -14,7 +14,7 @@ _BT709 = 1
 
 
 def read(stream: BinaryIO) -> tuple[int, int] | None:
-    """(primaries, transfer characteristics) of an AVIF, HEIC or PNG; None where it does not say.
+    """(primaries, transfer characteristics) of an AVIF, HEIC or PNG; None if it states none.
 
     Raises:
         Exception: of any type, where the file is damaged.
@@ -93,6 +93,6 @@ def _associated(ipma: bytes, item: int) -> list[int]:
         numbers = [ipma[at + number_size * i : at + number_size * (i + 1)] for i in range(count)]
         at += number_size * count
         if name == item:
-            mask = 0x7FFF if wide_numbers else 0x7F  # the first bit says whether a reader must know the property
+            mask = 0x7FFF if wide_numbers else 0x7F  # the first bit: whether a reader must understand the property
             return [number for one in numbers if (number := int.from_bytes(one, "big") & mask)]
     return []

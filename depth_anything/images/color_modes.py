@@ -1,4 +1,4 @@
-"""From any of Pillow's modes to RGB uint8, a strip of rows at a time. The rules stand at the top of images/read.py."""
+"""Convert any of Pillow's modes to RGB uint8, in strips of rows. The rules are at the top of images/read.py."""
 
 from collections.abc import Callable, Iterator
 from functools import partial

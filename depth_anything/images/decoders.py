@@ -39,13 +39,13 @@ def read_exif(image: Image.Image) -> Image.Exif:
         try:
             tags = image.getexif()
             tags.get_ifd(exif.IFD)
-        except Exception:  # Pillow's EXIF parser answers damaged blocks with nearly every type of exception
+        except Exception:  # Pillow's EXIF parser raises nearly every type of exception for damaged blocks
             return Image.Exif()
     return tags
 
 
 def decode(image: Image.Image) -> None:
-    """Decode all pixels. A TIFF about which libtiff complains is an error, even where it answers something."""
+    """Decode all pixels. A TIFF about which libtiff complains is an error, even if it returns pixels."""
     if image.format != "TIFF":
         image.load()
         return

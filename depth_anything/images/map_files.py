@@ -1,6 +1,6 @@
 """Maps to files and back: 16-bit PNG, PFM, NPZ, EXR, and 8-bit pictures.
 
-The writers write where they are told; `new_file` gives a temporary name, so that a file appears whole or not at all.
+The writers write to the given path; `new_file` gives a temporary name, which is renamed at the end.
 
 `text` is a dict of str to str (model, licence, quantity, ...): tEXt in PNG, arrays of one string in NPZ, attributes in
 EXR. PFM carries no text.

@@ -2,7 +2,7 @@
 
 One rule for every input, so that the network sees what a person sees:
 - The EXIF or TIFF orientation is applied. Numpy arrays are taken as upright.
-- Transparent parts lie on white.
+- Transparent parts are composited on white.
 - 16-bit grey: 65535 is white, or 0 where a TIFF says so. Where the largest value fits in 12 bits or fewer, the file
   holds 8- to 12-bit data in 16-bit words, as scanners and scientific cameras write it, and the top of that range is
   white. A declared 12-bit TIFF is believed. Signed integers, 32-bit integers outside 0..65535, and floats outside 0..1,
@@ -44,7 +44,7 @@ __all__ = [
 
 MAX_PIXELS = 200_000_000
 # fmt: off
-# What Pillow may decode for us. Others that it knows (EPS, WMF, ...) start programs or only pretend to be pictures.
+# Formats that Pillow may decode. Others (EPS, WMF, ...) start programs or are not images.
 _FORMATS = frozenset((
     "AVIF", "BMP", "DIB", "GIF", "HEIF", "ICO", "JPEG", "JPEG2000", "MPO", "PCX", "PNG", "PPM", "PSD", "QOI", "SGI",
     "TGA", "TIFF", "WEBP",
@@ -56,7 +56,7 @@ _EXPECTED = "expected JPEG, PNG, TIFF, WebP, AVIF, GIF, BMP, PPM, JPEG 2000, TGA
 
 @dataclass(frozen=True)
 class PictureInfo:
-    """What a picture says about itself beside its pixels."""
+    """Metadata of an image."""
 
     width: int
     """Of the upright picture."""
@@ -65,9 +65,9 @@ class PictureInfo:
     """Pillow's name of it, such as JPEG; RAW for a camera's raw file; None for pixels in memory."""
     mode: str
     focal_35mm: float | None
-    """EXIF focal length as its 35 mm equivalent, in millimetres; None where EXIF does not say."""
+    """EXIF focal length as its 35 mm equivalent, in millimetres; None if EXIF does not state it."""
     orientation: int = 1
-    """EXIF's, 1 to 8: how the stored pixels were turned to stand upright; 1 is not at all."""
+    """EXIF orientation, 1 to 8, that was applied to the stored pixels; 1: none."""
 
 
 def read_image(source: PictureSource) -> np.ndarray:
@@ -80,9 +80,9 @@ def read_image(source: PictureSource) -> np.ndarray:
 
 
 def read_image_with_info(source: PictureSource) -> tuple[np.ndarray, PictureInfo]:
-    """Any picture as RGB, upright, and what it says about itself: one decoding for both.
+    """Any image as upright RGB, and its metadata, from one decoding.
 
-    Needs about 7 bytes of memory per pixel besides the file: the decoded picture and the answer.
+    Needs about 7 bytes of memory per pixel besides the file: the decoded image and the result.
 
     Args:
         source: a path, the bytes of a file, a binary file object, a PIL image, an item of `find_images`, or a numpy
@@ -142,7 +142,7 @@ def _info(image: Image.Image) -> PictureInfo:
     tags = read_exif(image)
     orientation = exif.orientation(tags)
     if image.format == "TIFF":
-        # Pillow's TIFF reader answers the upright size at once, and turns what it decodes.
+        # Pillow's TIFF reader reports the upright size, and turns what it decodes.
         return PictureInfo(width, height, image.format, image.mode, exif.focal_35mm(tags))
     if orientation >= 5:
         width, height = height, width
@@ -207,7 +207,7 @@ def _opened(source: PictureSource) -> Iterator[Image.Image | raw.Raw]:
         raise PictureError(f"{name}: {_TOO_LARGE}") from None
     except MemoryError:
         raise PictureError(f"{name}: not enough memory to decode it; make the picture smaller") from None
-    except Exception as error:  # Pillow's decoders answer damaged files with nearly every type of exception
+    except Exception as error:  # Pillow's decoders raise nearly every type of exception for damaged files
         reason = " ".join(str(error).split())[:120] or type(error).__name__
         raise PictureError(
             f"{name}: damaged or cut short ({reason}); fetch it again, or save it anew with a picture editor"

@@ -1,4 +1,4 @@
-"""What Pillow does not say about TIFFs: layouts that it decodes into another picture, and those that it cannot read."""
+"""TIFF layouts that Pillow decodes into another image, and layouts that it cannot read."""
 
 from collections.abc import Iterator
 from typing import Any, BinaryIO

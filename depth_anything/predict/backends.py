@@ -1,7 +1,7 @@
-"""What runs a network, behind one call: uint8 pictures in, maps at their sizes out.
+"""Backends: run a network in ONNX Runtime, OpenVINO or torch; uint8 images in, maps at their sizes out.
 
 `OnnxBackend` needs only the base install; `OpenVinoBackend` and `TorchBackend` need the extras `openvino` and `torch`.
-Each tells by its `variant` what its number means.
+`variant` states the quantity of the map.
 """
 
 from __future__ import annotations
@@ -139,13 +139,13 @@ def feeds(image_HW3: np.ndarray, input_size: int | tuple[int, int], patch: int) 
 
 
 class TorchBackend:
-    """The network in torch, where and how the caller says.
+    """The network in torch, on a device and with a dtype.
 
     Args:
-        model: a DepthAnything with weights; it is rearranged in place and only answers from now on (optimise.py).
-        device: "cpu", "cuda", "cuda:1", "mps": never chosen behind the caller's back.
-        dtype: "fp32", "bf16" or "fp16" for weights and network; pictures are resized in fp32.
-        compile: through torch.compile, once for each size at the network; on a GPU with CUDA graphs.
+        model: a DepthAnything with weights; it is rearranged in place for inference and cannot be trained or saved
+        afterwards (optimise.py). device: "cpu", "cuda", "cuda:1", "mps": never chosen behind the caller's back. dtype:
+        "fp32", "bf16" or "fp16" for weights and network; pictures are resized in fp32. compile: through torch.compile,
+        once for each size at the network; on a GPU with CUDA graphs.
     """
 
     def __init__(self, model: DepthAnything, device: str = "cpu", dtype: Dtype = "fp32", compile: bool = False):

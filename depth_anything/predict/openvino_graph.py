@@ -1,6 +1,6 @@
 """An exported ONNX graph as OpenVINO's: the same arithmetic, and the two ends in float32 whatever the precision hint.
 
-On processors that have it, OpenVINO computes in bfloat16 unless it is told otherwise. That is right for the network and
+On processors that have it, OpenVINO computes in bfloat16 by default. That is right for the network and
 wrong around it: pixels that are resized with eight bits, and a map with steps that everybody sees in a point cloud.
 What follows the last convolution is float32 of its own accord, as long as there is no operator that OpenVINO has in
 bfloat16, such as a resize (preprocessing_graph.py has none).
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import openvino
 
 METADATA = ("variant", "version", "quantity", "max_depth", "licence", "input_size", "form", "depth_anything")
-"""What an exported file says about itself; `form` is what it takes: image, or network (preprocessed input)."""
+"""Metadata of an exported file; `form` is what it takes: image, or network (preprocessed input)."""
 
 
 @cache
@@ -33,7 +33,7 @@ def core() -> openvino.Core:
 
 
 def read(path: Path) -> openvino.Model:
-    """An .xml, or an .onnx that is brought into the same form.
+    """Read an .xml, or convert an .onnx to the same form.
 
     Raises:
         RuntimeError: OpenVINO cannot read it.
@@ -90,7 +90,7 @@ def free_network_size(model: openvino.Model) -> None:
 
 
 def keep_float32_before_network(model: openvino.Model) -> None:
-    """Mark the stretch before the network so that its float32 is never converted."""
+    """Mark the preprocessing so that its float32 is never converted."""
     for node in model.get_ops():
         if node.get_friendly_name().startswith("before/"):
             node.get_rt_info()["precise_0"] = ""

@@ -1,8 +1,8 @@
-"""A network that will only answer from now on, rearranged for speed: the same map within float32 rounding.
+"""Rearrange a model for inference: the same map within float32 rounding.
 
 Batch normalisation folded into its convolution. On a processor: linear layers with their weights in oneDNN's own
 order, with GELU and LayerScale folded in; decoder weights channels-last; position tables kept per size. On a GPU:
-channels-last, and `torch.compile` with CUDA graphs where asked for. Training, saving and export want the network as it
+channels-last, and `torch.compile` with CUDA graphs if requested. Training, saving and export need the network as it
 was before.
 """
 
@@ -41,14 +41,14 @@ class PackedLinear(nn.Module):
         self.activation = ("gelu", [], "none") if gelu else ("none", [], "")
 
     def forward(self, x_BNC: Tensor, plus_BNC: Tensor | None = None) -> Tensor:
-        """The layer's answer, added to `plus_BNC`."""
+        """The layer's output, added to `plus_BNC`."""
         if plus_BNC is not None:
             return torch.ops.mkldnn._linear_pointwise.binary(x_BNC, plus_BNC, self.weight, self.bias, "add")
         return torch.ops.mkldnn._linear_pointwise(x_BNC, self.weight, self.bias, *self.activation)
 
 
 class PackedBlock(nn.Module):
-    """A transformer block of packed layers; LayerScale lies in their weights, and the residual is added by them."""
+    """A transformer block of packed layers; LayerScale is folded into their weights, and they add the residual."""
 
     def __init__(self, block: Block, dtype: torch.dtype):
         super().__init__()

@@ -1,4 +1,4 @@
-"""What a model answered, and what may be made of it.
+"""A Prediction: the map of one image, its quantity, and conversions to metres, points and files.
 
 A `Prediction` holds either `disparity` (affine-invariant: larger is nearer, scale and shift unknown) or `depth_m`
 (metres along the optical axis, 0 where unknown), never both. Metres come out of a disparity only through two known
@@ -36,7 +36,7 @@ class Prediction:
     """One map at the size of its upright picture. Arrays are not copied; treat them as read-only."""
 
     disparity: np.ndarray | None = None
-    """float32 (H, W), finite: larger is nearer, no unit, affine-invariant. None where the model answers metres."""
+    """float32 (H, W), finite: larger is nearer, no unit, affine-invariant. None if the model predicts metres."""
     depth_m: np.ndarray | None = None
     """float32 (H, W), finite, metres along the optical axis; 0 where unknown. None for a model of disparity."""
     model: str = "unknown"
@@ -59,7 +59,7 @@ class Prediction:
     """Focal length, in pixels of the map, for which a camera-aware model's metres hold; they are proportional to it.
     None where metres do not hang on the camera."""
     sky: np.ndarray | None = None
-    """bool (H, W), True in the sky; None where nobody looked for it."""
+    """bool (H, W), True in the sky; None if it was not computed."""
 
     def __post_init__(self) -> None:
         if (self.disparity is None) == (self.depth_m is None):
@@ -87,7 +87,7 @@ class Prediction:
 
     @property
     def values(self) -> np.ndarray:
-        """The map that it holds, float32 (H, W); ask `quantity` what the numbers mean."""
+        """The map that it holds, float32 (H, W); `quantity` states what the numbers mean."""
         return self.disparity if self.depth_m is None else self.depth_m  # type: ignore[return-value]
 
     @property
@@ -177,7 +177,7 @@ class Prediction:
 
         Raises:
             ValueError: fewer than two points, a point outside the picture or without a distance, or distances that
-                contradict the map (all on one value, or nearer where the map says farther).
+                contradict the map (all at one value, or nearer where the map is farther).
         """
         fitted = calibrate.known_distances(self.as_disparity(), self.valid, points, max_depth_m)
         return replace(
@@ -368,7 +368,7 @@ def load(path: str | Path, quantity: Literal["disparity", "depth_m"] | None = No
 
     Args:
         path: `<stem>_disparity.png`, `..._depth_m.npz`, ...
-        quantity: what the numbers are, where the file cannot say: a PFM under another name.
+        quantity: what the numbers are, if the file cannot state it: a PFM under another name.
 
     Raises:
         ValueError: another kind of file, a damaged one, or a map whose quantity is not known.

@@ -33,7 +33,7 @@ def split_formats(text: str) -> list[str]:
 def paths(stem: Path, formats: Sequence[str], quantity: str, overwrite: bool = False) -> dict[str, Path]:
     """Where `save` will write each format: `<stem>_<kind>.<ext>`, such as photo_disparity.png for png16.
 
-    Before a model runs, this tells whether its answer may be written.
+    Checks, before a model runs, whether its prediction can be written.
 
     Raises:
         ValueError: an unknown format, or a file that exists already.

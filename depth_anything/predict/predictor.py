@@ -1,4 +1,4 @@
-"""Pictures in, Predictions out: one or many, of any sizes."""
+"""Predictor: images of any size in, Predictions out."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from depth_anything.predict.prediction import Prediction
 
 
 class Predictor:
-    """A model that is ready to answer.
+    """A loaded model.
 
     Args:
         model: a name of VARIANTS, a hub id, a checkpoint file, a transformers folder or an exported .onnx or .xml file.
         backend: "onnx", "openvino" or "torch"; None takes ONNX Runtime for nano and .onnx files, OpenVINO for .xml
             files, torch for the rest.
-        variant: which model a checkpoint holds, where the file does not say.
+        variant: which model a checkpoint holds, if the file does not state it.
         device: "cpu", "cuda", "mps".
         dtype: "fp32", "bf16", "fp16".
         input_size: lower bound of the shorter side at the network; None takes the model's own (518, nano 168; V1's
-            metric models bring every picture to 392 x 518). Larger gives finer detail and costs more.
+            metric models resize every image to 392 x 518). Larger gives finer detail and costs more.
         batch_size: most pictures of one network size that run together.
         accept_license: needed once for weights whose owner does not clearly allow commercial use.
         threads: processor threads; None leaves the choice to the backend.
@@ -34,7 +34,7 @@ class Predictor:
             on the one GPU that was tried (docs/speed.md).
 
     Raises:
-        ValueError: the model cannot be had; the message says what to do.
+        ValueError: the model is not available; the message says what to do.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""One step of a chain of generators in a thread of its own."""
+"""Run a generator in a background thread that prefetches its items."""
 
 import queue
 import threading

@@ -1,10 +1,10 @@
-"""Detail for large pictures: the network looks at the whole, and then again at tiles of it.
+"""Add detail to the map of a large image: predict the whole image, then tiles of it.
 
-A network sees a picture at a few hundred pixels, whatever its size. A tile of it shows finer edges, but knows less:
-seen alone, a piece of wall has no distance. So the whole decides how near things are, and tiles add only what is too
-fine for the whole: each tile is fitted to the whole by scale and shift (the one least squares of evaluate/align.py);
-what the whole can say of it, with a scale and shift of its own around each point, is taken away; of the rest only the
-fine part is added, as far as the tile agrees with the whole, with weights that fade to nothing at the tile's border.
+A network sees an image at a few hundred pixels, whatever its size. A tile shows finer edges but has less context: seen
+alone, a part of a wall has no distance. So the map of the whole image decides distances, and tiles only add detail:
+each tile is aligned with the whole-image map by scale and shift (the least squares of evaluate/align.py); the part that
+the whole-image map explains by a local scale and shift is subtracted; of the rest only the fine part is added, weighted
+by the agreement of tile and whole, and fading out at the tile's border.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ def _line(length: int, side: int) -> Iterator[tuple[int, np.ndarray]]:
     for index, start in enumerate(starts):
         own = bell.copy()
         if index == 0:
-            own[: side // 2] = 1  # nobody else is there
+            own[: side // 2] = 1  # no neighbouring tile
         if index == count - 1:
             own[side // 2 :] = 1
         total[start : start + side] += own
@@ -124,7 +124,7 @@ def predict_tiles(predictor: Predictor, picture: PictureSource, count: int) -> P
 def fine_detail(tile_hw: np.ndarray, whole_hw: np.ndarray) -> np.ndarray:
     """What a tile adds to its window of the whole: float32 (h, w), without any mean over a cell.
 
-    It is worth as much as the tile agrees with the whole: their squared correlation. A tile that turns near and far
+    Weighted by the squared correlation of tile and whole-image map. A tile that turns near and far
     around, or that is flat, adds nothing.
     """
     few = (slice(None, None, max(1, min(tile_hw.shape) // FITTED)),) * 2
@@ -139,7 +139,7 @@ def fine_detail(tile_hw: np.ndarray, whole_hw: np.ndarray) -> np.ndarray:
 
 
 def explained(tile_hw: np.ndarray, whole_hw: np.ndarray) -> np.ndarray:
-    """What the whole says of a tile, with the scale and shift that fit best around each point: float32 (h, w).
+    """The part of a tile that the whole-image map explains, by the best local scale and shift: float32 (h, w).
 
     The local linear model of the guided filter (He et al. 2013, Eq. 4 to 6), the whole being the guide. Where both have
     an edge but not the same step, what is left over is the edge's shape, not the difference of the steps; what the

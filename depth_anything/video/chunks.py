@@ -26,8 +26,8 @@ FOLLOW = 0.02
 class Ranges:
     """From a map to 8 and 16 bits, without the flicker of a range for each frame.
 
-    - Colours: from the 1st to the 99th percentile, which are followed slowly and taken anew at a cut; or as told.
-      Metres: from 0 to the model's farthest, or as told.
+    - Colours: from the 1st to the 99th percentile, which change slowly and are reset at a cut; or as given.
+      Metres: from 0 to the model's farthest, or as given.
     - 16 bits of disparity: one linear range from cut to cut, half as wide again on both sides as the first frame's
       values. A value that falls outside makes it wider from that frame on, so nothing is ever clipped.
     - 16 bits of metres: millimetres.
@@ -83,7 +83,7 @@ class Ranges:
         return np.array([self.low, self.high, self.low16, self.high16, self.is_new])
 
     def restore(self, state: np.ndarray) -> None:
-        """Go on after the chunk that left this state."""
+        """Resume after the chunk that saved this state."""
         self.low, self.high, self.low16, self.high16 = (float(number) for number in state[:4])
         self.is_new = bool(state[4])
 
@@ -134,7 +134,7 @@ class ChunkWriter:
                 (folder / name).mkdir()
 
     def add(self, frame: Frame, prediction: Prediction, steady: StabilisedFrame, ranges: Ranges) -> None:
-        """Write the next frame, whose prediction already holds the steady values."""
+        """Write the next frame, whose prediction is already stabilised."""
         values_HW, name = prediction.values, f"frame_{frame.index:06d}"
         self.text, self.shape = prediction.text(), values_HW.shape
         seen = {"color", "gray", "side"} & set(self.formats)
@@ -172,7 +172,7 @@ class ChunkWriter:
         np.save(self.folder / "rows.npy", np.array([astuple(row) for row in self.rows], np.float64))
 
     def _write_npz(self, quantity: str) -> None:
-        """The chunk's maps as one array float32 (frames, H, W), which was never in memory as a whole."""
+        """The chunk's maps as one array float32 (frames, H, W), which is never completely in memory."""
         raw = self.folder / "npz.raw"
         header = {"descr": "<f4", "fortran_order": False, "shape": (len(self.rows), *self.shape)}
         with zipfile.ZipFile(self.folder / "maps.npz", "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:

@@ -19,7 +19,7 @@ from depth_anything.video.frame_pixels import as_shown, decode, load_av, moving_
 from depth_anything.video.stabilise import load_cv2
 
 DEFAULT_FPS = 25.0
-"""Of a sequence of pictures, which does not say how fast it is."""
+"""Frame rate of an image sequence, which states none."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Frame:
     pts: int
     """Time in units of the clip's time_base, from the clip's start; grows from frame to frame."""
     duration: int
-    """In the same units; 0 where the file does not say."""
+    """In the same units; 0 if the file does not state it."""
     image_HW3: np.ndarray
 
 
@@ -45,9 +45,9 @@ class Clip:
     rate: Fraction
     """Frames per second, on average."""
     count: int | None
-    """Frames, as far as the file says or its length tells; None for a camera."""
+    """Number of frames, as stated or estimated from the duration; None for a camera."""
     promised: int | None = None
-    """Frames that the file says it has."""
+    """Number of frames stated by the file."""
     path: Path | None = None
     """A video file, of which the sound is kept."""
     pictures: tuple[Path, ...] = ()
@@ -69,7 +69,7 @@ class Clip:
         return self.camera is not None
 
     def identity(self) -> list[Any]:
-        """What must not change between a run that was killed and the one that goes on."""
+        """Properties that must be the same when a run is resumed."""
         files = [self.path] if self.path else self.pictures
         return [[str(file.absolute()), file.stat().st_size, file.stat().st_mtime_ns] for file in files]
 
@@ -79,7 +79,7 @@ def open_clip(source: str | Path | int, fps: float | None = None) -> Clip:
 
     Args:
         source: as above.
-        fps: frames per second of a sequence of pictures; 25 unless told. A file says its own.
+        fps: frames per second of a sequence of pictures; 25 by default. A file states its own.
 
     Raises:
         ValueError: nothing there that holds frames; one line.
@@ -199,7 +199,7 @@ def file_frames(clip: Clip, skip: int = 0, every: int = 1) -> Iterator[Frame]:
 
 
 def start_time(container: Any, time_base: Fraction) -> int:
-    """Where a file's clock begins, in units of a stream's time base; subtracted from every stream of the file."""
+    """Start time of a file, in units of a stream's time base; subtracted from every stream of the file."""
     if container.start_time is None:
         return 0
     return max(0, round(Fraction(container.start_time, load_av().time_base) / time_base))
@@ -228,7 +228,7 @@ def _camera_frames(number: int) -> Iterator[Frame]:
             there, picture_bgr = capture.read()
             if not there:
                 return
-            # When it was taken, where the driver says so: frames wait in its buffer while the network works.
+            # Capture time, if the driver states it: frames wait in its buffer while the network works.
             now = capture.get(cv2.CAP_PROP_POS_MSEC), 1000 * time.monotonic()
             first = first or now
             taken, read = now[0] - first[0], now[1] - first[1]

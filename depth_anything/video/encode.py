@@ -24,7 +24,7 @@ CodecName = Literal["vp9", "av1", "mpeg4", "h264", "ffv1"]
 
 @dataclass(frozen=True)
 class Codec:
-    """How FFmpeg is asked for one."""
+    """FFmpeg's name and options of a codec."""
 
     encoder: str
     options: dict[str, str]
@@ -101,7 +101,7 @@ class Piece:
 def encoder_rate(rate: Fraction) -> Fraction:
     """The frame rate, or one near it that every encoder takes (SVT-AV1: 240 at most; MPEG-4: 65535 ticks a second).
 
-    It tells the encoder only how much to expect between frames: `join` gives each its own time.
+    The encoder only uses it for rate control: `join` gives each its own time.
     """
     return 1 / (1 / min(rate, Fraction(240))).limit_denominator(65535)
 
@@ -145,7 +145,7 @@ def join(
         clip: whose sound is copied.
         comment: goes into the file's metadata.
         form: of the file.
-        sound_until: seconds at which the sound ends, where not all of the clip was asked for.
+        sound_until: seconds at which the sound ends, if only a part of the clip is written.
     """
     av = load_av()
     with av.open(str(path), "w", format=form) as output:

@@ -1,9 +1,8 @@
-"""A film's maps: decoding, network and encoding side by side, in chunks, in the memory of a few frames.
+"""Depth maps of a video: decode, predict and encode in parallel, in chunks, with the memory of a few frames.
 
-A chunk of CHUNK frames is written whole, together with what the next one must know, into a hidden folder beside the
-results. A run that was killed goes on after its last whole chunk and ends with the same frames; at the end the chunks
-are joined, the sound is copied, and the folder is removed.
-"""
+A chunk of CHUNK frames is written atomically, together with the state that the next one needs, into a hidden folder
+beside the results. An interrupted run resumes after its last complete chunk and ends with the same frames; at the end
+the chunks are joined, the sound is copied, and the folder is removed."""
 
 from __future__ import annotations
 
@@ -127,11 +126,11 @@ def convert(
         out: a folder, or the name of one video.
         options: what to write.
         limit: stop after so many frames.
-        stopped: asked before each frame whether the clip ends here, for cameras.
-        weights: what tells the predictor from others of its kind; a run that goes on must have the same.
-        overwrite: replace results that exist, and begin anew where an unfinished run with other options lies.
+        stopped: called before each frame; True ends the clip (for cameras).
+        weights: identifies the predictor; a resumed run must have the same.
+        overwrite: replace results that exist, and start from the beginning if an unfinished run had other options.
             Without it, what a camera's recording left that was killed is finished instead of a new one.
-        begun: told once how many frames an earlier run has finished.
+        begun: called once with the number of frames that an earlier run has finished.
         advance: called after each frame.
 
     Raises:
@@ -196,7 +195,7 @@ def _alone(work: Path) -> Iterator[None]:
 
 
 def _claim(work: Path, note: dict[str, Any], overwrite: bool) -> None:
-    """Take the hidden folder for this run, or go on with what a killed one left there."""
+    """Take the hidden folder for this run, or resume from what an interrupted one left there."""
     path = work / "note.json"
     if work.exists() and not path.exists():
         shutil.rmtree(work)
@@ -250,7 +249,7 @@ def _make_chunk(
     ranges: Ranges,
     advance: Callable[[], None],
 ) -> None:
-    """One chunk, whole."""
+    """One complete chunk."""
     part, item = work / f"{index:06d}.part", None
     writer = ChunkWriter(part, options.formats, options.codec, options.colors, options.exr_channel, clip)
     for item in group:
@@ -266,7 +265,7 @@ def _make_chunk(
 
 
 def _batches(pictures: Iterator[Frame]) -> Iterator[list[Frame]]:
-    """Frames in batches that end where chunks end, so that a run that goes on makes the same ones."""
+    """Frames in batches that end where chunks end, so that a resumed run makes the same ones."""
     for _, chunk in groupby(pictures, key=lambda frame: frame.index // CHUNK):
         while batch := list(islice(chunk, BATCH)):
             yield batch
@@ -339,7 +338,7 @@ def _write_rows(path: Path, rows: np.ndarray, times: np.ndarray, time_base: Frac
 
 
 def _gather(chunks: list[Path], name: str, path: Path) -> None:
-    """The numbered files of all chunks in one folder, which appears whole."""
+    """The numbered files of all chunks in one folder, renamed into place at the end."""
     gathered = chunks[0].parent / f"{name}.gathered"
     if name == "npz":
         moves = [(chunk / "maps.npz", f"frames_{int(chunk.name) * CHUNK:06d}.npz") for chunk in chunks]

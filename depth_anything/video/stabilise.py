@@ -1,14 +1,14 @@
 """A clip's maps without flicker: every frame in the scale of the last ones, and averaged along the motion.
 
-A relative model answers every frame in a scale and shift of its own, and with noise of its own. Both are taken out here
-with nothing but the past, so a film of any length and a camera that runs for ever need the memory of one frame:
+A relative model predicts every frame with its own scale, shift and noise. Both are taken out here
+from past frames only, so that a video of any length, and a camera, need the memory of one frame:
 
-1. Optical flow finds each pixel again in the last frame; where the two colours differ it was not found.
-2. The new map is brought to the last steady one by scale and shift: robust least squares over the pixels found again
+1. Optical flow finds each pixel again in the last frame; where the two colours differ it was not found. 2. The new map
+is aligned with the last stabilised one by scale and shift: robust least squares over the pixels found again
    (evaluate/align.py), there and back, because both sides are noisy and a fit in one direction would shrink the range
    a little with every frame. Scale and shift lean back to 1 and 0, so that nothing drifts over a long clip.
 3. Each pixel becomes a running mean along its track. Where the map really changes, the mean gives way.
-4. Where too few pixels are found again the scene was cut, and everything starts anew.
+4. Where too few pixels are found again a scene cut is assumed, and the state is reset.
 
 Metres keep their scale: step 2 is left out for them.
 """
@@ -36,7 +36,7 @@ LEAN = 0.02
 
 @dataclass(frozen=True)
 class StabilisedFrame:
-    """One frame's answer."""
+    """The result for one frame."""
 
     values_HW: np.ndarray
     """float32 (H, W), in the quantity of the model and the scale of the clip."""
@@ -78,17 +78,17 @@ class Stabiliser:
         return StabilisedFrame(self.mean_HW, cut, self.scale, self.shift)
 
     def state(self) -> dict[str, np.ndarray]:
-        """What the next frame must know, to go on in another process."""
+        """The state that the next frame needs, to resume in another process."""
         numbers = np.array([self.scale, self.shift])
         return {"grey": self.grey_hw, "mean": self.mean_HW, "count": self.count_HW, "numbers": numbers}
 
     def restore(self, state: dict[str, np.ndarray]) -> None:
-        """Go on where `state` was taken."""
+        """Resume from `state`."""
         self.grey_hw, self.mean_HW, self.count_HW = state["grey"], state["mean"], state["count"]
         self.scale, self.shift = (float(number) for number in state["numbers"])
 
     def _follow(self, values_HW: np.ndarray, position_hw2: np.ndarray, found_hw: np.ndarray) -> None:
-        """Bring a map to the last steady one and add it to the mean along the tracks."""
+        """Align a map with the last stabilised one and add it to the running mean along the motion."""
         cv2 = load_cv2()
         height, width = values_HW.shape
         last_hw = cv2.remap(small(self.mean_HW, found_hw.shape), position_hw2, None, cv2.INTER_LINEAR)

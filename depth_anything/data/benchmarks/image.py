@@ -1,4 +1,4 @@
-"""One image of a test set with its measured truth: what every reader in this folder yields."""
+"""One image of a test set with its measured ground truth, as every reader of this folder yields it."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ Kind = Literal["metric_depth", "relative_depth", "disparity"]
 
 @dataclass(frozen=True)
 class Truth:
-    """What was measured. Never resized: predictions come to the truth."""
+    """What was measured. Never resized: predictions are resized to it."""
 
     values_HW: np.ndarray
     """Float, in the unit of `kind`; anything where not valid."""
@@ -32,12 +32,12 @@ def metres(depth_m: np.ndarray, known_HW: np.ndarray | bool = True) -> Truth:
 
 @dataclass(frozen=True, kw_only=True)
 class BenchmarkImage:
-    """A picture and its truth, both read only when called for."""
+    """An image and its ground truth, both read lazily."""
 
     key: str
     """Unique within the set, usable as a relative path: where results and predictions of this image are kept."""
     read_image: Callable[[], np.ndarray]
-    """Answers uint8 (H, W, 3), RGB."""
+    """Returns uint8 (H, W, 3), RGB."""
     read_truth: Callable[[], Truth]
     group: str
     """Images of one scene share it; protocols that average by scene use it."""

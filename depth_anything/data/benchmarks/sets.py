@@ -1,4 +1,4 @@
-"""Every test set by name: where it lies, how many images it has, and a reader that refuses to be incomplete."""
+"""Test sets by name: folder, number of images, reader; incomplete sets are refused."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

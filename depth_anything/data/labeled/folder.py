@@ -19,7 +19,8 @@ from depth_anything.images.read import read_image
 
 PICTURES = "pictures.txt"
 NEAREST_M = 0.05
-"""Nearer surfaces are not valid (ours): a camera inside a thing; one such pixel would take the whole range of a map."""
+"""Nearer surfaces are not valid (ours): a camera inside an object; one such pixel would span most of the range of a
+map."""
 _PICTURE_OF_LINE = re.compile(r"/?(.+?\.(?:jpe?g|png))(?:\s|$)", re.IGNORECASE)
 
 
@@ -32,12 +33,12 @@ class Samples(Protocol):
 
 
 class Unusable(ValueError):
-    """A label that is whole but of no use to a loss: an order instead of distances, or not one valid pixel."""
+    """A readable label without use for a loss: an order instead of distances, or not one valid pixel."""
 
 
 @dataclass(frozen=True)
 class Label:
-    """What a label file says, as in `Sample`."""
+    """The contents of a label file, as in `Sample`."""
 
     disparity_HW: np.ndarray
     valid_HW: np.ndarray
@@ -64,7 +65,7 @@ def disparity_label(disparity_HW: np.ndarray, valid_HW: np.ndarray, K_33: np.nda
 class LabeledFolder(ABC):
     """A set whose pictures and labels are files below `root`.
 
-    A reader says where they are and what a label means: `find`, `label_path`, `read_label`.
+    A reader defines their paths and the meaning of a label: `find`, `label_path`, `read_label`.
 
     Where `root` holds `pictures.txt`, the set is the pictures that it names, one a line, relative to `base`; anything
     after a picture's name is passed over, so published lists can be used as they are. `depth-anything data check`
@@ -153,11 +154,11 @@ class LabeledFolder(ABC):
 
     @abstractmethod
     def read_label(self, path: Path) -> Label:
-        """What the label's file says."""
+        """Read the label's file."""
 
 
 class OnlyUsable:
-    """A set in which the next usable picture stands in for one whose label is `Unusable`.
+    """A set in which an image with an `Unusable` label is replaced by the next usable one.
 
     A broken file still stops the run, with its name: `depth-anything data check` finds them all beforehand.
     """

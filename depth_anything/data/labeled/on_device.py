@@ -1,4 +1,4 @@
-"""Rendered scenes that lie whole on the device: windows are cut there, many at once; no processor has to keep up."""
+"""Rendered scenes kept in the device's memory; crops are cut there, many at once."""
 
 from collections.abc import Sequence
 
@@ -52,7 +52,7 @@ class ScenesOnDevice:
 
         Args:
             numbers: the scenes.
-            crops: a window of each, all of one size in the end.
+            crops: one crop of each, all of one final size.
         """
         device = self.image_NHW3.device
         (height, width), size = self.size, crops[0].size
@@ -99,8 +99,8 @@ def cubic_weights(
 
     Args:
         starts, lengths: of the windows, in pixels, fractions allowed.
-        size: pixels that a window is brought to.
-        limit: pixels of the whole picture, which windows may look at beyond their edges.
+        size: pixels of a crop after resizing.
+        limit: pixels of the whole image; the resize filter may read beyond the edges of a crop.
     """
     start_B11, length_B11 = (
         torch.tensor(values, dtype=torch.float32, device=device)[:, None, None] for values in (starts, lengths)

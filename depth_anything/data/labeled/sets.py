@@ -28,7 +28,7 @@ class LabeledSet:
     pictures: int | None
     """How many there are to train on, exactly where that is known, else as the papers print it; None for any number."""
     sky: SkyMode
-    """How its sky is found by default. The papers do not say it set by set."""
+    """How its sky is found by default. The papers do not state it per set."""
     obtain: str
     """Where it comes from."""
 
@@ -55,7 +55,7 @@ LABELED: dict[str, LabeledSet] = {
 def open_labeled(name: str, root: str | Path) -> Samples:
     """A labelled set for training: `len(set)`, `set[number] -> Sample`; the sky as the files have it (`choose_sky`).
 
-    For a picture without a usable label (an ordered map of MegaDepth, an empty map) the next one stands in.
+    For a picture without a usable label (an ordered map of MegaDepth, an empty map) the next one is used.
 
     Args:
         name: a key of LABELED.
