@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from operator import iadd
 from pathlib import Path
 from typing import Any
 
@@ -24,68 +25,46 @@ _DECADES, _BINS = 8, 2048
 
 
 @dataclass
-class Seen:
-    """Statistics of one image."""
-
-    number: int
-    error: str = ""
-    refused: bool = False
-    scale: str = ""
-    size: tuple[int, int] = (0, 0)
-    """Width, height."""
-    valid: int = 0
-    sky: int = 0
-    counts: np.ndarray | None = None
-    """Of disparity, without the sky."""
-    lowest: float = np.inf
-    highest: float = 0.0
-    ground_nearer: bool | None = None
-    """Whether the lower half is nearer than the upper one; None where one of them has no label."""
-    tile_HW3: np.ndarray | None = None
-
-
-@dataclass
 class Report:
-    """Statistics of all images."""
+    """Statistics of one image, or of all of them."""
 
-    found: int
-    """Pictures of the set that are there."""
     scale: str = ""
     usable: list[int] = field(default_factory=list)
     refused: list[str] = field(default_factory=list)
     broken: list[str] = field(default_factory=list)
     sizes: Counter = field(default_factory=Counter)
+    """(width, height) -> pictures."""
     pixels: int = 0
     valid: int = 0
     sky: int = 0
     counts: np.ndarray = field(default_factory=lambda: np.zeros(_BINS, np.int64))
+    """Of disparity, without the sky."""
     lowest: float = np.inf
     highest: float = 0.0
     ground_nearer: int = 0
+    """Pictures whose lower half is nearer than the upper one."""
     ground_known: int = 0
+    """Pictures with a label in both halves."""
+    tile_HW3: np.ndarray | None = None
+    """Of one picture, where it was asked for."""
 
-    @property
-    def read(self) -> int:
-        """Pictures that were looked at."""
-        return len(self.usable) + len(self.refused) + len(self.broken)
-
-    def add(self, seen: Seen) -> None:
-        """Count one picture."""
-        if seen.error:
-            (self.refused if seen.refused else self.broken).append(seen.error)
-            return
-        assert seen.counts is not None
-        self.usable.append(seen.number)
-        self.scale = seen.scale
-        self.sizes[seen.size] += 1
-        self.pixels += seen.size[0] * seen.size[1]
-        self.valid += seen.valid
-        self.sky += seen.sky
-        self.counts += seen.counts
-        self.lowest, self.highest = min(self.lowest, seen.lowest), max(self.highest, seen.highest)
-        if seen.ground_nearer is not None:
-            self.ground_known += 1
-            self.ground_nearer += seen.ground_nearer
+    def add(self, one: "Report") -> None:
+        """Count another picture."""
+        self.scale = one.scale or self.scale
+        self.lowest, self.highest = min(self.lowest, one.lowest), max(self.highest, one.highest)
+        self.sizes.update(one.sizes)
+        for name in (
+            "usable",
+            "refused",
+            "broken",
+            "pixels",
+            "valid",
+            "sky",
+            "counts",
+            "ground_nearer",
+            "ground_known",
+        ):
+            setattr(self, name, iadd(getattr(self, name), getattr(one, name)))  # in place: there may be a million
 
     def quantile(self, share: float) -> float:
         """The disparity below which this share of the pixels lies, sky apart."""
@@ -96,8 +75,9 @@ class Report:
 
     def lines(self) -> list[str]:
         """For people."""
-        usable, refused, broken = (f"{len(some):,}" for some in (self.usable, self.refused, self.broken))
-        lines = [f"read {self.read:,}: {usable} usable, {refused} refused, {broken} broken"]
+        usable, refused, broken = map(len, (self.usable, self.refused, self.broken))
+        read = usable + refused + broken
+        lines = [f"read {read:,}: {usable:,} usable, {refused:,} refused, {broken:,} broken"]
         if not self.usable:
             return lines
         sizes = [f"{width} x {height}" + f" ({count:,})" for (width, height), count in self.sizes.most_common(3)]
@@ -132,7 +112,7 @@ def check(samples: Samples, limit: int | None = None, sheet: Path | None = None,
     """
     check_counts(limit, threads)
     numbers = spread(len(samples), limit or len(samples))
-    report = Report(found=len(samples))
+    report = Report()
     look_at_all(numbers, lambda number, tile: look(samples, number, tile), report.add, sheet, threads, "picture")
     return report
 
@@ -177,27 +157,34 @@ def spread(count: int, wanted: int) -> list[int]:
     return sorted(set(np.linspace(0, count - 1, min(wanted, count)).round().astype(int).tolist()))
 
 
-def look(samples: Samples, number: int, with_tile: bool) -> Seen:
+def look(samples: Samples, number: int, with_tile: bool) -> Report:
     """Read one picture; an error becomes a line."""
     try:
         sample = samples[number]
+    except Unusable as error:
+        return Report(refused=[str(error)])
     except ValueError as error:
-        return Seen(number, error=str(error), refused=isinstance(error, Unusable))
+        return Report(broken=[str(error)])
     labelled_HW = sample.valid_HW & ~sample.sky_HW
     values = sample.disparity_HW[labelled_HW].astype(np.float64)
     bins = (np.log10(np.maximum(values, 10.0**-_DECADES)) + _DECADES) * (_BINS / (2 * _DECADES))
-    middle = sample.disparity_HW.shape[0] // 2
-    halves = [sample.disparity_HW[rows][labelled_HW[rows]] for rows in (slice(None, middle), slice(middle, None))]
-    return Seen(
-        number,
+    height, width = sample.disparity_HW.shape
+    upper, lower = (
+        sample.disparity_HW[rows][labelled_HW[rows]] for rows in (slice(None, height // 2), slice(height // 2, None))
+    )
+    known = upper.size > 0 and lower.size > 0
+    return Report(
         scale=sample.scale,
-        size=(sample.disparity_HW.shape[1], sample.disparity_HW.shape[0]),
+        usable=[number],
+        sizes=Counter({(width, height): 1}),
+        pixels=height * width,
         valid=int(sample.valid_HW.sum()),
         sky=int(sample.sky_HW.sum()),
         counts=np.bincount(np.clip(bins.astype(np.int64), 0, _BINS - 1), minlength=_BINS),
         lowest=float(values.min(initial=np.inf)),
         highest=float(values.max(initial=0)),
-        ground_nearer=bool(halves[1].mean() > halves[0].mean()) if all(half.size for half in halves) else None,
+        ground_nearer=int(known and lower.mean() > upper.mean()),
+        ground_known=int(known),
         tile_HW3=draw(sample) if with_tile else None,
     )
 
