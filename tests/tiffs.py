@@ -112,10 +112,13 @@ def packbits(row: bytes) -> bytes:
     return b"".join(bytes([len(row[i : i + 128]) - 1]) + row[i : i + 128] for i in range(0, len(row), 128))
 
 
-def dng(linear_HW3: np.ndarray, orientation: int = 1, version: bool = True, lens: Tags | None = None) -> bytes:
+def dng(
+    linear_HW3: np.ndarray, orientation: int = 1, version: bool = True, lens: Tags | None = None, compression: int = 1
+) -> bytes:
     """A raw camera file whose sensor saw linear light in 0..1 through a red, green, green, blue filter array.
 
-    Its first picture is a black thumbnail of 16 x 12, as cameras write one; `lens` are tags of its EXIF.
+    Its first picture is a black thumbnail of 16 x 12, as cameras write one; `lens` are tags of its EXIF,
+    `compression` what the file says of its data, which are never compressed.
     """
     height, width = linear_HW3.shape[:2]
     y, x = np.mgrid[:height, :width]
@@ -135,7 +138,8 @@ def dng(linear_HW3: np.ndarray, orientation: int = 1, version: bool = True, lens
         outer |= {50706: (BYTE, [1, 4, 0, 0]), 50707: (BYTE, [1, 1, 0, 0]), 50708: (ASCII, b"Maker Camera\0")}
     inner: Tags = {
         254: (LONG, [0]), WIDTH: (LONG, [width]), HEIGHT: (LONG, [height]), BITS: (SHORT, [16]),
-        COMPRESSION: (SHORT, [1]), PHOTOMETRIC: (SHORT, [32803]), SAMPLES: (SHORT, [1]), ROWS: (LONG, [height]),
+        COMPRESSION: (SHORT, [compression]), PHOTOMETRIC: (SHORT, [32803]), SAMPLES: (SHORT, [1]),
+        ROWS: (LONG, [height]),
         33421: (SHORT, [2, 2]), 33422: (BYTE, [0, 1, 1, 2]), 50714: (SHORT, [0]), 50717: (LONG, [65535]),
     }  # fmt: skip
     return file(outer, [bytes(16 * 12 * 3)], sub=(inner, words), lens=lens)

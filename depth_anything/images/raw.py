@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import BinaryIO
 
 import numpy as np
@@ -47,7 +45,7 @@ class RawError(ValueError):
 
 
 class Raw:
-    """A raw file whose header was read.
+    """A raw file whose header was read; a context that closes it.
 
     Args:
         stream: of the file; it stays open meanwhile.
@@ -65,12 +63,21 @@ class Raw:
                 "TIFF (the preview inside is not the photograph)"
             ) from None
         self.stream, self.error = stream, rawpy.LibRawError
+        if tiff.is_cut_raw(stream):  # LibRaw fills up compressed data that end too early
+            raise RawError("a raw camera file that is damaged or cut short: sensor data lie outside it; fetch it again")
+        stream.seek(0)
         try:
             self.raw = rawpy.imread(stream)
         except self.error as error:
             raise RawError(
                 f"a raw camera file that LibRaw cannot read ({_reason(error)}); develop it to JPEG"
             ) from None
+
+    def __enter__(self) -> Raw:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.raw.close()
 
     @property
     def size(self) -> tuple[int, int]:
@@ -99,14 +106,6 @@ class Raw:
                 return tags
         except Exception:  # Pillow's readers answer what they do not know with nearly every type of exception
             return None
-
-
-@contextmanager
-def opened(stream: BinaryIO) -> Iterator[Raw]:
-    """A raw file, closed at the end of the block."""
-    raw = Raw(stream)
-    with raw.raw:
-        yield raw
 
 
 def _reason(error: Exception) -> str:

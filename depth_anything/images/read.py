@@ -168,11 +168,11 @@ def _opened(source: PictureSource) -> Iterator[Image.Image | raw.Raw]:
             return
         with opened_stream(source, name) as stream:
             with quiet():
-                is_raw = raw.is_raw(stream, name)
-            if is_raw:
-                with raw.opened(stream) as developing:
-                    _check_size(*developing.size)
-                    yield developing
+                raw_image = raw.Raw(stream) if raw.is_raw(stream, name) else None
+            if raw_image is not None:
+                with raw_image:
+                    _check_size(*raw_image.size)
+                    yield raw_image
                 return
             with quiet():
                 # Pillow refuses what has more than twice its limit; some of its readers make room before we can ask.
@@ -247,13 +247,8 @@ def _check_complete(image: Image.Image, stream: BinaryIO) -> None:
     position = stream.tell()
     if image.format == "TIFF":
         size = stream.seek(0, io.SEEK_END)
-        tags = image.tag_v2  # type: ignore[attr-defined]
-        for offset_tag, count_tag in ((273, 279), (324, 325)):  # of strips, of tiles
-            if offset_tag in tags and count_tag in tags:
-                offsets, counts = (np.atleast_1d(tags[tag]).tolist() for tag in (offset_tag, count_tag))
-                blocks = zip(offsets, counts, strict=False)
-                if len(offsets) != len(counts) or any(count == 0 or start + count > size for start, count in blocks):
-                    raise PictureError("the TIFF's pixels lie outside the file: damaged or cut short; fetch it again")
+        if tiff.is_cut(image.tag_v2, size):  # type: ignore[attr-defined]
+            raise PictureError("the TIFF's pixels lie outside the file: damaged or cut short; fetch it again")
     if image.format == "JPEG2000":
         stream.seek(0)
         if b"\xff\xd9" not in stream.read():  # the end mark: no other bytes can look like it (ISO 15444-1, annex A)

@@ -7,7 +7,8 @@ import numpy as np
 from PIL import Image, TiffImagePlugin
 
 EXPECTED = "expected 1 to 4 channels of 8 or 16 bits, or one of up to 32, in a usual compression; save it so, or as PNG"
-MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")  # TIFF 6.0, BigTIFF
+MAGIC = (b"II*\0", b"MM\0*", b"II+\0")  # TIFF 6.0, and BigTIFF in Intel's byte order
+_BIG_ENDIAN_BIGTIFF = b"MM\0+"
 # Tags, TIFF 6.0 and DNG 1.4
 _SUBFILE, _BITS, _COMPRESSION, _PHOTOMETRIC, _SAMPLES, _PLANAR = 254, 258, 259, 262, 277, 284
 _SUB_IFDS, _EXTRA, _FORMAT, _SUBSAMPLING, _DNG_VERSION = 330, 338, 339, 530, 50706
@@ -27,7 +28,7 @@ def directories(stream: BinaryIO, most: int = 16) -> Iterator[Any]:
     header = stream.read(8)
     if header[:4] not in MAGIC:
         return
-    if header[2:3] == b"+" or header[3:4] == b"+":
+    if header[2:3] == b"+":
         header += stream.read(8)
     first = TiffImagePlugin.ImageFileDirectory_v2(header)
     waiting = [first.next]
@@ -48,10 +49,33 @@ def is_raw(stream: BinaryIO) -> bool:
     )
 
 
+def is_cut(tags: Any, size: int) -> bool:
+    """Whether pixels of a directory lie outside a file of `size` bytes."""
+    for offset_tag, count_tag in ((273, 279), (324, 325)):  # of strips, of tiles
+        if offset_tag in tags and count_tag in tags:
+            offsets, counts = (np.atleast_1d(tags[tag]).tolist() for tag in (offset_tag, count_tag))
+            blocks = zip(offsets, counts, strict=False)
+            if len(offsets) != len(counts) or any(count == 0 or start + count > size for start, count in blocks):
+                return True
+    return False
+
+
+def is_cut_raw(stream: BinaryIO) -> bool:
+    """Whether the sensor's data of a camera's raw file lie outside it."""
+    size = stream.seek(0, 2)
+    stream.seek(0)
+    sensors = [tags for tags in directories(stream) if tags.get(_PHOTOMETRIC) in (_FILTER_ARRAY, _LINEAR_RAW)]
+    return any(is_cut(tags, size) for tags in sensors)
+
+
 def describe(stream: BinaryIO) -> str:
     """The layout of a TIFF that Pillow does not know, and what is expected instead; empty for what is no TIFF."""
     tags = next(directories(stream), None)
-    return "" if tags is None else f"a TIFF of {_layout(tags)} is not read here; {EXPECTED}"
+    if tags is None:
+        stream.seek(0)
+        big = stream.read(4) == _BIG_ENDIAN_BIGTIFF
+        return "a BigTIFF in Motorola's byte order is not read here; save it as an ordinary TIFF" if big else ""
+    return f"a TIFF of {_layout(tags)} is not read here; {EXPECTED}"
 
 
 def problem(image: Image.Image) -> str | None:

@@ -105,6 +105,14 @@ def test_a_raw_file_that_is_cut_short_is_one_line(tmp_path, capfd):
     assert capfd.readouterr().err == ""
 
 
+def test_compressed_sensor_data_that_end_too_early_are_noticed():
+    """LibRaw answers them filled up. Lossless JPEG is what DNGs of phones and converters hold."""
+    pytest.importorskip("rawpy")
+    data = tiffs.dng(LINEAR, compression=7)
+    with pytest.raises(PictureError, match="cut short: sensor data lie outside it"):
+        read_image(data[:-100])
+
+
 def test_the_lens_of_a_raw_file():
     """Its EXIF lies as in any TIFF."""
     pytest.importorskip("rawpy")

@@ -99,6 +99,11 @@ def test_what_is_not_read_is_said_as_what_it_is(numbers, photometric, expected, 
         read_image(tiff(numbers, photometric, planes=planes))
 
 
+def test_bigtiff_in_motorolas_order_is_said_to_be_one():
+    with pytest.raises(PictureError, match="a BigTIFF in Motorola's byte order is not read here"):
+        read_image(b"MM\0+\0\x08\0\0" + (16).to_bytes(8, "big") + bytes(200))
+
+
 def test_a_compression_that_is_not_known_is_named():
     with pytest.raises(PictureError, match=r"a TIFF of 3 x 8 bits \(RGB\), compression 34712 is not read here"):
         read_image(tiff(RGB, 2, more={tiffs.COMPRESSION: (tiffs.SHORT, [34712])}))  # JPEG 2000
