@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from depth_anything.data.benchmarks import hypersim
 from depth_anything.data.benchmarks.kitti import EIGEN_652
@@ -191,6 +192,24 @@ def write_ddad(root):
     (scene / "scene_1f.json").write_text(json.dumps({"data": data, "samples": samples}))
     splits = {"0": {"filenames": ["000000/scene_00.json"]}, "1": {"filenames": ["000150/scene_1f.json"]}}
     (root / "ddad/ddad.json").write_text(json.dumps({"scene_splits": splits}))
+
+
+def write_moge(root, camera, height=120, width=160, plane_z=3.0):
+    """A picture of a plane z = 3, taken by a camera whose axis may miss the middle; red is u, green is v."""
+    folder = root / "moge/NYUv2/scene/0001"
+    folder.mkdir(parents=True)
+    v, u = np.mgrid[0:height, 0:width]
+    picture = np.stack([u * 255 / width, v * 255 / height, u * 0], axis=-1)
+    Image.fromarray(np.rint(picture).astype(np.uint8)).save(folder / "image.jpg", quality=100, subsampling=0)
+    near, far = 1.0, 10.0
+    raw = np.full((height, width), 1 + 65533 * np.log(plane_z / near) / np.log(far / near))
+    raw[:5], raw[5:10] = 0, 65535
+    text = PngInfo()
+    text.add_text("near", str(near))
+    text.add_text("far", str(far))
+    Image.fromarray(np.rint(raw).astype(np.uint16)).save(folder / "depth.png", pnginfo=text)
+    (folder / "meta.json").write_text(json.dumps({"intrinsics": camera}))
+    (root / "moge/NYUv2/.index.txt").write_text("scene/0001\n")
 
 
 WRITERS = {

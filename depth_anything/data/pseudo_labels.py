@@ -18,6 +18,7 @@ from PIL import Image
 from depth_anything.data.sample import Sample
 from depth_anything.data.shards import TarIndex, index_tar
 from depth_anything.images.read import read_image
+from depth_anything.system.files import find
 
 Encoding = Literal["png16", "fp16"]
 LABELS = "labels"
@@ -108,7 +109,7 @@ class PseudoLabels:
 
     def __init__(self, folder: str | Path):
         self.folder = Path(folder)
-        manifests = sorted((self.folder / MANIFEST).glob("*.json"))
+        manifests = find(self.folder / MANIFEST, "*.json")
         if not manifests:
             raise ValueError(f"{folder}: no pseudo labels; expected a folder that `depth-anything label` wrote")
         self.shards: list[Path] = []

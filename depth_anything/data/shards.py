@@ -12,7 +12,7 @@ from typing import BinaryIO
 import numpy as np
 from PIL import Image
 
-from depth_anything.system.files import atomic_path, cache_dir, make_folder
+from depth_anything.system.files import atomic_path, cache_dir, is_hidden, make_folder
 
 BLOCK = 512  # bytes of a tar block; two blocks of zeros end an archive
 
@@ -61,6 +61,8 @@ def read_shard(path: str | os.PathLike) -> Iterator[tuple[str, dict[str, bytes]]
         with tarfile.open(path, "r|") as tar:
             key, members = None, {}
             for info in tar:
+                if is_hidden(info.name.rpartition("/")[2]):  # what macOS' tar adds for each file
+                    continue
                 name, _, suffix = info.name.partition(".")
                 if name != key and key is not None:
                     yield key, members
@@ -127,7 +129,7 @@ def index_tar(path: str | os.PathLike) -> TarIndex:
     path = Path(path)
     try:
         with path.open("rb") as file, tarfile.open(fileobj=file, mode="r:") as tar:
-            members = [info for info in tar if info.isreg()]
+            members = [info for info in tar if info.isreg() and not is_hidden(info.name.rpartition("/")[2])]
             file.seek(tar.offset)  # of the last block: zeros, in a complete archive
             ended = file.read(BLOCK) == bytes(BLOCK)
     except FileNotFoundError:

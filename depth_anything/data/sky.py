@@ -21,7 +21,7 @@ from depth_anything.checkpoints.hub import find_folder
 from depth_anything.data.sample import Sample
 from depth_anything.network.resize import IMAGENET_MEAN, IMAGENET_STD
 from depth_anything.system.device import check_device
-from depth_anything.system.files import atomic_path
+from depth_anything.system.files import atomic_path, find
 
 if TYPE_CHECKING:
     from depth_anything.data.labeled.folder import Samples
@@ -199,7 +199,7 @@ def threshold(prediction: Prediction, share: float = 0.02) -> np.ndarray:
 def _digest(folder: Path) -> str:
     """Eight-digit digest of the weights in a folder."""
     digest = hashlib.blake2b(digest_size=4)
-    for path in sorted(folder.glob("*.safetensors")):
+    for path in find(folder, "*.safetensors"):
         with path.open("rb") as file:
             while block := file.read(1 << 22):
                 digest.update(block)

@@ -14,11 +14,15 @@ import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
+from types import ModuleType
 from typing import Protocol, TextIO
+
+from depth_anything.system.files import is_hidden
 
 WORK = ".work"
 """Folder of a store for what only the running job needs: its lock, its claims, files that are being written."""
 CLAIMS = f"{WORK}/claims"
+NAMED_LOCK = f"{WORK}/lock"
 PATIENCE_S = 60
 """How long the processes of one job wait for the first of them to take the lock."""
 
@@ -82,7 +86,7 @@ class Folder:
 
     def names(self, folder: str) -> set[str]:
         try:
-            return {entry.name for entry in os.scandir(self.root / folder) if not entry.name.startswith(".")}
+            return {entry.name for entry in os.scandir(self.root / folder) if not is_hidden(entry.name)}
         except FileNotFoundError:
             return set()
 
@@ -100,8 +104,8 @@ class Folder:
     def scratch(self) -> Path:
         (self.root / WORK).mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(dir=self.root / WORK)
-        os.fchmod(handle, 0o644)
         os.close(handle)
+        os.chmod(name, 0o644)
         return Path(name)
 
     def put(self, name: str, file: Path) -> None:
@@ -124,20 +128,27 @@ class Folder:
 
         Every process of a job holds it in common with the others. Whoever can have it alone is the first of a new job
         (or the last of its own, to which all claims are as good as new): it writes the job's name and removes what was
-        left.
+        left. A system whose Python has no such lock (Windows) has `named_lock`, as object stores have.
         """
         (self.root / WORK).mkdir(parents=True, exist_ok=True)
+        try:
+            import fcntl
+        except ModuleNotFoundError:
+            with named_lock(self, job, first):
+                yield
+            return
         with (self.root / WORK / "lock").open("a+") as file:
-            self._take(file, job)
+            self._take(file, job, fcntl)
             yield
 
-    def _take(self, file: TextIO, job: str) -> None:
-        import fcntl
-
+    def _take(self, file: TextIO, job: str, fcntl: ModuleType) -> None:
         for _ in range(PATIENCE_S * 10):
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                self._begin(file, job)
+                self.clear()
+                file.truncate(0)
+                file.write(json.dumps(this_process(job)))
+                file.flush()
                 fcntl.flock(file, fcntl.LOCK_SH)  # the kernel lets go for a moment: read again who has it
             except BlockingIOError:
                 try:
@@ -152,22 +163,18 @@ class Folder:
             raise refusal(self.where, holder)
         raise ValueError(f"{self.where}: its lock is busy; try again")
 
-    def _begin(self, file: TextIO, job: str) -> None:
+    def clear(self) -> None:
         shutil.rmtree(self.root / CLAIMS, ignore_errors=True)
         for left in (self.root / WORK).glob("tmp*"):
             left.unlink(missing_ok=True)
         (self.root / CLAIMS).mkdir()
-        file.truncate(0)
-        file.write(json.dumps(this_process(job)))
-        file.flush()
 
 
 class ObjectStore:
     """A place in an object store: every file is one upload, which appears when it is complete.
 
-    Such stores have no locks. The lock here is an object that names its holder: a holder that died on this machine is
-    recognised; one that died elsewhere has to be removed by hand. Claims are exact where the store can create without
-    replacing (S3, Google), else advice: two processes may do the same piece of work, with the same bytes.
+    Such stores have no locks: theirs is `named_lock`. Claims are exact where the store can create without replacing
+    (S3, Google), else advice: two processes may do the same piece of work, with the same bytes.
     """
 
     def __init__(self, where: str):
@@ -182,7 +189,7 @@ class ObjectStore:
             found = self.system.ls(f"{self.root}/{folder}", detail=False)
         except FileNotFoundError:
             return set()
-        return {path.rpartition("/")[2] for path in found}
+        return {name for path in found if not is_hidden(name := path.rpartition("/")[2])}
 
     def read(self, name: str) -> bytes:
         return self.system.cat_file(f"{self.root}/{name}")
@@ -206,33 +213,45 @@ class ObjectStore:
             return False
         return True
 
-    @contextmanager
-    def lock(self, job: str, first: bool) -> Iterator[None]:
-        name = f"{WORK}/lock"
-        self._take(name, job, first)
-        try:
-            yield
-        finally:
-            if first:  # not removed: a process of this job that starts late still finds its job's name
-                self.write(name, json.dumps({**this_process(job), "ended": True}).encode())
+    def lock(self, job: str, first: bool) -> AbstractContextManager[None]:
+        return named_lock(self, job, first)
 
-    def _take(self, name: str, job: str, first: bool) -> None:
-        for _ in range(PATIENCE_S * 2):
-            try:
-                holder = json.loads(self.read(name))
-            except (FileNotFoundError, ValueError):
-                holder = None
-            if first:
-                if holder and not (holder.get("ended") or is_dead(holder)):
-                    raise refusal(self.where, holder, f"; if that job is dead, delete {self.where}/{name}")
-                if self.system.exists(f"{self.root}/{CLAIMS}"):
-                    self.system.rm(f"{self.root}/{CLAIMS}", recursive=True)
-                self.write(name, json.dumps(this_process(job)).encode())
-                return
-            if holder and holder["job"] == job:
-                return
-            time.sleep(0.5)
-        raise ValueError(f"{self.where}: the first process of this job did not take the lock within {PATIENCE_S} s")
+    def clear(self) -> None:
+        if self.system.exists(f"{self.root}/{CLAIMS}"):
+            self.system.rm(f"{self.root}/{CLAIMS}", recursive=True)
+
+
+@contextmanager
+def named_lock(store: Folder | ObjectStore, job: str, first: bool) -> Iterator[None]:
+    """A lock for stores without any: a file that names its holder.
+
+    A holder that died on this machine is recognised (not on Windows); one that died elsewhere has to be removed by
+    hand. Arguments and errors as in `Store.lock`.
+    """
+    take_named(store, job, first)
+    try:
+        yield
+    finally:
+        if first:  # not removed: a process of this job that starts late still finds its job's name
+            store.write(NAMED_LOCK, json.dumps({**this_process(job), "ended": True}).encode())
+
+
+def take_named(store: Folder | ObjectStore, job: str, first: bool) -> None:
+    for _ in range(PATIENCE_S * 2):
+        try:
+            holder = json.loads(store.read(NAMED_LOCK))
+        except (FileNotFoundError, ValueError):
+            holder = None
+        if first:
+            if holder and not (holder.get("ended") or is_dead(holder)):
+                raise refusal(store.where, holder, f"; if that job is dead, delete {store.where}/{NAMED_LOCK}")
+            store.clear()
+            store.write(NAMED_LOCK, json.dumps(this_process(job)).encode())
+            return
+        if holder and holder["job"] == job:
+            return
+        time.sleep(0.5)
+    raise ValueError(f"{store.where}: the first process of this job did not take the lock within {PATIENCE_S} s")
 
 
 def this_process(job: str) -> dict:
@@ -250,7 +269,7 @@ def started(pid: int) -> str:
 
 def is_dead(holder: dict) -> bool:
     """Whether the holder of a lock was a process of this machine that has ended; False if unknown."""
-    if holder["host"] != socket.gethostname():
+    if holder["host"] != socket.gethostname() or os.name != "posix":  # elsewhere os.kill would end the process
         return False
     try:
         os.kill(holder["pid"], 0)

@@ -18,6 +18,7 @@ from depth_anything.evaluate.candidate import FLOORS, Candidate
 from depth_anything.evaluate.score import Quantity
 from depth_anything.images import map_files
 from depth_anything.system.device import check_device
+from depth_anything.system.files import read_npy
 
 if TYPE_CHECKING:
     from depth_anything.predict.predictor import Predictor
@@ -88,16 +89,16 @@ def read_map(folder: Path, key: str, quantity: Quantity) -> np.ndarray:
     if path is None:
         raise ValueError(f"no map for {key}: expected {stems[0]} or {stems[1]} with .npy, .npz, .pfm or .exr")
     if path.suffix == ".npy":
-        return np.load(path, allow_pickle=False)
+        return read_npy(path)
     if path.suffix == ".pfm":
         return map_files.read_pfm(path)
     if path.suffix == ".exr":
         return map_files.read_exr(path)[0]
-    with np.load(path, allow_pickle=False) as arrays:
-        maps = [array for array in arrays if arrays[array].ndim == 2]
-        if quantity not in maps and len(maps) != 1:
-            raise ValueError(f"{path}: expected an array named {quantity}, or one map; found {', '.join(arrays)}")
-        return arrays[quantity if quantity in maps else maps[0]]
+    arrays, _ = map_files.read_npz(path)
+    maps = [name for name, array in arrays.items() if array.ndim == 2]
+    if quantity not in maps and len(maps) != 1:
+        raise ValueError(f"{path}: expected an array named {quantity}, or one map; found {', '.join(arrays)}")
+    return arrays[quantity if quantity in maps else maps[0]]
 
 
 # -- models of transformers -------------------------------------------------------------------------------------------

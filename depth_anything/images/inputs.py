@@ -9,6 +9,7 @@ from pathlib import Path
 
 from depth_anything.images import raw
 from depth_anything.images.source import SUFFIXES, PictureError, Source
+from depth_anything.system.files import is_hidden, read_text, walk
 
 
 def find_images(inputs: Sequence[str | os.PathLike], exclude: str | os.PathLike | None = None) -> list[Source]:
@@ -52,16 +53,16 @@ def _expand(entry: str, excluded: Path | None, in_list: bool = False) -> Iterato
     if entry == "-" and not in_list:
         yield None, "stdin"
     elif path.is_dir():
-        pictures = [file for file in _walk(path, excluded) if file.suffix.lower() in SUFFIXES]
+        pictures = list(walk(path, SUFFIXES, excluded))
         if not pictures:
             raise PictureError(f"{entry}: no picture in this folder; looked for {' '.join(sorted(SUFFIXES))}")
         for file in pictures:
             yield file, file.relative_to(path).with_suffix("").as_posix()
     elif path.suffix.lower() == ".txt" and path.is_file() and not in_list:
         try:
-            lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
-        except UnicodeDecodeError:
-            raise PictureError(f"{entry}: not a text file in UTF-8; expected one path per line") from None
+            lines = [line.strip() for line in read_text(path).splitlines() if line.strip()]
+        except ValueError as error:
+            raise PictureError(f"{error}; expected one path per line") from None
         if not lines:
             raise PictureError(f"{entry}: the list is empty; expected one path per line")
         for line in lines:
@@ -70,20 +71,16 @@ def _expand(entry: str, excluded: Path | None, in_list: bool = False) -> Iterato
     elif any(character in entry for character in "*?[") and not path.exists():
         matches = sorted(Path(match) for match in glob.glob(entry, recursive=True))
         pictures = [match for match in matches if match.is_file() and match.suffix.lower() in SUFFIXES | raw.SUFFIXES]
+        named = Path(entry).parts
+        pictures = [
+            match for match in pictures if not any(is_hidden(part) for part in match.parts if part not in named)
+        ]
         if not pictures:
             raise PictureError(f"{entry}: no picture matches this pattern")
         for file in pictures:
             yield file, file.stem
     else:
         yield path, path.stem
-
-
-def _walk(folder: Path, excluded: Path | None) -> Iterator[Path]:
-    """The files below `folder`, sorted, without hidden ones and without what lies below `excluded`."""
-    for parent, folders, files in os.walk(folder):
-        here = Path(parent)
-        folders[:] = sorted(f for f in folders if not f.startswith(".") and (here / f).resolve() != excluded)
-        yield from (here / file for file in sorted(files) if not file.startswith("."))
 
 
 def _distinct(entries: list[tuple[Path | None, str]]) -> list[str]:

@@ -9,7 +9,6 @@ weights. Extra `transfer`.
 Shapes: B batch, H W pixels, h w patches (H / 14, W / 14), N tokens (h * w), C width.
 """
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +19,7 @@ from torch import Tensor, nn
 from depth_anything.network.dinov2 import DinoVisionTransformer
 from depth_anything.network.efficientnet import EfficientNetLite
 from depth_anything.network.resize import IMAGENET_MEAN, IMAGENET_STD, PATCH
+from depth_anything.system.files import read_json
 from depth_anything.variants import Variant
 
 if TYPE_CHECKING:
@@ -164,7 +164,7 @@ def read_folder(folder: Path, variant: Variant) -> dict[str, Tensor]:
     from transformers import BeitModel, DPTForDepthEstimation, SamVisionModel
 
     try:
-        about = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        about = read_json(folder / "config.json")
         midas = about["model_type"] == "dpt" and about.get("backbone_config") is not None
         family = about["backbone_config"]["model_type"] if midas else about["model_type"]
     except (OSError, ValueError, TypeError, KeyError) as error:

@@ -113,10 +113,7 @@ class DepthAnything(nn.Module):
         Raises:
             ValueError: not a uint8 array of shape (H, W, 3).
         """
-        if image_bgr_HW3.dtype != np.uint8 or image_bgr_HW3.ndim != 3 or image_bgr_HW3.shape[2] != 3:
-            raise ValueError(
-                f"picture of shape {image_bgr_HW3.shape}, type {image_bgr_HW3.dtype}: expected uint8 (H, W, 3) in BGR"
-            )
+        refuse_other_picture(image_bgr_HW3, "BGR")
         return self.infer_rgb(image_bgr_HW3[..., ::-1], input_size)
 
     @torch.inference_mode()
@@ -125,7 +122,11 @@ class DepthAnything(nn.Module):
     ) -> np.ndarray:
         """The same for RGB. A camera-aware model's metres are those of the camera `K_33` (pixels of the picture), or of
         the one that `camera.assumed_focal` takes.
+
+        Raises:
+            ValueError: not a uint8 array of shape (H, W, 3).
         """
+        refuse_other_picture(image_HW3, "RGB")
         height, width = image_HW3.shape[:2]
         weight = self.depth_head.scratch.output_conv1.weight
         size = network_size(height, width, self.variant.asked_size(input_size), self.variant.patch)
@@ -139,3 +140,14 @@ class DepthAnything(nn.Module):
         return camera.from_canonical(
             map_HW, camera.seen_focal(focal, (height, width), size), self.variant.canonical_focal
         )
+
+
+def refuse_other_picture(picture: object, order: str) -> None:
+    """Raise ValueError where this is no uint8 array (H, W, 3), by what it is instead."""
+    expected = f"expected a uint8 array (H, W, 3) in {order}"
+    if picture is None:
+        raise ValueError(f"the picture is None: {expected} (cv2.imread gives None for a file that it cannot read)")
+    if not isinstance(picture, np.ndarray):
+        raise ValueError(f"the picture is a {type(picture).__name__}: {expected}; Predictor takes paths, PIL and bytes")
+    if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3 or picture.size == 0:
+        raise ValueError(f"picture of shape {picture.shape}, type {picture.dtype}: {expected}")

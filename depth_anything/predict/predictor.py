@@ -11,7 +11,7 @@ import numpy as np
 from depth_anything.geometry import camera
 from depth_anything.images.read import PictureSource, read_image
 from depth_anything.network.resize import lower_bound, network_size
-from depth_anything.predict.backends import BackendName, Dtype, load_backend
+from depth_anything.predict.backends import Backend, BackendName, Dtype, load_backend
 from depth_anything.predict.prediction import Prediction
 
 
@@ -51,8 +51,22 @@ class Predictor:
         threads: int | None = None,
         compile: bool = False,
     ):
-        self.backend = load_backend(model, backend, variant, device, dtype, accept_license, threads, compile)
-        self.variant = self.backend.variant
+        self._run(
+            load_backend(model, backend, variant, device, dtype, accept_license, threads, compile),
+            input_size,
+            batch_size,
+        )
+
+    @classmethod
+    def of(cls, backend: Backend, input_size: int | None = None, batch_size: int = 8) -> Predictor:
+        """The same for a backend that is there already."""
+        predictor = cls.__new__(cls)
+        predictor._run(backend, input_size, batch_size)
+        return predictor
+
+    def _run(self, backend: Backend, input_size: int | None, batch_size: int) -> None:
+        self.backend = backend
+        self.variant = backend.variant
         self.input_size = self.variant.asked_size(input_size)
         self.batch_size = batch_size
 
@@ -68,8 +82,10 @@ class Predictor:
         """Maps of many pictures of any sizes, in their order. Those of one network size run together.
 
         Raises:
-            ValueError: a picture cannot be read.
+            ValueError: a picture cannot be read, or this is one picture and no list.
         """
+        if isinstance(pictures, (str, bytes, np.ndarray)) or not isinstance(pictures, Iterable):
+            raise ValueError(f"got one {type(pictures).__name__}: expected a list of images; call predictor(image)")
         images = [read_image(picture) for picture in pictures]
         buckets: dict[tuple[int, int], list[int]] = defaultdict(list)
         for index, image in enumerate(images):

@@ -1,10 +1,151 @@
-"""Atomic file writes, and folders."""
+"""Read files as other people leave them; write files atomically.
 
+Folders hold what file managers put beside the user's files; texts were saved by Excel, Notepad and PowerShell; arrays
+were cut by a full disk. Every reader of this package lists folders and reads text, JSON and .npy by these functions.
+"""
+
+import csv
+import io
+import json
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+LEFT_BEHIND = frozenset(("thumbs.db", "ehthumbs.db", "desktop.ini", "__macosx", "@eadir", "$recycle.bin"))
+"""What Windows, macOS and Synology's servers put beside files, in lower case."""
+
+
+OTHER_KINDS = (
+    (0, b"version https://git-lfs", "a Git LFS pointer, not the file itself (run `git lfs pull` in its folder)"),
+    (0, b"/annex/objects", "a git-annex pointer, not the file itself (run `git annex get` in its folder)"),
+    (0, b"<", "a web page or XML (the link led to a page, perhaps one that asks to sign in)"),
+    (0, b"GGUF", "a GGUF file of llama.cpp"),
+    (0, b"\x89HDF", "an HDF5 file (Keras, TensorFlow)"),
+    (0, b"\x93NUMPY", "a NumPy array"),
+    (0, b"\x1f\x8b", "a gzip archive (unpack it)"),
+    (0, b"BZh", "a bzip2 archive (unpack it)"),
+    (0, b"\xfd7zXZ", "an xz archive (unpack it)"),
+    (0, b"7z\xbc\xaf", "a 7z archive (unpack it)"),
+    (0, b"Rar!", "a RAR archive (unpack it)"),
+    (0, b"\x28\xb5\x2f\xfd", "a zstd archive (unpack it)"),
+    (257, b"ustar", "a tar archive (unpack it)"),
+)
+"""Place, bytes and what they tell of files that people take for models."""
+
+
+def told_by(head: bytes) -> str | None:
+    """What a file is by its first 512 bytes, where it is one of `OTHER_KINDS`."""
+    return next((what for place, beginning, what in OTHER_KINDS if head[place:].startswith(beginning)), None)
+
+
+def is_hidden(name: str) -> bool:
+    """Whether a file or folder of this name is no part of a data set: `.DS_Store`, `._photo.jpg` (AppleDouble, which
+    macOS writes beside every file on a foreign disk), `Thumbs.db`, `__MACOSX`, any name that begins with a dot."""
+    return name.startswith(".") or name.lower() in LEFT_BEHIND
+
+
+def walk(folder: str | os.PathLike, suffixes: Collection[str] = (), exclude: Path | None = None) -> Iterator[Path]:
+    """All files below a folder, sorted folder by folder, hidden ones left out (`is_hidden`).
+
+    Args:
+        folder: links to folders in it are not followed.
+        suffixes: in lower case, such as ".jpg"; empty for all files.
+        exclude: a folder, resolved, below which nothing is looked for.
+    """
+    for parent, folders, files in os.walk(folder):
+        here = Path(parent)
+        folders[:] = sorted(name for name in folders if not is_hidden(name) and (here / name).resolve() != exclude)
+        for name in sorted(files):
+            if not is_hidden(name) and (not suffixes or os.path.splitext(name)[1].lower() in suffixes):
+                yield here / name
+
+
+def find(folder: str | os.PathLike, pattern: str) -> list[Path]:
+    """The files and folders below `folder` that match a glob pattern, sorted, hidden ones left out (`is_hidden`)."""
+    folder = Path(folder)
+    return sorted(
+        path for path in folder.glob(pattern) if not any(is_hidden(part) for part in path.relative_to(folder).parts)
+    )
+
+
+def read_text(path: str | os.PathLike) -> str:
+    """A text in UTF-8, without the byte order mark that Excel and Notepad put before it.
+
+    Raises:
+        ValueError: in another encoding.
+        OSError: no such file.
+    """
+    data = Path(path).read_bytes()
+    if data.startswith((b"\xff\xfe", b"\xfe\xff")):
+        raise ValueError(f"{path}: a text file in UTF-16; save it again as UTF-8 (in Excel: 'CSV UTF-8')")
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(
+            f"{path}: not a text file in UTF-8 (byte {error.start} is {data[error.start]:#04x}); save it again as UTF-8"
+        ) from None
+
+
+def read_json(path: str | os.PathLike) -> dict[str, Any]:
+    """A JSON object from a text of `read_text`.
+
+    Raises:
+        ValueError: no JSON, or something else than an object.
+        OSError: no such file.
+    """
+    text = read_text(path)
+    if what := told_by(text[:512].encode()):
+        raise ValueError(f"{path} is {what}")
+    try:
+        values = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path} is not readable as JSON ({error}): bring it again") from None
+    if not isinstance(values, dict):
+        raise ValueError(f"{path} holds a JSON {type(values).__name__}: expected an object")
+    return values
+
+
+def read_csv(path: str | os.PathLike, columns: Collection[str]) -> list[dict[str, str]]:
+    """The rows of a table with commas from a text of `read_text`, by the names in its first line.
+
+    Raises:
+        ValueError: one of `columns` is not there, or a row is short.
+        OSError: no such file.
+    """
+    reader = csv.DictReader(io.StringIO(read_text(path), newline=""))
+    rows = list(reader)
+    lacking = [name for name in columns if name not in (reader.fieldnames or ())]
+    if lacking:
+        raise ValueError(f"{path}: no column {', '.join(lacking)} in its first line; fetch it again")
+    short = next((number for number, row in enumerate(rows, 2) if any(row[name] is None for name in columns)), None)
+    if short is not None:
+        raise ValueError(f"{path}, line {short}: too few columns; fetch it again")
+    return rows
+
+
+def read_npy(path: str | os.PathLike) -> np.ndarray:
+    """The numbers of an .npy: integers, floats or truth values. Pickled objects are refused.
+
+    Raises:
+        ValueError: empty, cut, text, objects, or another kind of file.
+    """
+    try:
+        with open(path, "rb") as file:
+            array = np.lib.format.read_array(file, allow_pickle=False)
+    except FileNotFoundError:
+        raise ValueError(f"{path}: no such file; check the path") from None
+    except (ValueError, EOFError, OSError, MemoryError, OverflowError, SyntaxError, RecursionError) as error:
+        reason = " ".join(str(error).split())[:120] or type(error).__name__
+        size = os.path.getsize(path) if os.path.exists(path) else 0
+        raise ValueError(f"{path}: not an .npy that can be read ({size} bytes; {reason})") from None
+    if array.dtype.kind not in "biuf":
+        raise ValueError(f"{path}: an .npy of {array.dtype}; expected numbers")
+    return array
 
 
 def make_folder(path: Path) -> None:

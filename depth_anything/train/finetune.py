@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor
 
-from depth_anything.data.labeled.folder import Samples
+from depth_anything.data.labeled.folder import Samples, usable
 from depth_anything.data.labeled.user_folder import UserFolder, split
 from depth_anything.network.model import DepthAnything
 from depth_anything.system.files import atomic_path
@@ -190,8 +190,11 @@ def canonical_camera(row: Variant, seen: list[float], limit: float, keep: bool) 
 
 def farthest(samples: Samples) -> float:
     """The largest metres of a set."""
-    disparities = (samples[number].disparity_HW for number in range(len(samples)))
-    return float(1 / min(disparity_HW[disparity_HW > 0].min() for disparity_HW in disparities))
+    disparities = (sample.disparity_HW for _, sample in usable(samples))
+    least = [float(disparity_HW[disparity_HW > 0].min()) for disparity_HW in disparities if (disparity_HW > 0).any()]
+    if not least:
+        raise ValueError("not one training picture has a usable pixel: expected metres above 0 in its map")
+    return 1 / min(least)
 
 
 def as_text(report: dict[str, dict[str, float]]) -> str:

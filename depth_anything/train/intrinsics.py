@@ -10,6 +10,7 @@ from depth_anything.data.labeled.user_folder import UserFolder
 from depth_anything.data.sample import Sample
 from depth_anything.geometry import camera
 from depth_anything.images.read import image_info
+from depth_anything.system.files import read_text
 from depth_anything.variants import Variant, get_variant
 
 ADVICE = "give a text file with a line NAME,fx,fy,cx,cy for each picture"
@@ -85,7 +86,7 @@ def read_cameras(path: Path) -> dict[str, np.ndarray]:
         ValueError: a line that is not so; its number is named.
     """
     matrices = {}
-    for count, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+    for count, line in enumerate(read_text(path).splitlines(), 1):
         if not line.strip() or line.startswith("#"):
             continue
         name, _, rest = line.partition(",")

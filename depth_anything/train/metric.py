@@ -1,7 +1,7 @@
 """Fine-tuning to metres: what a step sees, its loss, its rates, and how the result is measured (V1 4.3, V2 metric)."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from depth_anything import losses
-from depth_anything.data.labeled.folder import Samples
+from depth_anything.data.labeled.folder import Samples, usable
 from depth_anything.data.sample import Sample
 from depth_anything.evaluate import metrics
 from depth_anything.evaluate.score import kb_window
@@ -322,13 +322,13 @@ def measure(
     def answer(image_HW3: np.ndarray, K_33: np.ndarray | None) -> np.ndarray:
         return model.infer_rgb(image_HW3, input_size, K_33)
 
-    predictions = []
-    for number in range(len(samples)):
-        image_HW3, K_33 = samples[number].image_HW3, samples[number].K_33
+    predictions = {}
+    for number, sample in usable(samples):
+        image_HW3, K_33 = sample.image_HW3, sample.K_33
         depth_HW = answer(image_HW3, K_33)
         if mirrored:  # neither the focal length nor, in the middle, the principal point changes
             depth_HW = (depth_HW + answer(np.ascontiguousarray(image_HW3[:, ::-1]), K_33)[:, ::-1]) / 2
-        predictions.append(depth_HW)
+        predictions[number] = depth_HW
     return score(predictions, samples, metric)
 
 
@@ -339,14 +339,16 @@ def validate(model: DepthAnything, samples: Samples, recipe: MetricRecipe) -> di
     return asdict(measure(model, samples, settings))
 
 
-def score(predictions: Sequence[np.ndarray | float], samples: Samples, metric: Metric) -> MetricScore:
-    """The same for finished maps, or for one number of metres everywhere."""
+def score(
+    predictions: Sequence[np.ndarray | float] | Mapping[int, np.ndarray], samples: Samples, metric: Metric
+) -> MetricScore:
+    """The same for finished maps by the pictures' numbers, or for one number of metres everywhere."""
     rows = []
-    for number, prediction in enumerate(predictions):
-        depth_HW, valid_HW = metres_of(samples[number], metric)
+    for number, sample in usable(samples):
+        depth_HW, valid_HW = metres_of(sample, metric)
         if valid_HW.sum() < 10:
             continue
-        p = np.broadcast_to(np.asarray(prediction, np.float64), depth_HW.shape)[valid_HW]
+        p = np.broadcast_to(np.asarray(predictions[number], np.float64), depth_HW.shape)[valid_HW]
         p, g = np.clip(p, metric.min_depth, metric.max_depth), depth_HW[valid_HW].astype(np.float64)
         rows.append((metrics.abs_rel(p, g), metrics.delta1(p, g), metrics.rmse(p, g)))
     if not rows:
@@ -370,8 +372,11 @@ def median_metres(samples: Samples, metric: Metric) -> float:
 def some_metres(samples: Samples, metric: Metric, most: int = 10_000) -> np.ndarray:
     """Known metres of a set, float32, one after the other: of every picture up to `most`, evenly spread."""
     parts = []
-    for number in range(len(samples)):
-        depth_HW, valid_HW = metres_of(samples[number], metric)
+    for _, sample in usable(samples):
+        depth_HW, valid_HW = metres_of(sample, metric)
         known_P = depth_HW[valid_HW]
         parts.append(known_P[:: math.ceil(len(known_P) / most) or 1])
-    return np.concatenate(parts)
+    known = np.concatenate([np.empty(0, np.float32), *parts])
+    if not len(known):
+        raise ValueError(f"not one picture has metres between {metric.min_depth:g} and {metric.max_depth:g}")
+    return known

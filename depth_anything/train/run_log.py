@@ -3,10 +3,12 @@
 import json
 import logging
 from collections.abc import Callable
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
 
+from depth_anything.data.labeled.folder import usable
 from depth_anything.data.sample import Sample, min_max
 from depth_anything.images.colormap import colored
 from depth_anything.system.files import atomic_path
@@ -45,8 +47,7 @@ class Curve:
     def show(self, step: int, predict: Callable[[np.ndarray], np.ndarray], samples) -> None:
         """Picture, truth and prediction of a few held-out pictures on TensorBoard."""
         if self.board is not None:
-            for number in range(min(SHOWN, len(samples))):
-                sample = samples[number]
+            for number, sample in islice(usable(samples), SHOWN):
                 page_HW3 = side_by_side(sample, predict(sample.image_HW3))
                 self.board.add_image(f"held_out/{number}", page_HW3, step, dataformats="HWC")
 

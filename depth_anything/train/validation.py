@@ -5,7 +5,7 @@ from typing import Protocol
 import numpy as np
 
 from depth_anything.data.benchmarks.image import Truth
-from depth_anything.data.labeled.folder import Samples
+from depth_anything.data.labeled.folder import Samples, usable
 from depth_anything.evaluate.protocol import PAIRS, Cut
 from depth_anything.evaluate.score import TooFewPixels, align, score
 
@@ -19,8 +19,7 @@ class Answers(Protocol):
 def validate_disparity(model: Answers, samples: Samples) -> dict[str, float]:
     """Mean AbsRel and delta1 over held-out pictures, sky left out, after least squares (protocol `pairs`)."""
     scores = []
-    for number in range(len(samples)):
-        sample = samples[number]
+    for _, sample in usable(samples):
         known_HW = sample.valid_HW & ~sample.sky_HW & (sample.disparity_HW > 0)
         depth_HW = np.divide(1, sample.disparity_HW, out=np.zeros_like(sample.disparity_HW), where=known_HW)
         truth = Truth(depth_HW, known_HW, "relative_depth")

@@ -19,7 +19,7 @@ from torch import Tensor
 from depth_anything.images.read import read_image
 from depth_anything.images.source import SUFFIXES
 from depth_anything.system.device import check_device
-from depth_anything.system.files import make_folder
+from depth_anything.system.files import make_folder, read_text, walk
 from depth_anything.transfer import run_files
 from depth_anything.transfer.controlnet import condition, diffusers, load_base, load_controlnet
 
@@ -75,7 +75,7 @@ class ControlSet:
     """
 
     def __init__(self, pictures: str | Path, controls: str | Path):
-        self.paths = sorted(path for path in Path(pictures).rglob("*") if path.suffix.lower() in SUFFIXES)
+        self.paths = sorted(walk(pictures, SUFFIXES))
         if not self.paths:
             raise ValueError(f"{pictures}: no pictures")
         relative = [path.relative_to(pictures).with_suffix("") for path in self.paths]
@@ -92,7 +92,7 @@ class ControlSet:
 
     def __getitem__(self, number: int) -> Painted:
         caption = self.paths[number].with_suffix(".txt")
-        text = caption.read_text(encoding="utf-8").strip() if caption.is_file() else ""
+        text = read_text(caption).strip() if caption.is_file() else ""
         return Painted(read_image(self.paths[number]), read_image(self.controls[number]), text)
 
 

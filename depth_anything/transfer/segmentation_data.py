@@ -13,6 +13,7 @@ import numpy as np
 from PIL import Image
 
 from depth_anything.images.read import read_image
+from depth_anything.system.files import find, read_text
 
 IGNORE, UNKNOWN = 255, -1
 
@@ -118,7 +119,7 @@ class ADE20K(PairedFiles):
     def __init__(self, root: str | Path, split: str = "training"):
         root = Path(root)
         base = next((p for p in (root / "ADEChallengeData2016", root) if (p / "images").is_dir()), root)
-        pictures = sorted((base / "images" / split).glob("*.jpg"))
+        pictures = find(base / "images" / split, "*.jpg")
         self.pairs = [(path, base / "annotations" / split / f"{path.stem}.png") for path in pictures]
         self.require(root, f"images/{split}/*.jpg and annotations/{split}/*.png")
         self.names = ade_names(base / "objectInfo150.txt")
@@ -129,7 +130,8 @@ def ade_names(path: Path) -> tuple[str, ...]:
     numbers = tuple(f"class {number}" for number in range(1, 151))
     if not path.is_file():
         return numbers
-    lines = [line.split("\t")[-1].split(",")[0].strip() for line in path.read_text().splitlines()[1:] if line.strip()]
+    rows = read_text(path).splitlines()[1:]
+    lines = [line.split("\t")[-1].split(",")[0].strip() for line in rows if line.strip()]
     if len(lines) != 150:
         raise ValueError(f"{path}: {len(lines)} classes; expected ADE20K's list of 150")
     return tuple(lines)
@@ -162,7 +164,7 @@ class Cityscapes(PairedFiles):
 
     def __init__(self, root: str | Path, split: str = "train"):
         root = Path(root)
-        pictures = sorted((root / "leftImg8bit" / split).glob("*/*_leftImg8bit.png"))
+        pictures = find(root / "leftImg8bit" / split, "*/*_leftImg8bit.png")
         self.pairs = [(path, root / "gtFine" / split / path.parent.name / label_name(path.name)) for path in pictures]
         self.require(root, f"leftImg8bit/{split}/<city>/*_leftImg8bit.png and gtFine/{split}/<city>/*_labelIds.png")
 

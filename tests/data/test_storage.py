@@ -173,3 +173,30 @@ def test_a_file_is_no_folder(tmp_path: Path):
     (tmp_path / "out").write_bytes(b"")
     with pytest.raises(ValueError, match="expected a folder"):
         open_store(tmp_path / "out")
+
+
+WITHOUT_FLOCK = "import sys\nsys.modules['fcntl'] = None\n"
+"""As Python on Windows: there is no such module."""
+
+
+def test_a_folder_on_a_system_without_flock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Its lock is a file that names the holder: refused while that lives, taken over when it was killed."""
+    monkeypatch.setitem(sys.modules, "fcntl", None)
+    monkeypatch.setattr(sys.modules[__name__], "HOLD", WITHOUT_FLOCK + HOLD)
+    monkeypatch.delattr(os, "fchmod")
+    holder = hold(tmp_path, "one")
+    store = open_store(tmp_path)
+    try:
+        assert holder.first_line == "held"  # type: ignore[attr-defined]
+        enter(store, "one", first=False)
+        with pytest.raises(ValueError, match=r"another job writes there .*delete .*/\.work/lock"):
+            enter(store, "two")
+        store.claim("unit of one")
+    finally:
+        kill(holder)
+    with store.lock("two", first=True), scratch(store) as file:
+        assert store.names(CLAIMS) == set()
+        file.write_bytes(b"shard")
+        store.put("labels/a.tar", file)
+    assert store.read("labels/a.tar") == b"shard"
+    enter(store, "three")  # the block of two has ended

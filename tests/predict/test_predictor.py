@@ -69,6 +69,37 @@ def test_infer_image_takes_bgr_as_the_official_method(torch_predictor, tmp_path)
         model.infer_image(image.astype(np.float32))
 
 
+@pytest.mark.parametrize(
+    ("picture", "said"),
+    [
+        (None, "the picture is None: .*cv2.imread gives None for a file that it cannot read"),
+        ("photo.jpg", "the picture is a str"),
+        (Path("photo.jpg"), "the picture is a PosixPath"),
+        (Image.new("RGB", (4, 3)), "the picture is a Image"),
+        (b"bytes", "the picture is a bytes"),
+        ([[[1, 2, 3]]], "the picture is a list"),
+        (np.zeros((3, 4), np.uint8), r"picture of shape \(3, 4\), type uint8"),
+        (np.zeros((3, 4, 4), np.uint8), r"picture of shape \(3, 4, 4\)"),
+        (np.zeros((0, 4, 3), np.uint8), r"picture of shape \(0, 4, 3\)"),
+        (np.zeros((3, 4, 3), np.float32), "type float32"),
+    ],
+)
+def test_what_is_no_picture_is_named(picture, said):
+    model = DepthAnything.from_pretrained("nano")
+    for infer, order in ((model.infer_image, "BGR"), (model.infer_rgb, "RGB")):
+        with pytest.raises(ValueError, match=rf"{said}.*") as error:
+            infer(picture)
+        assert f"expected a uint8 array (H, W, 3) in {order}" in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "given", [None, "photo.jpg", b"bytes", np.zeros((3, 4, 3), np.uint8), Image.new("RGB", (4, 3))]
+)
+def test_one_picture_where_many_belong(onnx, given):
+    with pytest.raises(ValueError, match=r"expected a list of pictures; call predictor\(picture\)"):
+        onnx.predict(given)
+
+
 def test_input_size_is_a_lower_bound(onnx):
     assert Predictor("nano", input_size=98)(picture(60, 90)).network_size == (98, 140)
 

@@ -131,6 +131,26 @@ def test_it_takes_a_convolutional_encoder(tmp_path, quantity, monkeypatch):
     assert np.isfinite(model.infer_rgb(scene(0)[0])).all()
 
 
+@pytest.mark.parametrize("number", [0, 3])  # held out, and to be learnt from
+@pytest.mark.parametrize("quantity", ["disparity", "depth_m"])
+def test_a_map_without_a_usable_pixel_is_passed_over(tmp_path, quantity, number, one_thread, caplog):
+    folder = write_folder(tmp_path / "mine", quantity, ".png", 12)
+    Image.fromarray(np.zeros((60, 80), np.uint16)).save(folder / quantity / f"day/{number}.png")
+    model = DepthAnything.from_pretrained("nano")
+    report = finetune(model, folder, tmp_path / "out", epochs=1, batch=2)
+    assert np.isfinite(list(report["after"].values())).all()
+    assert f"{number}.png: not one usable pixel" in caplog.text
+
+
+@pytest.mark.parametrize("max_depth", [None, 5.0])
+def test_a_folder_without_a_single_usable_pixel_is_refused(tmp_path, max_depth):
+    folder = write_folder(tmp_path / "mine", "depth_m", ".png", 3)
+    for path in (folder / "depth_m/day").iterdir():
+        Image.fromarray(np.zeros((60, 80), np.uint16)).save(path)
+    with pytest.raises(ValueError, match=r"not one (training )?picture has"):
+        finetune(DepthAnything("nano"), folder, tmp_path / "out", max_depth=max_depth)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("quantity", ["disparity", "depth_m"])
 def test_it_learns_a_world_that_it_has_not_seen(tmp_path, quantity):

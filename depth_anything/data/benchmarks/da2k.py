@@ -7,12 +7,13 @@ Points are (row, column) in the original picture, and `point1` is always the clo
 field `closer_point` is what decides here.
 """
 
-import json
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
+
+from depth_anything.system.files import read_json
 
 PICTURES = 1029
 """Counted by others in the published copy; the paper says 1K."""
@@ -49,12 +50,10 @@ def read(root: Path) -> list[Annotated]:
     """
     file = root / "annotations.json"
     try:
-        annotations = json.loads(file.read_text(encoding="utf-8"))
+        annotations = read_json(file)
     except OSError:
         raise ValueError(f"no {file}; get DA-2K from huggingface.co/datasets/depth-anything/DA-2K") from None
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{file} is not JSON: {error}") from None
-    if not isinstance(annotations, dict) or not annotations:
+    if not annotations:
         raise ValueError(f"{file}: expected an object with one entry per picture")
     pictures = [_picture(root, file, name, pairs) for name, pairs in annotations.items()]
     missing = [picture.path for picture in pictures if not picture.path.is_file()]

@@ -8,7 +8,6 @@ The truth is the lidar sweep of the same sample, carried to the camera and round
 winning where two meet, as the data set's own library projects it. Up to 250 m.
 """
 
-import json
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,8 @@ from typing import Any
 import numpy as np
 
 from depth_anything.data.benchmarks.image import BenchmarkImage, Truth, from_files, metres
+from depth_anything.images.map_files import read_npz
+from depth_anything.system.files import read_json
 
 CAMERA, LIDAR, VALIDATION = "CAMERA_01", "LIDAR", "1"
 
@@ -24,13 +25,13 @@ def read(root: Path) -> list[BenchmarkImage]:
     """The validation images, by scene and sample; none where ddad.json is missing."""
     if not (root / "ddad.json").is_file():
         return []
-    splits = _json(root / "ddad.json")["scene_splits"]
+    splits = read_json(root / "ddad.json")["scene_splits"]
     names = sorted(splits[VALIDATION]["filenames"])
     return [image for name in names for image in _scene(root / name)]
 
 
 def _scene(path: Path) -> list[BenchmarkImage]:
-    scene = _json(path)
+    scene = read_json(path)
     data = {datum["key"]: datum for datum in scene["data"]}
     images = []
     for index, sample in enumerate(scene["samples"]):
@@ -52,10 +53,12 @@ def _scene(path: Path) -> list[BenchmarkImage]:
 
 
 def _truth(camera: dict[str, Any], lidar: dict[str, Any], points: Path, calibration: Path) -> Truth:
-    cameras = _json(calibration)
+    cameras = read_json(calibration)
     k = cameras["intrinsics"][cameras["names"].index(CAMERA)]
-    with np.load(points) as file:
-        lidar_N3 = file["data"][:, :3].astype(np.float64)
+    arrays, _ = read_npz(points)
+    if "data" not in arrays:
+        raise ValueError(f"{points}: expected an array named data, it has {', '.join(arrays)}")
+    lidar_N3 = arrays["data"][:, :3].astype(np.float64)
     to_camera = np.linalg.inv(pose_matrix(camera["pose"])) @ pose_matrix(lidar["pose"])
     x, y, z = to_camera[:3, :3] @ lidar_N3.T + to_camera[:3, 3:]
     depth_m = np.zeros((camera["height"], camera["width"]))
@@ -80,10 +83,3 @@ def pose_matrix(pose: dict[str, Any]) -> np.ndarray:
     ]
     matrix[:3, 3] = [float(t.get(name, 0.0)) for name in ("x", "y", "z")]
     return matrix
-
-
-def _json(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, json.JSONDecodeError) as error:
-        raise ValueError(f"{path}: cannot be read as JSON ({error})") from None

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from depth_anything.data.benchmarks.image import BenchmarkImage, Truth, from_files, metres
 from depth_anything.data.benchmarks.read_truth import first_existing, read_npy
+from depth_anything.system.files import find
 
 
 def read(root: Path) -> list[BenchmarkImage]:
@@ -31,7 +32,7 @@ def read_outdoor(root: Path) -> list[BenchmarkImage]:
 def _read(root: Path, folder: str, region: str) -> list[BenchmarkImage]:
     folder_path = first_existing([root / "val" / folder, root / folder])
     images = []
-    for image in sorted(folder_path.glob("scene_*/scan_*/*.png")):
+    for image in find(folder_path, "scene_*/scan_*/*.png"):
         depth, mask = (image.with_name(f"{image.stem}_{kind}.npy") for kind in ("depth", "depth_mask"))
         scene, scan = image.parent.parent.name, image.parent.name
         key = f"{folder}/{scene}/{scan}/{image.stem}"

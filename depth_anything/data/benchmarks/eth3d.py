@@ -15,12 +15,13 @@ import numpy as np
 
 from depth_anything.data.benchmarks.image import BenchmarkImage, Truth, from_files, metres
 from depth_anything.images.read import image_info
+from depth_anything.system.files import find
 
 
 def read(root: Path) -> list[BenchmarkImage]:
     """All pictures that have depth, by scene and name."""
-    truths = sorted(root.glob("*/ground_truth_depth/dslr_images/*.JPG"))
-    unpacked = sorted(root.glob("depth/*_dslr_depth/*/ground_truth_depth/dslr_images/*.JPG"))
+    truths = find(root, "*/ground_truth_depth/dslr_images/*.JPG")
+    unpacked = find(root, "depth/*_dslr_depth/*/ground_truth_depth/dslr_images/*.JPG")
     images = []
     for truth in truths or unpacked:
         scene = truth.parents[2].name

@@ -7,13 +7,13 @@
 `depth_meters` is the distance to the camera centre, not z: at the picture's corner z is only 0.81 of it.
 """
 
-import csv
 from pathlib import Path
 
 import numpy as np
 
 from depth_anything.data.benchmarks.image import BenchmarkImage, Truth, from_files, metres
 from depth_anything.data.benchmarks.read_truth import hdf5
+from depth_anything.system.files import read_csv
 
 FOCAL_PIXELS = 886.81
 """Of a 1024 x 768 frame, as the released metric code has it (60 degrees across; a few scenes tilt and shift)."""
@@ -35,13 +35,13 @@ def read(root: Path) -> list[BenchmarkImage]:
 
 def pictures(split: Path, partition: str) -> list[str]:
     """The public frames of a partition (train, val, test) of the split file, in its order, relative to the root."""
-    with split.open(newline="") as file:
-        return [
-            f"{row['scene_name']}/images/scene_{row['camera_name']}_final_preview/"
-            f"frame.{int(row['frame_id']):04d}.tonemap.jpg"
-            for row in csv.DictReader(file)
-            if row["split_partition_name"] == partition and row["included_in_public_release"] == "True"
-        ]
+    columns = ("scene_name", "camera_name", "frame_id", "split_partition_name", "included_in_public_release")
+    return [
+        f"{row['scene_name']}/images/scene_{row['camera_name']}_final_preview/"
+        f"frame.{int(row['frame_id']):04d}.tonemap.jpg"
+        for row in read_csv(split, columns)
+        if row["split_partition_name"] == partition and row["included_in_public_release"] == "True"
+    ]
 
 
 def depth_path(image: Path) -> Path:

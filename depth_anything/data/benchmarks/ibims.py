@@ -11,13 +11,14 @@ from pathlib import Path
 
 from depth_anything.data.benchmarks.image import BenchmarkImage, Truth, from_files, metres
 from depth_anything.data.benchmarks.read_truth import read_mask, read_uint16
+from depth_anything.system.files import read_text
 
 
 def read(root: Path) -> list[BenchmarkImage]:
     """The images of imagelist.txt, in its order; none where the list is missing."""
     if (root / "ibims1_core_raw" / "imagelist.txt").is_file():
         root = root / "ibims1_core_raw"
-    names = (root / "imagelist.txt").read_text().split() if (root / "imagelist.txt").is_file() else []
+    names = read_text(root / "imagelist.txt").split() if (root / "imagelist.txt").is_file() else []
     images = []
     for name in names:
         image, *truth = (root / folder / f"{name}.png" for folder in ("rgb", "depth", "mask_invalid", "mask_transp"))

@@ -9,7 +9,6 @@ picture's sides. Picture and truth are turned so that the optical axis goes thro
 set's size (Wang et al. 2025, released evaluation): the same scene as in the set's own files, but not the same pixels.
 """
 
-import json
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -20,6 +19,7 @@ from PIL import Image
 from depth_anything.data.benchmarks.image import BenchmarkImage, Truth
 from depth_anything.data.benchmarks.read_truth import read_uint16
 from depth_anything.images.read import read_image
+from depth_anything.system.files import read_json, read_text
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ def read(root: Path, name: str) -> list[BenchmarkImage]:
     chosen = SETS[name]
     folder = root / chosen.folder
     index = folder / ".index.txt"
-    lines = index.read_text(encoding="utf-8").split("\n") if index.is_file() else []
+    lines = read_text(index).split("\n") if index.is_file() else []
     images = []
     for line in filter(None, (line.strip() for line in lines)):
         image, depth, meta = (folder / line / file for file in ("image.jpg", "depth.png", "meta.json"))
@@ -87,7 +87,7 @@ def _truth(depth: Path, meta: Path, chosen: BundleSet) -> Truth:
 
 def _camera(meta: Path) -> np.ndarray:
     try:
-        return np.array(json.loads(meta.read_text(encoding="utf-8"))["intrinsics"], dtype=np.float64).reshape(3, 3)
+        return np.array(read_json(meta)["intrinsics"], dtype=np.float64).reshape(3, 3)
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{meta}: expected a JSON object with 3 x 3 intrinsics ({error!r})") from None
 

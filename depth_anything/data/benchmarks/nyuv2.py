@@ -14,7 +14,7 @@ import numpy as np
 
 from depth_anything.data.benchmarks.image import BenchmarkImage, from_files, metres
 from depth_anything.data.benchmarks.read_truth import hdf5, uint16_truth
-from depth_anything.system.files import package_text
+from depth_anything.system.files import find, package_text
 
 TEST_654 = tuple(map(int, package_text("data/benchmarks/nyuv2_test_654.txt").split()))
 """The test images of the labelled set (Silberman et al. 2012): `testNdxs` of its splits.mat, counted from 1."""
@@ -25,7 +25,7 @@ def read(root: Path) -> list[BenchmarkImage]:
     mat = root / "nyu_depth_v2_labeled.mat"
     if mat.exists() or not (root / "official_splits").exists():
         return [_from_mat(mat, number) for number in TEST_654]
-    by_number = {int(path.stem[4:]): path for path in (root / "official_splits" / "test").glob("*/rgb_*.jpg")}
+    by_number = {int(path.stem[4:]): path for path in find(root / "official_splits" / "test", "*/rgb_*.jpg")}
     missing = root / "official_splits" / "test" / "*"
     return [
         _from_folder(by_number.get(number - 1, missing / f"rgb_{number - 1:05d}.jpg"), number) for number in TEST_654

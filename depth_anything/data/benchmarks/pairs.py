@@ -19,6 +19,7 @@ from typing import Any, get_args
 from depth_anything.data.benchmarks import rendered
 from depth_anything.data.benchmarks.image import BenchmarkImage, Kind, from_files
 from depth_anything.data.benchmarks.read_truth import uint16_truth
+from depth_anything.system.files import find, read_text
 
 _KEYS = {"id": str, "rgb": str, "gt": str, "gt_scale": (int, float), "kind": str, "scene_group": str, "env": str}
 
@@ -31,7 +32,7 @@ def read(manifest: str | Path) -> list[BenchmarkImage]:
             many were found and where the first missing one was expected.
     """
     manifest = Path(manifest)
-    if manifest.is_dir() and any(manifest.glob("scenes-*.tar")):
+    if manifest.is_dir() and find(manifest, "scenes-*.tar"):
         return rendered.read(manifest)
     entries = _entries(manifest)
     seen: set[str] = set()
@@ -59,8 +60,8 @@ def _entries(manifest: Path) -> list[Any]:
         hint = f"; did you mean {manifest / 'manifest.json'}?" if manifest.is_dir() else ""
         raise ValueError(f"no manifest at {manifest}{hint}")
     try:
-        entries = json.loads(manifest.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        entries = json.loads(read_text(manifest))
+    except json.JSONDecodeError as error:
         raise ValueError(f"{manifest} is not JSON: {error}") from None
     if not isinstance(entries, list) or not entries:
         raise ValueError(f"{manifest}: expected a JSON list of pairs with at least one entry")

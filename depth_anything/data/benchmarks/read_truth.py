@@ -8,6 +8,7 @@ import numpy as np
 from PIL import Image
 
 from depth_anything.data.benchmarks.image import Kind, Truth
+from depth_anything.system import files
 
 
 def first_existing(candidates: Iterable[Path]) -> Path:
@@ -58,10 +59,7 @@ def read_npy(path: Path) -> np.ndarray:
     Raises:
         ValueError: missing, damaged, or not one number per pixel.
     """
-    try:
-        values = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise ValueError(f"{path}: cannot be read as a .npy file ({error})") from None
+    values = files.read_npy(path)
     if values.ndim == 3 and values.shape[2] == 1:
         values = values[:, :, 0]
     if values.ndim != 2:

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from depth_anything.data.benchmarks.image import BenchmarkImage, Truth, from_files, metres
+from depth_anything.system.files import find
 
 _TAG = 202021.25
 
@@ -20,7 +21,7 @@ def read(root: Path) -> list[BenchmarkImage]:
     """All frames that have depth, by sequence and frame."""
     training = root / "training"
     images = []
-    for truth in sorted((training / "depth").glob("*/frame_*.dpt")):
+    for truth in find(training / "depth", "*/frame_*.dpt"):
         sequence = truth.parent.name
         image = training / "final" / sequence / f"{truth.stem}.png"
         images.append(from_files(f"{sequence}/{truth.stem}", image, truth, _truth, group=sequence))

@@ -12,11 +12,12 @@ from pathlib import Path
 
 from depth_anything.data.benchmarks.image import BenchmarkImage, Truth, from_files, metres
 from depth_anything.data.benchmarks.read_truth import read_uint16
+from depth_anything.system.files import find, read_text
 
 
 def read(root: Path) -> list[BenchmarkImage]:
     """The images of test.txt, in its order; none where the list is missing."""
-    lines = (root / "test.txt").read_text().splitlines() if (root / "test.txt").is_file() else []
+    lines = read_text(root / "test.txt").splitlines() if (root / "test.txt").is_file() else []
     images = []
     for line in filter(None, (line.strip().strip("/") for line in lines)):
         image, truth = _only(root / line / "image", "*.jpg"), _only(root / line / "depth_bfx", "*.png")
@@ -25,7 +26,7 @@ def read(root: Path) -> list[BenchmarkImage]:
 
 
 def _only(folder: Path, pattern: str) -> Path:
-    return next(iter(sorted(folder.glob(pattern))), folder / pattern)
+    return next(iter(find(folder, pattern)), folder / pattern)
 
 
 def _truth(path: Path) -> Truth:

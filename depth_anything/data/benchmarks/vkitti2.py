@@ -13,6 +13,7 @@ from pathlib import Path
 
 from depth_anything.data.benchmarks.image import BenchmarkImage, Truth, from_files, metres
 from depth_anything.data.benchmarks.read_truth import read_uint16
+from depth_anything.system.files import find, read_text
 
 SKY = 65535
 """Stored where nothing is hit: 655.35 m."""
@@ -21,7 +22,7 @@ SKY = 65535
 def read(root: Path) -> list[BenchmarkImage]:
     """The frames of test.txt, or all of them, by scene, variant and frame."""
     if (root / "test.txt").is_file():
-        paths = [root / line.split()[0] for line in (root / "test.txt").read_text().splitlines() if line.strip()]
+        paths = [root / line.split()[0] for line in read_text(root / "test.txt").splitlines() if line.strip()]
     else:
         paths = find_images(root)
     images = []
@@ -35,9 +36,8 @@ def read(root: Path) -> list[BenchmarkImage]:
 
 def find_images(root: Path) -> list[Path]:
     """The left camera's pictures, by scene, variant and frame."""
-    return sorted(root.glob("Scene*/*/frames/rgb/Camera_0/rgb_*.jpg")) or sorted(
-        root.glob("rgb/Scene*/*/frames/rgb/Camera_0/rgb_*.jpg")
-    )
+    below = "Scene*/*/frames/rgb/Camera_0/rgb_*.jpg"
+    return find(root, below) or find(root, f"rgb/{below}")
 
 
 def depth_path(image: Path) -> Path:

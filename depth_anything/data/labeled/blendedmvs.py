@@ -17,6 +17,7 @@ import numpy as np
 
 from depth_anything.data.labeled.folder import Label, LabeledFolder, depth_label, files_in
 from depth_anything.images.map_files import read_pfm
+from depth_anything.system.files import read_text
 
 
 class BlendedMVS(LabeledFolder):
@@ -46,7 +47,7 @@ def read_intrinsics(path: Path) -> np.ndarray:
         ValueError: not such a file.
     """
     try:
-        numbers = path.read_text(encoding="utf-8").split("intrinsic")[-1].split()[:9]
+        numbers = read_text(path).split("intrinsic")[-1].split()[:9]
         return np.array([float(number) for number in numbers]).reshape(3, 3)
     except ValueError:
         raise ValueError(f"{path}: not a camera file; expected `intrinsic` and nine numbers") from None

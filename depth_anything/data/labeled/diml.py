@@ -25,6 +25,7 @@ from pathlib import Path
 
 from depth_anything.data.benchmarks.read_truth import read_mask, read_uint16
 from depth_anything.data.labeled.folder import Label, LabeledFolder, depth_label
+from depth_anything.system.files import find, is_hidden
 
 NEAREST_MM, FARTHEST_MM = 100, 65_000
 
@@ -63,14 +64,14 @@ class DIML(LabeledFolder):
     def find(self, base: Path) -> list[str]:
         found = []
         for folder, below, files in os.walk(base, followlinks=True):
-            below.sort()
+            below[:] = sorted(name for name in below if not is_hidden(name))
             if "HR" in below and "LR" in below:
                 below.remove("LR")
             here = Path(folder)
             pack = PACKS.get(here.name)
             if pack is not None and (here.parent / pack.depth).is_dir():
                 place = here.relative_to(base).as_posix()
-                names = (name for name in sorted(files) if name.endswith(pack.picture_end) and name[0] != ".")
+                names = (name for name in sorted(files) if name.endswith(pack.picture_end) and not is_hidden(name))
                 found += [f"{place}/{name}" for name in names]
         return found
 
@@ -94,5 +95,5 @@ class DIML(LabeledFolder):
 @cache
 def ending(folder: Path) -> str:
     """What the depth maps of a folder of a training pack end in, after their common beginning: `_ud.png` or another."""
-    names = sorted(name for name in os.listdir(folder) if re.fullmatch(r"[^.].*_[^_]+\.png", name))
+    names = [path.name for path in find(folder, "*_*.png") if re.fullmatch(r".*_[^_]+\.png", path.name)]
     return "_" + names[0].rsplit("_", 1)[1] if names else "_ud.png"

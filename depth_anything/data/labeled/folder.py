@@ -4,10 +4,10 @@ Errors and odd values are met here once: a missing or damaged file, a label of a
 pixel, and surfaces that claim to be within 5 cm of the camera.
 """
 
-import os
+import logging
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol
@@ -16,7 +16,9 @@ import numpy as np
 
 from depth_anything.data.sample import Sample, to_disparity
 from depth_anything.images.read import read_image
+from depth_anything.system.files import find, read_text
 
+LOG = logging.getLogger("depth_anything")
 PICTURES = "pictures.txt"
 NEAREST_M = 0.05
 """Nearer surfaces are not valid (ours): a camera inside an object; one such pixel would span most of the range of a
@@ -180,13 +182,23 @@ class OnlyUsable:
         raise ValueError(f"not one usable label: {reason}")
 
 
+def usable(samples: Samples) -> Iterator[tuple[int, Sample]]:
+    """(number, sample) of a set in its order, without those whose label is `Unusable`; they are logged."""
+    for number in range(len(samples)):
+        try:
+            sample = samples[number]
+        except Unusable as error:
+            LOG.warning("skipped: %s", error)
+            continue
+        yield number, sample
+
+
 def files_in(base: Path, folders: str, name: str) -> list[str]:
     """Files below `base`, sorted, relative to it: in folders that match a glob pattern, by a regular expression."""
     whole = re.compile(name)
     found = []
-    for folder in sorted(base.glob(folders)):
-        place = folder.relative_to(base).as_posix()
-        found += [f"{place}/{file}" for file in sorted(os.listdir(folder)) if whole.fullmatch(file)]
+    for folder in find(base, folders):
+        found += [path.relative_to(base).as_posix() for path in find(folder, "*") if whole.fullmatch(path.name)]
     return found
 
 
@@ -197,7 +209,7 @@ def read_list(path: Path) -> list[str]:
         ValueError: a line without a .jpg or .png, or no line at all.
     """
     pictures = []
-    for line in filter(str.strip, path.read_text(encoding="utf-8").splitlines()):
+    for line in filter(str.strip, read_text(path).splitlines()):
         found = _PICTURE_OF_LINE.match(line.strip())
         if found is None:
             raise ValueError(f"{path}: {line.strip()[:80]!r} names no picture; expected one .jpg or .png a line")

@@ -14,7 +14,6 @@ Many scenes shift or tilt the picture plane. z is then measured at right angles 
 K describes, and in which planes have linear disparity.
 """
 
-import csv
 from functools import cached_property
 from pathlib import Path
 
@@ -22,6 +21,7 @@ import numpy as np
 
 from depth_anything.data.benchmarks.hypersim import SPLIT, depth_path, distance_to_z, pictures, pinhole, read_distance
 from depth_anything.data.labeled.folder import Label, LabeledFolder, depth_label
+from depth_anything.system.files import find, read_csv
 
 CAMERAS = "metadata_camera_parameters.csv"
 
@@ -37,7 +37,7 @@ class Hypersim(LabeledFolder):
         split = base / SPLIT
         if not split.is_file():
             return []
-        scenes = {folder.name for folder in base.glob("ai_*") if folder.is_dir()}
+        scenes = {folder.name for folder in find(base, "ai_*") if folder.is_dir()}
         return [picture for picture in pictures(split, "train") if picture.partition("/")[0] in scenes]
 
     def label_path(self, picture: Path) -> Path:
@@ -60,12 +60,11 @@ class Hypersim(LabeledFolder):
         table = self.root / CAMERAS
         if not table.is_file():
             return {}
-        with table.open(newline="") as file:
-            names = [[f"M_cam_from_uv_{row}{column}" for column in range(3)] for row in range(3)]
-            return {
-                row["scene_name"]: np.array([[float(row[name]) for name in line] for line in names])
-                for row in csv.DictReader(file)
-            }
+        names = [[f"M_cam_from_uv_{row}{column}" for column in range(3)] for row in range(3)]
+        return {
+            row["scene_name"]: np.array([[float(row[name]) for name in line] for line in names])
+            for row in read_csv(table, ("scene_name", *(name for line in names for name in line)))
+        }
 
 
 def intrinsics(ray_from_uv_33: np.ndarray, height: int, width: int) -> np.ndarray:

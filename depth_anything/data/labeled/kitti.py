@@ -9,13 +9,13 @@ no drive has a test frame. A list in ROOT (eigen_train_files_with_gt.txt of BTS,
 ZoeDepth, or pictures.txt) goes first. The papers never use this set for relative training: it is a test set there.
 """
 
-import os
 from pathlib import Path
 
 from depth_anything.data.benchmarks.kitti import RAW, truth_folder
 from depth_anything.data.benchmarks.kitti import picture as frame_path
 from depth_anything.data.benchmarks.read_truth import read_uint16
 from depth_anything.data.labeled.folder import PICTURES, Label, LabeledFolder, depth_label
+from depth_anything.system.files import find
 
 _DRIVES = {
     "2011_09_26": "1 5 11 14 15 17 18 19 22 28 32 35 39 51 57 60 61 70 79 87 91 95 104 113",
@@ -47,8 +47,7 @@ class KITTI(LabeledFolder):
             frame_path(drive, name)
             for drive, folder in folders.items()
             if folder.is_dir()
-            for name in sorted(os.listdir(folder))
-            if name.endswith(".png") and name[0] != "."
+            for name in (path.name for path in find(folder, "*.png"))
         ]
 
     def label_path(self, picture: Path) -> Path:

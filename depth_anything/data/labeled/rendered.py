@@ -13,6 +13,7 @@ import numpy as np
 from PIL import Image
 
 from depth_anything.data.sample import Sample
+from depth_anything.system.files import find
 
 PACKED = "packed"
 PARTS = ("image", "disparity", "mask", "index")
@@ -24,7 +25,7 @@ def shard_paths(folder: str | Path) -> list[Path]:
     Raises:
         ValueError: there are none.
     """
-    paths = sorted(Path(folder).glob("scenes-*.tar"))
+    paths = find(folder, "scenes-*.tar")
     if not paths:
         raise ValueError(f"{folder}: no scene shards (scenes-*.tar); make some with `depth-anything render`")
     return paths

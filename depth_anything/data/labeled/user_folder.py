@@ -17,6 +17,7 @@ from depth_anything.data.benchmarks.read_truth import read_uint16
 from depth_anything.data.labeled.folder import Label, LabeledFolder, depth_label, disparity_label
 from depth_anything.images import map_files
 from depth_anything.images.source import SUFFIXES
+from depth_anything.system.files import read_npy, walk
 
 QUANTITIES = ("depth_m", "disparity")
 MAP_SUFFIXES = (".png", ".npy", ".npz", ".exr", ".pfm")
@@ -42,9 +43,7 @@ class UserFolder(LabeledFolder):
         folder = base / "images"
         if not folder.is_dir():
             return []
-        return sorted(
-            path.relative_to(base).as_posix() for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES
-        )
+        return sorted(path.relative_to(base).as_posix() for path in walk(folder, SUFFIXES))
 
     def label_path(self, picture: Path) -> Path:
         place = (self.base / self.quantity / picture.relative_to(self.base / "images")).with_suffix("")
@@ -79,7 +78,7 @@ class UserFolder(LabeledFolder):
                     raise ValueError(f"{path}: expected an array named {self.quantity}, it has {', '.join(arrays)}")
                 values_HW = arrays[self.quantity]
             case ".npy":
-                values_HW = np.load(path, allow_pickle=False)
+                values_HW = read_npy(path)
             case ".exr":
                 values_HW, text = map_files.read_exr(path)
             case _:

@@ -20,7 +20,7 @@ import numpy as np
 
 from depth_anything.data.scenes.shapes import Mesh
 from depth_anything.data.scenes.texture_baking import CannotUse, bake, read_model
-from depth_anything.system.files import atomic_path, cache_dir
+from depth_anything.system.files import atomic_path, cache_dir, walk
 
 VERSION = 1  # raised when the same files give other models
 ENDINGS, ARCHIVES = (".obj", ".glb"), (".sh3f", ".zip")
@@ -137,7 +137,7 @@ def open_library(folder: str | Path, progress: bool = True) -> Library:
     from tqdm import tqdm
 
     folder = Path(folder)
-    files = sorted(path for path in folder.rglob("*") if path.is_file()) if folder.is_dir() else []
+    files = sorted(walk(folder))
     if not any(path.suffix.lower() in ENDINGS + ARCHIVES for path in files):
         raise ValueError(f"{folder}: expected a folder with models ({', '.join(ENDINGS + ARCHIVES)})")
     digest = hashlib.sha256(f"version {VERSION}".encode())
@@ -186,7 +186,7 @@ def _catalogue(library: str, folder: Path) -> Iterator[_Source]:
     """The models that a Sweet Home 3D catalogue lists; sizes are centimetres. Without one, every model file."""
     listing = folder / "PluginFurnitureCatalog.properties"
     if not listing.exists():
-        files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in ENDINGS)
+        files = sorted(walk(folder, ENDINGS))
         yield from (_Source(f"{library}/{path.relative_to(folder)}", path.stem, path) for path in files)
         return
     rows: dict[int, dict[str, str]] = {}

@@ -19,7 +19,7 @@ from depth_anything.data.scenes.model_library import Library, load_library, open
 from depth_anything.data.scenes.objects import CLASSES
 from depth_anything.data.scenes.stage import Device, Rendered, Stage, load_mitsuba
 from depth_anything.data.shards import read_shard, write_shard
-from depth_anything.system.files import make_folder
+from depth_anything.system.files import find, make_folder
 
 GENERATOR = 3  # raised whenever a change makes other pictures from the same seed
 
@@ -210,7 +210,7 @@ def contact_sheet(folder: str | os.PathLike, path: str | os.PathLike, count: int
     """A PNG of the first `count` scenes of a folder of shards: picture beside disparity (near is warm, sky black)."""
     from PIL import Image
 
-    samples = (members for shard in sorted(Path(folder).glob("scenes-*.tar")) for _, members in read_shard(shard))
+    samples = (members for shard in find(folder, "scenes-*.tar") for _, members in read_shard(shard))
     tiles = []
     for members in islice(samples, count):
         image = np.asarray(Image.open(io.BytesIO(members["rgb.jpg"])))

@@ -19,6 +19,7 @@ from depth_anything.data.unlabeled.units import (
     tar_units,
     video_units,
 )
+from depth_anything.system.files import is_hidden, read_text
 
 DEPTH = 4
 """Folders above which an archive is looked for, from the root that the user names."""
@@ -139,7 +140,7 @@ def look(root: str, patterns: tuple[str, ...], fits: Callable[[str], bool]) -> l
     for depth in range(DEPTH):
         for pattern in patterns:
             found = sorted(glob.glob(os.path.join(glob.escape(root), *["*"] * depth, pattern)))
-            found = [path for path in found if fits(path)]
+            found = [path for path in found if fits(path) and not is_hidden(os.path.basename(path))]
             if found:
                 return found
     return []
@@ -163,7 +164,7 @@ def find_tars(root: str) -> list[tuple[str, str]]:
 
 
 def is_tar(name: str) -> bool:
-    return name.endswith((".tar", ".tar.gz", ".tgz"))
+    return name.endswith((".tar", ".tar.gz", ".tgz")) and not is_hidden(os.path.basename(name))
 
 
 def is_pattern(path: str) -> bool:
@@ -177,10 +178,7 @@ def below(path: str, pattern: str) -> str:
 
 def read_list(path: str) -> list[str]:
     """The lines of a list of paths: relative to the current folder, or else to the list's own."""
-    try:
-        lines = [line.strip() for line in Path(path).read_text(encoding="utf-8-sig").splitlines() if line.strip()]
-    except UnicodeDecodeError:
-        raise ValueError(f"{path}: not a text file in UTF-8; expected one path per line") from None
+    lines = [line.strip() for line in read_text(path).splitlines() if line.strip()]
     folder = os.path.dirname(path)
     beside = [os.path.join(folder, line) for line in lines]
     return [

@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 from depth_anything.data.shards import TarIndex, cached_index
 from depth_anything.images.source import SUFFIXES
+from depth_anything.system.files import is_hidden, walk
 
 PICTURES = 1000
 """Images per unit, if its source can be divided."""
@@ -47,7 +48,7 @@ def is_url(path: str | os.PathLike) -> bool:
 
 def is_picture(name: str) -> bool:
     """Whether a file's name ends as a picture's does; hidden files are none."""
-    return os.path.splitext(name)[1].lower() in SUFFIXES and not os.path.basename(name).startswith(".")
+    return os.path.splitext(name)[1].lower() in SUFFIXES and not is_hidden(os.path.basename(name))
 
 
 def stem(path: str) -> str:
@@ -133,14 +134,7 @@ def lmdb_units(path: str, label: str, size: int = PICTURES) -> Iterator[Unit]:
 
 def list_files(folder: str | os.PathLike, suffixes: frozenset[str] = SUFFIXES) -> list[str]:
     """Files below a folder by their suffix, as paths below it, sorted folder by folder; hidden ones are left out."""
-    found: list[str] = []
-    for parent, folders, files in os.walk(folder):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        here = os.path.relpath(parent, folder)
-        for name in sorted(files):
-            if os.path.splitext(name)[1].lower() in suffixes and not name.startswith("."):
-                found.append(name if here == "." else f"{here}/{name}")
-    return found
+    return [path.relative_to(folder).as_posix() for path in walk(folder, suffixes)]
 
 
 def open_lmdb(path: str) -> Any:
