@@ -5,6 +5,7 @@ are, and the licence of their owner. V1 and V2 files have the same keys and shap
 V1 feeds the last four blocks to the decoder, V2 four spread ones."""
 
 from dataclasses import dataclass, replace
+from pathlib import PurePosixPath
 from typing import Any, Literal
 
 Quantity = Literal["disparity", "depth_m"]
@@ -246,6 +247,18 @@ def get_variant(name: str) -> Variant:
     if row is None:
         raise ValueError(f"unknown model {name!r}: expected one of {', '.join(VARIANTS)}, or the path of a checkpoint")
     return row
+
+
+GENERAL_NAMES = frozenset(("model.safetensors", "pytorch_model.bin"))
+"""What every transformers folder calls its weights."""
+
+
+def official_file(variant: Variant) -> str | None:
+    """The name of a model's official file, where it tells which model the file is: no other row has it, and no folder
+    of any model."""
+    names = [PurePosixPath(row.hub_file).name for row in VARIANTS.values() if row.hub_file]
+    name = PurePosixPath(variant.hub_file).name if variant.hub_file else None
+    return name if name not in GENERAL_NAMES and names.count(name or "") <= 1 else None
 
 
 def with_max_depth(variant: Variant, max_depth: float) -> Variant:

@@ -10,7 +10,7 @@ import re
 from pathlib import Path
 
 from depth_anything.system.files import atomic_path, cache_dir
-from depth_anything.variants import VARIANTS, Variant
+from depth_anything.variants import VARIANTS, Variant, official_file
 
 WEIGHTS = Path(__file__).parent / "weights"
 """Folder of the bundled files."""
@@ -52,7 +52,7 @@ def find_weights(variant: Variant, accept_license: bool = False) -> Path:
             return bundled
         raise ValueError(f"{name} has no released weights: pass the path of a checkpoint, with variant={name!r}")
     require_licence(name, variant.licence, variant.commercial, accept_license)
-    brought = cache_dir() / Path(variant.hub_file).name
+    brought = cache_dir() / (official_file(variant) or f"{name}{Path(variant.hub_file).suffix}")
     if brought.exists():
         return brought
 

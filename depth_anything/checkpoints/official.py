@@ -16,6 +16,7 @@ import torch
 from safetensors.torch import save_file
 
 from depth_anything.checkpoints import hub
+from depth_anything.checkpoints.file_metadata import metadata_of, variant_of_metadata
 from depth_anything.checkpoints.safe_read import Contents, State, read
 from depth_anything.checkpoints.transformers import (
     from_transformers,
@@ -28,14 +29,20 @@ from depth_anything.network import beit_sam, efficientnet
 from depth_anything.network.dpt import DPTHead
 from depth_anything.network.metric_bins import ATTRACTORS, BINS, BinsHead
 from depth_anything.system.files import atomic_path
-from depth_anything.variants import TRIED, VARIANTS, Variant, get_variant, with_bins, with_log_head, with_max_depth
+from depth_anything.variants import VARIANTS, Variant, get_variant, official_file, with_bins
 
 ENCODER, DECODER, METRIC = "pretrained.", "depth_head.", "metric_head."
 ZOEDEPTH = "core.core."
 """Before the keys of the relative network in V1's metric files; their other keys are those of our metric head."""
 ZOEDEPTH_CONSTANTS = "conditional_log_binomial.log_binomial_transform."
 SIZE_NAMES = {192: "nano", 384: "ViT-S", 768: "ViT-B", 1024: "ViT-L", 1536: "ViT-g"}
-OFFICIAL_FILES = {Path(row.hub_file).name: row for row in VARIANTS.values() if row.hub_file}
+WHOLE = re.compile(
+    r"(?P<prefix>(?:.*?\.)??)(?:core\.core\.)?"
+    r"(?:pretrained\.(?:cls_token|pos_embed|patch_embed\.conv\.weight)|backbone\.embeddings\.cls_token)"
+)
+"""Keys by which a whole model is recognised, and what a training script put before all its keys."""
+BACKBONE = re.compile(r"(?P<prefix>(?:.*?\.)??)(?:embeddings\.)?cls_token")
+"""The same for an encoder alone."""
 
 
 class Model(Protocol):
@@ -84,7 +91,7 @@ def load_state(path: str | Path, variant: Variant | str | None = None) -> tuple[
     path = Path(path).expanduser()
     wanted = get_variant(variant) if isinstance(variant, str) else variant
     contents = read(path)
-    contents.state = state = from_zoedepth(contents.state)
+    contents.state = state = from_zoedepth(without_prefix(path, contents.state))
     for keys, family in (
         (("cls_token", "embeddings.cls_token"), "a DINOv2"),
         ((efficientnet.FOREIGN,), "an EfficientNet"),
@@ -121,7 +128,7 @@ def load_backbone(path: str | Path, variant: Variant | str | None = None, accept
     wanted = get_variant(variant) if isinstance(variant, str) else variant
     if wanted is not None and wanted.encoder != "dinov2" and path.is_dir():
         return beit_sam.read_folder(path, wanted)
-    state = from_zoedepth(read(path).state)
+    state = from_zoedepth(without_prefix(path, without_prefix(path, read(path).state), BACKBONE))
     if wanted is not None and beit_sam.SYNCLR + "cls_token" in state:
         state = beit_sam.from_synclr(state, wanted)
     if efficientnet.FOREIGN in state:
@@ -217,45 +224,6 @@ def sort_metadata(path: Path) -> None:
         file.write(text)
 
 
-def metadata_of(variant: Variant) -> dict[str, str]:
-    """The metadata of our files. Values are text; a relative model's range is empty."""
-    metadata = {
-        "variant": variant.name,
-        "version": variant.version,
-        "quantity": variant.quantity,
-        "head": variant.head,
-        "max_depth": "" if variant.max_depth is None else repr(float(variant.max_depth)),
-        "licence": variant.licence,
-    }
-    if variant.canonical_focal is not None:
-        metadata["canonical_focal"] = repr(float(variant.canonical_focal))
-    return metadata
-
-
-def variant_of_metadata(path: Path, metadata: dict[str, str], wanted: Variant | None) -> Variant:
-    """The row that our metadata names, with the file's own range and licence.
-
-    Raises:
-        ValueError: a name that is in no table (and no `wanted` to take its sizes from), or values that disagree.
-    """
-    row = VARIANTS.get(metadata["variant"]) or TRIED.get(metadata["variant"], wanted)
-    if row is None:
-        raise ValueError(f"{path} says it is {metadata['variant']!r}, which is unknown here: pass variant=, or update")
-    if metadata.get("max_depth") and float(metadata["max_depth"]) != row.max_depth:
-        row = with_max_depth(row, float(metadata["max_depth"]))
-    if metadata.get("head") == "log":
-        row = with_log_head(row)
-    if metadata.get("canonical_focal"):
-        row = replace(row, canonical_focal=float(metadata["canonical_focal"]))
-    if (metadata.get("version"), metadata.get("quantity")) != (row.version, row.quantity):
-        raise ValueError(
-            f"{path}: its metadata says {metadata.get('version')} and {metadata.get('quantity')} beside {row.name}, "
-            f"which is {row.version} and {row.quantity}: save it again, or take another file"
-        )
-    licence = metadata.get("licence", row.licence)
-    return row if licence == row.licence else replace(row, licence=licence, commercial=None)
-
-
 def decide_variant(path: Path, contents: Contents, wanted: Variant | None) -> Variant:
     """The one variant on which the metadata, config.json and the argument agree.
 
@@ -272,7 +240,7 @@ def decide_variant(path: Path, contents: Contents, wanted: Variant | None) -> Va
     declared = next(iter(claims.values()), None)
     if wanted is not None:
         claims["variant says"] = wanted
-    named = OFFICIAL_FILES.get(path.name)
+    named = next((row for row in VARIANTS.values() if official_file(row) == path.name), None)
     if not claims:
         width, _ = size_of(path, contents.state)
         bins = is_zoedepth(contents.state)
@@ -293,8 +261,11 @@ def decide_variant(path: Path, contents: Contents, wanted: Variant | None) -> Va
             )
     if wanted is None:
         return row
-    # The argument's sizes (it may be a row of the caller's own), the file's licence.
-    return replace(wanted, licence=row.licence, commercial=row.commercial) if declared else wanted
+    if not declared:
+        return wanted
+    # The argument's sizes (it may be a row of the caller's own), the file's licence and camera.
+    focal = row.canonical_focal or wanted.canonical_focal
+    return replace(wanted, licence=row.licence, commercial=row.commercial, canonical_focal=focal)
 
 
 def label(row: Variant) -> str:
@@ -305,6 +276,23 @@ def label(row: Variant) -> str:
     if row.max_depth is None or (usual is not None and usual.max_depth == row.max_depth):
         return row.name
     return f"{row.name} in metres up to {row.max_depth:g}"
+
+
+def without_prefix(path: Path, state: State, known: re.Pattern[str] = WHOLE) -> State:
+    """The model of a training script that held it beside other modules (`model.pretrained...`, `criterion...`): its
+    keys without what stands before all of them. Any other state dict as it is.
+
+    Raises:
+        ValueError: several models.
+    """
+    prefixes = sorted({match["prefix"] for key in state if (match := known.fullmatch(key))} - {beit_sam.SYNCLR})
+    if len(prefixes) > 1:
+        names = ", ".join(prefix or "none" for prefix in prefixes)
+        raise ValueError(f"{path} holds several models (prefixes: {names}): save the one that you mean alone")
+    if not prefixes:
+        return state
+    before = prefixes[0]
+    return {key.removeprefix(before): tensor for key, tensor in state.items() if key.startswith(before)}
 
 
 def is_zoedepth(state: State) -> bool:
@@ -359,6 +347,8 @@ def size_of(path: Path, state: State) -> tuple[int, int]:
     last = state.get(f"{ENCODER}blocks.{depth - 1}.project.conv.weight")
     if last is None:
         first = next(iter(state), "none")
+        if any("lora_" in key for key in state):
+            raise ValueError(f"{path} holds an adapter (LoRA) without its model: merge both and save the whole model")
         raise ValueError(
             f"{path} holds no Depth Anything weights (first key: {first}): expected an official checkpoint"
         )
@@ -378,8 +368,14 @@ def refuse_other_keys(path: Path, state: State, shapes: dict[str, torch.Size], w
     missing = [key for key in shapes if key not in state]
     unexpected = [key for key in state if key not in shapes]
     reshaped = [key for key, shape in shapes.items() if key in state and state[key].shape != shape]
+    whole = [key for key in shapes if key in state and not state[key].is_floating_point()]
     faults = []
-    for keys, fault in ((missing, "missing"), (unexpected, "unexpected"), (reshaped, "of another shape")):
+    for keys, fault in (
+        (missing, "missing"),
+        (unexpected, "unexpected"),
+        (reshaped, "of another shape"),
+        (whole, "not of floats, so perhaps quantised"),
+    ):
         if keys:
             faults.append(f"{len(keys)} {fault} (first: {keys[0]})")
     if faults:

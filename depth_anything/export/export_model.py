@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from depth_anything.checkpoints import file_metadata
 from depth_anything.export import parity
 from depth_anything.export.options import DEFAULTS, SUFFIX, ExportOptions
 from depth_anything.export.preprocessing_graph import FLOAT, OPSET, after_network, before_network
@@ -173,22 +174,15 @@ def store_half(model: onnx.ModelProto, smallest: int = 256) -> None:
 
 
 def metadata(variant: Variant, bare: bool) -> dict[str, str]:
-    """Metadata of an exported file: the fields of our checkpoints, its form, and this package's version."""
+    """Metadata of an exported file."""
     from depth_anything import __version__
 
-    found = {
-        "variant": variant.name,
-        "version": variant.version,
-        "quantity": variant.quantity,
-        "max_depth": "" if variant.max_depth is None else str(variant.max_depth),
-        "licence": variant.licence,
-        "input_size": str(variant.input_size),
-        "form": "network" if bare else "image",
-        "depth_anything": __version__,
-    }
-    if variant.canonical_focal is not None:
-        found["canonical_focal"] = repr(float(variant.canonical_focal))
-    return found
+    return file_metadata.metadata_of(
+        variant,
+        input_size=str(variant.input_size),
+        form="network" if bare else "image",
+        depth_anything=__version__,
+    )
 
 
 def set_metadata(graph: onnx.ModelProto, variant: Variant, bare: bool = False) -> None:

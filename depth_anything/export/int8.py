@@ -1,7 +1,7 @@
 """int8 by post-training quantisation, on the user's photographs, and refused where it costs too much.
 
 ONNX files by ONNX Runtime's own quantiser, OpenVINO's by NNCF. A quarter of the photographs, at least one, is kept out
-of the calibration. On these the int8 file has to agree with our own float32 within 2 % aligned AbsRel; else there is no
+of the calibration. On these the int8 file has to agree with our own float32 within 2 % AbsRel; else there is no
 file.
 """
 
@@ -46,12 +46,12 @@ def quantise(path: Path, photos: tuple[Path, ...], variant: Variant) -> None:
     exact = maps(path, kept_out, variant)
     (quantise_onnx if path.suffix == ".onnx" else quantise_openvino)(path, calibrated, variant)
     costs = [
-        parity.aligned_abs_rel(map_HW, exact_HW)
+        parity.relative_difference(map_HW, exact_HW, variant.quantity)
         for map_HW, exact_HW in zip(maps(path, kept_out, variant), exact, strict=True)
     ]
     if not np.mean(costs) <= LIMIT:
         raise ValueError(
-            f"int8 would change {variant.name} by {np.mean(costs):.1%} aligned AbsRel on {len(costs)} photographs that "
+            f"int8 would change {variant.name} by {np.mean(costs):.1%} AbsRel on {len(costs)} photographs that "
             f"were kept out of the calibration, more than {LIMIT:.0%}: not written; use bf16, or calibrate on others"
         )
 

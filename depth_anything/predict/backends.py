@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+import re
 from functools import lru_cache
 from importlib.resources import files
 from pathlib import Path
@@ -14,9 +14,11 @@ from typing import TYPE_CHECKING, Literal, Protocol
 
 import numpy as np
 
+from depth_anything.checkpoints import file_metadata
 from depth_anything.network.resize import network_size, resize_back, to_tensor
 from depth_anything.system.device import check_device
-from depth_anything.variants import VARIANTS, Variant, get_variant, with_log_head
+from depth_anything.system.files import told_by
+from depth_anything.variants import VARIANTS, Variant
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -52,7 +54,7 @@ class OnnxBackend:
         try:
             self.session = onnxruntime.InferenceSession(path, onnx_options(threads), providers=["CPUExecutionProvider"])
         except Exception as error:  # ONNX Runtime raises a class of its own for every cause
-            raise ValueError(f"{path}: not a model that ONNX Runtime can read ({str(error).splitlines()[0]})") from None
+            raise ValueError(f"{path}: not a model that ONNX Runtime can read ({cause(error)})") from None
         self.variant = variant_of(self.session.get_modelmeta().custom_metadata_map, path)
 
     def __call__(self, images: list[np.ndarray], input_size: int | tuple[int, int]) -> list[np.ndarray]:
@@ -65,7 +67,7 @@ def onnx_options(threads: int | None) -> onnxruntime.SessionOptions:
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
+    options.log_severity_level = 4  # what it raises is said once, by us
     options.enable_mem_reuse = False
     if threads:
         options.intra_op_num_threads = threads
@@ -99,7 +101,7 @@ class OpenVinoBackend:
         try:
             model = openvino_graph.read(path)
         except RuntimeError as error:
-            raise ValueError(f"{path}: not a model that OpenVINO can read ({str(error).splitlines()[0]})") from None
+            raise ValueError(f"{path}: not a model that OpenVINO can read ({cause(error)})") from None
         self.variant = variant_of(openvino_graph.metadata_of(model), path)
         self.model = core.compile_model(model, "CPU", settings)
 
@@ -124,11 +126,23 @@ class OpenVinoBackend:
 
 
 def existing(path: str | Path) -> Path:
-    """`path`, where there is such a file; else ValueError."""
+    """`path`, where there is such a file and it may be a model; else ValueError."""
     path = Path(path)
     if not path.is_file():
         raise ValueError(f"{path}: no such file; write one with `depth-anything export`, or ask for the model nano")
+    with path.open("rb") as file:
+        head = file.read(512)
+    what = "empty" if not head else None if path.suffix == ".xml" and head.startswith(b"<") else told_by(head)
+    if what:
+        raise ValueError(f"{path} is {what}; expected a file that `depth-anything export` wrote")
     return path
+
+
+def cause(error: Exception) -> str:
+    """What a runtime's message says, in one line: without the places in its source, which stand before it."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+    places = r"^.*\[ONNXRuntimeError\] : \d+ : \w+ : (.* Error: )?(\w+\.cc:\d+ \w+ )?"
+    return re.sub(places, "", lines[-1])[:240]
 
 
 def feeds(image_HW3: np.ndarray, input_size: int | tuple[int, int], patch: int) -> dict[str, np.ndarray]:
@@ -184,17 +198,7 @@ def variant_of(metadata: dict[str, str], path: Path) -> Variant:
         raise ValueError(f"{path}: no metadata of ours in it; export the model again with `depth-anything export`")
     if metadata.get("form") not in ("image", "road"):  # road: files of version 0.1
         raise ValueError(f"{path}: holds the bare network, or an older form; export the model again, without --bare")
-    row = get_variant(metadata["variant"])
-    max_depth = float(metadata["max_depth"]) if metadata["max_depth"] else None
-    if metadata.get("quantity") == "depth_m" and max_depth is None:
-        row = with_log_head(row)
-    return replace(
-        row,
-        max_depth=max_depth,
-        licence=metadata["licence"],
-        input_size=int(metadata["input_size"]),
-        canonical_focal=float(metadata["canonical_focal"]) if metadata.get("canonical_focal") else None,
-    )
+    return file_metadata.variant_of_metadata(path, metadata)
 
 
 def load_backend(

@@ -13,11 +13,10 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from depth_anything.checkpoints.file_metadata import FIELDS
+
 if TYPE_CHECKING:
     import openvino
-
-METADATA = ("variant", "version", "quantity", "max_depth", "licence", "input_size", "form", "depth_anything")
-"""Metadata of an exported file; `form` is what it takes: image, or network (preprocessed input)."""
 
 
 @cache
@@ -70,8 +69,8 @@ def at_size(model: openvino.Model, picture: tuple[int, int], network: tuple[int,
 
 
 def metadata_of(model: openvino.Model, place: str = "depth_anything") -> dict[str, str]:
-    """The fields of `METADATA` that a model states."""
-    return {name: model.get_rt_info([place, name]).astype(str) for name in METADATA if model.has_rt_info([place, name])}
+    """The fields of `file_metadata` that a model states."""
+    return {name: model.get_rt_info([place, name]).astype(str) for name in FIELDS if model.has_rt_info([place, name])}
 
 
 def free_network_size(model: openvino.Model) -> None:

@@ -11,7 +11,7 @@ import torch
 from golden_rule import fill
 from safetensors.torch import load_file, save_file
 
-from depth_anything.checkpoints import official
+from depth_anything.checkpoints import file_metadata, official
 from depth_anything.checkpoints.official import load, load_backbone, load_state, save, save_transformers
 from depth_anything.network.model import DepthAnything
 from depth_anything.variants import VARIANTS, Variant, with_max_depth
@@ -131,7 +131,7 @@ def test_metadata_against_the_argument(tmp_path, nano, small):
     assert "but variant says v2-metric-indoor-small" in refusal(tmp_path / "m.safetensors", "v2-metric-indoor-small")
     assert "but v2-large is ViT-L" in refusal(tmp_path / "m.safetensors", "v2-large")
 
-    metadata = {**official.metadata_of(NANO), "version": "v1"}
+    metadata = {**file_metadata.metadata_of(NANO), "version": "v1"}
     save_file(dict(nano.state_dict()), tmp_path / "lie.safetensors", metadata)
     assert "says v1 and disparity beside nano, which is v2 and disparity" in refusal(tmp_path / "lie.safetensors")
     save_file(dict(nano.state_dict()), tmp_path / "new.safetensors", {**metadata, "variant": "v9-small"})

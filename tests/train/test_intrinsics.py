@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from depth_anything import cli
-from depth_anything.checkpoints import official
+from depth_anything.checkpoints import file_metadata, official
 from depth_anything.data.labeled.user_folder import UserFolder
 from depth_anything.data.sample import Crop, Sample, cut, to_canonical
 from depth_anything.export import export_model
@@ -135,7 +135,7 @@ def aware(tmp_path_factory):
 def test_files_say_which_camera(aware, tmp_path):
     model = DepthAnything.from_pretrained(aware)
     assert model.variant.canonical_focal == 250 and model.variant.max_depth == 10
-    assert "canonical_focal" not in official.metadata_of(VARIANTS["nano"])
+    assert "canonical_focal" not in file_metadata.metadata_of(VARIANTS["nano"])
     found = backends.variant_of(export_model.metadata(model.variant, bare=False), aware)
     assert found.canonical_focal == 250 and backends.variant_of(export_model.metadata(AWARE, False), aware) == found
     with pytest.raises(ValueError, match="camera-aware"):
