@@ -1,12 +1,14 @@
 """Tensors in files, safely: safetensors, torch pickles, folders with config.json. Knows nothing of models.
 
-Pickles are read as tensors only (`weights_only=True`): code in them never runs.
+Pickles are read as tensors only (`weights_only=True`): code in them never runs. docs/checkpoints.md lists what odd
+files are answered; tests/checkpoints/test_odd_checkpoints.py writes them.
 """
 
-import json
 import pickle
 import re
 import warnings
+import zipfile
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,7 +17,24 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from depth_anything.system.files import read_json, told_by
+
 State = dict[str, Tensor]
+
+IN_FOLDER = (
+    "model.safetensors.index.json",
+    "model.safetensors",
+    "pytorch_model.bin.index.json",
+    "pytorch_model.bin",
+)
+"""What a transformers folder keeps its weights in; the first that is there is taken."""
+WRAPPERS = (
+    "state_dict", "model_state_dict", "model_state", "model", "module", "net", "network", "weights", "params",
+    "model_ema", "ema", "ema_state_dict", "model_ema_state_dict", "state_dict_ema", "ema_model", "teacher", "student",
+)  # fmt: skip
+"""Under which training scripts save the model's weights, beside the optimizer's and other things."""
+IN_BETWEEN = re.compile(r"(?:^|(?<=\.))(?:_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.")
+"""What torch.compile, FSDP and checkpointed activations put into the names of what they wrap."""
 
 
 @dataclass
@@ -33,7 +52,7 @@ def read(path: Path) -> Contents:
     """The tensors of a checkpoint file or a transformers folder, with what stands beside them.
 
     Raises:
-        ValueError: nothing there, or not readable as weights.
+        ValueError: nothing there, not readable as weights, or numbers in it that are none.
     """
     if not path.exists():
         raise ValueError(
@@ -41,48 +60,112 @@ def read(path: Path) -> Contents:
         )
     folder = path if path.is_dir() else path.parent
     if path.is_dir():
-        names = ("model.safetensors.index.json", "model.safetensors", "pytorch_model.bin")
-        path = next((folder / name for name in names if (folder / name).exists()), path)
-        if path.is_dir():
-            raise ValueError(f"{folder} holds none of {', '.join(names)}: expected a folder in the transformers layout")
+        path = weights_in(folder)
     if path.name.endswith(".index.json"):
-        shards = sorted(set(read_json(path).get("weight_map", {}).values()))
-        parts = [read_file(folder / Path(shard).name) for shard in shards]
+        parts = [read_file(shard) for shard in shards_of(path)]
         contents = Contents({key: tensor for part in parts for key, tensor in part.state.items()})
     else:
         contents = read_file(path)
-    in_layout = any(key.startswith(("backbone.", "embeddings.")) for key in contents.state)
+    in_layout = any(key.endswith("embeddings.cls_token") or key.startswith("backbone.") for key in contents.state)
     if in_layout and (folder / "config.json").exists():
         contents.config = read_json(folder / "config.json")
     return contents
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object from a file; ValueError where it is none."""
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path} is not readable as JSON ({error}): bring it again") from None
-    if not isinstance(values, dict):
-        raise ValueError(f"{path} holds a JSON {type(values).__name__}: expected an object")
-    return values
+def weights_in(folder: Path) -> Path:
+    """The file with the weights, or with their index, of a folder in the transformers layout.
+
+    Raises:
+        ValueError: there is none; the line names what lies there instead.
+    """
+    found = next((folder / name for name in IN_FOLDER if (folder / name).exists()), None)
+    if found is not None:
+        return found
+    expected = f"a folder in the transformers layout ({', '.join(IN_FOLDER)})"
+    if (folder / ".metadata").is_file():
+        raise ValueError(
+            f"{folder} is a checkpoint of torch.distributed in parts: join them with "
+            "`python -m torch.distributed.checkpoint.format_utils dcp_to_torch FOLDER FILE`"
+        )
+    suffixes = (".pth", ".pt", ".ckpt", ".bin", ".safetensors", ".onnx", ".xml")
+    files = sorted(path.name for path in folder.iterdir() if path.suffix in suffixes and path.name[0] != ".")
+    if files:
+        raise ValueError(f"{folder}: give the path of a file in it ({', '.join(files[:3])}), or {expected}")
+    others = [name for name in ("tf_model.h5", "flax_model.msgpack") if (folder / name).exists()]
+    if others:
+        raise ValueError(f"{folder} holds weights for another library only ({', '.join(others)}): expected {expected}")
+    raise ValueError(f"{folder} holds none of {', '.join(IN_FOLDER)}: expected a folder in the transformers layout")
+
+
+def shards_of(index: Path) -> list[Path]:
+    """The files that an index names, which lie beside it whatever folders it names."""
+    names = read_json(index).get("weight_map")
+    if not isinstance(names, dict) or not names or not all(isinstance(name, str) for name in names.values()):
+        raise ValueError(f"{index} holds no weight_map (tensor -> file): bring it again")
+    shards = [index.parent / Path(name).name for name in sorted(set(names.values()))]
+    for shard in shards:
+        if not shard.exists():
+            raise ValueError(f"no file {shard}, which its index names: bring all parts")
+    return shards
 
 
 def read_file(path: Path) -> Contents:
     """The tensors of one file: safetensors, or a pickle of tensors alone. Its first bytes decide, not its name."""
-    if not path.exists():
-        raise ValueError(f"no file {path}, which its index names: bring all parts")
+    if not path.is_file():
+        raise ValueError(f"{path} is no regular file: expected a checkpoint")
     with path.open("rb") as file:
-        head = file.read(9)
-    if head[8:9] == b"{":
+        head = file.read(512)
+    if not head:
+        raise ValueError(f"{path} is not a checkpoint (it is empty): download or copy it again")
+    metadata: dict[str, str] = {}
+    if head[8:9] == b"{" and not head.startswith(b"PK"):
         try:
             with safe_open(path, framework="pt") as file:
-                return Contents({key: file.get_tensor(key) for key in file.keys()}, file.metadata() or {})  # noqa: SIM118
-        except SafetensorError as error:
+                state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+                metadata = file.metadata() or {}
+        except (SafetensorError, OSError, RuntimeError, AttributeError) as error:  # the last: a type torch has not
             raise damaged(path, error) from None
-    if head[:2] == b"PK" or head[:1] == b"\x80":
-        return Contents(tensors_of(path, unpickle(path)))
-    raise ValueError(f"{path} is not a checkpoint (it begins with {head!r}): expected .pth or .safetensors")
+    elif head.startswith((b"PK", b"\x80")):
+        if head.startswith(b"PK"):
+            refuse_other_zip(path)
+        state = tensors_of(path, unpickle(path))
+    else:
+        if what := told_by(head):
+            raise ValueError(f"{path} is not a checkpoint but {what}: bring .pth or .safetensors")
+        if head.startswith(b"\x08"):  # the first field of its protobuf
+            raise ValueError(f"{path} is not a checkpoint but perhaps an ONNX model: give it a name that ends in .onnx")
+        raise ValueError(f"{path} is not a checkpoint (it begins with {head[:9]!r}): expected .pth or .safetensors")
+    state = {IN_BETWEEN.sub("", key): tensor for key, tensor in state.items()}
+    if state and all(key.startswith("module.") for key in state):
+        state = {key.removeprefix("module."): tensor for key, tensor in state.items()}
+    refuse_not_finite(path, state)
+    return Contents(state, metadata)
+
+
+def refuse_other_zip(path: Path) -> None:
+    """Raise ValueError for a zip that torch.save did not write, by what it holds."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = [name for name in archive.namelist() if not name.endswith("/")]
+    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
+        raise damaged(path, error) from None
+    ends = {name.rpartition("/")[2] for name in names}
+    if "constants.pkl" in ends:
+        raise ValueError(
+            f"{path} is a TorchScript archive (torch.jit), a network with its code: save the state dict of the "
+            "original model instead, or export it with `depth-anything export`"
+        )
+    if "data.pkl" in ends:
+        return
+    if ends & {"serialized_exported_program.json", "archive_format"}:
+        raise ValueError(f"{path} is a program of torch.export: save the state dict of the original model instead")
+    if names and all(name.endswith(".npy") for name in names):
+        raise ValueError(f"{path} is an NPZ of NumPy arrays: expected .pth or .safetensors")
+    first = f", first {names[0]}" if names else ""
+    raise ValueError(
+        f"{path} is a zip archive ({len(names)} files{first}), not a checkpoint of torch: unpack it and give the "
+        "checkpoint in it"
+    )
 
 
 def unpickle(path: Path) -> object:
@@ -100,7 +183,8 @@ def unpickle(path: Path) -> object:
             raise damaged(path, error) from None
         code = f"code in it ({wish[1]})" if wish else "more in it than tensors, or damage"
         raise ValueError(
-            f"{path} is a pickle with {code}; nothing of it was run: bring tensors only, .safetensors best"
+            f"{path} is a pickle with {code}; nothing of it was run: bring tensors only "
+            "(torch.save(model.state_dict(), FILE)), .safetensors best"
         ) from None
     except Exception as error:  # what is broken inside a file may surface as any error
         raise damaged(path, error) from None
@@ -115,16 +199,46 @@ def damaged(path: Path, error: Exception) -> ValueError:
 
 
 def tensors_of(path: Path, value: object) -> State:
-    """The state dict in what was unpickled: itself, or under "model" or "state_dict", as training scripts save it.
+    """The state dict in what was unpickled: itself, or under one of `WRAPPERS`, which may lie in one another.
 
-    V2's metric training saves `{"model": ..., "optimizer": ...}` from a DistributedDataParallel, whose keys start with
-    `module.`.
+    Raises:
+        ValueError: there is none, or there are several.
     """
-    for wrapper in ("model", "state_dict"):
-        if isinstance(value, dict) and isinstance(value.get(wrapper), dict):
-            value = value[wrapper]
-    if not isinstance(value, dict) or not all(isinstance(tensor, Tensor) for tensor in value.values()):
+    while isinstance(value, Mapping) and not is_state(value):
+        inner = [name for name in WRAPPERS if isinstance(value.get(name), Mapping)]
+        states = [name for name in inner if is_state(value[name])] or inner
+        if len(states) > 1:
+            raise ValueError(
+                f"{path} holds several sets of weights ({', '.join(states)}): save the one that you mean alone, such "
+                f"as with torch.save(torch.load(FILE)[{states[-1]!r}], NEW_FILE)"
+            )
+        if not states:
+            keys = ", ".join(str(key)[:40] for key in list(value)[:5]) or "nothing"
+            raise ValueError(
+                f"{path} holds a dict that is no state dict (its keys: {keys}): expected key -> tensor, alone or under "
+                f"{', '.join(WRAPPERS[:4])}"
+            )
+        value = value[states[0]]
+    if not isinstance(value, Mapping):
         raise ValueError(f"{path} holds a {type(value).__name__} that is no state dict: expected key -> tensor")
-    if value and all(str(key).startswith("module.") for key in value):
-        return {str(key).removeprefix("module."): tensor for key, tensor in value.items()}
     return {str(key): tensor for key, tensor in value.items()}
+
+
+def is_state(value: Mapping) -> bool:
+    """Whether this is names of tensors, and at least one."""
+    return len(value) > 0 and all(isinstance(tensor, Tensor) for tensor in value.values())
+
+
+def refuse_not_finite(path: Path, state: State) -> None:
+    """Raise ValueError, naming the first tensor, where a number in it is NaN or infinite, or where it has none."""
+    for key, tensor in state.items():
+        if tensor.is_meta:
+            raise ValueError(f"{path}: the tensor {key} has no values (it was saved from the meta device)")
+        if not tensor.is_floating_point() or tensor.numel() == 0 or torch.isfinite(tensor.float().sum()):
+            continue
+        wrong = int((~torch.isfinite(tensor.float())).sum())
+        if wrong:  # none where only the sum was too large
+            raise ValueError(
+                f"{path}: {wrong} of the {tensor.numel()} numbers in the tensor {key} are NaN or infinite, so the "
+                "training that wrote it had failed: take an earlier checkpoint"
+            )

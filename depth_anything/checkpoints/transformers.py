@@ -1,7 +1,8 @@
 """The layout of the transformers library: its key names, its config.json and its preprocessor_config.json.
 
-Names are those of the published `*-hf` files, which transformers 5 reads too. Network and weights are the same; the
-query, key and value projections are three tensors there and one here. docs/checkpoints.md says where answers differ.
+Names are those of the published `*-hf` files, which transformers 5 reads and writes; in memory it has others. Network
+and weights are the same; the query, key and value projections are three tensors there and one here. docs/checkpoints.md
+says where answers differ.
 """
 
 from pathlib import Path
@@ -38,6 +39,12 @@ NAMES = [
     ("depth_head.scratch.output_conv2.2.", "head.conv3."),
 ]
 """Parts of names: official, transformers. What no pair touches (norm1, norm2, mlp.fc1, mlp.fc2) is called the same."""
+IN_MEMORY = [
+    *((f".attention.{part[0]}_proj.", f".attention.attention.{part}.") for part in ("query", "key", "value")),
+    (".attention.o_proj.", ".attention.output.dense."),
+    (".mlp.down_proj.", ".mlp.weights_out."),
+]
+"""Parts of names: as transformers 5 has them in memory (what `torch.save(model.state_dict())` writes), as published."""
 
 
 def transformers_names(key: str) -> tuple[str, ...]:
@@ -58,12 +65,26 @@ def to_transformers(state: dict[str, Tensor]) -> dict[str, Tensor]:
     return theirs
 
 
+def published_names(theirs: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The names that transformers 5 has in memory to those of the published files; published ones as they are."""
+    state = {}
+    for key, tensor in theirs.items():
+        for in_memory, published in IN_MEMORY:
+            key = key.replace(in_memory, published)
+        state[key] = tensor
+    for key in [key for key in state if ".mlp.gate_proj." in key]:  # two tensors there, one in the files
+        up, joined = key.replace(".gate_proj.", ".up_proj."), key.replace(".gate_proj.", ".weights_in.")
+        if up in state:
+            state[joined] = torch.cat([state.pop(key), state.pop(up)])
+    return state
+
+
 def from_transformers(theirs: dict[str, Tensor], keys: list[str]) -> dict[str, Tensor]:
-    """The names of published `*-hf` files to the official `keys`.
+    """The names of published `*-hf` files, or those of transformers in memory, to the official `keys`.
 
     Incomplete tensors are left out and unknown names kept, so that a comparison with `keys` names both.
     """
-    rest = dict(theirs)
+    rest = published_names(theirs)
     state: dict[str, Tensor] = {}
     for key in keys:
         names = transformers_names(key)
@@ -157,10 +178,14 @@ def variant_of_config(config: dict[str, Any], path: Path, wanted: Variant | None
     """
     if config.get("model_type") != "depth_anything":
         raise ValueError(f"{path}: model_type {config.get('model_type')!r}: expected 'depth_anything'")
-    network = network_of(config)
+    try:
+        network = network_of(config)
+        metres = float(network["max_depth"])
+    except (AttributeError, TypeError, ValueError) as error:
+        raise ValueError(f"{path}: config.json has a value of a wrong type ({error}): bring it again") from None
     rows = [row for row in (wanted, *VARIANTS.values()) if row is not None and row.head != "bins"]
     if network["depth_estimation_type"] == "metric":  # another range than the published ones
-        rows += [with_max_depth(row, float(network["max_depth"])) for row in rows if row.head == "linear"]
+        rows += [with_max_depth(row, metres) for row in rows if row.head == "linear"]
     differing = []
     for row in rows:
         ours = network_of(transformers_config(row))
