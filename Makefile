@@ -8,7 +8,7 @@
 #                 DEV=$VIRTUAL_ENV, in an environment whose torch knows the GPU, some 20 minutes of that and 16 cores;
 #                 goes on where it was stopped (`timeout 600 make nano` for slices)
 #   make check    formatting, lint, types, dependency check
-#   make system   as root: the Debian packages that rendering and the test of the page need
+#   make system   as root: the browser that the test of the page needs (and LLVM, where no wheel brings it)
 #   make docs     the documentation as a site, in site/index.html; dead links are errors
 #   make bench    time to the first map, beside `import torch`
 
@@ -22,6 +22,8 @@ MODELS ?= $(wildcard /usr/share/sweethome3d/furniture)
 BASE := .venv/base
 DEV := .venv/dev
 DOCS := .venv/docs
+# The tests run in a process of their own: one that ends it in C++ fails alone, and the others continue in a new process.
+PYTEST := $(DEV)/bin/python -m pytest -q -n 1
 SOURCES := $(shell find depth_anything -name '*.py')
 
 .PHONY: demo test slow engine nano check docs bench system clean
@@ -31,10 +33,10 @@ demo: $(BASE)/.installed
 	$(BASE)/bin/depth-anything predict examples --out out/demo --save color,png16,npz --overwrite
 
 test: $(DEV)/.installed
-	$(DEV)/bin/python -m pytest -q -m "not slow" --durations=10
+	$(PYTEST) -m "not slow" --durations=10
 
 slow: $(DEV)/.installed
-	$(DEV)/bin/python -m pytest -q -m slow --durations=10
+	$(PYTEST) -m slow --durations=10
 
 engine: $(DEV)/.installed
 	$(DEV)/bin/python -m depth_anything.train.engine --out out/engine --size $(SIZE) --photos $(PHOTOS) $(if $(PAIRS),--pairs $(PAIRS))
@@ -97,7 +99,7 @@ $(BASE)/.installed: pyproject.toml constraints.txt $(SOURCES)
 
 system:
 	apt-get update
-	apt-get install -y --no-install-recommends libllvm19 chromium
+	apt-get install -y --no-install-recommends chromium $(if $(filter x86_64,$(shell uname -m)),,libllvm19)
 
 clean:
 	rm -rf .venv out build dist site .cache *.egg-info

@@ -408,7 +408,7 @@ def test_contact_sheet(rendered: Path, tmp_path: Path):
     ("prelude", "environment", "message"),
     [
         ("import sys; sys.modules['mitsuba'] = None", {}, 'pip install "depth-anything[render]"'),
-        ("", {"DRJIT_LIBLLVM_PATH": "/nowhere/libLLVM.so"}, "libllvm19"),
+        ("", {"DRJIT_LIBLLVM_PATH": "/nowhere/libLLVM.so"}, 'Unable to load "/nowhere/libLLVM.so"'),
     ],
 )
 def test_what_is_missing_is_named(renderer: None, prelude: str, environment: dict, message: str):

@@ -80,7 +80,7 @@ def test_benchmark_sets(name, tmp_path):
 
 
 def read_all(name: str, root: Path) -> list[tuple]:
-    cases = sets.read_benchmark(name, root, incomplete=True).cases
+    cases = sets.read_benchmark(name, root, incomplete=True).images
     return [(case.key, case.read_image().tobytes(), case.read_truth().values_HW.tobytes()) for case in cases]
 
 
@@ -235,9 +235,8 @@ ODD_ARRAYS = {
 
 @pytest.mark.parametrize("kind", ODD_ARRAYS)
 def test_odd_arrays_are_named_by_every_reader(tmp_path, kind):
-    from depth_anything.evaluate.candidates import read_map
-
     from depth_anything.data.benchmarks.read_truth import read_npy
+    from depth_anything.evaluate.load_candidate import read_map
 
     content, said = ODD_ARRAYS[kind]
     for number in range(2):

@@ -9,15 +9,14 @@ One thread for each process: sums keep their order, and the bytes repeat.
 
 from __future__ import annotations
 
+import importlib.util
 import os
-import re
-import sys
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from depth_anything.data.scenes import llvm
 from depth_anything.data.scenes.light import SKY_COLUMNS, SKY_ROWS, ambient_light, develop, sky_picture, smooth
 from depth_anything.data.scenes.materials import SIDES, SLOTS, atlas_uv
 from depth_anything.data.scenes.objects import CLASSES
@@ -52,13 +51,13 @@ class Rendered:
 
 def load_mitsuba(device: Device = "cpu") -> Any:
     """The mitsuba module with the variant of that device set, or ValueError that says what to install."""
+    if importlib.util.find_spec("mitsuba") is None:
+        raise ValueError('rendering needs Mitsuba 3: pip install "depth-anything[render]"')
     if device == "cpu":
-        _find_llvm()
-    try:
-        import drjit
-        import mitsuba
-    except ImportError:
-        raise ValueError('rendering needs Mitsuba 3: pip install "depth-anything[render]"') from None
+        llvm.choose()
+    import drjit
+    import mitsuba
+
     try:
         mitsuba.set_variant("cuda_ad_rgb" if device == "cuda" else "llvm_ad_rgb")
         drjit.set_thread_count(1)
@@ -66,24 +65,9 @@ def load_mitsuba(device: Device = "cpu") -> Any:
     except Exception as error:
         if device == "cuda":
             raise ValueError("Mitsuba finds no NVIDIA GPU that it can use: render on the cpu") from error
-        place = os.environ.get("DRJIT_LIBLLVM_PATH")
-        raise ValueError(
-            f"Mitsuba cannot use the LLVM library ({place}): install the Debian package libllvm19"
-        ) from error
+        place = os.environ.get(llvm.PATH)
+        raise ValueError(f"Mitsuba cannot use the LLVM library ({place}): {llvm.ADVICE}") from error
     return mitsuba
-
-
-def _find_llvm() -> None:
-    """Tell Mitsuba where Debian keeps the LLVM library."""
-    if "DRJIT_LIBLLVM_PATH" not in os.environ and sys.platform == "linux":
-        # Debian writes libLLVM-18.so.1 and libLLVM.so.19.1: the first number is the version.
-        libraries = [path for path in Path("/usr/lib").glob("*-linux-gnu/libLLVM*.so*") if re.search(r"\d", path.name)]
-        found = sorted(libraries, key=lambda path: int(re.findall(r"\d+", path.name)[0]))
-        if not found:
-            raise ValueError(
-                "rendering needs the LLVM library: install the Debian package libllvm19 (or set DRJIT_LIBLLVM_PATH)"
-            )
-        os.environ["DRJIT_LIBLLVM_PATH"] = str(found[-1])
 
 
 class Stage:
