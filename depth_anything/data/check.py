@@ -22,6 +22,7 @@ TILES = 24
 _NOT_VALID, _SKY = (90, 90, 90), (0, 0, 0)
 _DECADES, _BINS = 8, 2048
 """Disparities are counted in a histogram from 1e-8 to 1e8: a quantile is right within 2 %."""
+_SUMMED = ("usable", "refused", "broken", "pixels", "valid", "sky", "counts", "ground_nearer", "ground_known")
 
 
 @dataclass
@@ -53,17 +54,7 @@ class Report:
         self.scale = one.scale or self.scale
         self.lowest, self.highest = min(self.lowest, one.lowest), max(self.highest, one.highest)
         self.sizes.update(one.sizes)
-        for name in (
-            "usable",
-            "refused",
-            "broken",
-            "pixels",
-            "valid",
-            "sky",
-            "counts",
-            "ground_nearer",
-            "ground_known",
-        ):
+        for name in _SUMMED:
             setattr(self, name, iadd(getattr(self, name), getattr(one, name)))  # in place: there may be a million
 
     def quantile(self, share: float) -> float:

@@ -6,6 +6,7 @@ one image. e = log prediction - log truth. The mean over images is the caller's:
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 import numpy as np
@@ -47,24 +48,9 @@ def silog_half(prediction: np.ndarray, truth: np.ndarray) -> float:
     return float(np.sqrt(np.mean(e**2) - 0.5 * np.mean(e) ** 2))
 
 
-def delta(prediction: np.ndarray, truth: np.ndarray, power: int) -> float:
+def delta(prediction: np.ndarray, truth: np.ndarray, power: int = 1) -> float:
     """Share of pixels with max(p / g, g / p) < 1.25^power."""
     return float(np.mean(np.maximum(prediction / truth, truth / prediction) < 1.25**power))
-
-
-def delta1(prediction: np.ndarray, truth: np.ndarray) -> float:
-    """Share of pixels within a factor of 1.25."""
-    return delta(prediction, truth, 1)
-
-
-def delta2(prediction: np.ndarray, truth: np.ndarray) -> float:
-    """Share of pixels within a factor of 1.25^2."""
-    return delta(prediction, truth, 2)
-
-
-def delta3(prediction: np.ndarray, truth: np.ndarray) -> float:
-    """Share of pixels within a factor of 1.25^3."""
-    return delta(prediction, truth, 3)
 
 
 def ordinal(disparity_closer: np.ndarray, disparity_farther: np.ndarray) -> float:
@@ -212,9 +198,9 @@ METRICS: dict[str, Metric] = {
         Metric("log10", "log10", "lower", "pixels", log10, _ZOE),
         Metric("silog", "SiLog", "lower", "pixels", silog, _ZOE),
         Metric("silog_half", "SiLog (V2)", "lower", "pixels", silog_half, "V2 released metric code"),
-        Metric("delta1", "δ1", "higher", "pixels", delta1, "V1 section 4.1"),
-        Metric("delta2", "δ2", "higher", "pixels", delta2, _EIGEN),
-        Metric("delta3", "δ3", "higher", "pixels", delta3, _EIGEN),
+        Metric("delta1", "δ1", "higher", "pixels", delta, "V1 section 4.1"),
+        Metric("delta2", "δ2", "higher", "pixels", partial(delta, power=2), _EIGEN),
+        Metric("delta3", "δ3", "higher", "pixels", partial(delta, power=3), _EIGEN),
         Metric("ordinal", "ordinal accuracy", "higher", "points", ordinal, "V2 section 6, DA-2K"),
         Metric("boundary_f1", "boundary F1", "higher", "maps", boundary_f1, "Depth Pro section 3.3"),
         Metric("coarse_boundary_f1", "coarse boundary F1", "higher", "maps", coarse_boundary_f1, "this project"),

@@ -54,11 +54,6 @@ class SetScores:
             by_scene.setdefault(self.groups[key], []).append(s[metric])
         return float(np.mean([np.mean(values) for values in by_scene.values()]))
 
-    @property
-    def partial(self) -> bool:
-        """Whether images of the set are missing, beyond those that the protocol skips."""
-        return len(self.scores) + len(self.skipped) != self.expected
-
 
 def evaluate_set(
     contents: Contents, candidates: list[Candidate], protocol: Protocol, out: Path, pictures: int = 0

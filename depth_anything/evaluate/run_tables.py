@@ -117,19 +117,29 @@ def _depth(
     """Measure models on test sets of depth. Published numbers stand only beside their own protocol."""
     results = [r for c in contents for r in evaluate_set(c, candidates, protocol, out, pictures)]
     notes = [f"protocol {protocol.name}: {protocol.source}", *([table.note] if table.note else [])]
-    return _lines(table, results, compare=protocol.name == table.protocol), notes + _means(table, results)
+    lines = [
+        _line(
+            table,
+            result.model if protocol.name == table.protocol else None,
+            protocol=protocol.name,
+            set=result.set_name,
+            model=result.model,
+            metric=metric,
+            ours=result.mean(metric),
+            images=len(result.scores),
+            expected=result.expected,
+            skipped=len(result.skipped),
+        )
+        for result in results
+        for metric in table.metrics
+    ]
+    return lines, notes + _means(table, results)
 
 
 def _contents(table: Table, root: Path, sets: Sequence[str], protocol: Protocol, partial: bool) -> list[Contents]:
     """The table's test sets; every one that is missing is named before the first hour of work."""
-    unknown = [name for name in sets if name not in table.sets]
-    if unknown:
-        raise ValueError(
-            f"{table.name} has no column {', '.join(unknown)}; it has: {', '.join(table.sets)}. "
-            f"Other sets are measured without a table: --sets {' '.join(unknown)} --protocol NAME"
-        )
     found, problems = [], []
-    for name in dict.fromkeys(sets or table.sets):
+    for name in _columns(table, sets):
         try:
             protocol.cut(name)
             found.append(read_benchmark(name, root, partial))
@@ -142,29 +152,26 @@ def _contents(table: Table, root: Path, sets: Sequence[str], protocol: Protocol,
     return found
 
 
-def _lines(table: Table, results: list[SetScores], compare: bool) -> list[Line]:
-    lines = []
-    for result in results:
-        published = table.published_for(result.model) if compare else {}
-        mark, reason = table.mark(result.set_name) if compare else ("unknown", "")
-        lines += [
-            Line(
-                table=table.name,
-                protocol=result.protocol.name,
-                set=result.set_name,
-                model=result.model,
-                metric=metric,
-                ours=result.mean(metric),
-                published=published.get((result.set_name, metric)),
-                mark=mark,
-                reason=reason,
-                images=len(result.scores),
-                expected=result.expected,
-                skipped=len(result.skipped),
-            )
-            for metric in table.metrics
-        ]
-    return lines
+def _columns(table: Table, sets: Sequence[str]) -> list[str]:
+    """The sets to measure: those that were asked for, else all of the table's.
+
+    Raises:
+        ValueError: one that is no column of it.
+    """
+    unknown = [name for name in sets if name not in table.sets]
+    if unknown:
+        raise ValueError(
+            f"{table.name} has no column {', '.join(unknown)}; it has: {', '.join(table.sets)}. "
+            f"Other sets are measured without a table: --sets {' '.join(unknown)} --protocol NAME"
+        )
+    return list(dict.fromkeys(sets or table.sets))
+
+
+def _line(table: Table, row: str | None, **measured: Any) -> Line:
+    """Our number beside the one that the table prints for the model `row`; None compares it with no number."""
+    mark, reason = table.mark(measured["set"]) if row else ("unknown", "")
+    published = table.published_for(row).get((measured["set"], measured["metric"])) if row else None
+    return Line(table=table.name, published=published, mark=mark, reason=reason, **measured)
 
 
 def _means(table: Table, results: list[SetScores]) -> list[str]:
@@ -183,19 +190,16 @@ def _means(table: Table, results: list[SetScores]) -> list[str]:
 def _da2k(table: Table, root: Path, candidates: list[Candidate], out: Path) -> tuple[list[Line], list[str]]:
     folder = root / "da2k" if (root / "da2k").is_dir() else root
     lines, notes = [], []
-    mark, reason = table.mark("da2k")
     for result in evaluate_da2k(folder, candidates, out):
         lines.append(
-            Line(
-                table=table.name,
+            _line(
+                table,
+                result.model,
                 protocol="da2k",
                 set="da2k",
                 model=result.model,
                 metric="ordinal",
                 ours=100 * result.accuracy,
-                published=table.published_for(result.model).get(("da2k", "ordinal")),
-                mark=mark,
-                reason=reason,
                 images=result.pictures,
                 expected=da2k.PICTURES,
             )
@@ -220,26 +224,23 @@ def _segmentation(
             f"{table.name} is about segmentation, for which this program has no released weights: give --model a file "
             "of `depth-anything segment train`"
         )
-    unknown = [name for name in sets if name not in table.sets]
-    if unknown:
-        raise ValueError(f"{table.name} has no column {', '.join(unknown)}; it has: {', '.join(table.sets)}")
     lines = []
     for path in models:
         model = segmentation.load(path, device)
-        for name in sets or table.sets:
+        for name in _columns(table, sets):
             samples = open_classes(name, root / name, held_out=True)
             if len(samples.names) != len(model.about.names):
                 continue
-            published = table.published_for(model.about.variant) if model.about.head == "mask2former" else {}
+            row = model.about.variant if model.about.head == "mask2former" else None
             lines += [
-                Line(
-                    table=table.name,
+                _line(
+                    table,
+                    row,
                     protocol="mmsegmentation",
                     set=name,
                     model=str(path),
                     metric=metric,
                     ours=100 * evaluate(model, samples, MULTI_SCALE if metric == "miou_multiscale" else (), device),
-                    published=published.get((name, metric)),
                     images=len(samples),
                     expected=len(samples),
                 )

@@ -350,7 +350,7 @@ def score(
             continue
         p = np.broadcast_to(np.asarray(predictions[number], np.float64), depth_HW.shape)[valid_HW]
         p, g = np.clip(p, metric.min_depth, metric.max_depth), depth_HW[valid_HW].astype(np.float64)
-        rows.append((metrics.abs_rel(p, g), metrics.delta1(p, g), metrics.rmse(p, g)))
+        rows.append((metrics.abs_rel(p, g), metrics.delta(p, g), metrics.rmse(p, g)))
     if not rows:
         raise ValueError("no held-out picture has ten pixels with metres in the recipe's range")
     abs_rel, delta1, rmse = np.mean(rows, axis=0)

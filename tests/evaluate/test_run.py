@@ -56,7 +56,6 @@ def test_mean_over_images_and_over_scenes(tmp_path):
     (result,) = evaluate_set(contents(), [off_by_tenths()], METRIC, tmp_path)
     assert result.mean("abs_rel") == pytest.approx((0 + 0.1 + 0.2 + 0.3) / 4)
     assert result.mean("delta1") == pytest.approx(0.75)
-    assert not result.partial
     by_scene = replace(METRIC, name="by-scene", averaging="scene_group")
     (result,) = evaluate_set(contents(), [off_by_tenths()], by_scene, tmp_path)
     assert result.mean("abs_rel") == pytest.approx(((0 + 0.1 + 0.2) / 3 + 0.3) / 2)
@@ -136,7 +135,6 @@ def test_images_with_few_pixels_are_skipped_and_named_or_refused(tmp_path):
     assert list(result.skipped) == ["scene1/3"]
     assert "only 9 pixels" in result.skipped["scene1/3"]
     assert result.mean("abs_rel") == pytest.approx(0.1)
-    assert not result.partial
     (again,) = evaluate_set(contents(valid=valid), [off_by_tenths()], skipping, tmp_path)
     assert again.skipped == result.skipped
     with pytest.raises(ValueError, match="kitti, image scene1/3: only 9 pixels"):
