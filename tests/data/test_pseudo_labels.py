@@ -15,7 +15,7 @@ from hypothesis.extra import numpy as arrays
 from pictures import encode as encode_picture
 from PIL import Image
 
-from depth_anything.data.pseudo_labels import PseudoLabels, decode, encode, png16
+from depth_anything.data.pseudo_labels import PseudoLabels, decode, encode, png16, sample
 from depth_anything.data.shards import decode_maps, write_shard
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -118,6 +118,16 @@ def test_samples_by_number(tmp_path: Path):
         assert not sample.sky_HW.any()
     with pytest.raises(IndexError):
         labels[5]
+
+
+def test_a_label_of_0_is_valid():
+    """The sky's disparity (V1 section 3.1): a student learns it."""
+    disparity_HW = np.array([[0, 0, 0.5], [0, 1, 2]], np.float32)
+    members, _ = encode(disparity_HW, "fp16")
+    jpeg = encode_picture(Image.new("RGB", (3, 2)), "JPEG")
+    found = sample("sky", {"jpg": jpeg, **members, "json": b"{}"})
+    np.testing.assert_array_equal(found.disparity_HW, disparity_HW)
+    assert found.valid_HW.all()
 
 
 def test_tarfile_sees_the_designed_members(tmp_path: Path):

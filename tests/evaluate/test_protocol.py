@@ -28,6 +28,11 @@ def test_the_cuts_that_people_trip_over():
     assert get_protocol("moge").cut("anything").crop == "none"
 
 
+def test_only_pairs_averages_within_a_scene_first():
+    """Its scenes have different numbers of photographs."""
+    assert [p.name for p in PROTOCOLS.values() if p.averaging == "scene_group"] == ["pairs"]
+
+
 def test_unknown_names_are_answered_with_the_known_ones():
     with pytest.raises(ValueError, match=r"no protocol 'midass'; choose one of: pairs, midas"):
         get_protocol("midass")

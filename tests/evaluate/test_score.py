@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -196,6 +197,24 @@ def test_moge_leaves_out_truth_a_thousand_times_beyond_the_near_end():
     mask = scored_pixels(truth, get_protocol("moge"), Cut())
     assert mask[0, 0]
     assert not mask[0, 1]
+
+
+@pytest.mark.parametrize("align_corners", [False, True])
+def test_the_protocol_chooses_the_resize(align_corners):
+    truth, map_HW = metric_truth(shape=(12, 20)), np.random.default_rng(0).uniform(1, 9, (6, 5))
+    protocol = replace(PLAIN, align="none", space="depth", align_corners=align_corners)
+    expected = torch.nn.functional.interpolate(
+        torch.from_numpy(map_HW)[None, None], (12, 20), mode="bilinear", align_corners=align_corners
+    )
+    found = align(map_HW, "depth_m", truth, protocol, Cut()).prediction_HW
+    np.testing.assert_allclose(found, expected[0, 0].numpy())
+
+
+def test_depth_is_clipped_to_the_cut():
+    truth = metric_truth(shape=(12, 20))
+    map_HW = np.where(np.arange(20) < 10, 200.0, 1e-5) * np.ones((12, 1))
+    found = align(map_HW, "depth_m", truth, get_protocol("zoedepth-metric"), Cut(nearest_m=1e-3, farthest_m=80))
+    assert set(np.unique(found.prediction_HW)) == {1e-3, 80.0}
 
 
 def test_crops_in_closed_form():

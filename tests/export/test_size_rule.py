@@ -50,3 +50,11 @@ def test_the_file_keeps_to_the_official_steps_at_any_bound(input_size):
         (found,) = session.run(None, {"image": image, "network_size": np.zeros(2, np.int64)})
         assert list(found.shape[2:]) == expected, (height, width)
         compared += 1
+
+
+@pytest.mark.parametrize(("width", "patches"), [(149, 74), (151, 76), (153, 76)])
+def test_in_the_file_half_goes_to_the_even_number(width, patches):
+    """74 x 149 pixels are 37 x 74.5 patches, without any rounding on the way."""
+    image = np.zeros((74, width, 3), np.uint8)
+    (found,) = stretch(518).run(None, {"image": image, "network_size": np.zeros(2, np.int64)})
+    assert found.shape[2:] == (518, 14 * patches)

@@ -141,6 +141,23 @@ def test_equal_work_gives_equal_bytes(tmp_path: Path):
         assert {(info.mtime, info.uid, info.uname) for info in tar} == {(0, 0, "")}
 
 
+def test_the_manifest_appears_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Killed between the two, a unit is labelled again: a manifest never speaks of a shard that is not there."""
+    write_photos(tmp_path / "photos", 3)
+    (unit,) = units("folder", tmp_path / "photos")
+    shards: list[bool] = []
+    real = Folder.write
+
+    def write(store: Folder, name: str, content: bytes) -> None:
+        if name == f"manifest/{unit.name}.json":
+            shards.append((tmp_path / f"out/labels/{unit.name}.tar").is_file())
+        real(store, name, content)
+
+    monkeypatch.setattr(Folder, "write", write)
+    label_one(unit, tmp_path / "out", ToyTeacher())
+    assert shards == [True]
+
+
 def test_batches_hold_one_size_each_and_few_pictures_wait(tmp_path: Path):
     """Random sizes: all pictures once, no batch beyond its limit, never more waiting than stated."""
     labeller = Labeller(ToyTeacher(), RECIPE, Folder(str(tmp_path)), threads=1)

@@ -24,7 +24,7 @@ from depth_anything.train.distributed import Machine
 from depth_anything.train.recipes.all_recipes import get_recipe
 from depth_anything.train.sources import WithoutLabels
 from depth_anything.train.student import FinalTokens, student_losses
-from depth_anything.train.teacher import MapAndTokens
+from depth_anything.train.teacher import MapAndTokens, run_network, teacher_losses
 from depth_anything.variants import get_variant
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -186,6 +186,70 @@ def test_cutmix_has_its_probability(chance, few, many):
     assert get_recipe("v1-student-large").unlabeled.cutmix == 0.5
 
 
+def test_there_is_no_cutmix_under_the_range_loss():
+    """Its prediction is not normalised, so two regions would contradict each other."""
+    recipe = strong_student(perturbation="none", cutmix=1.0)
+    assert recipe.stages[0].loss == "range"
+    mixed, box_BHW = mix(numbered(8), recipe.unlabeled, recipe.stages[0], torch.Generator().manual_seed(0))
+    assert not box_BHW.any() and torch.equal(mixed, numbered(8))
+
+
+def test_unimatchs_probabilities():
+    """Colours 0.8, grey 0.2, blur 0.5: so many pictures are grey, and so many (0.2 x 0.8 x 0.5, and those that are
+    blurred by almost nothing) as they were."""
+    draws = torch.Generator().manual_seed(0)
+    image_B3HW = torch.rand(2000, 3, 12, 12, generator=draws)
+    seen_B3HW = augment.unimatch_perturbation(image_B3HW, draws)
+    grey = (seen_B3HW.amax(1) - seen_B3HW.amin(1)).flatten(1).amax(1) < 1e-4
+    same = (seen_B3HW == image_B3HW).flatten(1).all(1)
+    assert 0.17 < grey.float().mean() < 0.23
+    assert 0.06 < same.float().mean() < 0.11
+
+
+@pytest.mark.parametrize("slices", [1, 2])
+def test_a_run_sees_every_picture_in_turn(slices):
+    """Four steps of two labelled and four unlabelled pictures are two epochs of four and of eight."""
+
+    class Counted(Boxes):
+        def __init__(self, count: int):
+            super().__init__(count)
+            self.asked: list[int] = []
+
+        def __getitem__(self, number: int) -> Sample:
+            self.asked.append(number)
+            return super().__getitem__(number)
+
+    labeled, unlabeled = Counted(4), Counted(8)
+    for step in range(4):
+        for index in range(slices):
+            build_slice(tiny_student(4), Data(labeled, WithoutLabels(unlabeled)), step, slices, index)
+    for samples in (labeled, unlabeled):
+        epochs = np.split(np.array(samples.asked), 2)
+        assert all(sorted(epoch) == list(range(samples.count)) for epoch in epochs)
+
+
+def test_disparity_of_unknown_scale_comes_to_0_1():
+    """V1 section 3.1; what is in metres keeps them."""
+
+    class Far(Boxes):
+        scale = "affine"
+
+        def __getitem__(self, number: int) -> Sample:
+            sample = super().__getitem__(number)
+            return replace(sample, disparity_HW=7 * sample.disparity_HW + 5, scale=self.scale)
+
+    class Metric(Far):
+        scale = "metric"
+
+    for samples, low, high in ((Far(4), 0, 1), (Metric(4), 5.7, 12)):
+        batch = build_slice(tiny(8), Data(samples), 5).labeled
+        for disparity_HW, valid_HW in zip(batch.disparity_BHW, batch.valid_BHW, strict=True):
+            values = disparity_HW[valid_HW]
+            assert low - 1e-5 <= values.min() and values.max() <= high + 1e-5
+            if samples.scale == "affine":
+                assert (values.min(), values.max()) == (0, 1)
+
+
 def test_a_second_epoch_has_its_shards_in_another_order():
     """And the pictures of a shard, too."""
     shards = Shards()
@@ -214,6 +278,69 @@ def test_a_pseudo_label_of_0_is_sky_and_counts():
     assert abs(expected[0] - below[0]) > 0.05
     assert found["unlabeled"].item() == pytest.approx(expected[0].item(), rel=1e-5)
     assert found["unlabeled_gradient"].item() == pytest.approx(expected[1].item(), rel=1e-5)
+
+
+def stored(batch, label_BHW: Tensor, valid_BHW: Tensor):
+    """The same pictures with labels from shards."""
+    return replace(batch, unlabeled=replace(batch.unlabeled, disparity_BHW=label_BHW, valid_BHW=valid_BHW))
+
+
+def test_the_partners_mask_comes_along():
+    """Nonsense where the partner's label is invalid does not count inside the box."""
+    recipe = strong_student(perturbation="none", cutmix=1.0, feature_weight=0.0)
+    batch, stage = step_of(recipe)
+    label_BHW = brightness(batch.unlabeled.clean_B3HW).clone()
+    valid_BHW = torch.ones_like(label_BHW, dtype=torch.bool)
+    label_BHW[::2, ::2] = 1000.0
+    valid_BHW[::2, ::2] = False
+    assert batch.unlabeled.box_BHW.flatten(1).any(1).all()
+    assert student_losses(Student(), stored(batch, label_BHW, valid_BHW), recipe, stage).parts["unlabeled"] < 1e-4
+
+
+def test_the_noisiest_pixels_are_left_out_under_the_range_loss():
+    recipe = strong_student(perturbation="none", noisiest=0.1, feature_weight=0.0)
+    batch, stage = step_of(recipe, step=0)
+    assert stage.loss == "range"
+    seen_BHW = brightness(batch.unlabeled.mixed_B3HW)
+    label_BHW = torch.rand(seen_BHW.shape, generator=torch.Generator().manual_seed(0))
+    everywhere = torch.ones_like(label_BHW, dtype=torch.bool)
+    found = student_losses(Student(), stored(batch, label_BHW, everywhere), recipe, stage).parts["unlabeled"]
+    residual_BHW = losses.range_normalised_residual(seen_BHW, label_BHW, everywhere).abs()
+    kept = int(residual_BHW[0].numel()) - int(residual_BHW[0].numel() * 0.1)
+    largest_B = residual_BHW.flatten(1).sort(1).values[:, kept - 1]
+    kept_BHW = residual_BHW <= largest_B[:, None, None]
+    expected, without = (losses.range_normalised_loss(seen_BHW, label_BHW, m)[0] for m in (kept_BHW, everywhere))
+    assert without - expected > 0.01
+    assert found.item() == pytest.approx(expected.item(), rel=1e-4)
+
+
+def test_the_margin_is_the_recipes():
+    batch, stage = step_of(strong_student())
+    shares = []
+    for margin in (0.5, 0.85, 1.0):
+        recipe, student, frozen = strong_student(feature_margin=margin), Student(), Watched(tokens=True).eval()
+        shares.append(student_losses(student, batch, recipe, stage, Sky(), frozen).parts["tokens_kept"].item())
+        cosine_BN = F.cosine_similarity(student(frozen.asked[0])[1], frozen(frozen.asked[0]), dim=-1)
+        assert shares[-1] == pytest.approx((cosine_BN <= margin).float().mean().item())
+    assert shares[0] < shares[1] < shares[2] == 1
+
+
+@pytest.mark.parametrize("step", [0, 3])
+def test_the_stage_chooses_the_loss(step):
+    """The first stage has our range-normalised pair, the second V1's."""
+    recipe = replace(tiny(4), precision="float32")
+    stage, batch = recipe.stage_of(step)[0], build_slice(recipe, Data(Boxes(7)), step).labeled
+    pair = losses.range_normalised_loss if stage.loss == "range" else losses.affine_invariant_pair
+    main, matching = pair(brightness(batch.image_B3HW), batch.disparity_BHW, batch.valid_BHW)
+    found = teacher_losses(Student(), batch, recipe, stage)
+    assert (stage.loss, stage.gradient_weight) == ("range" if step == 0 else "affine", 0.5)
+    assert found.total.item() == pytest.approx((main + 0.5 * matching).item(), rel=1e-5) and matching > 0.01
+
+
+@pytest.mark.parametrize(("precision", "expected"), [("float32", torch.float32), ("bfloat16", torch.bfloat16)])
+def test_the_recipe_chooses_the_precision(precision, expected):
+    network = nn.Linear(4, 2)
+    assert run_network(network, torch.ones(1, 3, 4, 4), replace(tiny(), precision=precision)).dtype == expected
 
 
 @pytest.mark.parametrize("changed", ["labeled", "unlabeled", "feature", "gradient"])
@@ -260,18 +387,27 @@ def test_the_features_are_those_of_the_last_block_after_the_final_norm():
 
 
 @pytest.fixture
-def steps(monkeypatch) -> list[dict[str, Tensor]]:
-    """The gradients that every step of the optimiser was given, by the parameter's place, and their norm."""
-    taken: list[dict[str, Tensor]] = []
+def steps(monkeypatch) -> list[dict[str | int, Tensor]]:
+    """What every step of the optimiser was given: the groups' rates, gradients by place, and their norm."""
+    taken: list[dict[str | int, Tensor]] = []
     real = torch.optim.AdamW.step
 
     def step(optimizer, *arguments, **options):
         given = [p.grad.clone() for g in optimizer.param_groups for p in g["params"] if p.grad is not None]
-        taken.append({"norm": torch.stack([one.norm() for one in given]).norm()} | dict(enumerate(given)))
+        rate = torch.tensor([group["lr"] for group in optimizer.param_groups])
+        norm = torch.stack([one.norm() for one in given]).norm()
+        taken.append({"norm": norm, "rate": rate} | dict(enumerate(given)))
         return real(optimizer, *arguments, **options)
 
     monkeypatch.setattr(torch.optim.AdamW, "step", step)
     return taken
+
+
+def distance(step: dict[str | int, Tensor], expected: list[Tensor]) -> float:
+    """Of a step's gradients from others, as a share of their norm."""
+    found = torch.cat([step[number].flatten() for number in range(len(expected))])
+    wanted = torch.cat([one.flatten() for one in expected])
+    return ((found - wanted).norm() / wanted.norm()).item()
 
 
 def by_hand(model: DepthAnything, recipe, accumulate: int, step: int, frozen: FinalTokens) -> None:
@@ -311,8 +447,7 @@ def test_a_step_is_the_one_written_by_hand(steps, tmp_path):
     expected = [p.grad for g in run.optimizer.param_groups for p in g["params"] if p.grad is not None]
     norm = torch.stack([one.norm() for one in expected]).norm()
     assert len(steps) == 1 and norm > 0.02, "too small to be clipped"
-    for number, one in enumerate(expected):
-        torch.testing.assert_close(steps[0][number], one * (0.01 / norm), rtol=1e-3, atol=1e-6)
+    assert distance(steps[0], [one * (0.01 / norm) for one in expected]) < 1e-3
 
 
 def test_gradients_below_the_limit_are_left_alone(steps, tmp_path):
@@ -323,6 +458,29 @@ def test_gradients_below_the_limit_are_left_alone(steps, tmp_path):
     loop.train(replace(recipe, clip=1e-3), tmp_path / "clipped", Data(Boxes(3)))
     assert free["norm"] > 0.01 and steps[2]["norm"].item() == pytest.approx(1e-3, rel=1e-3)
     torch.testing.assert_close(steps[2][0], free[0] * (1e-3 / free["norm"]), rtol=1e-3, atol=1e-9)
+
+
+def test_gradients_do_not_pile_up(steps, tmp_path):
+    """A second step's are those of its own pictures. Without a learning rate the weights stay as they were."""
+    recipe = replace(tiny(4), precision="float32", learning_rate=0.0, clip=1e9)
+    recipe = replace(recipe, stages=(replace(recipe.stages[1], samples=4),))
+    loop.train(recipe, tmp_path, Data(Boxes(5)))
+    run = loop.start(recipe, None)
+    teacher_losses(
+        run.network, build_slice(recipe, Data(Boxes(5)), 1).labeled, recipe, recipe.stages[0]
+    ).total.backward()
+    given = [p.grad for g in run.optimizer.param_groups for p in g["params"] if p.grad is not None]
+    assert len(steps) == 2
+    assert distance(steps[1], given) < 1e-3
+
+
+def test_every_step_has_the_rate_of_its_place(steps, tmp_path):
+    """Up over a warm-up of four pictures, then down in a line over eight; the encoder at a tenth."""
+    recipe = replace(tiny(4), learning_rate=1e-3, encoder_rate=0.1, warmup=4)
+    loop.train(recipe, tmp_path, Data(Boxes(5)))
+    decoder = torch.tensor([0.5, 0.75, 0.5, 0.25]) * 1e-3
+    for step, rate in zip(steps, decoder, strict=True):
+        torch.testing.assert_close(step["rate"], rate * torch.tensor([0.1, 0.1, 1.0, 1.0]))
 
 
 # -- modes --
