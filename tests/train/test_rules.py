@@ -314,6 +314,15 @@ def test_the_noisiest_pixels_are_left_out_under_the_range_loss():
     assert found.item() == pytest.approx(expected.item(), rel=1e-4)
 
 
+def test_the_nearest_pixels_of_the_range_loss_are_capped():
+    """At twice the range between the 2nd and the 98th percentile: one near pixel does not rule the step."""
+    label_BHW = torch.linspace(0, 1, 101).view(1, 1, 101).clone()
+    label_BHW[..., -1] = 10.0
+    everywhere = torch.ones_like(label_BHW, dtype=torch.bool)
+    capped_BHW = ((label_BHW - 0.02) / 0.96).clamp(max=2)
+    assert losses.range_normalised_loss(capped_BHW, label_BHW, everywhere)[0] < 1e-6
+
+
 def test_the_margin_is_the_recipes():
     batch, stage = step_of(strong_student())
     shares = []
