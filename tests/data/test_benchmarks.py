@@ -36,6 +36,10 @@ FINE = {"kitti": 0.5 / 256, "nyuv2": 5e-4, "ibims": 25 / 65535, "sunrgbd": 5e-4,
 """Half a step of the format: how well it can hold the truth."""
 
 
+def test_every_test_set_has_a_writer():
+    assert {one.folder for one in sets.BENCHMARKS.values()} == set(WRITERS) | {"moge"}  # whose writer is below
+
+
 @pytest.mark.parametrize("name", WRITERS)
 def test_truth_is_read_in_metres_and_holes_are_left_out(name, tmp_path):
     WRITERS[name](tmp_path)

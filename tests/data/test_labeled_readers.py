@@ -27,8 +27,8 @@ from depth_anything.data.labeled.folder import OnlyUsable, Unusable
 from depth_anything.data.labeled.kitti import EIGEN_TRAIN
 from depth_anything.data.labeled.sets import LABELED, open_labeled
 
-METRIC = ("diml", "irs", "tartanair", "hypersim", "vkitti2", "nyuv2", "kitti")
 FILES = tuple(WRITERS)
+METRIC = [name for name in FILES if LABELED[name].open.scale == "metric"]
 HOLED = np.zeros((HEIGHT, WIDTH), bool)
 HOLED[HOLE] = True
 
@@ -53,11 +53,10 @@ def test_values_and_holes(name, tmp_path):
         assert sample.disparity_HW.dtype == np.float32
         assert samples.path(number).is_file() and sample.key == samples.pictures[number]
         assert not sample.valid_HW[HOLE].any() and not sample.disparity_HW[HOLE].any() and not sample.sky_HW.any()
-        if name == "hrwsi":
-            assert sample.scale == "affine"
+        assert sample.scale == LABELED[name].open.scale
+        if sample.scale == "affine":
             np.testing.assert_array_equal(sample.disparity_HW[~HOLED], np.round(255 * 1.5 / TRUTH_M)[~HOLED])
             continue
-        assert sample.scale == ("metric" if name in METRIC else "relative")
         valid = sample.valid_HW
         assert valid[~HOLED].mean() > (0.95 if name == "megadepth" else 0.9999)
         np.testing.assert_allclose(1 / sample.disparity_HW[valid], TRUTH_M[valid], rtol=2e-3)
