@@ -10,7 +10,7 @@ from tyro.conf import Positional
 
 
 def evaluate(
-    table: Positional[str | None] = None,
+    table: Positional[str] = "",
     *,
     data: Path,
     model: tuple[str, ...] = (),
@@ -30,8 +30,8 @@ def evaluate(
     """Score models under a named protocol, beside the published numbers.
 
     Args:
-        table: pairs, da2k, v1-table2, ..., or da2k-propose; an unknown name lists them all. Without one, --sets and
-            --protocol are measured beside no published number.
+        table: pairs, da2k, v1-table2, ..., or da2k-propose; an unknown name lists them all. Without a table, any
+            --sets are measured under any --protocol.
         data: the manifest for pairs, pictures for da2k-propose; for the tables the folder with one folder per test set.
         model: one or more of ours, hf:ID for a transformers model, predictions:QUANTITY:FOLDER for finished maps, or
             the floors row and constant; by default nano for pairs, and the table's own models.
