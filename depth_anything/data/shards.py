@@ -12,7 +12,7 @@ from typing import BinaryIO
 import numpy as np
 from PIL import Image
 
-from depth_anything.system.files import atomic_path, cache_dir, is_hidden, make_folder
+from depth_anything.system.files import atomic_path, cache_dir, is_hidden, make_folder, naming
 
 BLOCK = 512  # bytes of a tar block; two blocks of zeros end an archive
 
@@ -26,9 +26,10 @@ def write_shard(path: str | os.PathLike, samples: Iterable[tuple[str, dict[str, 
     make_folder(path.parent)
     temporary = path.with_name(f".{path.name}.tmp")  # a killed run leaves it; the next one overwrites it
     try:
-        with temporary.open("wb") as file:
-            write_samples(file, samples)
-        os.replace(temporary, path)
+        with naming(path):
+            with temporary.open("wb") as file:
+                write_samples(file, samples)
+            os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
 

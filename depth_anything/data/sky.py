@@ -21,6 +21,7 @@ from depth_anything.checkpoints.hub import find_folder
 from depth_anything.data.sample import Sample
 from depth_anything.network.resize import IMAGENET_MEAN, IMAGENET_STD
 from depth_anything.system.device import check_device
+from depth_anything.system.extras import needs
 from depth_anything.system.files import atomic_path, find
 
 if TYPE_CHECKING:
@@ -52,12 +53,8 @@ class SkySegmenter:
     def __init__(
         self, model: str | Path = SEGFORMER, *, side: int = 640, device: str = "cpu", accept_license: bool = False
     ):
-        try:
+        with needs("transfer", "sky by SegFormer", "; or use --sky threshold"):
             from transformers import SegformerForSemanticSegmentation
-        except ImportError:
-            raise ValueError(
-                'sky by SegFormer needs more packages: pip install "depth-anything[transfer]"; or use --sky threshold'
-            ) from None
         check_device(device)
         folder = Path(model) if Path(model).is_dir() else find_folder(str(model), accept_license)
         network = SegformerForSemanticSegmentation.from_pretrained(folder)

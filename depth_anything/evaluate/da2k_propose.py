@@ -19,6 +19,7 @@ from depth_anything.evaluate.align import resize_bilinear
 from depth_anything.evaluate.candidate import Candidate
 from depth_anything.images.inputs import find_images
 from depth_anything.images.read import read_image
+from depth_anything.system.extras import needs
 from depth_anything.system.files import atomic_path
 
 PAIRS_PER_PICTURE = 12
@@ -143,11 +144,9 @@ def sam_points(name: str) -> Regions:
     kind, _, model_id = name.partition(":")
     if kind != "sam" or not model_id:
         raise ValueError(f"regions {name!r}: expected grid, or sam:ID, for example sam:facebook/sam-vit-base")
-    try:
+    with needs("transfer", name):
         import torch
         from transformers import AutoProcessor, SamModel
-    except ImportError:
-        raise ValueError(f'{name} needs transformers: pip install "depth-anything[transfer]"') from None
     try:
         processor, model = AutoProcessor.from_pretrained(model_id), SamModel.from_pretrained(model_id).eval()
     except (OSError, ValueError) as error:

@@ -1,7 +1,5 @@
 """HTML page: image, ground truth, and each model's map and error."""
 
-import shutil
-import tempfile
 from collections.abc import Iterable
 from html import escape
 from pathlib import Path
@@ -11,7 +9,7 @@ from PIL import Image
 
 from depth_anything.evaluate.score import Aligned
 from depth_anything.images.colormap import colored
-from depth_anything.system.files import atomic_path, make_folder
+from depth_anything.system.files import atomic_folder, atomic_path
 
 WIDTH = 480
 """Of a picture on the page, in pixels."""
@@ -30,24 +28,20 @@ def save_pictures(folder: Path, image_HW3: np.ndarray, aligned: dict[str, Aligne
     disparity = _disparity(first.truth_HW, first)
     low, high = np.percentile(disparity[first.mask_HW], [2, 98])
     span = max(high - low, 1e-12)
-    make_folder(folder.parent)
-    temporary = Path(tempfile.mkdtemp(prefix=".pictures.", dir=folder.parent))
-    small = Image.fromarray(image_HW3)
-    small.thumbnail((WIDTH, image_HW3.shape[0]))
-    small.save(temporary / "image.jpg", quality=88)
-    truth = _greyed(colored((disparity - low) / span), first.mask_HW)
-    Image.fromarray(_small(truth, first.mask_HW)).save(temporary / "truth.png")
-    for number, one in enumerate(aligned.values()):
-        nearness = (_disparity(one.prediction_HW, one) - low) / span
-        Image.fromarray(_small(colored(nearness))).save(temporary / f"{number}_map.png")
-        truth_HW = np.where(one.mask_HW, one.truth_HW, 1)
-        error = np.abs(one.prediction_HW - truth_HW) / truth_HW
-        picture = _greyed(colored(error / FULL_ERROR, "inferno"), one.mask_HW)
-        Image.fromarray(_small(picture, one.mask_HW)).save(temporary / f"{number}_error.png")
-    (temporary / "models.txt").write_text("\n".join(aligned), encoding="utf-8")
-    temporary.chmod(0o755)
-    shutil.rmtree(folder, ignore_errors=True)
-    temporary.rename(folder)
+    with atomic_folder(folder) as temporary:
+        small = Image.fromarray(image_HW3)
+        small.thumbnail((WIDTH, image_HW3.shape[0]))
+        small.save(temporary / "image.jpg", quality=88)
+        truth = _greyed(colored((disparity - low) / span), first.mask_HW)
+        Image.fromarray(_small(truth, first.mask_HW)).save(temporary / "truth.png")
+        for number, one in enumerate(aligned.values()):
+            nearness = (_disparity(one.prediction_HW, one) - low) / span
+            Image.fromarray(_small(colored(nearness))).save(temporary / f"{number}_map.png")
+            truth_HW = np.where(one.mask_HW, one.truth_HW, 1)
+            error = np.abs(one.prediction_HW - truth_HW) / truth_HW
+            picture = _greyed(colored(error / FULL_ERROR, "inferno"), one.mask_HW)
+            Image.fromarray(_small(picture, one.mask_HW)).save(temporary / f"{number}_error.png")
+        (temporary / "models.txt").write_text("\n".join(aligned), encoding="utf-8")
 
 
 def pictured(folder: Path) -> list[str]:

@@ -5,7 +5,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from depth_anything.system.files import make_folder
+from depth_anything.system.files import make_folder, naming
 
 
 class Journal:
@@ -48,7 +48,7 @@ class Journal:
             self.entries[key] = {"key": key} | entry
 
     def _append(self, line: dict[str, Any]) -> None:
-        with self.path.open("a", encoding="utf-8") as file:
+        with naming(self.path), self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
 
     def _whole_lines(self) -> list[dict[str, Any]]:

@@ -19,7 +19,7 @@ from depth_anything.export import parity
 from depth_anything.export.options import DEFAULTS, SUFFIX, ExportOptions
 from depth_anything.export.preprocessing_graph import FLOAT, OPSET, after_network, before_network
 from depth_anything.predict import openvino_graph
-from depth_anything.system.files import atomic_path, make_folder
+from depth_anything.system.files import make_folder, naming
 
 if TYPE_CHECKING:
     import onnx
@@ -48,7 +48,7 @@ def export(model: DepthAnything, path: str | Path, options: ExportOptions = DEFA
     if path.suffix != SUFFIX[options.to]:
         raise ValueError(f"{path}: expected a name that ends in {SUFFIX[options.to]}")
     make_folder(path.parent)
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".export") as folder:
+    with naming(path), tempfile.TemporaryDirectory(dir=path.parent, prefix=".export") as folder, naming(path):
         candidate = Path(folder) / path.name
         graph = onnx_graph(model, options)
         if options.to == "onnx":
@@ -87,8 +87,7 @@ def onnx_graph(model: DepthAnything, options: ExportOptions = DEFAULTS) -> onnx.
 def save_onnx(graph: onnx.ModelProto, path: Path) -> None:
     import onnx
 
-    with atomic_path(path) as temporary:
-        onnx.save(graph, temporary)
+    onnx.save(graph, path)
 
 
 def export_network(model: DepthAnything, size: tuple[int, int] | None = None) -> onnx.ModelProto:

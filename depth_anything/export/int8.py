@@ -17,6 +17,7 @@ from depth_anything.export import parity
 from depth_anything.images.read import read_image
 from depth_anything.predict.backends import feeds
 from depth_anything.predict.openvino_graph import core
+from depth_anything.system.extras import needs
 
 if TYPE_CHECKING:
     from depth_anything.variants import Variant
@@ -97,11 +98,9 @@ def quantise_onnx(path: Path, photos: list[Path], variant: Variant) -> None:
 
 def quantise_openvino(path: Path, photos: list[Path], variant: Variant) -> None:
     """Everything, attention included."""
-    try:
+    with needs("openvino", "int8"):
         import nncf
         import openvino
-    except ModuleNotFoundError:
-        raise ValueError('int8 needs NNCF, which is not installed: pip install "depth-anything[openvino]"') from None
     # From bytes: the files are replaced below, and must not be mapped then.
     model = nncf.quantize(
         core().read_model(path.read_bytes(), path.with_suffix(".bin").read_bytes()),

@@ -14,6 +14,7 @@ import numpy as np
 from PIL import Image
 
 from depth_anything.geometry.camera import EDGE
+from depth_anything.system.extras import needs
 
 MAX_VERTICES = 1_000_000
 """A mesh takes every n-th pixel so that it has hardly more vertices than this; its texture keeps all pixels."""
@@ -102,12 +103,10 @@ def write_glb(
     Raises:
         ValueError: no surface is left, or trimesh is not installed.
     """
-    try:
+    with needs("3d", "GLB"):
         import trimesh
         from trimesh.visual import TextureVisuals
         from trimesh.visual.material import PBRMaterial
-    except ImportError:
-        raise ValueError('GLB needs one more package: pip install "depth-anything[3d]"') from None
     height, width = points_HW3.shape[:2]
     step = max(1, int(np.ceil(np.sqrt(height * width / MAX_VERTICES))))
     # every step-th row and column, and the last, so that a thinned mesh ends where the picture ends

@@ -1,6 +1,6 @@
 """Maps to files and back: 16-bit PNG, PFM, NPZ, EXR, and 8-bit pictures.
 
-The writers write to the given path; `new_file` gives a temporary name, which is renamed at the end.
+The writers write to the given path; `files.new_file` gives a temporary name, which is renamed at the end.
 
 `text` is a dict of str to str (model, licence, quantity, ...): tEXt in PNG, arrays of one string in NPZ, attributes in
 EXR. PFM carries no text.
@@ -9,34 +9,20 @@ EXR. PFM carries no text.
 import os
 import zipfile
 import zlib
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, PngImagePlugin
 
-from depth_anything.system.files import atomic_path
+from depth_anything.system.extras import needs
+from depth_anything.system.files import missing, read_npy
 
+QUANTITIES = ("disparity", "depth_m")
 MILLIMETRES = 1000.0
 PNG16_MAX = 65535
 """Largest value of 16-bit PNG: 65.535 m in millimetres; what is farther is stored as that."""
-
-
-@contextmanager
-def new_file(path: str | os.PathLike, overwrite: bool = False) -> Iterator[Path]:
-    """A temporary name to write to, which becomes `path` when the block ends well; errors as `refuse_existing`."""
-    refuse_existing(Path(path), overwrite)
-    with atomic_path(Path(path)) as part:
-        yield part
-
-
-def refuse_existing(path: Path, overwrite: bool) -> None:
-    """Raises ValueError where `path` exists and may not be replaced."""
-    if path.is_dir():
-        raise ValueError(f"{path}: is a folder; expected the name of a file to write")
-    if not overwrite and path.exists():
-        raise ValueError(f"{path}: exists already; use --overwrite (overwrite=True) to replace it, or another folder")
 
 
 # -- pictures --------------------------------------------------------------------------------------------------------
@@ -94,7 +80,7 @@ def read_png16(path: str | os.PathLike) -> tuple[np.ndarray, dict[str, str]]:
     with Image.open(path) as image:
         image.load()
         text = {key: str(value) for key, value in getattr(image, "text", {}).items()}
-        if not image.mode.startswith("I") or text.get("quantity") not in ("disparity", "depth_m"):
+        if not image.mode.startswith("I") or text.get("quantity") not in QUANTITIES:
             raise ValueError(f"{path}: not a 16-bit map of this program; expected one written with --save png16")
         stored_HW = np.asarray(image).astype(np.float64)
     if text["quantity"] == "depth_m":
@@ -153,7 +139,7 @@ def read_npz(path: str | os.PathLike) -> tuple[dict[str, np.ndarray], dict[str, 
             content = {key: archive[key] for key in archive.files}
     except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
         if isinstance(error, FileNotFoundError):
-            raise ValueError(f"{path}: no such file; check the path") from None
+            raise ValueError(missing(path, "check the path")) from None
         raise ValueError(f"{path}: not an NPZ that can be read ({error})") from None
     text = {key: str(value) for key, value in content.items() if value.dtype.kind == "U" and value.ndim == 0}
     return {key: value for key, value in content.items() if key not in text}, text
@@ -198,8 +184,62 @@ def read_exr(path: str | os.PathLike) -> tuple[np.ndarray, dict[str, str]]:
 
 
 def _openexr():
-    try:
+    with needs("3d", "EXR"):
         import OpenEXR
-    except ImportError:
-        raise ValueError('EXR needs one more package: pip install "depth-anything[3d]"') from None
     return OpenEXR
+
+
+# -- any of them ------------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class MapFile:
+    """What a file of a map holds."""
+
+    values_HW: np.ndarray
+    quantity: str | None
+    """disparity or depth_m; None where neither the file nor its name says."""
+    text: dict[str, str] = field(default_factory=dict)
+    arrays: dict[str, np.ndarray] = field(default_factory=dict)
+    """Of an NPZ: K, sky, and others'."""
+
+
+def read_map(path: str | os.PathLike, wanted: str | None = None) -> MapFile:
+    """A map that `Prediction.save` wrote, or another program: 16-bit PNG of ours, NPY, NPZ, EXR or PFM.
+
+    An NPZ holds the map under the name of its quantity, or one map only.
+
+    Args:
+        wanted: the quantity to take from an NPZ that holds both.
+
+    Raises:
+        ValueError: no such file, another kind of file, or a damaged one.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise ValueError(missing(path, "check the path"))
+    text, arrays = {}, {}
+    match path.suffix.lower():
+        case ".png":
+            values_HW, text = read_png16(path)
+        case ".pfm":
+            values_HW = read_pfm(path)
+        case ".exr":
+            values_HW, text = read_exr(path)
+        case ".npy":
+            values_HW = read_npy(path)
+        case ".npz":
+            arrays, text = read_npz(path)
+            maps = [name for name, array in arrays.items() if array.ndim == 2 and name != "K"]
+            held = [name for name in QUANTITIES if name in arrays] or maps
+            held = [wanted] if wanted in held else held
+            if len(held) != 1:
+                named = ", ".join(arrays) or "none"
+                raise ValueError(f"{path}: expected an array named disparity or depth_m, or one map; it has {named}")
+            values_HW = arrays[held[0]]
+            text |= {"quantity": held[0]} if held[0] in QUANTITIES else {}
+        case suffix:
+            ending = suffix or "a file without suffix"
+            raise ValueError(f"{path}: cannot load a map from {ending}; expected .png .npz .npy .exr .pfm")
+    from_name = next((name for name in QUANTITIES if path.stem.endswith(f"_{name}")), None)
+    return MapFile(values_HW, text.get("quantity") or from_name, text, arrays)

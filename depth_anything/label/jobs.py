@@ -15,6 +15,7 @@ from depth_anything.data.storage import CLAIMS, Store
 from depth_anything.data.unlabeled.units import Unit
 from depth_anything.label.teacher import Labeller, LabelRecipe, Precision, Teacher
 from depth_anything.system.device import check_device
+from depth_anything.system.extras import needs
 
 CONCURRENT_SHARDS = 2
 """Shards in progress in a process: one feeds the network while the previous one is written."""
@@ -59,12 +60,8 @@ def load_teacher(asked: LabelOptions, cuda_of_rank: bool = False) -> Teacher:
     device = asked.device
     if device == "cuda" and cuda_of_rank:
         device = f"cuda:{os.environ.get('LOCAL_RANK', 0)}"
-    try:
+    with needs("torch", "labelling"):
         import torch
-    except ModuleNotFoundError:
-        raise ValueError(
-            'labelling runs in torch, which is not installed: pip install "depth-anything[torch]"'
-        ) from None
     check_device(device)
     if asked.threads:
         torch.set_num_threads(asked.threads)

@@ -17,6 +17,7 @@ from depth_anything.data.storage import open_store
 from depth_anything.data.unlabeled.units import Unit
 from depth_anything.label.jobs import CONCURRENT_SHARDS, LabelOptions, Outcome, attempt, load_teacher
 from depth_anything.label.teacher import Labeller, LabelRecipe
+from depth_anything.system.extras import needs
 
 DEATHS = 3
 """After this many workers died on it, a unit counts as failed."""
@@ -118,10 +119,8 @@ def connect(address: str) -> Any:
         ValueError: not installed, or no cluster at this address.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    try:
+    with needs("ray", "--ray"):
         import ray
-    except ModuleNotFoundError:
-        raise ValueError('--ray needs one more package: pip install "depth-anything[ray]"') from None
     options: dict[str, Any] = {"logging_level": logging.WARNING, "log_to_driver": False}
     if address == "local":
         options["include_dashboard"] = False

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from depth_anything.network.dinov2 import DinoVisionTransformer
 from depth_anything.network.efficientnet import EfficientNetLite
 from depth_anything.network.resize import IMAGENET_MEAN, IMAGENET_STD, PATCH
+from depth_anything.system.extras import needs
 from depth_anything.system.files import read_json
 from depth_anything.variants import Variant
 
@@ -125,10 +126,8 @@ def config_of(variant: Variant) -> "BeitConfig | SamVisionConfig":
     Raises:
         ValueError: transformers is not installed.
     """
-    try:
+    with needs("transfer", variant.name):
         from transformers import BeitConfig, SamVisionConfig
-    except ImportError:
-        raise ValueError(f'{variant.name} needs transformers: pip install "depth-anything[transfer]"') from None
     sizes = {
         "hidden_size": variant.width,
         "num_hidden_layers": variant.depth,

@@ -1,11 +1,18 @@
-"""Which devices this machine has, and what may be done on its processor."""
+"""Where and how a network may run: backends, kinds of numbers, the devices of this machine and what they can do."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import logging
+from functools import cache
+from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+BackendName = Literal["torch", "onnx", "openvino"]
+Dtype = Literal["fp32", "bf16", "fp16"]
+
+LOG = logging.getLogger(__name__)
 
 
 def check_device(device: str) -> None:
@@ -17,15 +24,37 @@ def check_device(device: str) -> None:
     Raises:
         ValueError: no such device here.
     """
-    import torch
-
+    counts = device_counts()
     kind, _, number = device.partition(":")
-    gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    counts = {"cpu": 1, "cuda": gpus, "mps": int(torch.backends.mps.is_available())}
     wanted = int(number) if number.isdecimal() else 0
     if wanted >= counts.get(kind, 0) or device not in (kind, f"{kind}:{wanted}"):
         here = (name if count == 1 else f"{name}:0 to {name}:{count - 1}" for name, count in counts.items() if count)
         raise ValueError(f"device {device!r}: not on this machine; expected one of {', '.join(here)}")
+    if kind == "cpu":
+        note_idle(best_device())
+
+
+@cache
+def note_idle(best: str) -> None:
+    """Says once that the processor works while something better is there."""
+    if best != "cpu":
+        LOG.info("note: %s is here and lies idle; --device auto uses it", best)
+
+
+def device_counts() -> dict[str, int]:
+    """How many there are of each kind; without torch there is the processor."""
+    try:
+        import torch
+    except ModuleNotFoundError:
+        return {"cpu": 1}
+    gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    return {"cpu": 1, "cuda": gpus, "mps": int(torch.backends.mps.is_available())}
+
+
+def best_device() -> str:
+    """What "auto" stands for: cuda, or else mps, or else cpu."""
+    counts = device_counts()
+    return next((kind for kind in ("cuda", "mps") if counts.get(kind)), "cpu")
 
 
 def is_eager_cpu_inference(x: Tensor) -> bool:

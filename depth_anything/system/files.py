@@ -5,9 +5,12 @@ were cut by a full disk. Every reader of this package lists folders and reads te
 """
 
 import csv
+import errno
 import io
 import json
 import os
+import re
+import shutil
 import tempfile
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
@@ -162,23 +165,110 @@ def make_folder(path: Path) -> None:
         ) from None
 
 
+def missing(path: str | os.PathLike, otherwise: str) -> str:
+    """The line for a file that is not there: `otherwise` says what to do.
+
+    Addresses are not fetched: what they name could be anything, also inside the caller's own network.
+    """
+    found = re.match(r"([a-z][a-z0-9+.-]+):/+(.*)", os.fspath(path), re.IGNORECASE)
+    if found is None:
+        return f"{path}: no such file; {otherwise}"
+    scheme, rest = found[1].lower(), found[2]
+    if scheme == "file":
+        return f"file:///{rest}: expected a path; give /{rest}"
+    return f"{scheme}://{rest}: an address; expected a path. Download it, and give the file"
+
+
+class NotWritten(OSError):
+    """A file could not be written; the line names it, whatever library found out."""
+
+    def __str__(self) -> str:
+        return f"{self.filename}: not written ({self.strerror}); what else has its name there is whole"
+
+
 @contextmanager
-def atomic_path(path: str | Path) -> Iterator[Path]:
+def naming(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Where the disk fails in this block, the error names `path`.
+
+    Raises:
+        NotWritten: no space, no permission, a broken disk. Libraries that write by themselves have errors of their own
+            for a full disk: then the disk is asked.
+    """
+    folder = Path(path).parent
+    try:
+        yield
+    except (NotWritten, ValueError):
+        raise
+    except Exception as error:
+        number, name = (error.errno, error.filename) if isinstance(error, OSError) else (None, None)
+        if name is not None and not Path(os.fsdecode(name)).is_relative_to(folder):
+            raise  # of a file elsewhere, which was read meanwhile
+        if number is None and not _is_full(folder):
+            raise
+        number = number or errno.ENOSPC
+        raise NotWritten(number, os.strerror(number), os.fspath(path)) from error
+
+
+def _is_full(folder: Path) -> bool:
+    """Whether less than a page of the disk is left, as it is while a file that did not fit is still there."""
+    try:
+        return shutil.disk_usage(folder).free < 65536
+    except OSError:
+        return False
+
+
+@contextmanager
+def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     """A temporary name beside `path` to write to; renamed to `path` when the block ends well, removed when it does not.
 
-    The temporary name keeps the suffix, for writers that choose their format by it.
+    The temporary name keeps the suffix, for writers that choose their format by it. Errors as of `naming`.
     """
     path = Path(path)
     make_folder(path.parent)
-    handle, name = tempfile.mkstemp(prefix=f".{path.stem[:40]}.", suffix=path.suffix, dir=path.parent)
-    os.close(handle)
-    temporary = Path(name)
-    try:
-        yield temporary
-        os.chmod(temporary, 0o666 & ~_umask())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with naming(path):
+        handle, name = tempfile.mkstemp(prefix=f".{path.stem[:40]}.", suffix=path.suffix, dir=path.parent)
+        os.close(handle)
+        temporary = Path(name)
+        try:
+            with naming(path):  # asks the disk while the part that did not fit is still there
+                yield temporary
+            os.chmod(temporary, 0o666 & ~_umask())
+            os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def atomic_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """The same for a folder: what was at `path` is replaced when the block ends well."""
+    path = Path(path)
+    make_folder(path.parent)
+    with naming(path):
+        temporary = Path(tempfile.mkdtemp(prefix=f".{path.name[:40]}.", dir=path.parent))
+        try:
+            with naming(path):
+                yield temporary
+            temporary.chmod(0o777 & ~_umask())
+            shutil.rmtree(path, ignore_errors=True)
+            temporary.rename(path)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+
+
+@contextmanager
+def new_file(path: str | os.PathLike, overwrite: bool = False) -> Iterator[Path]:
+    """A temporary name to write to, which becomes `path` when the block ends well; errors as `refuse_existing`."""
+    refuse_existing(Path(path), overwrite)
+    with atomic_path(Path(path)) as part:
+        yield part
+
+
+def refuse_existing(path: Path, overwrite: bool) -> None:
+    """Raises ValueError where `path` exists and may not be replaced."""
+    if path.is_dir():
+        raise ValueError(f"{path}: is a folder; expected the name of a file to write")
+    if not overwrite and path.exists():
+        raise ValueError(f"{path}: exists already; use --overwrite (overwrite=True) to replace it, or another folder")
 
 
 def package_text(name: str) -> str:

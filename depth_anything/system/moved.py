@@ -49,7 +49,7 @@ MOVED: dict[str, tuple[str, ...]] = {
     "metric_bins": ("network.metric_bins",),
     "model": ("network.model",),
     "openvino_graph": ("predict.openvino_graph",),
-    "outputs": ("predict.prediction_files", "predict.prediction"),
+    "outputs": ("predict.prediction_files", "predict.prediction", "images.formats"),
     "parity": ("export.parity",),
     "point_cloud": ("geometry.point_cloud",),
     "prediction": ("predict.prediction",),

@@ -11,7 +11,7 @@ import numpy as np
 from depth_anything.data.labeled.folder import usable
 from depth_anything.data.sample import Sample, min_max
 from depth_anything.images.colormap import colored
-from depth_anything.system.files import atomic_path
+from depth_anything.system.files import atomic_path, naming
 
 LOG = logging.getLogger(__name__)
 CURVE_FILE = "curve.jsonl"
@@ -37,19 +37,21 @@ class Curve:
     def add(self, entry: dict) -> None:
         """One log or validation; `entry` has the step."""
         LOG.info("  ".join(f"{name} {value:.5g}" for name, value in entry.items()))
-        with self.path.open("a") as file:
+        with naming(self.path), self.path.open("a") as file:
             file.write(json.dumps(entry) + "\n")
         if self.board is not None:
-            for name, value in entry.items():
-                if name != "step":
-                    self.board.add_scalar(name, value, entry["step"])
+            with naming(self.path.with_name("events")):
+                for name, value in entry.items():
+                    if name != "step":
+                        self.board.add_scalar(name, value, entry["step"])
 
     def show(self, step: int, predict: Callable[[np.ndarray], np.ndarray], samples) -> None:
         """Picture, truth and prediction of a few held-out pictures on TensorBoard."""
         if self.board is not None:
             for number, sample in islice(usable(samples), SHOWN):
                 page_HW3 = side_by_side(sample, predict(sample.image_HW3))
-                self.board.add_image(f"held_out/{number}", page_HW3, step, dataformats="HWC")
+                with naming(self.path.with_name("events")):
+                    self.board.add_image(f"held_out/{number}", page_HW3, step, dataformats="HWC")
 
 
 def open_board(folder: Path, step: int):

@@ -13,6 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 from depth_anything.system.device import check_device
+from depth_anything.system.extras import needs
 
 if TYPE_CHECKING:
     from diffusers import ControlNetModel
@@ -43,12 +44,10 @@ def diffusers():
     """The library.
 
     Raises:
-        ModuleNotFoundError: it is not installed; the line says what to install.
+        ValueError: it is not installed; the line says what to install.
     """
-    try:
+    with needs("transfer", "ControlNet"):
         import diffusers as library
-    except ModuleNotFoundError:
-        raise ModuleNotFoundError('ControlNet needs diffusers: pip install "depth-anything[transfer]"') from None
     return library
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
-from depth_anything.system.files import atomic_path
+from depth_anything.system.files import atomic_path, naming
 from depth_anything.train.checkpoint import STATE_FILE, read
 
 LOG = logging.getLogger(__name__)
@@ -55,5 +55,5 @@ def start(out: Path, recipe: str, step: int) -> None:
 def note(out: Path, entry: dict[str, Any]) -> None:
     """One line of curve.jsonl, and of the log."""
     LOG.info("  ".join(f"{name} {value:.5g}" for name, value in entry.items()))
-    with (out / CURVE).open("a") as file:
+    with naming(out / CURVE), (out / CURVE).open("a") as file:
         file.write(json.dumps(entry) + "\n")

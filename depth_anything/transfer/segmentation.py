@@ -17,11 +17,12 @@ from torch import Tensor, nn
 from depth_anything.network import beit_sam
 from depth_anything.network.resize import PATCH
 from depth_anything.system.device import check_device
+from depth_anything.system.extras import needs
 from depth_anything.system.files import atomic_path
 from depth_anything.transfer.segmentation_data import IGNORE
 from depth_anything.variants import TRIED, Variant, get_variant, last_four
 
-try:
+with needs("transfer", "segmentation"):
     from transformers import Mask2FormerConfig
     from transformers.models.mask2former.modeling_mask2former import (
         Mask2FormerLoss,
@@ -29,8 +30,6 @@ try:
         Mask2FormerPreTrainedModel,
         Mask2FormerTransformerModule,
     )
-except ModuleNotFoundError:
-    raise ModuleNotFoundError('segmentation needs transformers: pip install "depth-anything[transfer]"') from None
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ import numpy as np
 from depth_anything.images import hdr
 from depth_anything.images.inputs import find_images
 from depth_anything.images.read import read_image
+from depth_anything.system.files import missing
 from depth_anything.video.frame_pixels import as_shown, decode, load_av, moving_picture, unknown_colours
 from depth_anything.video.stabilise import load_cv2
 
@@ -142,7 +143,7 @@ def _natural(path: Path) -> list[Any]:
 def _open_file(path: Path) -> Clip:
     av = load_av()
     if not path.is_file():
-        raise ValueError(f"{path}: no such file; expected a video, or a folder or pattern of pictures")
+        raise ValueError(missing(path, "expected a video, or a folder or pattern of pictures"))
     try:
         with av.open(str(path)) as container:
             stream = moving_picture(container)

@@ -10,6 +10,7 @@ import numpy as np
 
 from depth_anything.images import exif, hdr
 from depth_anything.images.read import read_image
+from depth_anything.system.extras import needs
 
 _WITH_ALPHA = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
 """FFmpeg's own decoders of these pass over transparency; these do not."""
@@ -27,12 +28,10 @@ def load_av() -> Any:
     Raises:
         ValueError: it is not installed.
     """
-    try:
+    with needs("video", "video"):
         import av
         import av.filter
         import av.logging
-    except ImportError:
-        raise ValueError('video needs one more package: pip install "depth-anything[video]"') from None
     av.logging.set_level(av.logging.PANIC)
     return av
 

@@ -20,11 +20,11 @@ from typing import Any
 
 import numpy as np
 
-from depth_anything.images import colormap, map_files
+from depth_anything.images import colormap
 from depth_anything.predict.prediction import Prediction
 from depth_anything.predict.predictor import Predictor
 from depth_anything.predict.prefetch import prefetch
-from depth_anything.system.files import atomic_path, make_folder
+from depth_anything.system.files import atomic_path, make_folder, naming, new_file
 from depth_anything.video.chunks import FORMATS, VIDEOS, ChunkWriter, FrameRow, Ranges
 from depth_anything.video.decode import Clip, Frame, frames
 from depth_anything.video.encode import CodecName, container_format, join
@@ -140,6 +140,7 @@ def convert(
     quantity = predictor.variant.quantity
     paths = output_paths(clip, out, options, quantity)
     folder = out.parent if out in paths.values() else out
+    first = next(iter(paths.values()))
     work = folder / f".{clip.stem}_{'_'.join(sorted(options.formats))}.unfinished"
     note = {
         "clip": clip.identity(),
@@ -162,13 +163,15 @@ def convert(
         if not was_all:
             pictures = islice(frames(clip, done), limit and max(0, limit - done))
             pictures = takewhile(lambda _: not stopped(), pictures)
-            _make_chunks(pictures, clip, predictor, work, options, advance)
+            with naming(first):
+                _make_chunks(pictures, clip, predictor, work, options, advance)
         chunks = _whole_chunks(work)
         if not chunks:
             shutil.rmtree(work)
             raise ValueError(f"{clip.path or clip.stem}: no frame came; it is damaged, or a camera that gives nothing")
         comment = json.loads((work / "comment.json").read_text())
-        count = _finish(clip, chunks, paths, comment, limit)
+        with naming(first):
+            count = _finish(clip, chunks, paths, comment, limit)
         shutil.rmtree(work)
     return Converted(list(paths.values()), count)
 
@@ -300,11 +303,11 @@ def _finish(clip: Clip, chunks: list[Path], paths: dict[str, Path], text: dict[s
         if name in VIDEOS:
             form = "matroska" if path.suffix == ".mkv" else "mp4"
             silent = replace(clip, path=None) if name == "gray16" else clip  # sound would move its first frame off 0
-            with map_files.new_file(path, overwrite=True) as part:
+            with new_file(path, overwrite=True) as part:
                 parts = [chunk / f"{name}.mkv" for chunk in chunks]
                 join(part, parts, pieces, time_base, silent, comment, form, until)
         elif name == "rows":
-            with map_files.new_file(path, overwrite=True) as part:
+            with new_file(path, overwrite=True) as part:
                 _write_rows(part, np.concatenate(rows), times, time_base)
         else:
             _gather(chunks, name, path)

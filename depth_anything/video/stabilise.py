@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from depth_anything.evaluate.align import fit_scale_shift
+from depth_anything.system.extras import needs
 
 FLOW_SIDE = 384
 """Longer side, in pixels, of the pictures in which motion is looked for and scales are fitted."""
@@ -206,8 +207,6 @@ def load_cv2() -> Any:
     Raises:
         ValueError: it is not installed.
     """
-    try:
+    with needs("video", "this"):
         import cv2
-    except ImportError:
-        raise ValueError('this needs OpenCV: pip install "depth-anything[video]"') from None
     return cv2

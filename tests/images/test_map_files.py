@@ -12,6 +12,7 @@ from hypothesis.extra.numpy import array_shapes, arrays
 from PIL import Image
 
 from depth_anything.images import map_files
+from depth_anything.system import files
 
 TEXT = {"model": "nano", "licence": "Apache-2.0", "quantity": "disparity", "notes": "ein Hügel, 山"}
 RAMP = (np.random.default_rng(0).random((30, 50)) * 3 + 1).astype(np.float32)
@@ -110,15 +111,15 @@ def test_pictures_carry_text(tmp_path):
 
 def test_nothing_is_replaced_unasked(tmp_path):
     path = tmp_path / "deep/er/a.txt"
-    with map_files.new_file(path) as part:
+    with files.new_file(path) as part:
         part.write_text("first")
-    with pytest.raises(ValueError, match="exists already; use --overwrite"), map_files.new_file(path) as part:
+    with pytest.raises(ValueError, match="exists already; use --overwrite"), files.new_file(path) as part:
         part.write_text("second")
     assert path.read_text() == "first"
-    with map_files.new_file(path, overwrite=True) as part:
+    with files.new_file(path, overwrite=True) as part:
         part.write_text("second")
     assert path.read_text() == "second" and [file.name for file in path.parent.iterdir()] == ["a.txt"]
-    with pytest.raises(ValueError, match="er: is a folder"), map_files.new_file(path.parent, overwrite=True):
+    with pytest.raises(ValueError, match="er: is a folder"), files.new_file(path.parent, overwrite=True):
         pass
 
 

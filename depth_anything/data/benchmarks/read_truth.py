@@ -9,6 +9,7 @@ from PIL import Image
 
 from depth_anything.data.benchmarks.image import Kind, Truth
 from depth_anything.system import files
+from depth_anything.system.extras import needs
 
 
 def first_existing(candidates: Iterable[Path]) -> Path:
@@ -73,10 +74,8 @@ def hdf5(path: Path) -> Any:
     Raises:
         ValueError: h5py is missing, or the file is.
     """
-    try:
+    with needs("evaluate", path.name):
         import h5py
-    except ImportError:
-        raise ValueError(f'{path.name} needs h5py: pip install "depth-anything[evaluate]"') from None
     try:
         return h5py.File(path, "r")
     except OSError as error:

@@ -19,7 +19,7 @@ from depth_anything.data.scenes.model_library import Library, load_library, open
 from depth_anything.data.scenes.objects import CLASSES
 from depth_anything.data.scenes.stage import Device, Rendered, Stage, load_mitsuba
 from depth_anything.data.shards import read_shard, write_shard
-from depth_anything.system.files import find, make_folder
+from depth_anything.system.files import atomic_path, find
 
 GENERATOR = 3  # raised whenever a change makes other pictures from the same seed
 
@@ -120,10 +120,8 @@ def _claim(out: Path, asked: dict[str, Any]) -> None:
                 f"{out} holds another render ({found}) than the one asked for ({asked}): use another folder"
             )
         return
-    make_folder(out)
-    temporary = note.with_name(f".{note.name}.tmp")
-    temporary.write_text(json.dumps(asked))
-    os.replace(temporary, note)
+    with atomic_path(note) as temporary:
+        temporary.write_text(json.dumps(asked))
 
 
 def finished_scenes(out: str | os.PathLike) -> int:
@@ -223,6 +221,5 @@ def contact_sheet(folder: str | os.PathLike, path: str | os.PathLike, count: int
     columns = min(4, len(tiles))
     tiles += [np.zeros_like(tiles[0])] * (-len(tiles) % columns)
     rows = [np.concatenate(tiles[k : k + columns], axis=1) for k in range(0, len(tiles), columns)]
-    temporary = Path(path).with_name(f".{Path(path).name}.tmp")
-    Image.fromarray(np.concatenate(rows)).save(temporary, "PNG")
-    os.replace(temporary, path)
+    with atomic_path(path) as temporary:
+        Image.fromarray(np.concatenate(rows)).save(temporary, "PNG")

@@ -20,6 +20,7 @@ from depth_anything.data.scenes import llvm
 from depth_anything.data.scenes.light import SKY_COLUMNS, SKY_ROWS, ambient_light, develop, sky_picture, smooth
 from depth_anything.data.scenes.materials import SIDES, SLOTS, atlas_uv
 from depth_anything.data.scenes.objects import CLASSES
+from depth_anything.system.extras import needs
 
 if TYPE_CHECKING:
     from depth_anything.data.scenes.layout import Scene
@@ -51,12 +52,13 @@ class Rendered:
 
 def load_mitsuba(device: Device = "cpu") -> Any:
     """The mitsuba module with the variant of that device set, or ValueError that says what to install."""
-    if importlib.util.find_spec("mitsuba") is None:
-        raise ValueError('rendering needs Mitsuba 3: pip install "depth-anything[render]"')
-    if device == "cpu":
-        llvm.choose()
-    import drjit
-    import mitsuba
+    with needs("render", "rendering"):
+        if importlib.util.find_spec("mitsuba") is None:
+            raise ModuleNotFoundError(name="mitsuba")
+        if device == "cpu":
+            llvm.choose()  # before mitsuba is imported
+        import drjit
+        import mitsuba
 
     try:
         mitsuba.set_variant("cuda_ad_rgb" if device == "cuda" else "llvm_ad_rgb")

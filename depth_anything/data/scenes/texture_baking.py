@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from depth_anything.data.scenes.shapes import Mesh
+from depth_anything.system.extras import needs
 
 SIDE = 160
 """Pixels of a side of a model's picture."""
@@ -40,10 +41,8 @@ def read_model(path: Path, rotation: tuple[float, ...] | None = None) -> list[Pi
         ValueError: trimesh is missing.
         CannotUse: the file cannot be read, or holds too much or nothing.
     """
-    try:
+    with needs("3d", "reading models"):
         import trimesh
-    except ImportError:
-        raise ValueError('reading models needs trimesh: pip install "depth-anything[3d]"') from None
     try:
         meshes = trimesh.load_scene(path, process=False).dump()
     except Exception as error:  # any of trimesh's readers may fail in any way on a broken file

@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 from depth_anything.data.shards import TarIndex, cached_index
 from depth_anything.images.source import SUFFIXES
+from depth_anything.system.extras import needs
 from depth_anything.system.files import is_hidden, walk
 
 PICTURES = 1000
@@ -143,10 +144,8 @@ def open_lmdb(path: str) -> Any:
     Raises:
         ValueError: none there, or no library to read it.
     """
-    try:
+    with needs("train", f"{path}: an lmdb"):
         import lmdb
-    except ModuleNotFoundError:
-        raise ValueError(f'{path}: an lmdb needs one more package: pip install "depth-anything[train]"') from None
     try:
         return lmdb.open(path, readonly=True, lock=False, readahead=False, subdir=os.path.isdir(path))
     except lmdb.Error as error:
