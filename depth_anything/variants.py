@@ -4,8 +4,10 @@ A row says what the network looks like (V1 section 4.1, V2 section 6), the quant
 are, and the licence of their owner. V1 and V2 files have the same keys and shapes, so the row is what tells them apart:
 V1 feeds the last four blocks to the decoder, V2 four spread ones."""
 
+import re
 from dataclasses import dataclass, replace
-from pathlib import PurePosixPath
+from difflib import get_close_matches
+from pathlib import PurePath, PurePosixPath
 from typing import Any, Literal
 
 Quantity = Literal["disparity", "depth_m"]
@@ -245,7 +247,8 @@ def get_variant(name: str) -> Variant:
     """
     row = VARIANTS.get(name) or TRIED.get(name)
     if row is None:
-        raise ValueError(f"unknown model {name!r}: expected one of {', '.join(VARIANTS)}, or the path of a checkpoint")
+        expected = our_name(name) or f"expected one of {', '.join(VARIANTS)}, or the path of a checkpoint"
+        raise ValueError(f"unknown model {name!r}: {expected}")
     return row
 
 
@@ -259,6 +262,32 @@ def official_file(variant: Variant) -> str | None:
     names = [PurePosixPath(row.hub_file).name for row in VARIANTS.values() if row.hub_file]
     name = PurePosixPath(variant.hub_file).name if variant.hub_file else None
     return name if name not in GENERAL_NAMES and names.count(name or "") <= 1 else None
+
+
+def our_name(name: str) -> str:
+    """What a model is called here that has the authors' name, transformers', or a misspelt one of ours; else empty.
+
+    >>> our_name("vits")
+    'here it is v2-small, or v1-small'
+    """
+    spelt = PurePath(re.sub(r"[_\s]", "-", name.strip().lower())).name
+    spelt = spelt.removesuffix(".pth").removesuffix(".pt").removesuffix(".safetensors")
+    found = [row.name for row in VARIANTS.values() if spelt in official_names(row)]
+    if found:
+        return f"here it is {', or '.join(sorted(found, reverse=True))}"
+    close = get_close_matches(spelt, VARIANTS, 1, 0.8)
+    return f"did you mean {close[0]}?" if close else ""
+
+
+def official_names(variant: Variant) -> set[str]:
+    """What others call a model, in small letters with hyphens: its file, its repositories, its encoder."""
+    size = variant.name.rpartition("-")[2]
+    names = {PurePath(name).stem for name in (variant.hub_file, variant.hub_repo, variant.transformers_repo) if name}
+    if variant.max_depth is None:
+        names |= {variant.encoder_name, f"{variant.encoder_name}14", f"dinov2-{variant.encoder_name}", size}
+        names |= {f"{variant.version}{size}", f"depth-anything-{variant.version}-{size}"}
+    names -= {"Depth-Anything"}  # the Space of all of V1
+    return {name.lower().replace("_", "-") for name in names}
 
 
 def with_max_depth(variant: Variant, max_depth: float) -> Variant:

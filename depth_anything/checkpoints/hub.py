@@ -9,8 +9,8 @@ import json
 import re
 from pathlib import Path
 
-from depth_anything.system.files import atomic_path, cache_dir
-from depth_anything.variants import VARIANTS, Variant, official_file
+from depth_anything.system.files import atomic_path, cache_dir, missing
+from depth_anything.variants import VARIANTS, Variant, official_file, our_name
 
 WEIGHTS = Path(__file__).parent / "weights"
 """Folder of the bundled files."""
@@ -23,6 +23,12 @@ def is_repository(name: str) -> bool:
     """Whether `name` reads like a hub id, `owner/name`, rather than like a path of a file."""
     suffixes = (".pth", ".pt", ".bin", ".ckpt", ".safetensors", ".onnx")
     return re.fullmatch(r"[\w-][\w.-]*/[\w-][\w.-]*", name) is not None and not name.lower().endswith(suffixes)
+
+
+def no_such_model(name: str) -> str:
+    """The line for a model that is neither a name of ours nor a file or folder that is there."""
+    expected = "expected a checkpoint, a transformers folder, or one of `depth-anything models`"
+    return missing(name, our_name(name) or expected)
 
 
 def variant_of_repository(repo: str) -> Variant | None:

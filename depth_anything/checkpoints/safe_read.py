@@ -17,6 +17,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from depth_anything.checkpoints.hub import no_such_model
 from depth_anything.system.files import read_json, told_by
 
 State = dict[str, Tensor]
@@ -55,9 +56,7 @@ def read(path: Path) -> Contents:
         ValueError: nothing there, not readable as weights, or numbers in it that are none.
     """
     if not path.exists():
-        raise ValueError(
-            f"no file or folder {path}: expected a checkpoint, a transformers folder, or one of `depth-anything models`"
-        )
+        raise ValueError(no_such_model(str(path)))
     folder = path if path.is_dir() else path.parent
     if path.is_dir():
         path = weights_in(folder)

@@ -18,7 +18,7 @@ from depth_anything.evaluate.candidate import FLOORS, Candidate
 from depth_anything.evaluate.score import Quantity
 from depth_anything.images import map_files
 from depth_anything.system.device import check_device
-from depth_anything.system.files import read_npy
+from depth_anything.system.extras import needs
 
 if TYPE_CHECKING:
     from depth_anything.predict.predictor import Predictor
@@ -29,7 +29,8 @@ def load_candidate(name: str, **options: Any) -> Candidate:
 
     Args:
         name: see the top of this file.
-        options: for `Predictor` (device, dtype, input_size, accept_license, ...); `hf:` models take `device` of them.
+        options: for `Predictor` (device, dtype, input_size, accept_license, ...); `hf:` models take `device` of them
+            only, finished maps and floors none.
 
     Raises:
         ValueError: an unknown name, or a model or folder that cannot be had.
@@ -38,6 +39,10 @@ def load_candidate(name: str, **options: Any) -> Candidate:
         return FLOORS[name]
     kind, _, rest = name.partition(":")
     if kind == "hf":
+        taken = {"device", "accept_license"}
+        passed = [name for name, value in options.items() if value not in (None, False, "fp32") and name not in taken]
+        if passed:
+            raise ValueError(f"{name}: {', '.join(passed)} is for our own models; measure this one without")
         return _from_transformers(name, *_quantity_and_rest(rest), device=options.get("device", "cpu"))
     if kind == "predictions":
         quantity, folder = _quantity_and_rest(rest)
@@ -76,29 +81,21 @@ def _from_folder(name: str, quantity: Quantity, folder: Path) -> Candidate:
 
 
 def read_map(folder: Path, key: str, quantity: Quantity) -> np.ndarray:
-    """The map of one image: FOLDER/<key>.<ext> or FOLDER/<key>_<quantity>.<ext>, ext being npy, npz, pfm or exr.
-
-    An .npz holds the map under the quantity's name, or holds one array only.
+    """The map of one image: FOLDER/<key>.<ext> or FOLDER/<key>_<quantity>.<ext>, as `map_files.read_map` reads it.
 
     Raises:
-        ValueError: no such file, or one that cannot be read.
+        ValueError: no such file, one that cannot be read, or that says it holds the other quantity.
     """
+    endings = (".npy", ".npz", ".pfm", ".exr", ".png")
     stems = [folder / key, folder / f"{key}_{quantity}"]
-    paths = [stem.with_name(stem.name + suffix) for stem in stems for suffix in (".npy", ".npz", ".pfm", ".exr")]
+    paths = [stem.with_name(stem.name + suffix) for stem in stems for suffix in endings]
     path = next((path for path in paths if path.is_file()), None)
     if path is None:
-        raise ValueError(f"no map for {key}: expected {stems[0]} or {stems[1]} with .npy, .npz, .pfm or .exr")
-    if path.suffix == ".npy":
-        return read_npy(path)
-    if path.suffix == ".pfm":
-        return map_files.read_pfm(path)
-    if path.suffix == ".exr":
-        return map_files.read_exr(path)[0]
-    arrays, _ = map_files.read_npz(path)
-    maps = [name for name, array in arrays.items() if array.ndim == 2]
-    if quantity not in maps and len(maps) != 1:
-        raise ValueError(f"{path}: expected an array named {quantity}, or one map; found {', '.join(arrays)}")
-    return arrays[quantity if quantity in maps else maps[0]]
+        raise ValueError(f"no map for {key}: expected {stems[0]} or {stems[1]} with {', '.join(endings)}")
+    held = map_files.read_map(path, quantity)
+    if held.quantity not in (None, quantity):
+        raise ValueError(f"{path}: holds {held.quantity}; expected {quantity}, as predictions:{quantity}: says")
+    return held.values_HW
 
 
 # -- models of transformers -------------------------------------------------------------------------------------------
@@ -108,11 +105,9 @@ _ANSWERS: dict[str, Quantity] = {"dpt": "disparity", "zoedepth": "depth_m", "dep
 
 
 def _from_transformers(name: str, quantity: Quantity | None, model_id: str, device: str) -> Candidate:
-    try:
+    with needs("transfer", name):
         import torch
         from transformers import AutoImageProcessor, AutoModelForDepthEstimation
-    except ImportError:
-        raise ValueError(f'{name} needs transformers: pip install "depth-anything[transfer]"') from None
     check_device(device)
     try:
         processor = AutoImageProcessor.from_pretrained(model_id)

@@ -28,6 +28,7 @@ from depth_anything.images import cicp, exif, hdr, raw, tiff
 from depth_anything.images.color_modes import HDR_SIGNAL, converter, on_white, strips
 from depth_anything.images.decoders import decode, develop, quiet, read_exif
 from depth_anything.images.source import SUFFIXES, PictureError, PictureSource, Source, name_of, opened_stream
+from depth_anything.system.files import missing
 
 __all__ = [
     "MAX_PIXELS",
@@ -198,7 +199,7 @@ def _opened(source: PictureSource) -> Iterator[Image.Image | raw.Raw]:
         # Raised below without the name.
         raise error if str(error).startswith(name) else PictureError(f"{name}: {error}") from None
     except FileNotFoundError:
-        raise PictureError(f"{name}: no such file; check the path") from None
+        raise PictureError(missing(name, "check the path")) from None
     except PermissionError:
         raise PictureError(f"{name}: no permission to read it") from None
     except raw.RawError as error:

@@ -10,14 +10,16 @@ import re
 from functools import lru_cache
 from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
 from depth_anything.checkpoints import file_metadata
+from depth_anything.checkpoints.hub import is_repository, no_such_model
 from depth_anything.network.resize import network_size, resize_back, to_tensor
-from depth_anything.system.device import check_device
-from depth_anything.system.files import told_by
+from depth_anything.system.device import BackendName, Dtype, best_device, check_device
+from depth_anything.system.extras import needs
+from depth_anything.system.files import missing, told_by
 from depth_anything.variants import VARIANTS, Variant
 
 if TYPE_CHECKING:
@@ -25,8 +27,6 @@ if TYPE_CHECKING:
 
     from depth_anything.network.model import DepthAnything
 
-BackendName = Literal["torch", "onnx", "openvino"]
-Dtype = Literal["fp32", "bf16", "fp16"]
 NANO_ONNX = Path(str(files("depth_anything"))) / "checkpoints" / "weights" / "nano.onnx"
 
 
@@ -87,12 +87,8 @@ class OpenVinoBackend:
     def __init__(self, path: str | Path, threads: int | None = None, dtype: Dtype = "fp32"):
         from depth_anything.predict import openvino_graph
 
-        try:
+        with needs("openvino", "backend openvino"):
             import openvino  # noqa: F401
-        except ModuleNotFoundError:
-            raise ValueError(
-                'backend openvino needs OpenVINO, which is not installed: pip install "depth-anything[openvino]"'
-            ) from None
         core = openvino_graph.core()
         path = existing(path)
         settings = {"INFERENCE_PRECISION_HINT": {"fp32": "f32", "bf16": "bf16"}[dtype], "PERFORMANCE_HINT": "LATENCY"}
@@ -129,7 +125,7 @@ def existing(path: str | Path) -> Path:
     """`path`, where there is such a file and it may be a model; else ValueError."""
     path = Path(path)
     if not path.is_file():
-        raise ValueError(f"{path}: no such file; write one with `depth-anything export`, or ask for the model nano")
+        raise ValueError(missing(path, "write one with `depth-anything export`, or ask for the model nano"))
     with path.open("rb") as file:
         head = file.read(512)
     what = "empty" if not head else None if path.suffix == ".xml" and head.startswith(b"<") else told_by(head)
@@ -221,6 +217,7 @@ def load_backend(
     """
     if threads is not None and threads < 1:
         raise ValueError(f"{threads} threads: expected 1 or more")
+    device = best_device() if device == "auto" else device
     suffix = Path(model).suffix
     is_exported = suffix in (".onnx", ".xml")
     plain = device == "cpu" and dtype == "fp32" and not compile
@@ -257,13 +254,10 @@ def load_torch_backend(
     compile: bool,
 ) -> TorchBackend:
     """The torch half of `load_backend`: same arguments and errors."""
-    try:
+    if not (str(model) in VARIANTS or is_repository(str(model)) or Path(model).expanduser().exists()):
+        raise ValueError(no_such_model(str(model)))
+    with needs("torch", f"{model}", ", or use nano"):
         import torch
-    except ModuleNotFoundError:
-        known = "" if str(model) in VARIANTS else " (a checkpoint)"
-        raise ValueError(
-            f'{model}{known} runs in torch, which is not installed: pip install "depth-anything[torch]", or use nano'
-        ) from None
     check_device(device)
     if threads:
         torch.set_num_threads(threads)

@@ -8,16 +8,14 @@ distances: `to_depth(near=, far=)` or `align_to(points)`.
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Any, Literal
 
 import numpy as np
 
 from depth_anything.geometry import calibrate, camera
 from depth_anything.images import colormap, map_files
+from depth_anything.images.formats import SaveOptions
 from depth_anything.predict import prediction_files
-
-if TYPE_CHECKING:
-    from depth_anything.predict.prediction import Prediction
 
 SkyPolicy = Literal["keep", "zero", "cap"]
 
@@ -293,32 +291,24 @@ class Prediction:
         nearness_HW = _minmax(self.as_disparity(), self.valid, percentile)
         return colormap.colored(np.zeros(self.values.shape) if nearness_HW is None else nearness_HW, "gray")
 
+    # -- files -------------------------------------------------------------------------------------------------------
+
     def save(
         self,
         stem: str | Path,
         formats: Sequence[str] = ("color", "png16"),
-        *,
-        colors: str = "Spectral_r",
-        near: float | None = None,
-        far: float | None = None,
-        exr_channel: str = "Z",
-        percentile: tuple[float, float] | None = None,
-        directx_normals: bool = False,
-        overwrite: bool = False,
+        options: SaveOptions | None = None,
+        **changes: Any,
     ) -> list[Path]:
         """Write files `<stem>_<kind>.<ext>`: all of them, or none.
 
         Args:
             stem: path without suffix; folders are made.
-            formats: of `outputs.FORMATS`. normals, ply and glb need metres and the camera; sky needs a mask; side and
+            formats: of `formats.FORMATS`. normals, ply and glb need metres and the camera; sky needs a mask; side and
                 glb need the picture.
-            colors: for color and side, of colormap.COLORMAPS.
-            near, far: metres for the geometry (normals, ply, glb) of a relative disparity; its other files stay
-                disparity. To be left out for a metric map.
-            exr_channel: Z or R.
-            percentile: for control.
-            directx_normals: green points down, as DirectX wants it; otherwise up, as OpenGL.
-            overwrite: replace files that exist.
+            options: how they are written.
+            changes: fields of SaveOptions that differ from `options`: colors="inferno", overwrite=True. near and far
+                are for the geometry of a relative disparity, whose other files stay disparity.
 
         Returns:
             The paths, in the order of `formats`.
@@ -326,18 +316,7 @@ class Prediction:
         Raises:
             ValueError: an unknown format, one that this map cannot be made into, or a file that exists already.
         """
-        return prediction_files.save(
-            self,
-            Path(stem),
-            formats,
-            colors=colors,
-            near=near,
-            far=far,
-            exr_channel=exr_channel,
-            percentile=percentile,
-            directx_normals=directx_normals,
-            overwrite=overwrite,
-        )
+        return prediction_files.save(self, Path(stem), formats, replace(options or SaveOptions(), **changes))
 
 
 def _minmax(
@@ -364,7 +343,7 @@ def _minmax(
 
 
 def load(path: str | Path, quantity: Literal["disparity", "depth_m"] | None = None) -> Prediction:
-    """A Prediction from a file that `save` wrote: png16, npz, exr or pfm.
+    """A Prediction from a file that `save` wrote: png16, npz, npy, exr or pfm.
 
     Args:
         path: `<stem>_disparity.png`, `..._depth_m.npz`, ...
@@ -373,43 +352,19 @@ def load(path: str | Path, quantity: Literal["disparity", "depth_m"] | None = No
     Raises:
         ValueError: another kind of file, a damaged one, or a map whose quantity is not known.
     """
-    from depth_anything.predict.prediction import Prediction
-
-    path = Path(path)
-    if not path.is_file():
-        raise ValueError(f"{path}: no such file; check the path")
-    arrays: dict[str, np.ndarray] = {}
-    match path.suffix.lower():
-        case ".png":
-            values_HW, text = map_files.read_png16(path)
-        case ".pfm":
-            values_HW, text = map_files.read_pfm(path), {}
-        case ".exr":
-            values_HW, text = map_files.read_exr(path)
-        case ".npz":
-            arrays, text = map_files.read_npz(path)
-            held = [name for name in ("disparity", "depth_m") if name in arrays]
-            if len(held) != 1:
-                raise ValueError(
-                    f"{path}: expected an array named disparity or depth_m, it has {', '.join(arrays) or 'none'}"
-                )
-            values_HW, text = arrays[held[0]], {**text, "quantity": held[0]}
-        case suffix:
-            raise ValueError(
-                f"{path}: cannot load a map from {suffix or 'a file without suffix'}; expected .png .npz .exr .pfm"
-            )
-    from_name = next((name for name in ("disparity", "depth_m") if path.stem.endswith(f"_{name}")), None)
-    known = quantity or text.get("quantity") or from_name
-    if known not in ("disparity", "depth_m"):
+    held = map_files.read_map(path, quantity)
+    known = quantity or held.quantity
+    if known is None:
         raise ValueError(f"{path}: the file does not say what its numbers are; give quantity='disparity' or 'depth_m'")
+    text = held.text
     fields = {key: text[key] for key in ("model", "licence", "version", "metres_from") if key in text}
     return Prediction(
-        **{known: np.asarray(values_HW)},  # type: ignore[arg-type]
+        **{known: held.values_HW},  # type: ignore[arg-type]
         **fields,
         notes=(text["notes"],) if "notes" in text else (),
         network_size=_size(text.get("network_size")),
-        K=arrays.get("K"),
-        sky=arrays.get("sky"),
+        K=held.arrays.get("K"),
+        sky=held.arrays.get("sky"),
     )
 
 

@@ -240,7 +240,7 @@ def test_fractional_range_does_not_fit_transformers(tmp_path):
 
 def test_names_that_are_nothing(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert "no file or folder v3-small" in refusal("v3-small", read=load)
+    assert "v3-small: no such file; did you mean v2-small?" in refusal("v3-small", read=load)
     assert "unknown model 'v3-small'" in refusal("x.pth", "v3-small", read=load)
     assert "v1-small is v1-small, but variant says v2-small" in refusal("v1-small", "v2-small", read=load)
 

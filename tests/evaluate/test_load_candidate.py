@@ -8,9 +8,32 @@ import pytest
 from depth_anything.evaluate.load_candidate import load_candidate, read_map
 from depth_anything.evaluate.pairs import evaluate_pairs
 from depth_anything.images import map_files
+from depth_anything.predict.prediction import Prediction
 
 IMAGE_HW3 = np.random.default_rng(0).integers(0, 255, (60, 84, 3)).astype(np.uint8)
 MAP_HW = np.arange(12.0, dtype=np.float32).reshape(3, 4)
+
+
+def test_maps_that_predict_wrote_by_default_are_found(tmp_path):
+    prediction = Prediction(disparity=MAP_HW, model="nano")
+    [png] = prediction.save(tmp_path / "scene/k", ["png16"])
+    assert png.name == "k_disparity.png"
+    read = load_candidate(f"predictions:disparity:{tmp_path}").predict(IMAGE_HW3, "scene/k")
+    assert np.abs(read - MAP_HW).max() <= np.ptp(MAP_HW) / 65535
+    metres = Prediction(depth_m=MAP_HW)
+    metres.save(tmp_path / "j", ["png16"])
+    assert np.array_equal(load_candidate(f"predictions:depth_m:{tmp_path}").predict(IMAGE_HW3, "j"), MAP_HW)
+
+
+@pytest.mark.parametrize("form", ["png16", "npz", "npy", "pfm"])
+def test_finished_maps_of_the_other_quantity_are_refused(tmp_path, form):
+    Prediction(disparity=MAP_HW).save(tmp_path / "k", [form])
+    next(tmp_path.iterdir()).rename(tmp_path / f"k.{'png' if form == 'png16' else form}")
+    if form in ("png16", "npz"):
+        with pytest.raises(ValueError, match="holds disparity; expected depth_m"):
+            read_map(tmp_path, "k", "depth_m")
+    else:  # these say nothing
+        assert np.array_equal(read_map(tmp_path, "k", "depth_m"), MAP_HW)
 
 
 @pytest.mark.parametrize("name", ["k.npy", "k_disparity.npy", "k.npz", "k_disparity.npz", "k_disparity.pfm", "k.exr"])
@@ -39,8 +62,14 @@ def test_finished_maps_that_are_not_there(tmp_path):
     with pytest.raises(ValueError, match=r"no map for k: expected .*k_depth_m with \.npy"):
         read_map(tmp_path, "k", "depth_m")
     np.savez(tmp_path / "k.npz", a=MAP_HW, b=MAP_HW)
-    with pytest.raises(ValueError, match="expected an array named depth_m, or one map; found a, b"):
+    with pytest.raises(ValueError, match="expected an array named disparity or depth_m, or one map; it has a, b"):
         read_map(tmp_path, "k", "depth_m")
+
+
+@pytest.mark.parametrize("options", [{"dtype": "bf16"}, {"input_size": 280}, {"backend": "onnx"}, {"threads": 1}])
+def test_options_that_another_programs_model_cannot_take_are_refused(options):
+    with pytest.raises(ValueError, match=f"{next(iter(options))} is for our own models"):
+        load_candidate("hf:some/model", device="cpu", accept_license=True, variant=None, **options)
 
 
 # -- transformers, tiny and random -------------------------------------------------------------------------------------

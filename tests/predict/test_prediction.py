@@ -1,5 +1,7 @@
 """What a Prediction holds, what may be made of it, what it refuses, and its files."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -9,9 +11,10 @@ from PIL import Image
 
 from depth_anything.geometry import camera
 from depth_anything.images import colormap
+from depth_anything.images.formats import FORMATS, SaveOptions
+from depth_anything.images.formats import paths as planned_paths
 from depth_anything.predict import prediction_files
 from depth_anything.predict.prediction import Prediction, load
-from depth_anything.predict.prediction_files import FORMATS
 
 TRUTH = (1 + 9 * np.random.default_rng(0).random((30, 40))).astype(np.float32)  # metres
 SCALE, SHIFT = 2.5, -0.2
@@ -245,6 +248,7 @@ def test_impossible_sky_is_one_line(relative, arguments, message):
 
 NAMES = {
     "color": "color.png", "side": "side.png", "png16": "{}.png", "pfm": "{}.pfm", "npz": "{}.npz", "exr": "{}.exr",
+    "npy": "{}.npy", "json": "{}.json",
     "normals": "normals.png", "sky": "sky.png", "control": "control.png", "ply": "points.ply", "glb": "mesh.glb",
 }  # fmt: skip
 
@@ -257,7 +261,8 @@ def test_every_format_has_its_name_and_text(tmp_path, metric, relative):
         assert [path.name for path in paths] == expected
         assert sorted(path.name for path in (tmp_path / folder).iterdir()) == sorted(expected)
         for path in paths:
-            assert path.suffix == ".pfm" or prediction.licence.encode() in path.read_bytes() or path.suffix == ".npz"
+            says = path.suffix not in (".pfm", ".npy", ".npz")
+            assert not says or prediction.licence.encode() in path.read_bytes()
             if path.suffix == ".png":
                 with Image.open(path) as image:
                     assert image.text["licence"] == prediction.licence  # type: ignore[attr-defined]
@@ -267,7 +272,7 @@ def test_every_format_has_its_name_and_text(tmp_path, metric, relative):
             assert str(archive["licence"]) == prediction.licence
 
 
-@pytest.mark.parametrize("suffix", ["png", "npz", "exr", "pfm"])
+@pytest.mark.parametrize("suffix", ["png", "npz", "npy", "exr", "pfm"])
 def test_what_was_saved_is_loaded(tmp_path, metric, relative, suffix):
     for prediction in (metric, relative):
         (path,) = prediction.save(tmp_path / "p", ["png16" if suffix == "png" else suffix])
@@ -275,7 +280,7 @@ def test_what_was_saved_is_loaded(tmp_path, metric, relative, suffix):
         assert again.quantity == prediction.quantity
         step = np.ptp(prediction.values) / 65535 if prediction is relative else 0.001
         np.testing.assert_allclose(again.values, prediction.values, atol=step * 0.51 if suffix == "png" else 0)
-        if suffix != "pfm":
+        if suffix not in ("pfm", "npy"):
             for field in ("model", "licence", "version", "metres_from", "network_size", "notes"):
                 assert getattr(again, field) == getattr(prediction, field), field
         if suffix == "npz":
@@ -296,7 +301,7 @@ def test_a_map_of_unknown_quantity_is_refused(tmp_path, relative):
         with pytest.raises(ValueError, match=message):
             load(tmp_path / name)
     np.savez(tmp_path / "c.npz", other=RELATIVE)
-    with pytest.raises(ValueError, match="named disparity or depth_m, it has other"):
+    with pytest.raises(ValueError, match="does not say what its numbers are"):
         load(tmp_path / "c.npz")
 
 
@@ -328,12 +333,64 @@ def test_all_is_written_or_nothing(tmp_path, relative):
 
 
 def test_what_may_be_written_is_known_before(tmp_path, relative):
-    planned = prediction_files.paths(tmp_path / "p", FORMATS[:6], "disparity")
-    assert list(planned) == list(FORMATS[:6])
-    assert list(planned.values()) == relative.save(tmp_path / "p", FORMATS[:6])
+    forms = list(FORMATS)[:7]
+    planned = planned_paths(tmp_path / "p", forms, "disparity", SaveOptions())
+    assert list(planned) == forms
+    assert list(planned.values()) == relative.save(tmp_path / "p", forms)
     with pytest.raises(ValueError, match="exists already"):
-        prediction_files.paths(tmp_path / "p", ["npz"], "disparity")
-    assert prediction_files.paths(tmp_path / "p", ["npz"], "disparity", overwrite=True)["npz"].exists()
+        planned_paths(tmp_path / "p", ["npz"], "disparity", SaveOptions())
+    assert planned_paths(tmp_path / "p", ["npz"], "disparity", SaveOptions(overwrite=True))["npz"].exists()
+
+
+def test_every_format_has_a_writer_and_says_what_it_needs(metric, tmp_path):
+    assert set(prediction_files.WRITERS) == set(FORMATS)
+    bare = replace(metric, K=None, image=None, sky=None)
+    for name, row in FORMATS.items():
+        lacking = [need for need in ("camera", "picture", "sky") if need in row.needs]
+        if not lacking:
+            bare.save(tmp_path / "p", [name])
+            continue
+        with pytest.raises(ValueError):
+            bare.save(tmp_path / "p", [name])
+
+
+@pytest.mark.parametrize(
+    ("pattern", "formats", "names"),
+    [
+        ("{stem}.png", ["color"], ["p.1.png"]),
+        ("{stem}.{ext}", ["color", "npy", "json"], ["p.1.png", "p.1.npy", "p.1.json"]),
+        ("{kind}-{stem}.{ext}", ["color", "png16"], ["color-p.1.png", "disparity-p.1.png"]),
+        ("{kind}/{stem}.{ext}", ["color", "npz"], ["color/p.1.png", "disparity/p.1.npz"]),
+        ("map.png", ["control"], ["map.png"]),
+    ],
+)
+def test_names_by_a_pattern(tmp_path, relative, pattern, formats, names):
+    paths = relative.save(tmp_path / "p.1", formats, name=pattern)
+    assert [path.relative_to(tmp_path).as_posix() for path in paths] == names
+    assert all(path.is_file() for path in paths)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "formats", "said"),
+    [
+        ("{stem}", ["color"], r"color is a file \.png"),
+        ("{stem}.jpg", ["color"], r"color is a file \.png"),
+        ("{stem}.png", ["color", "png16"], r"two of color, png16 would be p\.png; add \{kind\}"),
+        ("{stem}.png", ["color", "npz"], r"npz is a file \.npz"),
+        ("{name}.png", ["color"], "expected a pattern of"),
+        ("{}.png", ["color"], "expected a pattern of"),
+        ("{stem.parent}.png", ["color"], "expected a pattern of"),
+        ("{stem!r}.png", ["color"], "expected a pattern of"),
+        ("{stem:>99999999999}.png", ["color"], "expected a pattern of"),
+        ("{stem.png", ["color"], "expected a pattern of"),
+        ("", ["color"], "expected a pattern of"),
+        ("..", ["color"], r"color is a file \.png"),
+    ],
+)
+def test_patterns_that_name_nothing(tmp_path, relative, pattern, formats, said):
+    with pytest.raises(ValueError, match=said):
+        relative.save(tmp_path / "p", formats, name=pattern)
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_failure_leaves_what_was_there(tmp_path, relative, monkeypatch):

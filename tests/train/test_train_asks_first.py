@@ -24,7 +24,7 @@ EXAMPLES = Path(__file__).parents[2] / "examples"
     [
         (["nano-student", "--pseudo-labels", "NOWHERE"], "keeps near a frozen encoder.*--frozen"),
         (["nano-student", "--pseudo-labels", "NOWHERE", "--frozen", "nano"], "nowhere: no pseudo labels"),
-        (["nano-student", "--pseudo-labels", "NOWHERE", "--frozen", "NOWHERE"], "no file or folder .*nowhere"),
+        (["nano-student", "--pseudo-labels", "NOWHERE", "--frozen", "NOWHERE"], "nowhere: no such file"),
         (["nano-student", "--teacher", "nano", "--frozen", "nano"], "needs pictures: .*--data pictures=FOLDER"),
         (["nano-encoder"], "needs pictures: .*--data pictures=FOLDER"),
         (["v1-teacher-large"], "starts from a trained encoder.*--backbone"),

@@ -1,0 +1,115 @@
+"""The files that can be made of a map: what they are called, and what each of them needs. One list for all who ask.
+
+No numpy here: the command's help, the server's document and its page read this.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from string import Formatter
+from typing import Literal
+
+from depth_anything.system.files import refuse_existing
+
+Need = Literal["metres", "camera", "picture", "sky"]
+GEOMETRY: tuple[Need, ...] = ("metres", "camera")
+
+
+@dataclass(frozen=True)
+class Format:
+    """One kind of file."""
+
+    kind: str
+    """In its name: color in photo_color.png. `{quantity}` stands for disparity or depth_m."""
+    ending: str
+    needs: tuple[Need, ...] = ()
+    """What must be known beside the map."""
+    says_camera: bool = False
+    """Whether it holds the camera where one is known."""
+
+    @property
+    def media_type(self) -> str:
+        """What HTTP calls it."""
+        of_ending = {
+            "png": "image/png", "exr": "image/x-exr", "glb": "model/gltf-binary", "json": "application/json",
+        }  # fmt: skip
+        return of_ending.get(self.ending, "application/octet-stream")
+
+
+FORMATS = {
+    "color": Format("color", "png"),
+    "side": Format("side", "png", ("picture",)),
+    "png16": Format("{quantity}", "png"),
+    "npz": Format("{quantity}", "npz", says_camera=True),
+    "npy": Format("{quantity}", "npy"),
+    "pfm": Format("{quantity}", "pfm"),
+    "exr": Format("{quantity}", "exr"),
+    "json": Format("{quantity}", "json", says_camera=True),
+    "normals": Format("normals", "png", GEOMETRY),
+    "sky": Format("sky", "png", ("sky",)),
+    "control": Format("control", "png"),
+    "ply": Format("points", "ply", GEOMETRY),
+    "glb": Format("mesh", "glb", (*GEOMETRY, "picture")),
+}
+NAME = "{stem}_{kind}.{ext}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class SaveOptions:
+    """How files are written: of `Prediction.save`, and of the commands that write maps."""
+
+    colors: str = "Spectral_r"
+    """Of color and side: Spectral_r, inferno, turbo, gray."""
+    near: float | None = None
+    """Metres of the nearest point, for the geometry (normals, ply, glb) of a relative disparity."""
+    far: float | None = None
+    """Metres of the farthest point, likewise."""
+    percentile: tuple[float, float] | None = None
+    """Two percentiles that become black and white of the control image, instead of minimum and maximum."""
+    exr_channel: Literal["Z", "R"] = "Z"
+    """Name of the EXR channel, Z or R."""
+    directx_normals: bool = False
+    """Green of the normals points down (DirectX) instead of up (OpenGL)."""
+    name: str = NAME
+    """Pattern of the files' names, of {stem}, {kind} and {ext}: '{stem}.{ext}' for photo.png."""
+    overwrite: bool = False
+    """Replace results that exist."""
+
+    def __post_init__(self) -> None:
+        try:
+            parts = [part[1:] for part in Formatter().parse(self.name) if part[1] is not None]
+        except ValueError:
+            parts = [("", "", None)]
+        if not set(parts) <= {(field, "", None) for field in ("stem", "kind", "ext")} or not self.name:
+            raise ValueError(f"name {self.name!r}: expected a pattern of {{stem}}, {{kind}} and {{ext}}, as {NAME!r}")
+
+
+def split_formats(text: str) -> list[str]:
+    """The format names of an option --save, which is written with commas."""
+    return [name.strip() for name in text.split(",") if name.strip()]
+
+
+def paths(stem: Path, formats: Sequence[str], quantity: str, options: SaveOptions) -> dict[str, Path]:
+    """Where `save` will write each format: `<stem>_<kind>.<ext>`, such as photo_disparity.png for png16.
+
+    Before a model runs, this tells whether its answer may be written.
+
+    Raises:
+        ValueError: an unknown format, two files of one name or with a wrong ending, or a file that exists already.
+    """
+    found: dict[str, Path] = {}
+    for name in formats:
+        if name not in FORMATS:
+            raise ValueError(f"unknown output {name!r}: expected a list of {', '.join(FORMATS)}")
+        row = FORMATS[name]
+        kind = row.kind.format(quantity=quantity)
+        path = stem.parent / options.name.format(stem=stem.name, kind=kind, ext=row.ending)
+        if path.suffix.lower() != f".{row.ending}":
+            raise ValueError(f"name {options.name!r}: {name} is a file .{row.ending}; let the pattern end in .{{ext}}")
+        if path in found.values() and name not in found:
+            raise ValueError(f"name {options.name!r}: two of {', '.join(formats)} would be {path.name}; add {{kind}}")
+        found[name] = path
+        refuse_existing(path, options.overwrite)
+    return found
