@@ -29,8 +29,8 @@ def calibrate(
         max_depth: metres beyond which the fit is not believed: unknown, 0.
         overwrite: replace results that exist.
     """
+    from depth_anything.images.formats import split_formats
     from depth_anything.predict.prediction import load
-    from depth_anything.predict.prediction_files import split_formats
 
     try:
         known = [tuple(float(number) for number in point.split(",")) for point in points]

@@ -10,6 +10,8 @@ from typing import Annotated
 import tyro
 from tyro.conf import Positional
 
+from depth_anything.cli.options import Device
+
 
 @dataclass
 class Train:
@@ -35,8 +37,8 @@ class Train:
     """Constant."""
     seed: int = 0
     """Of order, noise and captions left out."""
-    device: str = "cpu"
-    """cpu, cuda, mps."""
+    device: Device = "cpu"
+    """cpu, cuda, mps, or auto for the best that is there."""
 
 
 @dataclass
@@ -71,8 +73,8 @@ class Generate:
     """How closely the depth is followed."""
     seed: int = 0
     """Of the noise."""
-    device: str = "cpu"
-    """cpu, cuda, mps."""
+    device: Device = "cpu"
+    """cpu, cuda, mps, or auto for the best that is there."""
     overwrite: bool = False
     """Replace results that exist."""
     accept_license: bool = False
@@ -104,10 +106,9 @@ def _train(asked: Train) -> None:
 def _generate(asked: Generate) -> None:
     from PIL import Image
 
-    from depth_anything.images.map_files import refuse_existing
     from depth_anything.images.read import read_image
     from depth_anything.predict.predictor import Predictor
-    from depth_anything.system.files import atomic_path
+    from depth_anything.system.files import atomic_path, refuse_existing
     from depth_anything.transfer import controlnet
 
     stem = asked.picture.stem

@@ -11,6 +11,7 @@ import tyro
 from tyro.conf import Positional
 
 from depth_anything.cli.exits import Failed
+from depth_anything.cli.options import Device
 
 
 def data(
@@ -22,7 +23,7 @@ def data(
     sky: Literal["off", "renderer", "segformer"] = "renderer",
     segmenter: str | None = None,
     cache: Path | None = None,
-    device: str = "cpu",
+    device: Device = "cpu",
     threads: int = 2,
     accept_license: bool = False,
 ) -> None:
@@ -44,7 +45,7 @@ def data(
             transfer).
         segmenter: another SegFormer for ADE20K than the largest released one: a hub id or a folder.
         cache: folder that keeps SegFormer's masks, for training too; by default OUT/sky.
-        device: of SegFormer: cpu, cuda, mps.
+        device: of SegFormer: cpu, cuda, mps, or auto for the best that is there.
         threads: how many pictures are read at a time.
         accept_license: needed once for SegFormer's weights, which are not for commercial use.
     """

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Literal
 
 import tyro
-from tyro.conf import Positional
+from tyro.conf import OmitArgPrefixes, Positional
+
+from depth_anything.cli.options import ModelOptions
 
 
 def evaluate(
@@ -22,10 +25,7 @@ def evaluate(
     partial: bool = False,
     pictures: int = 4,
     regions: str = "grid",
-    device: str = "cpu",
-    dtype: Literal["fp32", "bf16", "fp16"] = "fp32",
-    input_size: int | None = None,
-    accept_license: bool = False,
+    network: OmitArgPrefixes[ModelOptions],
 ) -> None:
     """Score models under a named protocol, beside the published numbers.
 
@@ -43,10 +43,6 @@ def evaluate(
         partial: take incomplete test sets; the report says so.
         pictures: images per set on the page.
         regions: where da2k-propose looks for points: grid, or sam:ID for a Segment Anything model.
-        device: cpu, cuda, mps.
-        dtype: fp32, bf16, fp16.
-        input_size: lower bound of the shorter side at the network; by default the model's own.
-        accept_license: as for predict.
     """
     from depth_anything.evaluate.run_tables import run
 
@@ -61,9 +57,6 @@ def evaluate(
         partial=partial,
         pictures=pictures,
         regions=regions,
-        device=device,
-        dtype=dtype,
-        input_size=input_size,
-        accept_license=accept_license,
+        **asdict(network),
     )
     print(report)

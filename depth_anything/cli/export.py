@@ -8,6 +8,8 @@ from typing import Annotated, Literal
 import tyro
 from tyro.conf import Positional
 
+from depth_anything.system.extras import needs
+
 
 def export(
     model: Positional[str],
@@ -41,11 +43,9 @@ def export(
         photos: photographs for the comparison instead of the three that come with the package.
         accept_license: as for predict.
     """
-    try:
+    with needs("export", "export"):
         import onnxscript  # noqa: F401
         import torch  # noqa: F401
-    except ModuleNotFoundError:
-        raise ValueError('export needs torch and onnx: pip install "depth-anything[export]"') from None
 
     from depth_anything.export.export_model import export as write
     from depth_anything.export.options import SUFFIX, ExportOptions

@@ -7,6 +7,8 @@ from pathlib import Path
 
 from tyro.conf import Positional
 
+from depth_anything.cli.options import Device
+
 
 def finetune(
     model: Positional[str],
@@ -19,7 +21,7 @@ def finetune(
     max_depth: float | None = None,
     intrinsics: str | None = None,
     seed: int = 0,
-    device: str = "cpu",
+    device: Device = "cpu",
     accumulate: int = 1,
     readers: int = 1,
     accept_license: bool = False,
@@ -38,7 +40,7 @@ def finetune(
         intrinsics: the cameras, for metres that hang on focal lengths: exif, one fx,fy,cx,cy in pixels for all
             pictures, or a text file of lines NAME,fx,fy,cx,cy (docs/metric.md).
         seed: of order, windows and mirroring.
-        device: cpu, cuda.
+        device: cpu, cuda, or auto for the best that is there.
         accumulate: slices of a step, where a whole step does not fit.
         readers: threads that read pictures.
         accept_license: as for predict.

@@ -7,6 +7,7 @@ from typing import Literal
 from tyro.conf import Positional
 
 from depth_anything.cli.exits import Failed
+from depth_anything.cli.options import Device
 
 
 def label(
@@ -16,7 +17,7 @@ def label(
     kind: str = "auto",
     encoding: Literal["png16", "fp16"] = "png16",
     variant: str | None = None,
-    device: str = "cpu",
+    device: Device = "cpu",
     dtype: Literal["fp32", "bf16"] | None = None,
     input_size: int | None = None,
     batch: int = 8,
@@ -39,7 +40,7 @@ def label(
             openimages, places365, sa1b.
         encoding: png16 (16 bits from minimum to maximum of each map) or fp16 (half floats).
         variant: which model a checkpoint holds, where the file does not say it.
-        device: cpu, cuda, mps.
+        device: cpu, cuda, mps, or auto for the best that is there.
         dtype: of the encoder: fp32 or bf16; by default bf16 on cuda, else fp32.
         input_size: lower bound of the shorter side at the network; by default the teacher's own (518, nano 168).
         batch: most pictures of one size that run together.

@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
-from tyro.conf import Positional
+from tyro.conf import OmitArgPrefixes, Positional
 
 from depth_anything.cli.exits import Failed
+from depth_anything.cli.options import ModelOptions
+from depth_anything.images.formats import FORMATS, SaveOptions, paths, split_formats
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -26,28 +28,17 @@ def predict(
     out: Annotated[Path, tyro.conf.arg(aliases=["-o"])] = Path("out"),
     model: str = "nano",
     save: str = "color,png16",
-    variant: str | None = None,
-    backend: Literal["onnx", "openvino", "torch"] | None = None,
-    device: str = "cpu",
-    dtype: Literal["fp32", "bf16", "fp16"] = "fp32",
-    input_size: int | None = None,
     upscale: int = 1,
     tiles: int | None = None,
-    threads: int | None = None,
     compile: bool = False,
-    colors: str = "Spectral_r",
-    near: float | None = None,
-    far: float | None = None,
     fov: float | None = None,
     focal_mm: float | None = None,
     intrinsics: str | None = None,
     sky: Literal["off", "segformer", "threshold"] = "off",
     sky_policy: Literal["keep", "zero", "cap"] = "keep",
-    percentile: tuple[float, float] | None = None,
-    exr_channel: Literal["Z", "R"] = "Z",
-    directx_normals: bool = False,
-    overwrite: bool = False,
-    accept_license: bool = False,
+    *,
+    network: OmitArgPrefixes[ModelOptions],
+    files: OmitArgPrefixes[SaveOptions],
 ) -> None:
     """Depth maps of pictures.
 
@@ -56,56 +47,35 @@ def predict(
         out: folder for the results; the folders of the input are mirrored.
         model: a name that `depth-anything models` lists, a hub id, a checkpoint, a transformers folder, or a file
             that export wrote.
-        save: what to write, separated by commas: color, side, png16, pfm, npz, exr, normals, sky, control, ply, glb.
-        variant: which model a checkpoint holds, where the file does not say it.
-        backend: onnx (base install), openvino or torch; by default onnx for nano and .onnx files, openvino for .xml
-            files, torch for the rest.
-        device: cpu, cuda, mps.
-        dtype: fp32, bf16, fp16.
-        input_size: lower bound of the shorter side at the network; by default the model's own (518, nano 168).
+        save: what to write, separated by commas: color, side, png16, npz, npy, pfm, exr, json, normals,
+            sky, control, ply, glb.
         upscale: so many times the input size: finer edges for more time (V2's test-time upscaling: 2, 4).
         tiles: so many tiles along the shorter side add detail to the whole, for large pictures: 2 to 10.
-        threads: processor threads.
         compile: torch only: through torch.compile, a minute for each new size; no gain on the one GPU that was tried.
-        colors: Spectral_r, inferno, turbo, gray.
-        near: metres of the nearest point, for the geometry (normals, ply, glb) of a relative disparity.
-        far: metres of the farthest point, likewise.
         fov: the camera's horizontal field of view in degrees, for the geometry and for camera-aware models.
         focal_mm: or its focal length as the 35 mm equivalent; without either, EXIF is asked.
         intrinsics: or fx,fy,cx,cy in pixels of the upright picture.
         sky: how to find the sky: segformer (extra transfer), or threshold, which only looks at the map.
         sky_policy: what to do with it: keep the values, zero (farthest), or cap (as far as the farthest thing).
-        percentile: two percentiles that become black and white of the control image, instead of minimum and maximum.
-        exr_channel: name of the EXR channel, Z or R.
-        directx_normals: green of the normals points down instead of up.
-        overwrite: replace results that exist.
-        accept_license: needed once for weights whose owner does not clearly allow commercial use.
     """
     from functools import partial
 
     from tqdm import tqdm
 
     from depth_anything.images.inputs import find_images
-    from depth_anything.predict import prediction_files
-    from depth_anything.predict.predictor import Predictor
     from depth_anything.predict.prefetch import prefetch
     from depth_anything.predict.tiles import predict_tiles
+    from depth_anything.system.files import NotWritten
 
-    formats = prediction_files.split_formats(save)
-    needs_camera = bool({"npz", "normals", "ply", "glb"} & set(formats) or fov or focal_mm or intrinsics)
-    sources = find_images(inputs, exclude=out)
-    find_sky = sky_finder(sky, accept_license)
-    predictor = Predictor(
-        model,
-        backend=backend,
-        variant=variant,
-        device=device,
-        dtype=dtype,
-        input_size=input_size,
-        accept_license=accept_license,
-        threads=threads,
-        compile=compile,
+    formats = split_formats(save)
+    needs_camera = bool(fov or focal_mm or intrinsics) or any(
+        name in FORMATS and (FORMATS[name].says_camera or "camera" in FORMATS[name].needs) for name in formats
     )
+    sources = find_images(inputs, exclude=out)
+    if len(sources) > 1 and "{stem}" not in files.name:
+        raise ValueError(f"--name {files.name!r}: {len(sources)} pictures would have one name; use {{stem}}")
+    find_sky = sky_finder(sky, network.accept_license)
+    predictor = network.predictor(model, compile)
     needs_camera = needs_camera or predictor.variant.canonical_focal is not None
     if upscale < 1:
         raise ValueError(f"--upscale {upscale}: expected 1 or more")
@@ -115,10 +85,10 @@ def predict(
         raise ValueError(f"--upscale {upscale}: {predictor.variant.name} has one network size, whatever the picture's")
     answer = predictor if tiles is None else partial(predict_tiles, predictor, count=tiles)
     written: list[Path] = []
-    failed = 0
+    done = 0
     said = ""
     # Three at a time: while one picture is in the network, the next is read and the one before is written.
-    maps = prefetch(maps_of(answer, prefetch(pictures_of(sources, out, formats, predictor, overwrite), 1)), 1)
+    maps = prefetch(maps_of(answer, prefetch(pictures_of(sources, out, formats, predictor, files), 1)), 1)
     with tqdm(maps, total=len(sources), unit="picture", disable=None if len(sources) > 1 else True) as progress:
         for source, answered in progress:
             try:
@@ -129,43 +99,35 @@ def predict(
                     prediction = with_camera(prediction, info, fov, focal_mm, intrinsics)
                 if find_sky is not None:
                     prediction = prediction.with_sky(find_sky(prediction), sky_policy, found_by=sky)
-                written += prediction.save(
-                    out / source.stem,
-                    formats,
-                    colors=colors,
-                    near=near,
-                    far=far,
-                    exr_channel=exr_channel,
-                    percentile=percentile,
-                    directx_normals=directx_normals,
-                    overwrite=overwrite,
-                )
+                written += prediction.save(out / source.stem, formats, files)
+                done += 1
                 said = prediction.describe()
                 for note in prediction.notes:
                     progress.write(f"{source.name}: {note}", file=sys.stderr)
             except ValueError as error:
-                failed += 1
                 progress.write(f"error: {error}", file=sys.stderr)
+            except NotWritten as error:  # nor would the next one be
+                progress.write(f"error: {error}; {done} of {len(sources)} pictures are done", file=sys.stderr)
+                break
     for path in written[:20]:
         print(path)
     if len(written) > 20:
         print(f"... {len(written)} files in all, in {out}")
     if said:
         print(said)
-    if failed:
-        raise Failed(2 if failed == len(sources) else 1)
+    if done < len(sources):
+        raise Failed(1 if done else 2)
 
 
 def pictures_of(
-    sources: list[Source], out: Path, formats: list[str], predictor: Predictor, overwrite: bool
+    sources: list[Source], out: Path, formats: list[str], predictor: Predictor, options: SaveOptions
 ) -> Iterator[tuple[Source, tuple[np.ndarray, PictureInfo] | ValueError]]:
     """Every picture in turn, or what is wrong with it or with the names of its results."""
     from depth_anything.images.read import read_image_with_info
-    from depth_anything.predict import prediction_files
 
     for source in sources:
         try:
-            prediction_files.paths(out / source.stem, formats, predictor.variant.quantity, overwrite)
+            paths(out / source.stem, formats, predictor.variant.quantity, options)
             yield source, read_image_with_info(source)
         except ValueError as error:
             yield source, error

@@ -11,6 +11,7 @@ import tyro
 from tyro.conf import Positional
 
 from depth_anything.cli.exits import Failed
+from depth_anything.cli.options import Device
 
 
 @dataclass
@@ -27,8 +28,8 @@ class Predict:
     """Of the colours over the picture, 0 to 1."""
     multi_scale: bool = False
     """Seven scales, each also mirrored: better and fourteen times slower."""
-    device: str = "cpu"
-    """cpu, cuda, mps."""
+    device: Device = "cpu"
+    """cpu, cuda, mps, or auto for the best that is there."""
     overwrite: bool = False
     """Replace results that exist."""
 
@@ -44,8 +45,7 @@ class Train:
     data: Path
     """Root of ADE20K or Cityscapes in its official layout; for scenes the folder with training/ and held_out/."""
     start_from: str | None = None
-    """The encoder: a name that `depth-anything models` lists, a checkpoint, a DINOv2 file, MiDaS' transformers folder;
-    by default the recipe's."""
+    """The encoder: a model's name, a checkpoint, a DINOv2 file, MiDaS' folder; by default the recipe's."""
     from_scratch: bool = False
     """Start from random weights instead."""
     steps: int | None = None
@@ -54,8 +54,8 @@ class Train:
     """Instead of the recipe's."""
     accumulate: int = 1
     """Parts of a process's share of a step, one after the other: 16 makes the authors' 16 GPUs one."""
-    device: str = "cpu"
-    """cpu, cuda, mps."""
+    device: Device = "cpu"
+    """cpu, cuda, mps, or auto for the best that is there."""
     validate_every: int = 5000
     """Steps between two measurements."""
     accept_license: bool = False
@@ -74,8 +74,8 @@ class Evaluate:
     """Root of the set, as for train."""
     multi_scale: bool = False
     """Seven scales, each also mirrored (V1's multi-scale column)."""
-    device: str = "cpu"
-    """cpu, cuda, mps."""
+    device: Device = "cpu"
+    """cpu, cuda, mps, or auto for the best that is there."""
 
 
 def segment(action: Annotated[Predict | Train | Evaluate, tyro.conf.arg(name="")]) -> None:
@@ -94,9 +94,8 @@ def _predict(asked: Predict) -> None:
     from tqdm import tqdm
 
     from depth_anything.images.inputs import find_images
-    from depth_anything.images.map_files import refuse_existing
     from depth_anything.images.read import read_image
-    from depth_anything.system.files import atomic_path
+    from depth_anything.system.files import NotWritten, atomic_path, refuse_existing
     from depth_anything.transfer import segmentation, segmentation_predict
 
     if not 0 <= asked.opacity <= 1:
@@ -105,7 +104,7 @@ def _predict(asked: Predict) -> None:
     model = segmentation.load(asked.model, asked.device)
     names = model.about.names
     ratios = segmentation_predict.MULTI_SCALE if asked.multi_scale else ()
-    failed = 0
+    done = 0
     for source in tqdm(sources, unit="picture", disable=None if len(sources) > 1 else True):
         try:
             paths = [asked.out / f"{source.stem}_{kind}.png" for kind in ("segments", "classes")]
@@ -119,11 +118,14 @@ def _predict(asked: Predict) -> None:
                 with atomic_path(path) as temporary:
                     Image.fromarray(array).save(temporary, "PNG")
                 print(path)
+            done += 1
         except ValueError as error:
-            failed += 1
             print(f"error: {error}", file=sys.stderr)
-    if failed:
-        raise Failed(2 if failed == len(sources) else 1)
+        except NotWritten as error:  # nor would the next one be
+            print(f"error: {error}; {done} of {len(sources)} pictures are done", file=sys.stderr)
+            break
+    if done < len(sources):
+        raise Failed(1 if done else 2)
 
 
 def _train(asked: Train) -> None:

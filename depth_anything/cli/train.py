@@ -8,6 +8,8 @@ from typing import Literal
 
 from tyro.conf import Positional
 
+from depth_anything.cli.options import Device
+
 
 def train(
     recipe: Positional[str],
@@ -23,7 +25,7 @@ def train(
     segformer: str | None = None,
     seed: int | None = None,
     size: float = 1.0,
-    device: str = "cpu",
+    device: Device = "cpu",
     accumulate: int = 1,
     shard: bool = False,
     checkpointing: bool = False,
@@ -49,7 +51,7 @@ def train(
         segformer: the model that finds the sky, a hub id or a folder.
         seed: of weights, order, crops and colours, instead of the recipe's.
         size: part of the recipe's pictures and scenes, to try it out: 0.1 for a tenth.
-        device: cpu, cuda.
+        device: cpu, cuda, or auto for the best that is there.
         accumulate: slices of a step, one after the other, where a whole step does not fit.
         shard: FSDP2, weights in parts over the processes; for the giant.
         checkpointing: compute activations twice instead of keeping them.

@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import tyro
-from tyro.conf import Positional
+from tyro.conf import OmitArgPrefixes, Positional
+
+from depth_anything.cli.options import ModelOptions
 
 
 def video(
@@ -22,15 +24,10 @@ def video(
     ends: tuple[float, float] | None = None,
     fps: float | None = None,
     frames: int | None = None,
-    variant: str | None = None,
-    backend: Literal["onnx", "openvino", "torch"] | None = None,
-    device: str = "cpu",
-    dtype: Literal["fp32", "bf16", "fp16"] = "fp32",
-    input_size: int | None = None,
-    threads: int | None = None,
     exr_channel: Literal["Z", "R"] = "Z",
     overwrite: bool = False,
-    accept_license: bool = False,
+    *,
+    network: OmitArgPrefixes[ModelOptions],
 ) -> None:
     """Depth maps of a video, steady from frame to frame. A run that was killed goes on when it is repeated.
 
@@ -47,22 +44,14 @@ def video(
             model's farthest.
         fps: frames per second of a sequence of pictures; 25 unless told.
         frames: stop after so many.
-        variant: which model a checkpoint holds, where the file does not say it.
-        backend: as for predict.
-        device: cpu, cuda, mps.
-        dtype: fp32, bf16, fp16.
-        input_size: lower bound of the shorter side at the network; by default the model's own (518, nano 168).
-        threads: processor threads.
         exr_channel: name of the EXR channel, Z or R.
         overwrite: replace results that exist.
-        accept_license: needed once for weights whose owner does not clearly allow commercial use.
     """
     import signal
 
     from tqdm import tqdm
 
-    from depth_anything.predict.prediction_files import split_formats
-    from depth_anything.predict.predictor import Predictor
+    from depth_anything.images.formats import split_formats
     from depth_anything.video.decode import open_clip
     from depth_anything.video.frame_pixels import load_av
     from depth_anything.video.run import VideoOptions, convert
@@ -75,16 +64,7 @@ def video(
         raise ValueError(f"--frames {frames}: expected 1 or more")
     load_av()
     clip = open_clip(input if source is None else source, fps)  # type: ignore[arg-type]
-    predictor = Predictor(
-        model,
-        backend=backend,
-        variant=variant,
-        device=device,
-        dtype=dtype,
-        input_size=input_size,
-        accept_license=accept_license,
-        threads=threads,
-    )
+    predictor = network.predictor(model)
     options = VideoOptions(tuple(split_formats(save)), steady == "on", codec, colors, ends, exr_channel)
     if clip.transfer:
         print(f"{input}: HDR ({clip.transfer}); the model sees its frames tone-mapped to SDR", file=sys.stderr)
@@ -93,7 +73,12 @@ def video(
         signal.signal(signal.SIGINT, lambda number, _: stop.append(number))
     total = min(clip.count, frames) if clip.count and frames else frames or clip.count
     named = Path(model)
-    weights = [model, backend, dtype, *([named.stat().st_size, named.stat().st_mtime_ns] if named.is_file() else [])]
+    weights = [
+        model,
+        network.backend,
+        network.dtype,
+        *([named.stat().st_size, named.stat().st_mtime_ns] if named.is_file() else []),
+    ]
     earlier = 0
     with tqdm(total=total, unit="frame", disable=None) as progress:
 

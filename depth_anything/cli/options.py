@@ -1,0 +1,75 @@
+"""Options that several commands share: which model, where and how it runs."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from tyro.constructors import PrimitiveConstructorSpec
+
+from depth_anything.system.device import BackendName, Dtype
+
+if TYPE_CHECKING:
+    from depth_anything.predict.predictor import Predictor
+
+
+def _chosen(words: list[str]) -> str:
+    if words != ["auto"]:
+        return words[0]
+    from depth_anything.system.device import best_device
+
+    device = best_device()
+    print(f"device: {device}", file=sys.stderr)
+    return device
+
+
+Device = Annotated[
+    str,
+    PrimitiveConstructorSpec(
+        nargs=1,
+        metavar="DEVICE",
+        instance_from_str=_chosen,
+        is_instance=lambda value: isinstance(value, str),
+        str_from_instance=lambda value: [value],
+    ),
+]
+"""A device's name; auto has become the best one that is there, which is said."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelOptions:
+    """How a model is found and run."""
+
+    variant: str | None = None
+    """Which model a checkpoint holds, where the file does not say it."""
+    backend: BackendName | None = None
+    """By default onnx for nano and .onnx files, openvino for .xml files, torch for the rest."""
+    device: Device = "cpu"
+    """cpu, cuda, mps, or auto for the best that is there."""
+    dtype: Dtype = "fp32"
+    """Numbers of the network."""
+    input_size: int | None = None
+    """Lower bound of the shorter side at the network; by default the model's own (518, nano 168)."""
+    threads: int | None = None
+    """Processor threads of the network."""
+    accept_license: bool = False
+    """Needed once for weights whose owner does not clearly allow commercial use."""
+
+    def predictor(self, model: str | Path, compile: bool = False) -> Predictor:
+        """The model, ready to answer; errors as of `Predictor`."""
+        from depth_anything.predict.predictor import Predictor
+
+        return Predictor(model, compile=compile, **asdict(self))
+
+
+def tell_of_idle_devices(arguments: Sequence[str]) -> None:
+    """Lets a line say that a GPU is not used, unless the command line names a device."""
+    log = logging.getLogger("depth_anything.system.device")
+    named = any(argument.split("=")[0] == "--device" for argument in arguments)
+    log.setLevel(logging.WARNING if named else logging.INFO)
+    log.propagate = False
+    log.handlers = [logging.StreamHandler()]
