@@ -9,8 +9,11 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
+from starlette.datastructures import Headers
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from depth_anything.web.site import Site
 
 _CHUNK_BYTES = 64 * 1024
 _LINGER_BYTES, _LINGER_SECONDS = 16 * 2**20, 2.0
@@ -67,6 +70,7 @@ class Metrics:
 class RequestGuard:
     """ASGI middleware around the whole application.
 
+    - Requests to a name that is not this server's, or from a page that is not, are refused (see Site).
     - Of the path `bounded`, at most `limits.at_once` requests are inside; the next is answered 429 with Retry-After,
       before its body is read.
     - A client that does not take its answer within `limits.seconds` loses the connection.
@@ -75,10 +79,20 @@ class RequestGuard:
 
     Args:
         paths: what the metrics call by name; everything else is "other".
+        site: the names by which this server may be asked; None for any.
     """
 
-    def __init__(self, app: ASGIApp, limits: Limits, metrics: Metrics, bounded: str, paths: frozenset[str]):
+    def __init__(
+        self,
+        app: ASGIApp,
+        limits: Limits,
+        metrics: Metrics,
+        bounded: str,
+        paths: frozenset[str],
+        site: Site | None = None,
+    ):
         self.app, self.limits, self.metrics, self.bounded, self.paths = app, limits, metrics, bounded, paths
+        self.site = site
         self.inside = 0
         self.mean_seconds = 1.0
         """Of recent pictures: what Retry-After says."""
@@ -90,8 +104,9 @@ class RequestGuard:
         exchange = _Exchange(scope, receive, send, self.limits.seconds)
         began = time.perf_counter()
         bounded = scope["path"] == self.bounded and scope["method"] == "POST"
-        admitted = bounded and self.inside < self.limits.at_once
-        app: ASGIApp = self.app if admitted or not bounded else self._too_many()
+        stranger = self._stranger(scope)
+        admitted = bounded and stranger is None and self.inside < self.limits.at_once
+        app: ASGIApp = stranger or (self.app if admitted or not bounded else self._too_many())
         self.inside += admitted
         self.metrics.inside.set(self.inside)
         try:
@@ -110,6 +125,11 @@ class RequestGuard:
             self.metrics.inside.set(self.inside)
             self.metrics.requests.labels(path, exchange.status).inc()
             self.metrics.seconds.labels(path).observe(seconds)
+
+    def _stranger(self, scope: Scope) -> JSONResponse | None:
+        headers = Headers(scope=scope)
+        refused = self.site.refusal(headers.get("host"), headers.get("origin")) if self.site is not None else None
+        return None if refused is None else JSONResponse({"detail": refused[1]}, refused[0])
 
     def _too_many(self) -> JSONResponse:
         return too_busy(f"{self.limits.at_once} pictures are being worked on: try again later", self.mean_seconds)

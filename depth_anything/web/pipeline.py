@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, TypeVar
 import numpy as np
 
 from depth_anything.geometry import camera
+from depth_anything.images.formats import FORMATS
 from depth_anything.images.read import PictureInfo, read_image_with_info, stored_size
 from depth_anything.system.files import atomic_path
 from depth_anything.web import responses
@@ -57,7 +58,7 @@ class Work:
         """The map of an encoded picture.
 
         Raises:
-            Refused: 413 too many pixels; 507 the answer could not be kept.
+            Refused: 413 too many pixels; 507 the answer could not be made, or not be kept, on this disk.
             ValueError: the picture cannot be read, or the options cannot be answered for it.
         """
         width, height = await self._in_thread(stored_size, data)
@@ -72,13 +73,17 @@ class Work:
             responses.check(options, row.quantity, K is not None)
             prediction = await batcher.predict(image_HW3)
             prediction = prediction if K is None else prediction.with_camera(K)
-            answer = await self._in_thread(responses.encode, prediction, options)
+            answer = await self._written(responses.encode, prediction, options)
         if self._keep is not None:
-            try:
-                await self._in_thread(_keep, self._keep, data, info.format, answer)
-            except OSError as error:
-                raise Refused(507, f"this server keeps pictures and cannot: {error.strerror}") from error
+            await self._written(_keep, self._keep, data, info.format, answer)
         return answer
+
+    async def _written(self, function: Callable[..., T], *arguments: object) -> T:
+        try:
+            return await self._in_thread(function, *arguments)
+        except OSError as error:
+            what = "this server keeps pictures and cannot" if function is _keep else "the answer cannot be made"
+            raise Refused(507, f"{what}: {error.strerror}") from error
 
     async def _in_thread(self, function: Callable[..., T], *arguments: object) -> T:
         """What the function answers. A caller that is cancelled goes when the thread is done with its picture.
@@ -97,7 +102,8 @@ class Work:
 
 def _intrinsics(info: PictureInfo, options: responses.Options, camera_aware: bool) -> np.ndarray | None:
     """K from the options, or else from EXIF, as the command `predict` finds it; None where nothing is known."""
-    wanted = camera_aware or options.format in responses.TAKES_CAMERA
+    row = FORMATS[options.format]
+    wanted = camera_aware or row.says_camera or "camera" in row.needs
     if not wanted and options.fov is None and options.focal_mm is None:
         return None
     return camera.intrinsics(

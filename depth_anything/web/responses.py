@@ -2,33 +2,27 @@
 
 from __future__ import annotations
 
-import base64
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from depth_anything.images.formats import FORMATS, SaveOptions
 from depth_anything.predict.prediction import Prediction
 
-Form = Literal["png16", "npz", "json", "color", "side", "control", "normals", "pfm", "exr", "ply", "glb"]
+FORMS = tuple(name for name, row in FORMATS.items() if "sky" not in row.needs)
+"""Nobody looks for the sky here."""
+if TYPE_CHECKING:
+    Form = str
+else:
+    Form = Literal[FORMS]
 Colors = Literal["Spectral_r", "inferno", "turbo", "gray"]
-GEOMETRY = frozenset({"normals", "ply", "glb"})
-"""What needs metres and the camera."""
-TAKES_CAMERA = GEOMETRY | {"npz", "json"}
-MEDIA_TYPES: dict[str, str] = {
-    **dict.fromkeys(("png16", "color", "side", "control", "normals"), "image/png"),
-    **dict.fromkeys(("npz", "pfm", "ply"), "application/octet-stream"),
-    "exr": "image/x-exr",
-    "glb": "model/gltf-binary",
-    "json": "application/json",
-}
 
 
 class Options(BaseModel):
-    """What the query of /v1/depth may say; the names are those of the command `predict`."""
+    """What the query or the form of /v1/depth may say; the names are those of the command `predict`."""
 
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
@@ -61,34 +55,10 @@ def encode(prediction: Prediction, options: Options) -> Answer:
     Raises:
         ValueError: the form needs metres, the camera, or a package that is not installed.
     """
-    form = options.format
-    if form == "json":
-        name = f"picture_{prediction.quantity}.json"
-        return Answer(json.dumps(as_json(prediction)).encode(), MEDIA_TYPES[form], name)
     with TemporaryDirectory(prefix="depth-anything-") as folder:
-        [path] = prediction.save(
-            Path(folder) / "picture", [form], colors=options.colors, near=options.near, far=options.far
-        )
-        return Answer(path.read_bytes(), MEDIA_TYPES[form], path.name)
-
-
-def as_json(prediction: Prediction) -> dict:
-    """What the files say in their text, and the values: base64 of little-endian float32, row by row."""
-    values_HW = prediction.values
-    return {
-        **prediction.text(),
-        "height": prediction.height,
-        "width": prediction.width,
-        "minimum": float(values_HW.min()),
-        "maximum": float(values_HW.max()),
-        "K": None if prediction.K is None else prediction.K.tolist(),
-        "values": {
-            "encoding": "base64",
-            "dtype": "<f4",
-            "shape": [prediction.height, prediction.width],
-            "data": base64.b64encode(values_HW.astype("<f4").tobytes()).decode(),
-        },
-    }
+        asked = SaveOptions(colors=options.colors, near=options.near, far=options.far)
+        [path] = prediction.save(Path(folder) / "picture", [options.format], asked)
+        return Answer(path.read_bytes(), FORMATS[options.format].media_type, path.name)
 
 
 def check(options: Options, quantity: str, has_camera: bool) -> None:
@@ -98,7 +68,7 @@ def check(options: Options, quantity: str, has_camera: bool) -> None:
         ValueError: see `encode`.
     """
     form = options.format
-    if form not in GEOMETRY:
+    if "metres" not in FORMATS[form].needs:
         return
     if quantity == "disparity" and (options.near is None or options.far is None):
         raise ValueError(

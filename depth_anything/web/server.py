@@ -6,6 +6,7 @@ import asyncio
 import hmac
 import math
 import socket
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import asynccontextmanager, suppress
 from importlib.resources import files
@@ -19,14 +20,17 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import FileResponse, JSONResponse
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from fastapi.staticfiles import StaticFiles
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 from starlette.requests import ClientDisconnect
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from depth_anything import __version__
 from depth_anything.images import colormap
+from depth_anything.images.formats import FORMATS
 from depth_anything.web import responses
 from depth_anything.web.middleware import Limits, Metrics, RequestGuard, too_busy
 from depth_anything.web.pipeline import Work
+from depth_anything.web.site import Site
 from depth_anything.web.upload import Refused, read_picture
 
 if TYPE_CHECKING:
@@ -55,11 +59,15 @@ class Model(BaseModel):
 
 
 class Server(BaseModel):
-    """What /v1/models answers."""
+    """What /v1/models responses."""
 
     version: str
     models: list[Model]
     formats: list[str]
+    needs: dict[str, list[str]]
+    """What a format needs beside the map: metres, camera, picture."""
+    says_camera: list[str]
+    """Formats that hold the camera where one is given."""
     colormaps: list[str]
     max_bytes: int
     max_pixels: int
@@ -76,7 +84,7 @@ _PROBLEMS: dict[int | str, dict[str, Any]] = {
         415: "Not a picture or a form, or compressed.",
         422: "No picture, a damaged one, or options that cannot be answered.",
         429: "Too busy: try again after Retry-After seconds.",
-        507: "Pictures are kept here (`--keep`), and this one could not be: the disk is full, say.",
+        507: "The answer could not be made, or not be kept (`--keep`): the disk is full, say.",
     }.items()
 }
 _BINARY = {"schema": {"type": "string", "format": "binary"}}
@@ -87,17 +95,26 @@ _DEPTH_DOCS: dict[str, Any] = {
             "description": "The map, in the form that was asked for.",
             "content": {
                 media: {"schema": {"type": "object"}} if media == "application/json" else _BINARY
-                for media in sorted(set(responses.MEDIA_TYPES.values()))
+                for media in sorted({FORMATS[form].media_type for form in responses.FORMS})
             },
         },
     },
     "openapi_extra": {
         "requestBody": {
             "required": True,
-            "description": "A picture: as the body, or as the file field `image` of a form.",
+            "description": "A picture: as the body, or as the file field `image` of a form, whose other fields are "
+            "the options of the query.",
             "content": {
                 "multipart/form-data": {
-                    "schema": {"type": "object", "required": ["image"], "properties": {"image": _BINARY["schema"]}}
+                    "schema": {
+                        "type": "object",
+                        "required": ["image"],
+                        "properties": {
+                            "image": _BINARY["schema"],
+                            **responses.Options.model_json_schema()["properties"],
+                        },
+                        "additionalProperties": False,
+                    }
                 },
                 "image/*": _BINARY,
                 "application/octet-stream": _BINARY,
@@ -112,6 +129,7 @@ def create_app(
     limits: Limits | None = None,
     token: str | None = None,
     keep: Path | None = None,
+    site: Site | None = None,
 ) -> FastAPI:
     """The application.
 
@@ -120,6 +138,7 @@ def create_app(
         limits: see Limits.
         token: what clients must send as a bearer token; None asks for none. The page itself is always answered.
         keep: a folder in which pictures and answers are kept, named by the picture's SHA-256; None keeps nothing.
+        site: the names by which browsers may ask this server, as `serve` sets them; None looks at no name.
     """
     limits = limits or Limits()
     metrics = Metrics()
@@ -134,7 +153,7 @@ def create_app(
         description="One picture in, a dense map of how near everything is out. See docs/serve.md.",
     )  # fmt: skip
     paths = frozenset({"/", "/healthz", "/metrics", "/openapi.json", "/v1/colormaps", "/v1/depth", "/v1/models"})
-    app.add_middleware(RequestGuard, limits=limits, metrics=metrics, bounded="/v1/depth", paths=paths)
+    app.add_middleware(RequestGuard, limits=limits, metrics=metrics, bounded="/v1/depth", paths=paths, site=site)
     app.mount("/static", StaticFiles(directory=STATIC), name="static")
 
     @app.exception_handler(Refused)
@@ -159,13 +178,27 @@ def create_app(
         if sent is None or not hmac.compare_digest(sent.credentials.encode(), token.encode()):
             raise Refused(401, "this server needs its bearer token: Authorization: Bearer TOKEN")
 
-    @app.post("/v1/depth", response_class=Response, dependencies=[Depends(authorize)], **_DEPTH_DOCS)
-    async def depth(request: Request, options: Annotated[responses.Options, Query()]) -> Response:
-        """The map of one picture."""
+    def chosen_model(options: responses.Options) -> str:
         name = options.model or next(iter(predictors))
         if name not in predictors:
             raise Refused(422, f"model: this server has {', '.join(predictors)}, not {name!r}")
-        data = await read_picture(request, limits)
+        return name
+
+    @app.post("/v1/depth", response_class=Response, dependencies=[Depends(authorize)], **_DEPTH_DOCS)
+    async def depth(request: Request, options: Annotated[responses.Options, Query()]) -> Response:
+        """The map of one picture."""
+        asked = request.query_params.multi_items()
+        name = chosen_model(options)
+        data, fields = await read_picture(request, limits)
+        repeated = [name for name, times in Counter(name for name, _ in asked + fields).items() if times > 1]
+        if repeated:
+            raise Refused(422, f"{', '.join(repeated)}: given more than once")
+        if fields:
+            try:
+                options = responses.Options.model_validate(dict(asked + fields))
+            except ValidationError as error:
+                raise RequestValidationError([{**e, "loc": ("form", *e["loc"])} for e in error.errors()]) from None
+            name = chosen_model(options)
         try:
             async with asyncio.timeout(limits.seconds):
                 result = await _unless_gone(request, app.state.work.answer(data, name, options))
@@ -189,7 +222,10 @@ def create_app(
             for name, predictor in predictors.items() for row in [predictor.variant]
         ]  # fmt: skip
         return Server(
-            version=__version__, models=rows, formats=list(responses.MEDIA_TYPES), colormaps=list(colormap.COLORMAPS),
+            version=__version__, models=rows, formats=list(responses.FORMS),
+            needs={form: list(FORMATS[form].needs) for form in responses.FORMS},
+            says_camera=[form for form in responses.FORMS if FORMATS[form].says_camera],
+            colormaps=list(colormap.COLORMAPS),
             max_bytes=limits.max_bytes, max_pixels=limits.max_pixels, keeps_pictures=keep is not None,
         )  # fmt: skip
 
@@ -237,12 +273,35 @@ async def _unless_gone(request: Request, work: Coroutine[Any, Any, T]) -> T:
         gone.cancel()
 
 
+def protocol_of(seconds: float) -> type[H11Protocol]:
+    """HTTP for uvicorn, which closes a connection on which no whole request has begun for so many seconds."""
+
+    class Protocol(H11Protocol):
+        def connection_made(self, transport: Any) -> None:
+            super().connection_made(transport)
+            self.seen: object = None
+            self.look = self.loop.call_later(seconds, self.close_idle)
+
+        def close_idle(self) -> None:
+            if (self.cycle is None or self.cycle.response_complete) and self.cycle is self.seen:
+                self.transport.close()
+                return
+            self.seen = self.cycle
+            self.look = self.loop.call_later(seconds, self.close_idle)
+
+        def connection_lost(self, exc: Exception | None) -> None:
+            self.look.cancel()
+            super().connection_lost(exc)
+
+    return Protocol
+
+
 def run(app: FastAPI, host: str, port: int, seconds: float, ready: Callable[[str], None]) -> None:
     """Serves until SIGINT or SIGTERM; then takes no more requests, finishes those inside, and returns.
 
     Args:
         port: 0 takes a free one.
-        seconds: given to the requests inside, at the end.
+        seconds: given to a client for the head of its request, and at the end to the requests inside.
         ready: told the address as soon as connections are taken.
 
     Raises:
@@ -257,6 +316,7 @@ def run(app: FastAPI, host: str, port: int, seconds: float, ready: Callable[[str
         ready(f"http://{shown}:{listener.getsockname()[1]}")
         config = uvicorn.Config(
             app,
+            http=protocol_of(seconds),
             log_level="warning",
             access_log=False,
             server_header=False,

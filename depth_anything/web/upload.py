@@ -1,4 +1,7 @@
-"""A picture out of a request, within the limits: a raw body, or the field `image` of a form. Never through the disk."""
+"""A picture and its options out of a request, within the limits. Never through the disk.
+
+The picture is the body, or the file field `image` of a form; options stand in the query, or in the form's other fields.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,8 @@ from starlette.requests import Request
 
 from depth_anything.web.middleware import Limits
 
+_MOST_FIELDS, _FIELD_BYTES = 32, 4096
+
 
 class Refused(Exception):
     """A request that is not carried out: a status of 4xx and one clear line."""
@@ -20,8 +25,8 @@ class Refused(Exception):
         self.status, self.detail = status, detail
 
 
-async def read_picture(request: Request, limits: Limits) -> bytes:
-    """The encoded picture that a request carries.
+async def read_picture(request: Request, limits: Limits) -> tuple[bytes, list[tuple[str, str]]]:
+    """The encoded picture that a request carries, and the form's other fields.
 
     Raises:
         Refused: 400 a broken form, 408 too slow, 413 too large, 415 another kind of body, 422 no picture in it.
@@ -32,10 +37,11 @@ async def read_picture(request: Request, limits: Limits) -> bytes:
     if request.headers.get("content-encoding", "identity") != "identity":
         raise Refused(415, "the body is compressed: send the picture's file as it is")
     kind = request.headers.get("content-type", "").split(";")[0].strip().lower()
+    fields: list[tuple[str, str]] = []
     try:
         async with asyncio.timeout(limits.seconds):
             if kind == "multipart/form-data":
-                data = await _from_form(request, limits)
+                data, fields = await _from_form(request, limits)
             elif kind.startswith("image/") or kind in ("", "application/octet-stream"):
                 data = b"".join([chunk async for chunk in _bounded(request, limits)])
             else:
@@ -46,7 +52,7 @@ async def read_picture(request: Request, limits: Limits) -> bytes:
         raise Refused(408, f"the picture did not arrive within {limits.seconds:g} s") from None
     if not data:
         raise Refused(422, "no picture: send one as the body, or as the file field image of a form")
-    return data
+    return data, fields
 
 
 async def _bounded(request: Request, limits: Limits) -> AsyncGenerator[bytes, None]:
@@ -58,8 +64,10 @@ async def _bounded(request: Request, limits: Limits) -> AsyncGenerator[bytes, No
         yield chunk
 
 
-async def _from_form(request: Request, limits: Limits) -> bytes:
-    parser = MultiPartParser(request.headers, _bounded(request, limits), max_files=1, max_fields=8)
+async def _from_form(request: Request, limits: Limits) -> tuple[bytes, list[tuple[str, str]]]:
+    parser = MultiPartParser(
+        request.headers, _bounded(request, limits), max_files=1, max_fields=_MOST_FIELDS, max_part_size=_FIELD_BYTES
+    )
     parser.spool_max_size = limits.max_bytes + 1  # never rolls over to the disk
     try:
         form = await parser.parse()
@@ -69,7 +77,7 @@ async def _from_form(request: Request, limits: Limits) -> bytes:
         image = form.get("image")
         if not isinstance(image, UploadFile):
             raise Refused(422, f"the form has no file field image; its fields: {', '.join(map(repr, form)) or 'none'}")
-        return await image.read()
+        return await image.read(), [(name, text) for name, text in form.multi_items() if isinstance(text, str)]
     finally:
         await form.close()
 

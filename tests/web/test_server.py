@@ -17,6 +17,7 @@ from PIL import Image
 
 from depth_anything import cli
 from depth_anything.images import read
+from depth_anything.images.formats import FORMATS, SaveOptions, paths
 from depth_anything.predict.prediction import load
 from depth_anything.predict.predictor import Predictor
 
@@ -58,24 +59,23 @@ def photo(tmp_path_factory) -> Path:
 def files(photo, tmp_path_factory) -> dict[str, bytes]:
     """What the command writes for the photo, by form."""
     out = tmp_path_factory.mktemp("out")
-    forms = [form for form in responses.MEDIA_TYPES if form != "json"]
+    forms = list(responses.FORMS)
     options = [f"--{name}={value}" for name, value in SHAPE.items()]
     cli.main(["predict", str(photo), "-o", str(out), "--threads", "1", "--save", ",".join(forms), *options])
-    endings = {"png16": "disparity.png", "npz": "disparity.npz", "pfm": "disparity.pfm", "exr": "disparity.exr"}
-    endings |= {"ply": "points.ply", "glb": "mesh.glb"}
-    return {form: (out / f"photo_{endings.get(form, f'{form}.png')}").read_bytes() for form in forms}
+    written = paths(out / "photo", forms, "disparity", SaveOptions(overwrite=True))
+    return {form: path.read_bytes() for form, path in written.items()}
 
 
 def test_every_answer_is_the_commands_file(client, photo, files):
     for form, content in files.items():
         # the other files of that run were written with its camera, which npz states
-        query = {"format": form, **(SHAPE if form in responses.GEOMETRY else {"fov": "50"})}
+        query = {"format": form, **(SHAPE if "metres" in FORMATS[form].needs else {"fov": "50"})}
         answer = client.post(
             "/v1/depth", params=query, content=photo.read_bytes(), headers={"Content-Type": "image/jpeg"}
         )
         assert answer.status_code == 200, answer.text
         assert answer.content == content, form
-        assert answer.headers["content-type"] == responses.MEDIA_TYPES[form]
+        assert answer.headers["content-type"] == FORMATS[form].media_type
         assert answer.headers["content-disposition"].startswith('inline; filename="picture_')
 
 
@@ -370,13 +370,14 @@ def test_without_the_extra_the_command_says_what_to_install(monkeypatch, capsys)
     with pytest.raises(SystemExit) as stop:
         cli.main(["serve"])
     assert stop.value.code == 2
-    assert capsys.readouterr().err == 'error: serve needs prometheus_client: pip install "depth-anything[web]"\n'
+    missing = 'serve needs prometheus_client, which is not installed: pip install "depth-anything[web]"'
+    assert capsys.readouterr().err == f"error: {missing}\n"
 
 
 def test_openapi_names_every_status_and_form(client):
     spec = client.get("/openapi.json").json()
     depth = spec["paths"]["/v1/depth"]["post"]
     assert {"200", "400", "401", "408", "413", "415", "422", "429", "507"} == set(depth["responses"])
-    assert set(depth["responses"]["200"]["content"]) == set(responses.MEDIA_TYPES.values())
+    assert set(depth["responses"]["200"]["content"]) == {FORMATS[form].media_type for form in responses.FORMS}
     assert set(depth["requestBody"]["content"]) == {"multipart/form-data", "image/*", "application/octet-stream"}
     json.dumps(spec)

@@ -99,6 +99,73 @@ def test_a_slow_client_gets_408(server):
     assert time.monotonic() - began < 10 * TIMEOUT_S
 
 
+def test_chunks_without_end_get_408(server):
+    began = time.monotonic()
+    with dial(server, None) as connection:
+        try:
+            while time.monotonic() - began < 10 * TIMEOUT_S:
+                connection.sendall(b"1\r\nx\r\n")
+                time.sleep(0.05)
+        except OSError:
+            pass
+        status, body = answer(connection)
+    assert status == 408 and f"{TIMEOUT_S} s" in body["detail"]
+
+
+PART = b'--B\r\nContent-Disposition: form-data; name="%s"%s\r\n\r\n%s\r\n'
+
+
+@pytest.mark.parametrize(
+    ("body", "statuses"),
+    [
+        (b"".join(PART % (b"f%d" % number, b"", b"1") for number in range(10_000)), {400}),
+        (b"".join(PART % (b"f%d" % number, b'; filename="a"', b"1") for number in range(10_000)), {400}),
+        (PART % (b"format", b"", b"x" * 3_000_000), {400}),
+        (PART % (b"n" * 3_000_000, b"", b"1"), {400}),
+        (b"--B\r\n" + b"X-A: b\r\n" * 300_000, {400}),
+        (b"\r\n" * 1_500_000, {400, 422}),
+        (PART % (b"image", b'; filename="a"', b"\r\n--" * 700_000), {422}),
+    ],
+    ids=["fields", "files", "long field", "long name", "many headers", "line ends", "boundaries almost"],
+)
+def test_forms_made_to_hurt(server, body, statuses):
+    before, began = resident_mib(server.process.pid), time.monotonic()
+    kind = {"Content-Type": "multipart/form-data; boundary=B"}
+    said = httpx2.post(f"{server.url}/v1/depth", content=body + b"--B--\r\n", headers=kind, timeout=60)
+    assert said.status_code in statuses, said.text
+    assert time.monotonic() - began < 10
+    assert resident_mib(server.process.pid) < before + 40
+
+
+@pytest.mark.parametrize("head", [b"", b"GET /healthz HTT", b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n"])
+def test_a_head_that_never_ends_is_cut_off(server, head):
+    began = time.monotonic()
+    with socket.create_connection(("127.0.0.1", server.port), timeout=30) as connection:
+        connection.sendall(head)
+        try:
+            while True:
+                connection.settimeout(0.2)
+                try:
+                    assert connection.recv(100) == b""
+                    break
+                except TimeoutError:
+                    connection.sendall(b"X" if head.endswith(b"\n") else b"")  # still there, and never done
+        except ConnectionError:
+            pass
+    assert time.monotonic() - began < 4 * TIMEOUT_S
+
+
+def test_a_kept_connection_is_cut_off_in_its_second_head(server):
+    with socket.create_connection(("127.0.0.1", server.port), timeout=30) as connection:
+        connection.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        assert connection.recv(12) == b"HTTP/1.1 200"
+        connection.sendall(b"GET /hea")
+        began = time.monotonic()
+        while connection.recv(65536):
+            pass
+    assert time.monotonic() - began < 4 * TIMEOUT_S
+
+
 def test_killed_clients_leave_nothing_behind(server):
     data = photo()
     for sent in (0, 10, len(data) // 2, len(data)):
@@ -184,6 +251,22 @@ def test_bad_options_are_one_line(options, said, capsys, tmp_path):
 
 def resident_mib(pid: int) -> float:
     return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_memory_after_two_thousand_requests():
+    """Good pictures, cut ones and junk, in four forms, one after the other."""
+    data = photo()
+    bodies, resident = [data, data, data[:200], b"junk"], []
+    with serving() as server, httpx2.Client(timeout=60) as client:
+        for number in range(2000):
+            form = ("png16", "npz", "json", "color")[number // 4 % 4]
+            said = client.post(f"{server.url}/v1/depth?format={form}", content=bodies[number % 4])
+            assert said.status_code == (200 if number % 4 < 2 else 422)
+            resident.append(resident_mib(server.process.pid))
+        assert len(list(Path(f"/proc/{server.process.pid}/fd").iterdir())) < 40
+    assert max(resident[1000:]) < max(resident[:1000]) + 10
 
 
 @pytest.mark.slow

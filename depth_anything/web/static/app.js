@@ -8,7 +8,6 @@ import { request } from "./server.js";
 
 const $ = (id) => document.getElementById(id);
 const ASSUMED_FOV = 55;
-const NEEDS_SHAPE = ["normals", "ply", "glb"];
 
 let server = null; // what /v1/models answers
 let tables = {}; // of colour maps
@@ -22,11 +21,12 @@ let mesh = null; // what the 3-D view shows: { key, url }
 /** The answer in one form, for the picture, model, colours and numbers that are chosen now. */
 async function ask(format) {
   const query = new URLSearchParams({ format, model: $("model").value, colors: chosenColors() });
-  if (NEEDS_SHAPE.includes(format) && !isMetric()) {
+  const needs = server.needs[format];
+  if (needs.includes("metres") && !isMetric()) {
     query.set("near", $("near").value);
     query.set("far", $("far").value);
   }
-  if ($("fov").value && (NEEDS_SHAPE.includes(format) || ["npz", "json"].includes(format)))
+  if ($("fov").value && (needs.includes("camera") || server.says_camera.includes(format)))
     query.set("fov", $("fov").value);
   const post = () =>
     request(`/v1/depth?${query}`, {

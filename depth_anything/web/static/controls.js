@@ -4,6 +4,7 @@ const FORMS = {
   color: ["Colours", "PNG to look at"],
   png16: ["16-bit PNG", "exact to 16 bits"],
   npz: ["NPZ", "float32 for Python"],
+  npy: ["NPY", "float32 alone"],
   json: ["JSON", "float32 as base64"],
   exr: ["EXR", "float32 for compositing"],
   pfm: ["PFM", "float32, plain"],
