@@ -22,6 +22,9 @@ from depth_anything.video.stabilise import load_cv2
 DEFAULT_FPS = 25.0
 """Frame rate of an image sequence, which states none."""
 
+IMAGE_BRANDS = ("avif", "avis", "heic", "heix", "hevc", "hevx", "heim", "heis", "mif1", "msf1")
+"""Of image files that look like MP4: FFmpeg splits tiles, transparency and animation into tracks of their own."""
+
 
 @dataclass(frozen=True)
 class Frame:
@@ -146,6 +149,10 @@ def _open_file(path: Path) -> Clip:
         raise ValueError(missing(path, "expected a video, or a folder or pattern of pictures"))
     try:
         with av.open(str(path)) as container:
+            if container.metadata.get("major_brand") in IMAGE_BRANDS:
+                raise ValueError(
+                    f"{path}: an AVIF or HEIC image, not a video; give it to predict, or its frames as images"
+                )
             stream = moving_picture(container)
             if stream is None:
                 raise ValueError(f"{path}: no moving picture in it; expected a video")

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from benchmark_scripts import BENCHMARKS, script
 from command import run
-from PIL import Image
+from PIL import Image, features
 
 from depth_anything import Predictor
 from depth_anything.data.unlabeled.read import read_unit
@@ -108,6 +108,18 @@ def test_a_video_cut_short_gives_label_its_frames_and_one_line(tmp_path):
     found = dict(read_unit(unit, lambda key, error: failed.append(str(error))))
     assert list(found) == [f"cut-0000{number}0" for number in range(3)]
     assert len(failed) == 1 and "promises 60 frames" in failed[0]
+
+
+@pytest.mark.parametrize("animated", [False, True])
+def test_an_avif_is_no_video(tmp_path, animated):
+    """FFmpeg shows its first frame only, and without its transparency."""
+    if not features.check("avif"):
+        pytest.skip("this Pillow writes no AVIF")
+    image = Image.fromarray(np.dstack(video_pixels.scene()))
+    path = tmp_path / "image.avif"
+    image.save(path, save_all=animated, append_images=[image.rotate(180)] if animated else [])
+    with pytest.raises(ValueError, match="an AVIF or HEIC image, not a video"):
+        open_clip(path)
 
 
 # -- light -------------------------------------------------------------------------------------------------------------
