@@ -92,6 +92,9 @@ def test_what_is_wrong_with_a_folder_is_one_line(tmp_path):
     Image.fromarray(scene(0)[0]).save(tmp_path / "images" / "a.png")
     with pytest.raises(ValueError, match="expected the label of"):
         UserFolder(tmp_path)[0]
+    np.savez(tmp_path / "depth_m" / "a.npz", disparity=np.ones(scene(0)[0].shape[:2]))
+    with pytest.raises(ValueError, match="holds disparity; expected depth_m in this folder"):
+        UserFolder(tmp_path)[0]
     with pytest.raises(ValueError, match="two or more"):
         split(UserFolder(tmp_path))
     Image.fromarray(np.ones((7, 8), np.uint16)).save(tmp_path / "depth_m" / "a.png")

@@ -17,11 +17,9 @@ from depth_anything.data.benchmarks.read_truth import read_uint16
 from depth_anything.data.labeled.folder import Label, LabeledFolder, depth_label, disparity_label
 from depth_anything.images import map_files
 from depth_anything.images.source import SUFFIXES
-from depth_anything.system.files import read_npy, walk
+from depth_anything.system.files import walk
 
-QUANTITIES = ("depth_m", "disparity")
 MAP_SUFFIXES = (".png", ".npy", ".npz", ".exr", ".pfm")
-MILLIMETRES = 1000
 
 
 class UserFolder(LabeledFolder):
@@ -31,7 +29,7 @@ class UserFolder(LabeledFolder):
     layout = "images/<name>.jpg beside depth_m/<name>.png (millimetres; npy, npz, exr, pfm) or disparity/<name>.png"
 
     def __init__(self, root: str | Path):
-        held = [name for name in QUANTITIES if (Path(root) / name).is_dir()]
+        held = [name for name in map_files.QUANTITIES if (Path(root) / name).is_dir()]
         if Path(root).is_dir() and len(held) != 1:
             found = " and ".join(held) or "neither depth_m nor disparity"
             raise ValueError(f"{root}: holds {found}; expected {self.layout}")
@@ -63,31 +61,19 @@ class UserFolder(LabeledFolder):
         Raises:
             ValueError: a file that does not hold the folder's quantity, or no map.
         """
-        text: dict[str, str] = {}
-        match path.suffix.lower():
-            case ".png":
-                try:
-                    values_HW, text = map_files.read_png16(path)
-                except ValueError:
-                    stored_HW = read_uint16(path)
-                    divisor = MILLIMETRES if self.quantity == "depth_m" else 1
-                    return stored_HW.astype(np.float32) / divisor, stored_HW > 0
-            case ".npz":
-                arrays, text = map_files.read_npz(path)
-                if self.quantity not in arrays:
-                    raise ValueError(f"{path}: expected an array named {self.quantity}, it has {', '.join(arrays)}")
-                values_HW = arrays[self.quantity]
-            case ".npy":
-                values_HW = read_npy(path)
-            case ".exr":
-                values_HW, text = map_files.read_exr(path)
-            case _:
-                values_HW = map_files.read_pfm(path)
-        if text.get("quantity", self.quantity) != self.quantity:
-            raise ValueError(f"{path}: holds {text['quantity']}; expected {self.quantity} in this folder")
-        if values_HW.ndim != 2:
-            raise ValueError(f"{path}: an array of shape {values_HW.shape}; expected (height, width)")
-        return values_HW.astype(np.float32), np.ones(values_HW.shape, bool)
+        try:
+            held = map_files.read_map(path, self.quantity)
+        except ValueError:
+            if path.suffix.lower() != ".png":
+                raise
+            stored_HW = read_uint16(path)  # another program's
+            divisor = map_files.MILLIMETRES if self.quantity == "depth_m" else 1
+            return stored_HW.astype(np.float32) / divisor, stored_HW > 0
+        if held.quantity not in (None, self.quantity):
+            raise ValueError(f"{path}: holds {held.quantity}; expected {self.quantity} in this folder")
+        if held.values_HW.ndim != 2:
+            raise ValueError(f"{path}: an array of shape {held.values_HW.shape}; expected (height, width)")
+        return held.values_HW.astype(np.float32), np.ones(held.values_HW.shape, bool)
 
 
 class Part:
