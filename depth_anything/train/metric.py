@@ -23,8 +23,10 @@ from depth_anything.train import batches
 from depth_anything.train.batches import LABELED, Batch, Data, Slice, draw_size, parts, read, sample_number
 from depth_anything.train.recipes.base import Stage
 from depth_anything.train.recipes.metric import Metric, MetricRecipe
-from depth_anything.train.relative_depth import UNREAD as UNREAD
+from depth_anything.train.relative_depth import UNREAD
 from depth_anything.train.teacher import Losses, run_network
+
+__all__ = ["UNREAD", "build_slice", "groups", "set_rate", "start_model", "step_losses", "validate"]
 
 MOMENTA = (0.85, 0.95)
 FLAT_SHARE = 0.7
@@ -170,12 +172,11 @@ def set_rate(optimizer: Optimizer, recipe: MetricRecipe, step: int) -> float:
 # -- a step -----------------------------------------------------------------------------------------------------------
 
 
-def metric_losses(network: nn.Module, batch: Batch, recipe: MetricRecipe, stage: Stage | None = None) -> Losses:
+def metric_losses(network: nn.Module, batch: Batch, recipe: MetricRecipe) -> Losses:
     """SiLog of the recipe over all pixels whose true metres lie in its range; the prediction comes to the truth's size.
 
     Args:
         network: the model, or `teacher.MapAndTokens` around it.
-        stage: not read; there for the same call as `teacher_losses`.
     """
     answer = run_network(network, batch.image_B3HW, recipe)
     prediction_BHW = (answer[0] if isinstance(answer, tuple) else answer).float()
@@ -198,7 +199,7 @@ def step_losses(
 ) -> Losses:
     """`metric_losses` of a slice; metres have neither teacher nor frozen encoder."""
     assert one.labeled is not None
-    return metric_losses(network, one.labeled, recipe, stage)
+    return metric_losses(network, one.labeled, recipe)
 
 
 def true_metres(batch: Batch, metric: Metric) -> tuple[Tensor, Tensor]:
