@@ -14,8 +14,6 @@ SMALLEST_SPREAD = 1e-6
 """A map whose mean absolute deviation is below this is a constant."""
 GRADIENT_SCALES = 4
 """Strides 1, 2, 4, 8 in gradient matching (MiDaS; V2 takes it over)."""
-FEATURE_MARGIN = 0.85
-"""Tolerance margin alpha of V1 Eq. 9."""
 
 
 def masked(map_BHW: Tensor, valid_BHW: Tensor) -> Tensor:
@@ -69,11 +67,6 @@ def affine_invariant_residual(prediction_BHW: Tensor, target_BHW: Tensor, valid_
     return masked(normalised(prediction_BHW, valid_BHW) - normalised(target_BHW, valid_BHW), valid_BHW)
 
 
-def affine_invariant_loss(prediction_BHW: Tensor, target_BHW: Tensor, valid_BHW: Tensor) -> Tensor:
-    """V1 Eq. 1, L_l: mean absolute residual of the normalised maps. MiDaS calls it ssi-mae, without trimming."""
-    return affine_invariant_pair(prediction_BHW, target_BHW, valid_BHW)[0]
-
-
 def gradient_matching(residual_BHW: Tensor, valid_BHW: Tensor) -> Tensor:
     """L_gm of MiDaS for each image, (B,): absolute differences of neighbouring residuals, at four strides, summed.
 
@@ -93,13 +86,12 @@ def gradient_matching(residual_BHW: Tensor, valid_BHW: Tensor) -> Tensor:
     return total_B
 
 
-def gradient_matching_loss(prediction_BHW: Tensor, target_BHW: Tensor, valid_BHW: Tensor) -> Tensor:
-    """V2's L_gm: gradient matching on the median-normalised maps. V2 weighs it 2 against L_ssi's 1."""
-    return affine_invariant_pair(prediction_BHW, target_BHW, valid_BHW)[1]
-
-
 def affine_invariant_pair(prediction_BHW: Tensor, target_BHW: Tensor, valid_BHW: Tensor) -> tuple[Tensor, Tensor]:
-    """L_ssi (V1 Eq. 1) and L_gm from one residual: V2's teacher minimises the first plus twice the second."""
+    """L_ssi and L_gm of V2 from one residual: its teacher minimises the first plus twice the second.
+
+    L_ssi is V1 Eq. 1, L_l: the mean absolute residual of the normalised maps (MiDaS' ssi-mae, without trimming). L_gm
+    is MiDaS' gradient matching of the same residual.
+    """
     residual_BHW = affine_invariant_residual(prediction_BHW, target_BHW, valid_BHW)
     return pixel_and_gradient(residual_BHW, valid_BHW, has_spread(target_BHW, valid_BHW))
 
@@ -112,28 +104,6 @@ def pixel_and_gradient(residual_BHW: Tensor, valid_BHW: Tensor, counts_B: Tensor
     )
 
 
-def least_squares(prediction_BHW: Tensor, target_BHW: Tensor, valid_BHW: Tensor) -> tuple[Tensor, Tensor]:
-    """Scale and shift (B,) that bring each prediction onto its truth in squares: MiDaS' closed form, centred.
-
-    Zeros where the prediction is constant, as in MiDaS' code.
-    """
-    p, g = masked(prediction_BHW, valid_BHW), masked(target_BHW, valid_BHW)
-    p_mean_B, g_mean_B = mean_over_valid(p, valid_BHW), mean_over_valid(g, valid_BHW)
-    p_0, g_0 = p - p_mean_B[:, None, None], g - g_mean_B[:, None, None]
-    variance_B, covariance_B = mean_over_valid(p_0 * p_0, valid_BHW), mean_over_valid(p_0 * g_0, valid_BHW)
-    solvable_B = variance_B > SMALLEST_SPREAD**2
-    scale_B = torch.where(solvable_B, covariance_B / variance_B.masked_fill(~solvable_B, 1), 0)
-    return scale_B, torch.where(solvable_B, g_mean_B - scale_B * p_mean_B, 0)
-
-
-def ssi_mse_loss(prediction_BHW: Tensor, target_BHW: Tensor, valid_BHW: Tensor) -> Tensor:
-    """MiDaS' ssi-mse: half the mean squared residual after least squares. An option for V2's L_ssi."""
-    scale_B, shift_B = least_squares(prediction_BHW, target_BHW, valid_BHW)
-    p, g = masked(prediction_BHW, valid_BHW), masked(target_BHW, valid_BHW)
-    residual_BHW = scale_B[:, None, None] * p + shift_B[:, None, None] - g
-    return mean_over_images(mean_over_valid(residual_BHW**2, valid_BHW) / 2, has_spread(target_BHW, valid_BHW))
-
-
 def largest_residuals(residual_BHW: Tensor, valid_BHW: Tensor, share: float) -> Tensor:
     """Bool (B, H, W): each image's `share` of valid pixels with the largest absolute residual (floor of the count)."""
     size = residual_BHW.detach().abs().masked_fill(~valid_BHW, -1).flatten(1)
@@ -142,46 +112,13 @@ def largest_residuals(residual_BHW: Tensor, valid_BHW: Tensor, share: float) -> 
     return (rank < drop_B1).view_as(valid_BHW)
 
 
-def trimmed_affine_invariant_loss(
-    prediction_BHW: Tensor, target_BHW: Tensor, valid_BHW: Tensor, trim: float = 0.2
-) -> Tensor:
-    """MiDaS' ssi-trim: the smallest 80 % of each image's absolute residuals, summed, over twice its valid pixels.
-
-    MiDaS' published code slices the wrong value and so trims nothing. This trims, per image.
-    """
-    residual_BHW = affine_invariant_residual(prediction_BHW, target_BHW, valid_BHW)
-    kept_BHW = valid_BHW & ~largest_residuals(residual_BHW, valid_BHW, trim)
-    return mean_over_images(
-        mean_over_valid(masked(residual_BHW.abs(), kept_BHW), valid_BHW) / 2, has_spread(target_BHW, valid_BHW)
-    )
-
-
-def without_noisiest(prediction_BHW: Tensor, target_BHW: Tensor, valid_BHW: Tensor, share: float = 0.1) -> Tensor:
-    """V2 section 5: the mask without each pseudo-labelled image's top 10 % of loss, taken for noisy labels.
+def without_noisiest(prediction_BHW: Tensor, target_BHW: Tensor, valid_BHW: Tensor, share: float) -> Tensor:
+    """V2 section 5: the mask without each pseudo-labelled image's top `share` (10 %) of loss, taken for noisy labels.
 
     The threshold carries no gradient. Use the mask for L_ssi and for L_gm alike (the paper speaks of the first only).
     """
     residual_BHW = affine_invariant_residual(prediction_BHW, target_BHW, valid_BHW)
     return valid_BHW & ~largest_residuals(residual_BHW, valid_BHW, share)
-
-
-def cutmix_loss(
-    prediction_BHW: Tensor,
-    target_a_BHW: Tensor,
-    target_b_BHW: Tensor,
-    box_BHW: Tensor,
-    valid_a_BHW: Tensor,
-    valid_b_BHW: Tensor,
-) -> Tensor:
-    """V1 Eq. 5-8, L_u: inside the box the pixels of image a, outside those of b; each region is normalised over its own
-    pixels and weighted by its share of the picture.
-
-    Args:
-        prediction_BHW: of the mixed picture a * box + b * (1 - box).
-        target_a_BHW, target_b_BHW: the teacher's maps of the clean, unmixed pictures.
-        box_BHW: bool. All false means no CutMix: then this is the plain loss with b.
-    """
-    return cutmix_pair(prediction_BHW, target_a_BHW, target_b_BHW, box_BHW, valid_a_BHW, valid_b_BHW)[0]
 
 
 def cutmix_pair(
@@ -193,9 +130,15 @@ def cutmix_pair(
     valid_b_BHW: Tensor,
     noisiest: float = 0.0,
 ) -> tuple[Tensor, Tensor]:
-    """`cutmix_loss`, and gradient matching within the same regions under the same weights: V2's student with CutMix.
+    """V1 Eq. 5-8, L_u, and gradient matching within the same regions under the same weights (V2's student with CutMix).
+
+    Inside the box the pixels of image a, outside those of b; each region is normalised over its own pixels and weighted
+    by its share of the picture.
 
     Args:
+        prediction_BHW: of the mixed picture a * box + b * (1 - box).
+        target_a_BHW, target_b_BHW: the teacher's maps of the clean, unmixed pictures.
+        box_BHW: bool. All false means no CutMix: then this is the plain pair with b.
         noisiest: share of each region's pixels, those of largest loss, that are left out (`without_noisiest`).
     """
     pixel_B = torch.zeros(len(box_BHW), device=box_BHW.device)
@@ -215,12 +158,10 @@ def cutmix_pair(
     return mean_over_images(pixel_B, counts_B), mean_over_images(matching_B, counts_B)
 
 
-def feature_alignment_loss(
-    student_BNC: Tensor, frozen_BNC: Tensor, margin: float = FEATURE_MARGIN
-) -> tuple[Tensor, Tensor]:
+def feature_alignment_loss(student_BNC: Tensor, frozen_BNC: Tensor, margin: float) -> tuple[Tensor, Tensor]:
     """V1 Eq. 9, L_feat: one minus the mean cosine of patch tokens with a frozen encoder's.
 
-    Tokens whose cosine is above the margin are excluded, and carry no gradient.
+    Tokens whose cosine is above the tolerance margin alpha are excluded, and carry no gradient.
 
     Returns:
         The loss (0 where no token remains, with a live graph) and the share of tokens that remained.

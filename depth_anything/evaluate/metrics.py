@@ -181,10 +181,6 @@ class Metric:
     compute: Callable[..., float]
     source: str
 
-    def is_better(self, a: float, b: float) -> bool:
-        """Whether a is strictly better than b."""
-        return a < b if self.better == "lower" else a > b
-
 
 _EIGEN = "Eigen et al. 2014, section 4.1"
 _ZOE = "ZoeDepth (Bhat et al. 2023), compute_metrics"

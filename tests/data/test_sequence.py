@@ -1,18 +1,15 @@
-"""Films of rendered scenes: the camera's walk, frames that agree in space, and their shard."""
+"""Films of rendered scenes: the camera's walk, and frames that agree in space."""
 
 from dataclasses import dataclass
 from itertools import pairwise
-from pathlib import Path
 
 import numpy as np
 import pytest
 
-from depth_anything.data.labeled.rendered import read_scene_shard
 from depth_anything.data.scenes import sequence
 from depth_anything.data.scenes.cameras import Camera
-from depth_anything.data.scenes.sequence import SWEEP, TRAVEL, TREMOR, camera_path, render_sequence, write_sequence
+from depth_anything.data.scenes.sequence import SWEEP, TRAVEL, TREMOR, camera_path, render_sequence
 from depth_anything.data.scenes.stage import Rendered
-from depth_anything.data.shards import read_shard
 
 SEED, FRAMES, SIZE = 990001, 5, (64, 48)
 CAMERA = Camera(np.array([1.0, -2.0, 1.6]), 0.4, -0.1, 0.02, np.radians(60))
@@ -91,14 +88,6 @@ def test_the_world_stands_still(film: list[Rendered]):
 
 def test_the_camera_really_moves(film: list[Rendered]):
     assert np.abs(film[0].image.astype(int) - film[-1].image).mean() > 5
-
-
-def test_frames_are_samples_of_one_shard_in_their_order(film, tmp_path: Path):
-    path = write_sequence(tmp_path / "film.tar", SEED, FRAMES, SIZE, spp=2)
-    keys = [key for key, _ in read_shard(path)]
-    assert keys == [f"{SEED:09d}-{index:05d}" for index in range(FRAMES)]
-    for sample, frame in zip(read_scene_shard(path), film, strict=True):
-        np.testing.assert_array_equal(sample.disparity_HW, frame.disparity)  # the same seed, the same film
 
 
 def test_an_attempt_with_a_bad_frame_is_passed_over(monkeypatch):

@@ -1,20 +1,13 @@
-"""A short video of a static scene: the camera moves; every frame has exact disparity.
+"""A short video of a static scene: the camera moves; every frame has exact disparity."""
 
-Frames of one video share a prefix of their keys: `<seed>-<frame>`.
-"""
-
-import os
-from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 
 from depth_anything.data.scenes.cameras import Camera
 from depth_anything.data.scenes.layout import make_scene
-from depth_anything.data.scenes.render import encode, stage
+from depth_anything.data.scenes.render import stage
 from depth_anything.data.scenes.stage import Rendered
-from depth_anything.data.shards import write_shard
 
 TRAVEL = 0.6
 """How far the camera goes to the side, in distances of the nearest things."""
@@ -65,16 +58,3 @@ def render_sequence(seed: int, frames: int, size: tuple[int, int] = (256, 192), 
         if len(film) == frames:
             return film
     raise AssertionError(f"seed {seed}: no attempt gave a film")
-
-
-def write_sequence(
-    path: str | os.PathLike, seed: int, frames: int, size: tuple[int, int] = (256, 192), spp: int = 4
-) -> Path:
-    """The film of a seed as one scene shard (scenes.md), its frames in order under the keys `<seed>-<frame>`."""
-
-    def samples() -> Iterator[tuple[str, dict[str, bytes]]]:
-        for index, rendered in enumerate(render_sequence(seed, frames, size, spp)):
-            yield f"{seed:09d}-{index:05d}", encode(rendered)
-
-    write_shard(path, samples())
-    return Path(path)
