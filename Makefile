@@ -39,7 +39,7 @@ slow: $(DEV)/.installed
 	$(PYTEST) -m slow --durations=10
 
 engine: $(DEV)/.installed
-	$(DEV)/bin/python -m depth_anything.train.engine --out out/engine --size $(SIZE) --photos $(PHOTOS) $(if $(PAIRS),--pairs $(PAIRS))
+	$(DEV)/bin/python scripts/engine.py --out out/engine --size $(SIZE) --photos $(PHOTOS) $(if $(PAIRS),--pairs $(PAIRS))
 
 # One thread a process: on a processor two such processes see twice the pictures of one process with two threads. MALLOC_:
 # memory that a step gives back stays with the process for the next one, which is a seventh faster. `env`: no shell between
@@ -63,7 +63,7 @@ nano: $(if $(filter .venv/dev,$(DEV)),$(DEV)/.installed)
 	$(TRAIN) $(RECIPE) $(NANO)/teacher $(OPTIONS)
 	$(FINISH) $(NANO)/finish-1 --seed 1 $(OPTIONS)
 	$(FINISH) $(NANO)/finish-2 --seed 2 $(OPTIONS)
-	$(DEV)/bin/python -m depth_anything.train.bundle $(addsuffix /final.safetensors,$(addprefix $(NANO)/,teacher finish-1 finish-2)) --out $(NANO)
+	$(DEV)/bin/python scripts/bundle.py $(addsuffix /final.safetensors,$(addprefix $(NANO)/,teacher finish-1 finish-2)) --out $(NANO)
 
 check: $(DEV)/.installed
 	$(DEV)/bin/ruff format --check .

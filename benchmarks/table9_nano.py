@@ -28,11 +28,12 @@ import torch
 import tyro
 
 from depth_anything.checkpoints.official import load_backbone
+from depth_anything.evaluate.pairs import evaluate_pairs
 from depth_anything.label.jobs import LabelOptions
 from depth_anything.label.launch import label
 from depth_anything.network.efficientnet import installed_weights
+from depth_anything.network.model import DepthAnything
 from depth_anything.system.files import atomic_path
-from depth_anything.train.engine import score
 from depth_anything.train.loop import train
 from depth_anything.train.recipes.ablations import LITE_RUNGS, RUNGS
 from depth_anything.train.recipes.all_recipes import get_recipe, shrunk
@@ -41,7 +42,6 @@ from depth_anything.train.sources import open_data
 from depth_anything.train.student import frozen_encoder
 from depth_anything.variants import get_variant
 
-WEIGHTS = Path(__file__).parents[1] / "depth_anything" / "weights" / "nano.safetensors"
 TITLES = {
     "labeled": "labels only",
     "naive": "+ pseudo labels",
@@ -145,7 +145,8 @@ def run(
     seconds = round(time.monotonic() - began)
     scores = {}
     for test, path in tests.items():
-        result = score(folder / "final.safetensors", folder.name, path).as_dict()["all"]
+        model = DepthAnything.from_pretrained(folder / "final.safetensors")
+        result = evaluate_pairs(path, model.infer_rgb, folder.name).as_dict()["all"]
         scores[test] = {key: result[key] for key in (*METRICS, "negative_scale")} | {"seconds": seconds}
     with atomic_path(folder / "scores.json") as temporary:
         temporary.write_text(json.dumps(scores))

@@ -11,11 +11,12 @@ import pytest
 from depth_anything import cli
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
+ENGINE = Path(__file__).parents[2] / "scripts" / "engine.py"
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("renderer")]
 
 
 def test_engine_ends_in_a_table_and_goes_on_where_it_was(tmp_path):
-    command = [sys.executable, "-m", "depth_anything.train.engine", "--out", str(tmp_path), "--size", "0.002"]
+    command = [sys.executable, str(ENGINE), "--out", str(tmp_path), "--size", "0.002"]
     command += ["--photos", str(EXAMPLES)]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     first = subprocess.run(command, capture_output=True, text=True, env=environment)

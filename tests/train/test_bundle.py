@@ -3,12 +3,15 @@
 import numpy as np
 import pytest
 import torch
+from benchmark_scripts import SCRIPTS, script
 from PIL import Image
 
 from depth_anything.checkpoints.official import save
 from depth_anything.network.model import DepthAnything
 from depth_anything.predict.backends import load_backend
-from depth_anything.train.bundle import bundle, mean_of
+
+bundled_files = script("bundle", SCRIPTS)
+bundle, mean_of = bundled_files.bundle, bundled_files.mean_of
 
 
 def test_both_files_hold_the_same_rounded_numbers(tmp_path):

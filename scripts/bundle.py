@@ -1,6 +1,6 @@
 """The two files of the bundled nano from the weights of its runs: how `weights/` was made.
 
-    python -m depth_anything.train.bundle runs/nano/final.safetensors
+    python scripts/bundle.py runs/nano/final.safetensors
 
 Both hold the same float16 numbers, which are computed with as float32, and so give the same answers.
 """
@@ -17,6 +17,7 @@ import tyro
 from torch import nn
 from tyro.conf import Positional
 
+from depth_anything.checkpoints.hub import WEIGHTS
 from depth_anything.checkpoints.official import save
 from depth_anything.export.export_model import export
 from depth_anything.export.options import ExportOptions
@@ -24,8 +25,7 @@ from depth_anything.images.read import read_image
 from depth_anything.network.model import DepthAnything
 from depth_anything.system.files import make_folder
 
-WEIGHTS = Path(__file__).parents[1] / "checkpoints" / "weights"
-PHOTOGRAPHS = Path(__file__).parents[1] / "web" / "static" / "examples"
+PHOTOGRAPHS = Path(__file__).parents[1] / "depth_anything" / "web" / "static" / "examples"
 
 
 def bundle(weights: Positional[Path], more: Positional[tuple[Path, ...]] = (), out: Path = WEIGHTS) -> None:

@@ -1,6 +1,6 @@
 """The papers' three steps in one go, at nano's size: teacher, pseudo labels, student; both scored in one table.
 
-    python -m depth_anything.train.engine --size 0.1
+    python scripts/engine.py --size 0.1
 
 Every step goes on where it was stopped. `--size 1` is the real thing.
 """
