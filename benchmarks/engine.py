@@ -27,8 +27,8 @@ from depth_anything.label.launch import label
 from depth_anything.label.teacher import Teacher
 from depth_anything.network.model import DepthAnything
 from depth_anything.network.resize import PATCH
-from depth_anything.train import loop, relative_depth
-from depth_anything.train.batches import Data, batches
+from depth_anything.train import loop, steps
+from depth_anything.train.batches import Data
 from depth_anything.train.recipes.base import Stage
 from depth_anything.train.recipes.v2 import v2_student
 from depth_anything.train.sources import open_data
@@ -131,7 +131,8 @@ def training(folder: Path, variant: str, size: int, rounds: int, batch: int) -> 
     data, _ = open_data(recipe, {}, folder, folder / "labels0")
     run = loop.start(recipe)
     run.network.train()
-    steps = batches(relative_depth.build_slice, recipe, Data(unlabeled=data.unlabeled), 0)
+    task = loop.task_of(recipe, Data(unlabeled=data.unlabeled))
+    ready = steps.batches(task, 0, recipe.steps)
     images = torch.randn(batch, 3, side, side)
 
     def bare() -> None:
@@ -140,9 +141,9 @@ def training(folder: Path, variant: str, size: int, rounds: int, batch: int) -> 
             map_BHW.float().mean().backward()
 
     def step() -> None:
-        relative_depth.set_rate(run.optimizer, recipe, run.step)
-        loop.gradients(run, next(steps), stage, None, None)
-        loop.update(run)
+        task.set_rate(run.optimizer, run.step)
+        steps.gradients(run, next(ready), task)
+        steps.update(run)
 
     bare()
     step()

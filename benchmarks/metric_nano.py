@@ -37,6 +37,7 @@ from depth_anything.train import metric
 from depth_anything.train.batches import Data, Samples
 from depth_anything.train.intrinsics import PictureCamera, WithCameras
 from depth_anything.train.loop import train
+from depth_anything.train.recipes.base import as_json
 from depth_anything.train.recipes.metric import Metric, MetricRecipe, nano_metric
 
 SPLIT_M = 10.0
@@ -173,7 +174,7 @@ def run(
     """Train, unless it was done, and score; both are kept in `folder`."""
     done = folder / "scores.json"
     if done.exists():
-        if (folder / "recipe.json").read_text() != recipe.as_json():
+        if (folder / "recipe.json").read_text() != as_json(recipe):
             raise SystemExit(f"{folder} holds another recipe: choose another --out")
         return json.loads(done.read_text())
     train(recipe, folder, Data(labeled=training), weights=weights, log_every=25, save_seconds=60)

@@ -50,7 +50,7 @@ from depth_anything.system.files import atomic_path
 from depth_anything.train.batches import Data
 from depth_anything.train.distributed import Machine, Ranks
 from depth_anything.train.loop import train
-from depth_anything.train.recipes.base import Recipe
+from depth_anything.train.recipes.base import Recipe, as_json
 from depth_anything.train.recipes.nano import (
     MIDDLE,
     SMALL,
@@ -407,7 +407,7 @@ def finished_scores(folder: Path, recipe: Recipe) -> dict | None:
     """
     if not (folder / "scores.json").exists():
         return None
-    if (folder / "recipe.json").read_text() != recipe.as_json():
+    if (folder / "recipe.json").read_text() != as_json(recipe):
         raise ValueError(f"{folder} holds another recipe (other --samples or scenes?): choose another --out")
     return read_scores(folder)
 

@@ -19,10 +19,11 @@ import numpy as np
 import torch
 
 from depth_anything.system.files import atomic_path
+from depth_anything.train.recipes.base import as_json
 from depth_anything.transfer import segmentation, segmentation_train
 from depth_anything.transfer.segmentation_data import ClassSamples, SceneClasses
 from depth_anything.transfer.segmentation_predict import evaluate
-from depth_anything.transfer.segmentation_train import SegmentationRecipe, nano_scenes
+from depth_anything.transfer.segmentation_recipes import SegmentationRecipe, nano_scenes
 
 FROZEN = {"probe": True, "random": True, "tuned": False, "scratch": False}
 FROM_NANO = {"probe": True, "random": False, "tuned": True, "scratch": False}
@@ -34,7 +35,7 @@ def run(
     """mIoU of a run, trained and measured unless that was done; both are kept in `folder`."""
     done = folder / "miou.json"
     if done.exists():
-        if (folder / "recipe.json").read_text() != recipe.as_json():
+        if (folder / "recipe.json").read_text() != as_json(recipe):
             raise SystemExit(f"{folder} holds another recipe: choose another --out")
         return json.loads(done.read_text())
     model = segmentation_train.train(recipe, folder, training, encoder, log_every=20, save_seconds=60)

@@ -27,6 +27,7 @@ import numpy as np
 import torch
 import tyro
 
+from depth_anything.checkpoints.hub import WEIGHTS
 from depth_anything.checkpoints.official import load_backbone
 from depth_anything.evaluate.pairs import evaluate_pairs
 from depth_anything.label.jobs import LabelOptions
@@ -61,7 +62,7 @@ def table9(
     pairs: Path | None = None,
     scenes: Path | None = None,
     student: str = "nano",
-    teacher: Path = WEIGHTS,
+    teacher: Path = WEIGHTS / "nano.safetensors",
     backbone: Path | None = None,
     size: float = 0.15,
     seeds: int = 3,
@@ -109,7 +110,7 @@ def table9(
         for test in tests:
             scores.setdefault((test, rung), []).append(found[test])
     for test, path in tests.items():
-        of_teacher = score(teacher, "teacher", path).as_dict()["all"]
+        of_teacher = score(teacher, path)
         for metric in METRICS:
             values = {rung: [s[metric] for s in scores[test, rung]] for rung in rungs}
             print(markdown(test, metric, values, of_teacher[metric]))
@@ -145,11 +146,15 @@ def run(
     seconds = round(time.monotonic() - began)
     scores = {}
     for test, path in tests.items():
-        model = DepthAnything.from_pretrained(folder / "final.safetensors")
-        result = evaluate_pairs(path, model.infer_rgb, folder.name).as_dict()["all"]
+        result = score(folder / "final.safetensors", path)
         scores[test] = {key: result[key] for key in (*METRICS, "negative_scale")} | {"seconds": seconds}
     with atomic_path(folder / "scores.json") as temporary:
         temporary.write_text(json.dumps(scores))
+
+
+def score(weights: Path, data: Path) -> dict[str, float]:
+    """A model under protocol `pairs`."""
+    return evaluate_pairs(data, DepthAnything.from_pretrained(weights).infer_rgb, weights.stem).as_dict()["all"]
 
 
 def markdown(test: str, metric: str, values: dict[str, list[float]], teacher: float) -> str:

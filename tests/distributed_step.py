@@ -12,9 +12,10 @@ from drawn import Boxes, tiny_student
 
 from depth_anything.network.model import DepthAnything
 from depth_anything.train import loop
-from depth_anything.train.batches import Data, build_slice
+from depth_anything.train.batches import Data
 from depth_anything.train.distributed import Machine, join, whole
 from depth_anything.train.sources import WithoutLabels
+from depth_anything.train.steps import gradients
 from depth_anything.train.student import FinalTokens
 
 mode, variant, out = sys.argv[1], sys.argv[2], Path(sys.argv[3])
@@ -30,10 +31,9 @@ with join() as ranks:
         loop.train(recipe, out, data, teacher=teacher, frozen=frozen, machine=machine, ranks=ranks, save_seconds=0)
     else:
         run = loop.start(recipe, None, machine, ranks)
-        stage, _ = recipe.stage_of(3)
-        slices, own = ranks.slices(machine)
-        mine = [build_slice(recipe, data, 3, slices, index) for index in own]
-        loop.gradients(run, mine, stage, teacher, frozen)
-        gradients = {name: whole(p.grad) for name, p in run.model.named_parameters() if p.grad is not None}
+        run.step, (_, own) = 3, ranks.slices(machine)
+        task = loop.task_of(recipe, data, machine, ranks, teacher, frozen)
+        gradients(run, [task.build(3, index, None) for index in own], task)
+        found = {name: whole(p.grad) for name, p in run.model.named_parameters() if p.grad is not None}
         if ranks.first:
-            torch.save(gradients, out)
+            torch.save(found, out)

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 
 from depth_anything.transfer.segmentation_data import ClassSample
-from depth_anything.transfer.segmentation_train import SegmentationRecipe, nano_scenes
+from depth_anything.transfer.segmentation_recipes import SegmentationRecipe, nano_scenes
 
 
 class Patches:

@@ -135,10 +135,11 @@ def _train(asked: Train) -> None:
     from depth_anything.train.distributed import join
     from depth_anything.transfer import segmentation, segmentation_train
     from depth_anything.transfer.segmentation_data import open_classes
+    from depth_anything.transfer.segmentation_recipes import get_recipe
 
     if asked.validate_every < 1:
         raise ValueError(f"--validate-every {asked.validate_every}: expected 1 step or more")
-    recipe = segmentation_train.get_recipe(asked.recipe)
+    recipe = get_recipe(asked.recipe)
     changes = {"steps": asked.steps, "seed": asked.seed}
     recipe = replace(recipe, **{name: value for name, value in changes.items() if value is not None})
     training, held_out = (open_classes(recipe.data, asked.data, split) for split in (False, True))

@@ -1,11 +1,11 @@
 """Scores on disk, one line an image, so that a stopped evaluation goes on where it was."""
 
-import json
 import re
 from pathlib import Path
 from typing import Any
 
-from depth_anything.system.files import make_folder, naming
+from depth_anything.system import json_lines
+from depth_anything.system.files import make_folder
 
 
 class Journal:
@@ -30,9 +30,9 @@ class Journal:
         make_folder(path.parent)
         if not trusted:
             path.unlink(missing_ok=True)
-        lines = self._whole_lines()
+        lines = json_lines.cut_back(path)
         if not lines:
-            self._append(definition)
+            json_lines.append(path, definition)
             return
         other = [key for key in definition if not _same(definition[key], lines[0].get(key))]
         if other:
@@ -44,25 +44,8 @@ class Journal:
     def add(self, key: str, **entry: Any) -> None:
         """Keep an image's entry; the first one stays."""
         if key not in self.entries:
-            self._append({"key": key} | entry)
             self.entries[key] = {"key": key} | entry
-
-    def _append(self, line: dict[str, Any]) -> None:
-        with naming(self.path), self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(line) + "\n")
-
-    def _whole_lines(self) -> list[dict[str, Any]]:
-        if not self.path.exists():
-            return []
-        data = self.path.read_bytes()
-        whole = data[: data.rfind(b"\n") + 1]
-        if whole != data:
-            with self.path.open("r+b") as file:
-                file.truncate(len(whole))
-        try:
-            return [json.loads(line) for line in whole.decode().splitlines()]
-        except ValueError as error:
-            raise ValueError(f"{self.path} is damaged ({error}): remove it, its images are then done again") from None
+            json_lines.append(self.path, self.entries[key])
 
 
 def _same(a: Any, b: Any) -> bool:

@@ -6,9 +6,6 @@ on one device (accumulation), or side by side on many: the slices are the same.
 """
 
 import logging
-import queue
-import threading
-from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache, partial
@@ -268,59 +265,3 @@ def mix(clean_B3HW: Tensor, settings: Unlabeled, stage: Stage, draws: Generator)
 def partner(batch: Tensor) -> Tensor:
     """For each picture (or map) of a batch the one that CutMix pastes into it: the next."""
     return batch.roll(-1, 0)
-
-
-def batches(
-    build: Callable[..., Slice],
-    recipe: Recipe,
-    data: Data,
-    first_step: int,
-    slices: int = 1,
-    own: range = range(1),
-    device: str = "cpu",
-    readers: int = 1,
-    ahead: int = 3,
-) -> Iterator[list[Slice]]:
-    """The slices of every step from `first_step` on, built up to `ahead` steps early in a background thread.
-
-    Args:
-        build: `build_slice`, or what takes its place.
-        slices: equal parts that every step is cut into.
-        own: those of this process.
-        device: where they are put, and coloured.
-        readers: threads that read and decode pictures.
-    """
-    ready: queue.Queue[list[Slice] | BaseException] = queue.Queue(maxsize=ahead)
-    stop = threading.Event()
-
-    def offer(item: list[Slice] | BaseException) -> None:
-        while not stop.is_set():
-            try:
-                ready.put(item, timeout=0.5)
-                return
-            except queue.Full:
-                continue
-
-    def work() -> None:
-        torch.set_num_threads(1)  # of this thread: the others belong to the network
-        try:
-            with ThreadPoolExecutor(readers) as pool:
-                for step in range(first_step, recipe.steps):
-                    if stop.is_set():
-                        return
-                    of_many = pool if readers > 1 else None
-                    offer([build(recipe, data, step, slices, index, device, of_many) for index in own])
-        except BaseException as error:
-            offer(error)
-
-    thread = threading.Thread(target=work, name="batches", daemon=True)
-    thread.start()
-    try:
-        for _ in range(first_step, recipe.steps):
-            item = ready.get()
-            if isinstance(item, BaseException):
-                raise item
-            yield item
-    finally:
-        stop.set()
-        thread.join()

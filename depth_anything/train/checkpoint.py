@@ -1,8 +1,9 @@
 """A run on disk: everything that decides how it goes on, in one file that is whole or not there."""
 
-from dataclasses import dataclass
+import json
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -15,44 +16,67 @@ from torch.distributed.checkpoint.state_dict import (
 from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.optim import Optimizer
 
-from depth_anything.network.model import DepthAnything
 from depth_anything.system.files import atomic_path
 from depth_anything.train.distributed import whole
-from depth_anything.train.recipes.base import Recipe
+from depth_anything.train.recipes.base import as_json, changed_fields
 
 STATE_FILE = "state.pt"
 
 
+class AnyRecipe(Protocol):
+    """What the loop asks of a recipe, a frozen dataclass."""
+
+    @property
+    def steps(self) -> int:
+        """Of the whole run."""
+        ...
+
+    @property
+    def clip(self) -> float:
+        """Largest norm of a step's gradient."""
+        ...
+
+    def seen(self, steps: int) -> int:
+        """Pictures of the first `steps` steps."""
+        ...
+
+
+R = TypeVar("R", bound=AnyRecipe)
+M = TypeVar("M", bound=nn.Module)
+
+
 @dataclass
-class Run:
+class Run(Generic[R, M]):
     """A training in progress. The data's position and all random draws follow from `step` and the recipe's seed."""
 
-    recipe: Recipe
-    model: DepthAnything
+    recipe: R
+    model: M
     network: nn.Module
     """The model as the machine runs it: in parts, in copies, or as it is."""
     optimizer: Optimizer
-    average: dict[str, Tensor]
-    """Running mean of the weights, by state-dict key; the weights' own copies where the recipe has none."""
+    average: dict[str, Tensor] = field(default_factory=dict)
+    """Running mean of the weights, by state-dict key; empty where the recipe has none."""
+    decay: float = 0.0
+    """Of the running mean, a step."""
     step: int = 0
     """Steps done."""
     seconds: float = 0.0
     """Wall clock spent, over all sittings."""
 
     def whole_average(self) -> dict[str, Tensor]:
-        """The running mean in one piece on the processor. All processes call this together."""
-        return {key: whole(tensor) for key, tensor in self.average.items()}
+        """The running mean, or the weights, in one piece on the processor. All processes call this together."""
+        return {key: whole(tensor) for key, tensor in (self.average or self.model.state_dict()).items()}
 
     def save(self, folder: Path, first: bool = True) -> None:
         """Write the state into `folder`, replacing the last one at once. All processes call this, the first writes."""
         options = StateDictOptions(full_state_dict=True, cpu_offload=True)
         state = {
-            "recipe": self.recipe.as_json(),
+            "recipe": as_json(self.recipe),
             "step": self.step,
             "seconds": self.seconds,
             "model": {key: whole(tensor) for key, tensor in self.model.state_dict().items()},
             "optimizer": get_optimizer_state_dict(self.network, self.optimizer, options=options),
-            "average": self.whole_average(),
+            "average": {key: whole(tensor) for key, tensor in self.average.items()},
         }
         if first:
             with atomic_path(folder / STATE_FILE) as temporary:
@@ -62,19 +86,26 @@ class Run:
         """Go on from the state in `folder`, if there is one. Every process reads the file.
 
         Raises:
-            ValueError: the state is broken or belongs to another recipe.
+            ValueError: the state is broken or belongs to another recipe (`changed_fields`).
         """
         path = folder / STATE_FILE
         if not path.exists():
             return False
         state = read(path)
-        if state["recipe"] != self.recipe.as_json():
-            raise ValueError(f"{path} belongs to another recipe (recipe.json beside it): choose another output folder")
+        changed = changed_fields(self.recipe, json.loads(state["recipe"]))
+        if changed:
+            raise ValueError(
+                f"{path} belongs to another recipe (recipe.json beside it; other {', '.join(changed)}): "
+                "choose another output folder"
+            )
         options = StateDictOptions(full_state_dict=True)
         set_model_state_dict(self.model, state["model"], options=options)
-        set_optimizer_state_dict(self.network, self.optimizer, state["optimizer"], options=options)
-        self.average = {key: like(tensor, self.average[key]) for key, tensor in state["average"].items()}
-        self.step, self.seconds = state["step"], state["seconds"]
+        if 0 in state["optimizer"]["state"]:  # a segmenter's or a ControlNet's, written by version 0.1
+            self.optimizer.load_state_dict(state["optimizer"])
+        else:
+            set_optimizer_state_dict(self.network, self.optimizer, state["optimizer"], options=options)
+        self.average = {key: like(state["average"][key], tensor) for key, tensor in self.average.items()}
+        self.step, self.seconds = state["step"], state.get("seconds", 0.0)
         return True
 
 

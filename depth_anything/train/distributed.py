@@ -3,11 +3,14 @@
 The model knows nothing of this (it is applied from outside), and the recipe neither: the same pictures are seen.
 """
 
+from __future__ import annotations
+
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from typing import TYPE_CHECKING
 
 import torch
 import torch.distributed as dist
@@ -17,8 +20,10 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.utils.checkpoint import checkpoint
 
 from depth_anything.system.device import check_device
-from depth_anything.train.recipes.base import Recipe
-from depth_anything.train.teacher import MapAndTokens
+
+if TYPE_CHECKING:
+    from depth_anything.train.recipes.base import Recipe
+    from depth_anything.train.teacher import MapAndTokens
 
 
 @dataclass(frozen=True, kw_only=True)

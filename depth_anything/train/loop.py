@@ -1,34 +1,26 @@
-"""THE loop: resume, then step, log, validate, save until the recipe is done."""
+"""A recipe, from its start to its final weights."""
 
-import logging
-import signal
-import socket
-import threading
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
-from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
 from depth_anything.data.labeled.folder import Samples
 from depth_anything.network.model import DepthAnything
-from depth_anything.system.files import atomic_path, make_folder
+from depth_anything.system.files import atomic_path
 from depth_anything.train import masked_patches, metric, relative_depth
-from depth_anything.train.batches import Data, Slice, batches, parts
+from depth_anything.train.batches import Data, Slice, parts
 from depth_anything.train.checkpoint import Run
-from depth_anything.train.distributed import Machine, Ranks, any_rank, gradients_shared, mean_over_ranks, prepare
-from depth_anything.train.recipes.base import MaskedRecipe, Recipe, Stage
+from depth_anything.train.distributed import Machine, Ranks, prepare
+from depth_anything.train.recipes.base import MaskedRecipe, Recipe
 from depth_anything.train.recipes.metric import MetricRecipe
-from depth_anything.train.run_log import Curve
-from depth_anything.train.teacher import Losses, MapAndTokens, plain_attention
-
-LOG = logging.getLogger(__name__)
-SAME_WISH = 3.0
-"""Seconds within which a second signal means what the first one meant."""
+from depth_anything.train.run_log import RunLog
+from depth_anything.train.steps import Losses, Task, go_on
+from depth_anything.train.teacher import MapAndTokens, plain_attention
 
 
 def train(
@@ -69,63 +61,50 @@ def train(
     """
     check_pictures(recipe, data)
     check_start(recipe, weights, frozen, machine, ranks)
-    task = task_of(recipe)
-    out = Path(out)
-    make_folder(out)
-    with stop_signals() as asked:
-        slices, own = ranks.slices(machine)
-        run = start(recipe, weights, machine, ranks, data.labeled)
-        if run.resume(out):
-            LOG.info("going on after step %d of %d", run.step, recipe.steps)
-        curve = None
-        if ranks.first:
-            recipe.save(out / "recipe.json")
-            curve = Curve(out, run.step)
-        teacher, frozen = (module and module.eval().to(ranks.device) for module in (teacher, frozen))
+    run = start(recipe, weights, machine, ranks, data.labeled)
+    teacher, frozen = (module and module.eval().to(ranks.device) for module in (teacher, frozen))
+    kind = kind_of(recipe)
 
-        run.network.train()
-        meter, saved = Meter(), time.monotonic()
-        for step_slices in batches(
-            task.build_slice, recipe, data, run.step, slices, own, ranks.device, machine.readers
-        ):
-            began = time.monotonic()
-            stage, seen = recipe.stage_of(run.step)
-            rate = task.set_rate(run.optimizer, recipe, run.step)
-            losses = gradients(run, step_slices, stage, teacher, frozen)
-            due = time.monotonic() - saved > save_seconds
-            broken = any(not bool(torch.isfinite(one.total)) for one in losses)
-            broken, stopping, due = any_rank([broken, asked.is_set(), due], ranks.device)
-            if broken:
-                loss = max(one.total.item() for one in losses)
-                raise ValueError(f"the loss is {loss} at step {run.step}: lower the learning rate or look at the data")
-            update(run)
-            run.seconds += time.monotonic() - began
-            for one in losses:
-                meter.add(stage.batch / len(losses), one.parts)
+    def validate(log: RunLog | None) -> None:
+        assert validation is not None
+        average = run.whole_average()
+        if log:
+            model = averaged_model(run, average)
+            log.add({"step": run.step, **kind.validate(model, validation, recipe)})
+            log.show(run.step, model.infer_rgb, validation)
 
-            done = run.step == recipe.steps
-            if run.step % log_every == 0 or done:
-                about = {"step": run.step, "samples": seen + stage.batch, "seconds": round(run.seconds), "rate": rate}
-                means = meter.means()
-                if curve:
-                    curve.add(about | means)
-                meter = Meter()
-            if validation is not None and (run.step % validate_every == 0 or done):
-                average = run.whole_average()
-                if curve:
-                    model = averaged_model(run, average)
-                    curve.add({"step": run.step, **task.validate(model, validation, recipe)})
-                    curve.show(run.step, model.infer_rgb, validation)
-            if due or done or stopping:
-                run.save(out, ranks.first)
-                saved = time.monotonic()
-            if stopping and not done:
-                raise KeyboardInterrupt(f"stopped and saved after step {run.step} of {recipe.steps}")
+    task = task_of(recipe, data, machine, ranks, teacher, frozen)
+    if validation is not None:
+        task = replace(task, validate=validate)
+    run.network.train()
+    go_on(run, task, out, machine, ranks, log_every, validate_every, save_seconds)
+    model = averaged_model(run, run.whole_average())
+    if ranks.first:
+        save_final(model, Path(out))
+    return model
 
-        model = averaged_model(run, run.whole_average())
-        if ranks.first:
-            save_final(model, out)
-        return model
+
+def task_of(
+    recipe: Recipe,
+    data: Data,
+    machine: Machine = Machine(),  # noqa: B008 (frozen)
+    ranks: Ranks = Ranks(),  # noqa: B008
+    teacher: nn.Module | None = None,
+    frozen: nn.Module | None = None,
+) -> Task[Slice]:
+    """A recipe as the loop carries it out; arguments as for `train`."""
+    kind, (slices, _) = kind_of(recipe), ranks.slices(machine)
+
+    def build(step: int, index: int, pool: ThreadPoolExecutor | None) -> Slice:
+        return kind.build_slice(recipe, data, step, slices, index, ranks.device, pool)
+
+    def losses(network: nn.Module, one: Slice, step: int) -> Losses:
+        return kind.step_losses(network, one, recipe, recipe.stage_of(step)[0], teacher, frozen)
+
+    def set_rate(optimizer: Optimizer, step: int) -> float:
+        return kind.set_rate(optimizer, recipe, step)
+
+    return Task(build=build, losses=losses, set_rate=set_rate, around=lambda one: plain_attention(one.image_B3HW))
 
 
 def check_start(
@@ -149,7 +128,7 @@ def check_start(
     shapes = weights and {key: tensor.to("meta") for key, tensor in weights.items()}
     try:
         with torch.device("meta"):
-            task_of(recipe).start_model(recipe, shapes)
+            kind_of(recipe).start_model(recipe, shapes)
     except RuntimeError as error:
         mismatch = str(error).splitlines()[-1].strip()
         raise ValueError(
@@ -171,75 +150,6 @@ def check_pictures(recipe: Recipe, data: Data) -> None:
             raise ValueError(f"{recipe.name}: there are no {kind} pictures to train on")
 
 
-def gradients(
-    run: Run, step_slices: list[Slice], stage: Stage, teacher: nn.Module | None, frozen: nn.Module | None
-) -> list[Losses]:
-    """The losses of this process's slices of a step, and the step's gradients in the parameters."""
-    run.optimizer.zero_grad(set_to_none=True)
-    task, found = task_of(run.recipe), []
-    for number, one in enumerate(step_slices):
-        last = number == len(step_slices) - 1
-        with gradients_shared(run.network, last), plain_attention(one.image_B3HW):
-            losses = task.step_losses(run.network, one, run.recipe, stage, teacher, frozen)
-            (losses.total / len(step_slices)).backward()
-        found.append(Losses(losses.total.detach(), losses.parts))
-    return found
-
-
-def update(run: Run) -> None:
-    """The step itself: clipped gradients, AdamW, the running mean."""
-    nn.utils.clip_grad_norm_(run.model.parameters(), run.recipe.clip)
-    run.optimizer.step()
-    run.step += 1
-    update_average(run)
-
-
-@contextmanager
-def stop_signals() -> Iterator[threading.Event]:
-    """An event that SIGTERM and SIGINT set, so that a run ends behind a whole step. Another one ends it at once, not
-    within SAME_WISH seconds: torchrun and make pass on a signal that the terminal, or `timeout`, sent to all processes.
-
-    What counts is when a signal came: Python hears of it when a backward pass is over, which may be seconds later. So a
-    thread reads the clock, woken by a socket into which each signal is written as it comes.
-    """
-    asked = threading.Event()
-    came: list[float] = []
-    before: dict[int, Any] = {}
-
-    def ask(number: int, frame: object) -> None:
-        if not asked.is_set():
-            asked.set()
-            return
-        time.sleep(0.05)  # the thread's turn, if this one came just now
-        if came and came[-1] - came[0] > SAME_WISH:
-            signal.signal(number, before[number])
-            signal.raise_signal(number)
-
-    def read_clock() -> None:
-        while number := woken.recv(1):
-            if number[0] in before:
-                came.append(time.monotonic())
-
-    if threading.current_thread() is not threading.main_thread():
-        yield asked
-        return
-    woken, wakes = socket.socketpair()
-    wakes.setblocking(False)
-    clock = threading.Thread(target=read_clock, name="signals", daemon=True)
-    woken_before = signal.set_wakeup_fd(wakes.fileno(), warn_on_full_buffer=False)
-    before |= {number: signal.signal(number, ask) for number in (signal.SIGTERM, signal.SIGINT)}
-    clock.start()
-    try:
-        yield asked
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-        signal.set_wakeup_fd(woken_before)
-        wakes.close()
-        clock.join()
-        woken.close()
-
-
 def start(
     recipe: Recipe,
     weights: dict[str, Tensor] | None = None,
@@ -248,21 +158,21 @@ def start(
     labeled: Samples | None = None,
 ) -> Run:
     """Step 0: the model, as the machine runs it, and AdamW. A run for metres may look at pictures for its start."""
-    task = task_of(recipe)
-    model = task.start_model(recipe, weights)
+    kind = kind_of(recipe)
+    model = kind.start_model(recipe, weights)
     if isinstance(recipe, MetricRecipe) and recipe.metric.fitted and labeled is not None:
         metric.fit_last(model, recipe, labeled)
     for name, parameter in model.named_parameters():
         frozen = recipe.encoder_rate == 0 and name.startswith("pretrained.")
-        if frozen or name.startswith(task.UNREAD):
+        if frozen or name.startswith(kind.UNREAD):
             parameter.requires_grad_(False)
     network = prepare(MapAndTokens(model.to(ranks.device)), recipe, machine, ranks)
-    average = {key: tensor.clone() for key, tensor in model.state_dict().items()}
-    optimizer = torch.optim.AdamW(task.groups(model, recipe), betas=recipe.betas, fused=True)
-    return Run(recipe, model, network, optimizer, average)
+    average = {key: tensor.clone() for key, tensor in model.state_dict().items()} if recipe.ema else {}
+    optimizer = torch.optim.AdamW(kind.groups(model, recipe), betas=recipe.betas, fused=True)
+    return Run(recipe, model, network, optimizer, average, recipe.ema)
 
 
-def task_of(recipe: Recipe) -> ModuleType:
+def kind_of(recipe: Recipe) -> ModuleType:
     """The functions for disparity, those for metres, or those for hidden patches."""
     match recipe:
         case MetricRecipe():
@@ -273,19 +183,11 @@ def task_of(recipe: Recipe) -> ModuleType:
             return relative_depth
 
 
-def update_average(run: Run) -> None:
-    """Move the running mean towards the weights; faster at first, so that the random start is forgotten."""
-    decay = min(run.recipe.ema, (1 + run.step) / (10 + run.step))
-    with torch.no_grad():
-        state = run.model.state_dict()
-        torch._foreach_lerp_([run.average[key] for key in state], list(state.values()), 1 - decay)
-
-
 def averaged_model(run: Run, average: dict[str, Tensor]) -> DepthAnything:
     """A model of its own with the running mean of the weights, in evaluation mode, where the run is."""
     model = DepthAnything(run.model.variant)
     model.load_state_dict(average)
-    return model.to(next(iter(run.average.values())).device).eval()
+    return model.to(next(run.model.parameters()).device).eval()
 
 
 def save_final(model: DepthAnything, out: Path) -> None:
@@ -294,22 +196,3 @@ def save_final(model: DepthAnything, out: Path) -> None:
 
     with atomic_path(out / "final.safetensors") as temporary:
         save(model, temporary)
-
-
-class Meter:
-    """Speed and mean loss parts over the steps that were added."""
-
-    def __init__(self):
-        self.began, self.pictures = time.monotonic(), 0.0
-        self.values: dict[str, list[Tensor]] = {}
-
-    def add(self, pictures: float, parts: dict[str, Tensor]) -> None:
-        self.pictures += pictures
-        for name, value in parts.items():
-            self.values.setdefault(name, []).append(value)
-
-    def means(self) -> dict[str, float]:
-        """Images per second, and each part's mean over the steps that had it. All processes call this together."""
-        speed = self.pictures / (time.monotonic() - self.began)
-        means = mean_over_ranks(torch.stack([torch.stack(values).mean() for values in self.values.values()]))
-        return {"images_per_second": speed, **dict(zip(self.values, means.tolist(), strict=True))}

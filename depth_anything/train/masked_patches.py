@@ -24,7 +24,8 @@ from depth_anything.train import relative_depth
 from depth_anything.train.batches import LABELED, Data, crops, draw_size, generator, parts, perturbed
 from depth_anything.train.recipes.base import MaskedRecipe, Stage
 from depth_anything.train.relative_depth import groups, set_rate, start_model
-from depth_anything.train.teacher import Losses, MapAndTokens, run_network
+from depth_anything.train.steps import Losses
+from depth_anything.train.teacher import MapAndTokens, run_network
 
 UNREAD = (relative_depth.DECODER_UNREAD,)
 __all__ = ["UNREAD", "build_slice", "groups", "set_rate", "start_model", "step_losses", "validate"]

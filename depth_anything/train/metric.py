@@ -24,7 +24,8 @@ from depth_anything.train.batches import LABELED, Batch, Data, Slice, draw_size,
 from depth_anything.train.recipes.base import Stage
 from depth_anything.train.recipes.metric import Metric, MetricRecipe
 from depth_anything.train.relative_depth import UNREAD
-from depth_anything.train.teacher import Losses, run_network
+from depth_anything.train.steps import Losses
+from depth_anything.train.teacher import run_network
 
 __all__ = ["UNREAD", "build_slice", "groups", "set_rate", "start_model", "step_losses", "validate"]
 

@@ -12,8 +12,9 @@ from depth_anything.network.efficientnet import EfficientNetLite
 from depth_anything.network.model import DepthAnything
 from depth_anything.train.batches import Slice, build_slice
 from depth_anything.train.recipes.base import Recipe, Stage
+from depth_anything.train.steps import Losses
 from depth_anything.train.student import student_losses
-from depth_anything.train.teacher import Losses, teacher_losses
+from depth_anything.train.teacher import teacher_losses
 from depth_anything.train.validation import validate_disparity
 
 POSITIONS = ("_token", "pos_embed", "_bias_table", "rel_pos_h", "rel_pos_w")

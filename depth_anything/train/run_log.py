@@ -1,6 +1,5 @@
-"""What a run says of itself: a line of JSON for each log and validation, the same for TensorBoard, and pictures."""
+"""The log of a run: a line of JSON for each log and validation, the same for TensorBoard, and held-out pictures."""
 
-import json
 import logging
 from collections.abc import Callable
 from itertools import islice
@@ -11,7 +10,8 @@ import numpy as np
 from depth_anything.data.labeled.folder import usable
 from depth_anything.data.sample import Sample, min_max
 from depth_anything.images.colormap import colored
-from depth_anything.system.files import atomic_path, naming
+from depth_anything.system import json_lines
+from depth_anything.system.files import naming
 
 LOG = logging.getLogger(__name__)
 CURVE_FILE = "curve.jsonl"
@@ -19,26 +19,18 @@ SHOWN = 4
 """Held-out pictures on TensorBoard's page."""
 
 
-class Curve:
+class RunLog:
     """curve.jsonl: what was logged, up to the step that the run goes on from; every line also goes to the log."""
 
     def __init__(self, folder: Path, step: int):
         self.path = folder / CURVE_FILE
-        kept = [line for line in self._lines() if json.loads(line)["step"] <= step]
-        with atomic_path(self.path) as temporary:
-            temporary.write_text("".join(kept))
+        json_lines.cut_back(self.path, lambda entry: entry["step"] <= step)
         self.board = open_board(folder, step)
-
-    def _lines(self) -> list[str]:
-        if not self.path.exists():
-            return []
-        return [line for line in self.path.read_text().splitlines(keepends=True) if line.endswith("}\n")]
 
     def add(self, entry: dict) -> None:
         """One log or validation; `entry` has the step."""
         LOG.info("  ".join(f"{name} {value:.5g}" for name, value in entry.items()))
-        with naming(self.path), self.path.open("a") as file:
-            file.write(json.dumps(entry) + "\n")
+        json_lines.append(self.path, entry)
         if self.board is not None:
             with naming(self.path.with_name("events")):
                 for name, value in entry.items():

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from contextlib import nullcontext
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
@@ -15,22 +14,13 @@ from depth_anything.network.efficientnet import as_tokens
 from depth_anything.network.resize import PATCH
 from depth_anything.train.batches import Batch
 from depth_anything.train.recipes.base import Recipe, Stage
+from depth_anything.train.steps import Losses
 
 if TYPE_CHECKING:
     from depth_anything.network.model import DepthAnything
 
 FEW_TOKENS = 400
 """On processors plain attention is faster backwards than the fused one up to about here."""
-
-
-@dataclass(frozen=True)
-class Losses:
-    """What a step is judged by."""
-
-    total: Tensor
-    """Scalar with a graph."""
-    parts: dict[str, Tensor]
-    """Unweighted parts by name, for the log."""
 
 
 class MapAndTokens(nn.Module):

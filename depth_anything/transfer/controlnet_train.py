@@ -5,8 +5,7 @@ V1 published config and weights, and nothing about the training: the settings he
 Shapes: B batch, H W pixels, h w latents (H / 8, W / 8), T tokens of the caption, D their width.
 """
 
-import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,8 +18,10 @@ from torch import Tensor
 from depth_anything.images.read import read_image
 from depth_anything.images.source import SUFFIXES
 from depth_anything.system.device import check_device
-from depth_anything.system.files import make_folder, read_text, walk
-from depth_anything.transfer import run_files
+from depth_anything.system.files import read_text, walk
+from depth_anything.train.checkpoint import Run
+from depth_anything.train.distributed import Machine, Ranks
+from depth_anything.train.steps import Losses, Task, go_on
 from depth_anything.transfer.controlnet import condition, diffusers, load_base, load_controlnet
 
 if TYPE_CHECKING:
@@ -49,9 +50,9 @@ class ControlRecipe:
         if self.size < 8 or self.size % 8:
             raise ValueError(f"size {self.size}: expected a multiple of 8")
 
-    def as_json(self) -> str:
-        """Every field, resolved."""
-        return json.dumps(asdict(self), indent=1) + "\n"
+    def seen(self, steps: int) -> int:
+        """Pictures of the first `steps` steps."""
+        return steps * self.batch
 
 
 @dataclass(frozen=True)
@@ -145,11 +146,11 @@ def train(
     out: str | Path,
     controlnet: str | Path | None = None,
     device: str = "cpu",
-    save_every: int = 500,
+    save_seconds: float = 300.0,
 ) -> "ControlNetModel":
     """Train a ControlNet beside a frozen Stable Diffusion 1.5; `out` receives config.json and the weights, as V1's.
 
-    Also recipe.json, curve.jsonl and state.pt, from which a stopped run goes on.
+    Also what every run leaves (docs/train.md). Stopped, it goes on where it was.
 
     Args:
         base: folder or hub id of the base model.
@@ -171,33 +172,50 @@ def train(
     model.to(device)  # type: ignore[reportArgumentType]  (diffusers wraps it)
     model.train()
     optimizer = torch.optim.AdamW(model.parameters(), recipe.learning_rate, weight_decay=recipe.weight_decay)
-    out = Path(out)
-    make_folder(out)
-    first = run_files.resume(out, recipe.as_json(), model, optimizer)
-    run_files.start(out, recipe.as_json(), first)
-    for step in range(first, recipe.steps):
-        rng = np.random.default_rng([recipe.seed, step])
-        torch.manual_seed(int(rng.integers(2**62)))
-        found = [samples[int(number)] for number in rng.choice(len(samples), recipe.batch)]
-        pixels = np.stack([squared(one.image_HW3, recipe.size) for one in found])
-        image_B3HW = torch.from_numpy(pixels).permute(0, 3, 1, 2).to(device) / 127.5 - 1
-        condition_B3HW = torch.cat([condition(squared(one.control_HW3, recipe.size)) for one in found]).to(device)
-        captions = ["" if rng.uniform() < recipe.no_caption else one.caption for one in found]
+
+    def losses(network: torch.nn.Module, one: Painting, step: int) -> Losses:
+        torch.manual_seed(one.seed)
         with torch.no_grad():
-            latents_B4hw = vae.encode(image_B3HW).latent_dist.sample() * vae.config.scaling_factor
-            text_BTD = text_encoder(tokens(tokenizer, captions).to(device))[0]
+            latents_B4hw = vae.encode(one.image_B3HW).latent_dist.sample() * vae.config.scaling_factor
+            text_BTD = text_encoder(tokens(tokenizer, one.captions).to(device))[0]
         noise_B4hw = torch.randn_like(latents_B4hw)
         steps_B = torch.randint(scheduler.config.num_train_timesteps, (recipe.batch,), device=device)
-        loss = control_loss(unet, model, scheduler, latents_B4hw, noise_B4hw, steps_B, text_BTD, condition_B3HW)
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), recipe.clip)
-        optimizer.step()
-        run_files.note(out, {"step": step + 1, "loss": loss.item()})
-        if (step + 1) % save_every == 0 or step + 1 == recipe.steps:
-            run_files.save(out, recipe.as_json(), step + 1, model, optimizer)
+        loss = control_loss(unet, model, scheduler, latents_B4hw, noise_B4hw, steps_B, text_BTD, one.condition_B3HW)
+        return Losses(loss, {"loss": loss.detach()})
+
+    task = Task(
+        build=lambda step, index, pool: build_slice(recipe, samples, step, device),
+        losses=losses,
+        set_rate=lambda optimizer, step: recipe.learning_rate,
+    )
+    ranks = Ranks(device=device)
+    go_on(Run(recipe, model, model, optimizer), task, out, Machine(), ranks, save_seconds=save_seconds)
     model.eval().save_pretrained(out)
     return model
+
+
+@dataclass(frozen=True)
+class Painting:
+    """What one forward pass sees."""
+
+    image_B3HW: Tensor
+    """float32 in -1..1."""
+    condition_B3HW: Tensor
+    captions: list[str]
+    seed: int
+    """Of the latents' noise, and of the steps at which it is added."""
+
+
+def build_slice(recipe: ControlRecipe, samples: ControlSet, step: int, device: str) -> Painting:
+    """A step's pictures, decided by seed and step alone."""
+    rng = np.random.default_rng([recipe.seed, step])
+    seed = int(rng.integers(2**62))
+    found = [samples[int(number)] for number in rng.choice(len(samples), recipe.batch)]
+    pixels = np.stack([squared(one.image_HW3, recipe.size) for one in found])
+    image_B3HW = torch.from_numpy(pixels).permute(0, 3, 1, 2).to(device) / 127.5 - 1
+    condition_B3HW = torch.cat([condition(squared(one.control_HW3, recipe.size)) for one in found]).to(device)
+    captions = ["" if rng.uniform() < recipe.no_caption else one.caption for one in found]
+    return Painting(image_B3HW, condition_B3HW, captions, seed)
 
 
 def tokens(tokenizer, captions: list[str]) -> Tensor:

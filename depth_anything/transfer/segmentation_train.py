@@ -1,18 +1,7 @@
-"""Training a segmenter: V1's recipes for ADE20K and Cityscapes, and ours for nano on rendered scenes.
+"""Training a segmenter: batches, loss, rates and measure of its own, in the one loop (`train.steps`)."""
 
-A loop of its own: model, batches, loss, rates and measure all differ from those of depth, so THE loop would share only
-its frame. Random draws follow from seed, step and part, and a stopped run goes on from state.pt. torchrun gives it more
-devices (DDP).
-"""
-
-import dataclasses
-import json
-import time
-from collections.abc import Callable
-from dataclasses import dataclass, replace
-from functools import partial
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import torch
@@ -21,119 +10,15 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from depth_anything.network.resize import normalise
-from depth_anything.system.files import make_folder
-from depth_anything.train.distributed import Ranks, any_rank, gradients_shared, mean_over_ranks
-from depth_anything.train.loop import stop_signals
-from depth_anything.transfer import run_files, segmentation
+from depth_anything.train.checkpoint import Run
+from depth_anything.train.distributed import Machine, Ranks
+from depth_anything.train.run_log import RunLog
+from depth_anything.train.steps import Losses, Task, go_on
+from depth_anything.transfer import segmentation
 from depth_anything.transfer.segmentation import Segmenter, Segments
 from depth_anything.transfer.segmentation_data import IGNORE, ClassSamples, training_crop
 from depth_anything.transfer.segmentation_predict import evaluate
-
-
-@dataclass(frozen=True, kw_only=True)
-class SegmentationRecipe:
-    """All that decides the weights of a segmenter, besides the data and the machine. Values: V1 semseg/."""
-
-    name: str
-    variant: str
-    """Row of `VARIANTS` whose encoder is used."""
-    data: Literal["ade20k", "cityscapes", "scenes"]
-    classes: int
-    head: Literal["mask2former", "linear"] = "mask2former"
-    frozen: bool = False
-    """Leave the encoder as it is (linear probe)."""
-    queries: int = 200
-    crop: int = 896
-    stride: int = 426
-    """Between windows at inference: 426 on ADE20K, 518 on Cityscapes."""
-    edges: tuple[float, float] = (0.5, 2.0)
-    """The shorter side before the crop, as shares of it; in steps of a tenth."""
-    most: float = 0.75
-    """Largest share of one class in a window."""
-    steps: int
-    batch: int = 16
-    """Pictures of a step: 16 GPUs with one each."""
-    learning_rate: float = 3e-5
-    encoder_rate: float = 0.1
-    """The encoder's share: 3e-6."""
-    weight_decay: float = 0.05
-    """None on norms, biases of norms, positions, queries and levels."""
-    clip: float = 0.01
-    """Largest norm of a step's gradient."""
-    warmup: int = 1500
-    """Steps in which the rate rises in a line from a millionth of itself."""
-    seed: int = 0
-
-    def __post_init__(self):
-        if min(self.steps, self.batch) < 1 or self.seed < 0:
-            raise ValueError(f"{self.steps} steps of {self.batch}, seed {self.seed}: expected 1, 1 and 0, or more")
-
-    @property
-    def short_edges(self) -> tuple[int, ...]:
-        """Lengths that the shorter side may take: int(crop x 0.1 x k), k = 5 to 20."""
-        first, last = (round(10 * edge) for edge in self.edges)
-        return tuple(int(tenth * 0.1 * self.crop) for tenth in range(first, last + 1))
-
-    def as_json(self) -> str:
-        """Every field, resolved."""
-        return json.dumps(dataclasses.asdict(self), indent=1) + "\n"
-
-
-def ade20k(size: str) -> SegmentationRecipe:
-    """V1 Table 8: 150 classes, 160,000 steps. The authors trained large only."""
-    return SegmentationRecipe(name=f"ade20k-{size}", variant=f"v1-{size}", data="ade20k", classes=150, steps=160_000)
-
-
-def cityscapes(size: str) -> SegmentationRecipe:
-    """V1 Table 7: 19 classes, 80,000 steps. V2 Table 8: the same from V2's encoder."""
-    return SegmentationRecipe(
-        name=f"cityscapes-{size}", variant=f"v1-{size}", data="cityscapes", classes=19, steps=80_000, stride=518
-    )
-
-
-def with_midas(run: Callable[[str], SegmentationRecipe]) -> SegmentationRecipe:
-    """V1 Tables 10 and 11, first row: the same from MiDaS 3.1's encoder (give it with --start-from)."""
-    large = run("large")
-    return replace(large, name=large.name.replace("large", "midas"), variant="v1-midas-large")
-
-
-def linear_probe(size: str) -> SegmentationRecipe:
-    """DINOv2's linear probe on ADE20K: 512 crop, 40,000 steps, AdamW 1e-3. No part of V1; values unconfirmed."""
-    return SegmentationRecipe(
-        name=f"ade20k-linear-{size}", variant=f"v1-{size}", data="ade20k", classes=150, head="linear", frozen=True,
-        crop=518, stride=341, steps=40_000, learning_rate=1e-3, weight_decay=1e-4, clip=1.0,
-    )  # fmt: skip
-
-
-def nano_scenes(head: Literal["mask2former", "linear"] = "linear", frozen: bool = True) -> SegmentationRecipe:
-    """Ours: nano's encoder on the classes of rendered scenes, in minutes of two cores."""
-    return SegmentationRecipe(
-        name=f"nano-scenes-{head}", variant="nano", data="scenes", classes=18, head=head, frozen=frozen, queries=50,
-        crop=168, stride=112, edges=(1.0, 1.5), steps=400, batch=16, learning_rate=1e-3, encoder_rate=1.0,
-        weight_decay=1e-4, clip=1.0, warmup=50,
-    )  # fmt: skip
-
-
-RECIPES: dict[str, Callable[[], SegmentationRecipe]] = {
-    "nano-scenes-linear": nano_scenes,
-    "nano-scenes-mask2former": partial(nano_scenes, "mask2former", False),
-    **{f"ade20k-{size}": partial(ade20k, size) for size in ("small", "base", "large")},
-    **{f"cityscapes-{size}": partial(cityscapes, size) for size in ("small", "base", "large")},
-    "ade20k-midas": partial(with_midas, ade20k),
-    "cityscapes-midas": partial(with_midas, cityscapes),
-    **{f"ade20k-linear-{size}": partial(linear_probe, size) for size in ("small", "base", "large")},
-}
-
-
-def get_recipe(name: str) -> SegmentationRecipe:
-    """The recipe called `name`.
-
-    Raises:
-        ValueError: no such recipe; the message lists the names.
-    """
-    if name not in RECIPES:
-        raise ValueError(f"unknown segmentation recipe {name!r}: expected one of {', '.join(RECIPES)}")
-    return RECIPES[name]()
+from depth_anything.transfer.segmentation_recipes import SegmentationRecipe
 
 
 def rate_share(step: int, recipe: SegmentationRecipe) -> float:
@@ -162,17 +47,24 @@ def groups(model: Segmenter, recipe: SegmentationRecipe) -> list[dict]:
     return [{"params": found, "share": share, "weight_decay": decay} for (share, decay), found in chosen.items()]
 
 
-def build_batch(
-    recipe: SegmentationRecipe, samples: ClassSamples, step: int, part: int = 0, parts: int = 1
-) -> tuple[Tensor, Tensor]:
-    """Pictures (B, 3, crop, crop), normalised, 0 where padded, and classes (B, crop, crop), of a part of a step.
+@dataclass(frozen=True)
+class Windows:
+    """What one forward pass sees."""
 
-    Args:
-        part, parts: of the step's pictures, cut into equal parts, the one with this number.
-    """
+    image_B3HW: Tensor
+    """float32, ImageNet-normalised, 0 where padded."""
+    classes_BHW: Tensor
+    seed: int
+    """Of the points at which Mask2Former's loss looks."""
+
+
+def build_slice(
+    recipe: SegmentationRecipe, samples: ClassSamples, step: int, slices: int = 1, index: int = 0, device: str = "cpu"
+) -> Windows:
+    """Slice `index` of a step's pictures, cut into equal slices, each picture's random window of crop x crop pixels."""
     images, classes = [], []
-    each = recipe.batch // parts
-    first = step * recipe.batch + part * each
+    each = recipe.batch // slices
+    first = step * recipe.batch + index * each
     for place in range(first, first + each):
         epoch, number = divmod(place, len(samples))
         order = np.random.default_rng([recipe.seed, 1, epoch]).permutation(len(samples))
@@ -182,7 +74,23 @@ def build_batch(
         missing = (0, recipe.crop - image_13HW.shape[3], 0, recipe.crop - image_13HW.shape[2])
         images.append(F.pad(image_13HW, missing))
         classes.append(F.pad(torch.from_numpy(window.classes_HW)[None], missing, value=IGNORE))
-    return torch.cat(images), torch.cat(classes)
+    seed = recipe.seed * 1_000_003 + step * slices + index
+    return Windows(torch.cat(images).to(device), torch.cat(classes).to(device), seed)
+
+
+def step_losses(network: nn.Module, one: Windows) -> Losses:
+    """The head's loss, of its own random points."""
+    torch.manual_seed(one.seed)
+    loss = network(one.image_B3HW, one.classes_BHW)
+    return Losses(loss, {"loss": loss.detach()})
+
+
+def set_rate(optimizer: torch.optim.Optimizer, recipe: SegmentationRecipe, step: int) -> float:
+    """Give every group its rate; answers the head's."""
+    rate = recipe.learning_rate * rate_share(step, recipe)
+    for group in optimizer.param_groups:
+        group["lr"] = rate * group["share"]
+    return rate
 
 
 class LossOf(nn.Module):
@@ -208,10 +116,10 @@ def train(
     save_seconds: float = 300.0,
     log_every: int = 50,
 ) -> Segmenter:
-    """Carry out a recipe; `out` receives recipe.json, curve.jsonl, state.pt and at the end final.safetensors.
+    """Carry out a recipe; `out` receives what every run leaves (docs/train.md).
 
     A step is cut into equal parts, one for each process times `accumulate`: V1's 16 GPUs with a picture each are 4
-    processes with `accumulate` 4. Norms see a part at a time, as V1's do without its SyncBN.
+    processes with `accumulate` 4. BatchNorm statistics are per part; there is no SyncBN, as V1 has.
 
     Args:
         encoder: `segmentation.encoder_of`; None starts from random weights.
@@ -225,60 +133,38 @@ def train(
         raise ValueError(
             f"{recipe.name} wants pictures of {recipe.classes} classes: got {len(training)} of {len(training.names)}"
         )
-    parts = ranks.world * accumulate
-    if recipe.batch % parts:
-        raise ValueError(f"a step of {recipe.batch} pictures cannot be cut into {parts} equal parts")
-    own = range(ranks.rank * accumulate, (ranks.rank + 1) * accumulate)
-    out = Path(out)
-    make_folder(out)
+    machine = Machine(accumulate=accumulate)
+    slices, _ = ranks.slices(machine)
+    if recipe.batch % slices:
+        raise ValueError(f"a step of {recipe.batch} pictures cannot be cut into {slices} equal parts")
     model, optimizer = start(recipe, training.names, encoder, ranks.device)
-    step = run_files.resume(out, recipe.as_json(), model, optimizer)
-    if ranks.first:
-        run_files.start(out, recipe.as_json(), step)
     network: nn.Module = LossOf(model)
     if ranks.world > 1:
         network = DistributedDataParallel(network)
-    saved = time.monotonic()
-    with stop_signals() as asked:
-        while step < recipe.steps:
-            model.train()
-            if recipe.frozen:
-                model.pretrained.eval()
-            share = rate_share(step, recipe)
-            for group in optimizer.param_groups:
-                group["lr"] = recipe.learning_rate * share * group["share"]
-            optimizer.zero_grad(set_to_none=True)
-            total = torch.zeros((), device=ranks.device)
-            for part in own:
-                torch.manual_seed(recipe.seed * 1_000_003 + step * parts + part)  # Mask2Former draws its loss's points
-                image_B3HW, classes_BHW = build_batch(recipe, training, step, part, parts)
-                with gradients_shared(network, part == own[-1]):
-                    loss = network(image_B3HW.to(ranks.device), classes_BHW.to(ranks.device)) / accumulate
-                    loss.backward()
-                total += loss.detach()
-            value = float(mean_over_ranks(total))
-            if not np.isfinite(value):
-                raise ValueError(f"the loss is {value} at step {step}: lower the learning rate or look at the data")
-            nn.utils.clip_grad_norm_(model.parameters(), recipe.clip)
-            optimizer.step()
-            step += 1
-            done = step == recipe.steps
-            if ranks.first and (step % log_every == 0 or done):
-                run_files.note(out, {"step": step, "loss": value, "rate": recipe.learning_rate * share})
-            if validation is not None and (step % validate_every == 0 or done):
-                miou = evaluate(model.eval(), validation, device=ranks.device, ranks=ranks)
-                if ranks.first:
-                    run_files.note(out, {"step": step, "miou": miou})
-            due = time.monotonic() - saved > save_seconds
-            stopping, due = any_rank([asked.is_set(), due], ranks.device)
-            if due or stopping or done:
-                if ranks.first:
-                    run_files.save(out, recipe.as_json(), step, model, optimizer)
-                saved = time.monotonic()
-            if stopping and not done:
-                raise KeyboardInterrupt(f"stopped and saved after step {step} of {recipe.steps}")
+    run = Run(recipe, model, network, optimizer)
+
+    def learn() -> None:
+        model.train()
+        if recipe.frozen:
+            model.pretrained.eval()
+
+    def validate(log: RunLog | None) -> None:
+        assert validation is not None
+        miou = evaluate(model.eval(), validation, device=ranks.device, ranks=ranks)
+        if log:
+            log.add({"step": run.step, "miou": miou})
+        learn()
+
+    task = Task(
+        build=lambda step, index, pool: build_slice(recipe, training, step, slices, index, ranks.device),
+        losses=lambda network, one, step: step_losses(network, one),
+        set_rate=lambda optimizer, step: set_rate(optimizer, recipe, step),
+        validate=validate if validation is not None else None,
+    )
+    learn()
+    go_on(run, task, out, machine, ranks, log_every, validate_every, save_seconds)
     if ranks.first:
-        segmentation.save(model.eval(), out / "final.safetensors")
+        segmentation.save(model.eval(), Path(out) / "final.safetensors")
     return model.eval()
 
 

@@ -22,7 +22,7 @@ from depth_anything.train.batches import Data
 from depth_anything.train.distributed import Machine
 from depth_anything.train.recipes.all_recipes import get_recipe
 from depth_anything.train.recipes.base import Recipe, Stage
-from depth_anything.transfer import segmentation, segmentation_train
+from depth_anything.transfer import segmentation, segmentation_recipes
 from depth_anything.variants import TRIED, VARIANTS, Variant
 
 transformers = pytest.importorskip("transformers", reason='needs the extra "transfer"')
@@ -134,7 +134,7 @@ def test_v1s_comparison_with_midas_has_rows_recipes_and_advice(name):
         with pytest.raises(ValueError, match=r"starts from Intel/dpt-beit-large-512.*--backbone"):
             metric.start_model(recipe, None)
     else:
-        assert segmentation_train.get_recipe("ade20k-midas").variant == name
+        assert segmentation_recipes.get_recipe("ade20k-midas").variant == name
         with pytest.raises(ValueError, match=r"starts from a transformers folder of Intel.*--start-from"):
             segmentation.encoder_of(name, name)
 

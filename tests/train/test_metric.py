@@ -11,7 +11,7 @@ from depth_anything.network.model import DepthAnything
 from depth_anything.network.resize import normalise
 from depth_anything.train import batches, loop, metric
 from depth_anything.train.batches import Batch, Data
-from depth_anything.train.recipes.base import Stage
+from depth_anything.train.recipes.base import Stage, as_json
 from depth_anything.train.recipes.metric import METRIC_RECIPES, MetricRecipe, nano_metric, v1_metric, v2_metric
 from depth_anything.variants import VARIANTS
 
@@ -60,7 +60,7 @@ def test_recipes_are_named_and_their_sizes_fit_the_network(name):
     recipe = METRIC_RECIPES[name]()
     assert recipe.name == name and recipe.row.quantity == "depth_m" and recipe.row.head == recipe.metric.head
     assert all(side % 14 == 0 for stage in recipe.stages for size in stage.sizes for side in size)
-    assert recipe.as_json()
+    assert as_json(recipe)
 
 
 def test_v1s_recipes_have_the_papers_and_the_codes_numbers():

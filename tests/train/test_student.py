@@ -25,6 +25,7 @@ from depth_anything.train.batches import MIXED_SHARDS, Data, build_slice, partne
 from depth_anything.train.checkpoint import STATE_FILE
 from depth_anything.train.recipes.ablations import ABLATIONS, RUNGS
 from depth_anything.train.recipes.all_recipes import get_recipe
+from depth_anything.train.recipes.base import as_json
 from depth_anything.train.recipes.v1 import v1_student
 from depth_anything.train.recipes.v2 import v2_student
 from depth_anything.train.sources import Joined, Repeated, WithoutLabels
@@ -173,7 +174,7 @@ def test_the_ladder_changes_one_thing_a_rung():
     assert naive.unlabeled.perturbation == "none" and naive.unlabeled.cutmix == 0
     assert replace(perturbed.unlabeled, perturbation="none", cutmix=0.0) == naive.unlabeled
     assert perturbed.unlabeled.feature_weight == 0 and aligned.unlabeled.feature_weight > 0
-    assert len(ABLATIONS) == len({ABLATIONS[name]().as_json() for name in ABLATIONS})
+    assert len(ABLATIONS) == len({as_json(ABLATIONS[name]()) for name in ABLATIONS})
 
 
 # -- what a step sees --

@@ -19,15 +19,17 @@ from safetensors.torch import load_file
 
 from depth_anything.data.sample import Sample
 from depth_anything.network.model import DepthAnything
+from depth_anything.system import signals
 from depth_anything.train import loop, relative_depth
-from depth_anything.train.batches import Batch, Data, batches, build_slice, sample_number
+from depth_anything.train.batches import Batch, Data, build_slice, sample_number
 from depth_anything.train.checkpoint import STATE_FILE
 from depth_anything.train.recipes.ablations import ABLATIONS
 from depth_anything.train.recipes.all_recipes import get_recipe
-from depth_anything.train.recipes.base import Recipe, Stage
+from depth_anything.train.recipes.base import Recipe, Stage, as_json, changed_fields
 from depth_anything.train.recipes.nano import NANO_RECIPES
 from depth_anything.train.recipes.v1 import V1_RECIPES
 from depth_anything.train.recipes.v2 import V2_RECIPES
+from depth_anything.train.steps import batches, update_average
 from depth_anything.train.teacher import MapAndTokens, teacher_losses
 from depth_anything.train.validation import validate_disparity
 from depth_anything.variants import get_variant, with_log_head, with_max_depth
@@ -70,14 +72,14 @@ def test_training_sees_the_models_own_answer(head, family):
 
 
 @pytest.mark.parametrize("name", NANO_RECIPES | V1_RECIPES | V2_RECIPES | ABLATIONS)
-def test_recipes_are_named_fit_their_variant_and_name_real_sizes(name, tmp_path):
+def test_recipes_are_named_fit_their_variant_and_name_real_sizes(name):
     recipe = get_recipe(name)
     assert recipe.name == name and get_variant(recipe.variant).name == recipe.variant
     for stage in recipe.stages:
         assert all(side % get_variant(recipe.variant).patch == 0 for size in stage.sizes for side in size)
         assert 0 < stage.batch <= stage.samples
-    recipe.save(tmp_path / "recipe.json")
-    assert json.loads((tmp_path / "recipe.json").read_text())["stages"][0]["batch"] == recipe.stages[0].batch
+    written = json.loads(as_json(recipe))
+    assert written["stages"][0]["batch"] == recipe.stages[0].batch and not changed_fields(recipe, written)
 
 
 def test_the_papers_recipes_have_the_papers_numbers():
@@ -117,7 +119,7 @@ def test_a_batch_follows_from_seed_and_step_alone():
     one, same, other = (labeled(replace(recipe, seed=seed), Boxes(9), 3) for seed in (0, 0, 1))
     assert torch.equal(one.image_B3HW, same.image_B3HW) and torch.equal(one.disparity_BHW, same.disparity_BHW)
     assert one.image_B3HW.shape != other.image_B3HW.shape or not torch.equal(one.image_B3HW, other.image_B3HW)
-    for step, slices in enumerate(batches(build_slice, recipe, Data(Boxes(9)), first_step=2, readers=3), start=2):
+    for step, slices in enumerate(batches(loop.task_of(recipe, Data(Boxes(9))), 2, recipe.steps, readers=3), start=2):
         assert torch.equal(slices[0].labeled.image_B3HW, labeled(recipe, Boxes(9), step).image_B3HW)
     assert step == recipe.steps - 1
 
@@ -128,7 +130,7 @@ def test_a_broken_picture_stops_the_run_with_its_own_error():
             raise ValueError("picture 3 is broken")
 
     with pytest.raises(ValueError, match="picture 3 is broken"):
-        next(batches(build_slice, tiny(), Data(Broken(4)), 0))
+        next(batches(loop.task_of(tiny(), Data(Broken(4))), 0, 8))
 
 
 # -- optimiser --
@@ -172,7 +174,7 @@ def test_the_running_mean_is_the_one_written_down():
             weight.add_(1.0)
         decay = min(0.5, (1 + run.step) / (10 + run.step))
         expected = expected * decay + weight.detach() * (1 - decay)
-        loop.update_average(run)
+        update_average(run)
     assert torch.allclose(run.average[name], expected)
 
 
@@ -298,6 +300,36 @@ def test_another_recipe_in_the_same_folder_is_refused(tmp_path):
         loop.train(replace(tiny(2), seed=5), tmp_path, Data(Boxes(3)))
 
 
+def test_a_run_goes_on_where_recipes_have_got_a_field_since(tmp_path):
+    """Its state lacks fields that have a default: `ema`, one of a stage, one of a nested part. Their values count."""
+    recipe = replace(tiny(2), ema=0.0)
+    loop.train(recipe, tmp_path, Data(Boxes(3)))
+    state = torch.load(tmp_path / STATE_FILE, weights_only=True)
+    written = json.loads(state["recipe"])
+    del written["ema"], written["stages"][1]["loss"]
+    torch.save(state | {"recipe": json.dumps(written | {"given_up": 1})}, tmp_path / STATE_FILE)
+    before = weights(tmp_path)
+    loop.train(recipe, tmp_path, Data(Boxes(3)))
+    assert all(torch.equal(before[key], tensor) for key, tensor in weights(tmp_path).items())
+    torch.save(state | {"recipe": json.dumps(written)}, tmp_path / STATE_FILE)
+    other = replace(recipe.stages[1], loss="range")
+    for changed, name in ((replace(recipe, ema=0.5), "ema"), (replace(recipe, stages=(other,) * 2), "stages")):
+        with pytest.raises(ValueError, match=f"belongs to another recipe .*other {name}"):
+            loop.train(changed, tmp_path, Data(Boxes(3)))
+
+
+def test_fields_of_a_recipes_parts_are_compared_one_by_one():
+    student = get_recipe("v1-student-small")
+    written = json.loads(as_json(student))
+    del written["unlabeled"]["feature_on_labeled"]
+    assert not changed_fields(student, written)
+    written["unlabeled"]["teacher"] = "v2-giant"
+    assert changed_fields(student, written) == ["unlabeled"]
+    assert changed_fields(student, written | {"unlabeled": None, "seed": 3}) == ["unlabeled", "seed"]
+    del written["unlabeled"], written["variant"]  # that has no default: it is another recipe
+    assert changed_fields(student, written) == ["variant", "unlabeled"]
+
+
 def test_a_broken_state_is_named(tmp_path):
     (tmp_path / STATE_FILE).write_bytes(b"nothing of the kind")
     with pytest.raises(ValueError, match=r"state\.pt cannot be read"):
@@ -323,11 +355,11 @@ def test_a_repeated_signal_is_the_same_wish_and_a_later_one_ends_at_once(monkeyp
     """torchrun passes on what the terminal has sent to every process already."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
     try:
-        with loop.stop_signals() as asked:
+        with signals.stop_signals() as asked:
             signal.raise_signal(signal.SIGINT)
             signal.raise_signal(signal.SIGINT)
             assert asked.is_set()
-            monkeypatch.setattr(loop, "SAME_WISH", -1.0)
+            monkeypatch.setattr(signals, "SAME_WISH", -1.0)
             with pytest.raises(KeyboardInterrupt):
                 signal.raise_signal(signal.SIGINT)
     finally:
@@ -342,11 +374,11 @@ def test_a_signal_counts_from_when_it_came_not_from_when_it_is_heard(monkeypatch
         hashlib.pbkdf2_hmac("sha256", b"", b"", rounds)
         return time.monotonic() - began
 
-    monkeypatch.setattr(loop, "SAME_WISH", 1.0)
+    monkeypatch.setattr(signals, "SAME_WISH", 1.0)
     rounds = int(200_000 * 3.0 / long_call(200_000))
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
-        with loop.stop_signals() as asked:
+        with signals.stop_signals() as asked:
             signal.raise_signal(signal.SIGINT)
             assert asked.is_set()
             second = threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGINT))

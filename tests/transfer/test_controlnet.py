@@ -246,8 +246,8 @@ def test_a_stopped_training_goes_on_to_the_same_weights(pictures, base, tmp_path
 
     monkeypatch.setattr(controlnet_train, "control_loss", stops)
     with pytest.raises(KeyboardInterrupt):
-        controlnet_train.train(recipe, base, samples, tmp_path / "parts", save_every=1)
-    resumed = controlnet_train.train(recipe, base, samples, tmp_path / "parts", save_every=1)
+        controlnet_train.train(recipe, base, samples, tmp_path / "parts", save_seconds=0)
+    resumed = controlnet_train.train(recipe, base, samples, tmp_path / "parts", save_seconds=0)
     for (name, a), b in zip(whole.state_dict().items(), resumed.state_dict().values(), strict=True):
         assert torch.equal(a, b), name
     assert any(tensor.abs().max() > 0 for key, tensor in resumed.state_dict().items() if "controlnet_mid" in key)

@@ -19,9 +19,11 @@ from depth_anything.data.shards import write_shard
 from depth_anything.evaluate.run_tables import run as run_table
 from depth_anything.network.model import DepthAnything
 from depth_anything.network.resize import normalise
+from depth_anything.train.checkpoint import STATE_FILE, Run
+from depth_anything.train.recipes.base import as_json
 from depth_anything.transfer import segmentation, segmentation_data, segmentation_predict, segmentation_train
 from depth_anything.transfer.segmentation import LinearProbe, Mask2FormerHead, Pyramid, Segments, mask2former_config
-from depth_anything.transfer.segmentation_train import RECIPES, nano_scenes
+from depth_anything.transfer.segmentation_recipes import RECIPES, nano_scenes
 from depth_anything.variants import get_variant
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -33,7 +35,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 @pytest.mark.parametrize("name", RECIPES)
 def test_recipes_are_named_and_fit_the_patches(name):
     recipe = RECIPES[name]()
-    assert recipe.name == name and get_variant(recipe.variant) and recipe.crop % 14 == 0 and recipe.as_json()
+    assert recipe.name == name and get_variant(recipe.variant) and recipe.crop % 14 == 0
 
 
 def test_the_papers_recipes_have_the_configurations_numbers():
@@ -201,7 +203,7 @@ def test_a_stopped_run_goes_on_to_the_same_weights(head, tmp_path, monkeypatch):
 
     class Stop(Exception): ...
 
-    plain, done = segmentation_train.build_batch, []
+    plain, done = segmentation_train.build_slice, []
 
     def stops(recipe, samples, step, *part):
         if step == 2 and not done:
@@ -209,7 +211,7 @@ def test_a_stopped_run_goes_on_to_the_same_weights(head, tmp_path, monkeypatch):
             raise Stop
         return plain(recipe, samples, step, *part)
 
-    monkeypatch.setattr(segmentation_train, "build_batch", stops)
+    monkeypatch.setattr(segmentation_train, "build_slice", stops)
     settings = {"save_seconds": 0, "log_every": 1}
     with pytest.raises(Stop):
         segmentation_train.train(tiny(head, 3), tmp_path / "parts", Patches(4), encoder, **settings)
@@ -227,6 +229,24 @@ def test_a_stopped_run_goes_on_to_the_same_weights(head, tmp_path, monkeypatch):
     )
     with pytest.raises(ValueError, match="another recipe"):
         segmentation_train.train(tiny(head, 4), tmp_path / "parts", Patches(4), encoder)
+
+
+def test_a_state_that_version_01_wrote_is_gone_on_from(tmp_path):
+    """It numbers the optimiser's parameters, and knows neither seconds nor a running mean."""
+    recipe, encoder = tiny("linear", 3), DepthAnything("nano").pretrained.state_dict()
+    whole = segmentation_train.train(recipe, tmp_path / "whole", Patches(4), encoder)
+    build = segmentation_train.build_slice
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(ZeroDivisionError):
+        patch.setattr(segmentation_train, "build_slice", lambda *a: build(*a) if a[2] < 2 else 1 / 0)
+        segmentation_train.train(recipe, tmp_path / "parts", Patches(4), encoder, save_seconds=0)
+    model, optimizer = segmentation_train.start(recipe, Patches.names, encoder)
+    run = Run(recipe, model, segmentation_train.LossOf(model), optimizer)
+    assert run.resume(tmp_path / "parts") and run.step == 2
+    state = {"recipe": as_json(recipe), "step": 2, "model": model.state_dict(), "optimizer": optimizer.state_dict()}
+    torch.save(state, tmp_path / "parts" / STATE_FILE)
+    resumed = segmentation_train.train(recipe, tmp_path / "parts", Patches(4), encoder)
+    for (name, a), b in zip(whole.state_dict().items(), resumed.state_dict().values(), strict=True):
+        assert torch.equal(a, b), name
 
 
 def test_a_frozen_encoder_stays_and_the_probe_learns_colours(tmp_path):
@@ -354,10 +374,10 @@ def test_the_papers_tables_measure_a_segmenter(tmp_path):
 def test_one_step_of_the_small_encoder_at_896():
     recipe = replace(RECIPES["ade20k-small"](), classes=3, batch=1)
     model, optimizer = segmentation_train.start(recipe, Patches.names, None)
-    image_B3HW, classes_BHW = segmentation_train.build_batch(recipe, Patches(2, 700, 900), 0)
-    assert image_B3HW.shape == (1, 3, 896, 896)
+    windows = segmentation_train.build_slice(recipe, Patches(2, 700, 900), 0)
+    assert windows.image_B3HW.shape == (1, 3, 896, 896)
     before = model.pretrained.blocks[0].attn.qkv.weight.clone()
-    loss = model.loss(image_B3HW, classes_BHW)
+    loss = model.loss(windows.image_B3HW, windows.classes_BHW)
     loss.backward()
     norm = torch.nn.utils.clip_grad_norm_(model.parameters(), recipe.clip)
     optimizer.step()

@@ -7,10 +7,7 @@ in recipes/nano.py.
 import dataclasses
 import json
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Literal
-
-from depth_anything.system.files import atomic_path
+from typing import Any, Literal
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,26 +126,25 @@ class Recipe:
 
     def stage_of(self, step: int) -> tuple[Stage, int]:
         """The stage that step number `step` (from 0) belongs to, and how many pictures were seen before the step."""
-        seen = 0
+        seen = self.seen(step)
         for stage in self.stages:
             if step < stage.steps:
-                return stage, seen + step * stage.batch
-            step, seen = step - stage.steps, seen + stage.steps * stage.batch
+                return stage, seen
+            step -= stage.steps
         raise IndexError("past the end of the run")
+
+    def seen(self, steps: int) -> int:
+        """Pictures of the first `steps` steps."""
+        total = 0
+        for stage in self.stages:
+            total += min(steps, stage.steps) * stage.batch
+            steps = max(steps - stage.steps, 0)
+        return total
 
     @property
     def unlabeled_share(self) -> float:
         """The part of each batch that a teacher labels; 0 for a teacher's own run."""
         return self.unlabeled.share if self.unlabeled else 0.0
-
-    def as_json(self) -> str:
-        """Every field, resolved."""
-        return json.dumps(dataclasses.asdict(self), indent=1) + "\n"
-
-    def save(self, path: str | Path) -> None:
-        """Write `as_json` to a file."""
-        with atomic_path(path) as temporary:
-            temporary.write_text(self.as_json())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -160,3 +156,28 @@ class MaskedRecipe(Recipe):
 
 
 SQUARE_518 = ((518, 518),)
+
+
+def as_json(recipe: Any) -> str:
+    """Every field of a recipe, resolved: what recipe.json holds."""
+    return json.dumps(dataclasses.asdict(recipe), indent=1) + "\n"
+
+
+def changed_fields(recipe: Any, written: dict[str, Any]) -> list[str]:
+    """Fields in which a recipe is another one than a JSON object that was written, perhaps when it had fewer fields.
+
+    A field that was not written then has its default; one that is not known now does not count.
+    """
+    return [
+        field.name
+        for field in dataclasses.fields(recipe)
+        if not _same(getattr(recipe, field.name), written.get(field.name, field.default))
+    ]
+
+
+def _same(value: Any, written: Any) -> bool:
+    if dataclasses.is_dataclass(value) and isinstance(written, dict):
+        return not changed_fields(value, written)
+    if isinstance(value, tuple) and isinstance(written, list | tuple):
+        return len(value) == len(written) and all(map(_same, value, written))
+    return value == written

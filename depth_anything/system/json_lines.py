@@ -1,0 +1,37 @@
+"""Files of JSON objects, one a line, which grow while a program runs and from which a stopped one goes on."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from depth_anything.system.files import atomic_path, naming
+
+
+def append(path: Path, entry: dict[str, Any]) -> None:
+    """Add an object, at once."""
+    with naming(path), path.open("a", encoding="utf-8") as file:
+        file.write(json.dumps(entry) + "\n")
+
+
+def cut_back(path: Path, keep: Callable[[dict[str, Any]], bool] = lambda entry: True) -> list[dict[str, Any]]:
+    """The objects of a file that are to be kept; the others leave the file. None where there is no file.
+
+    A last line that was cut short, by a stop in the middle of writing, goes as well.
+
+    Raises:
+        ValueError: a whole line is no JSON; the message names the file.
+    """
+    if not path.exists():
+        return []
+    try:
+        text = path.read_text(encoding="utf-8")
+        *whole, rest = text.split("\n")
+        entries = [json.loads(line) for line in whole]
+    except ValueError as error:
+        raise ValueError(f"{path} is damaged ({error}): remove it") from None
+    kept = [entry for entry in entries if keep(entry)]
+    if rest or len(kept) < len(entries):
+        with atomic_path(path) as temporary:
+            temporary.write_text("".join(json.dumps(entry) + "\n" for entry in kept), encoding="utf-8")
+    return kept

@@ -1,0 +1,188 @@
+"""THE loop: resume, then step, log, validate, save until a recipe is done. For depth, and for what is built on it."""
+
+import logging
+import time
+from collections.abc import Callable, Generator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, closing, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Generic, TypeVar
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from depth_anything.predict.prefetch import prefetch
+from depth_anything.system.files import atomic_path, make_folder
+from depth_anything.system.signals import stop_signals
+from depth_anything.train.checkpoint import Run
+from depth_anything.train.distributed import Machine, Ranks, any_rank, gradients_shared, mean_over_ranks
+from depth_anything.train.recipes.base import as_json
+from depth_anything.train.run_log import RunLog
+
+LOG = logging.getLogger(__name__)
+S = TypeVar("S")
+AHEAD = 3
+"""Steps whose pictures are ready before their turn."""
+
+
+@dataclass(frozen=True)
+class Losses:
+    """What a step is judged by."""
+
+    total: Tensor
+    """Scalar with a graph."""
+    parts: dict[str, Tensor]
+    """Unweighted parts by name, for the log."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task(Generic[S]):
+    """What is trained, as functions of a step's number: every random draw follows from that."""
+
+    build: Callable[[int, int, ThreadPoolExecutor | None], S]
+    """Slice `index` of a step, what one forward pass sees; read by the threads, if there are some."""
+    losses: Callable[[nn.Module, S, int], Losses]
+    """Of a slice, from the network as the machine runs it."""
+    set_rate: Callable[[Optimizer, int], float]
+    """Gives every group its learning rate; answers the one that is logged."""
+    validate: Callable[[RunLog | None], None] | None = None
+    """Measures held-out pictures. All processes call it; the one with the log writes."""
+    around: Callable[[S], AbstractContextManager] = lambda one: nullcontext()
+    """Around the forward and the backward pass of a slice."""
+
+
+def go_on(
+    run: Run,
+    task: Task,
+    out: str | Path,
+    machine: Machine,
+    ranks: Ranks,
+    log_every: int = 1,
+    validate_every: int = 1000,
+    save_seconds: float = 300.0,
+) -> None:
+    """Carry out a run from the state in `out`, or from its start, to its last step.
+
+    `out` receives recipe.json, curve.jsonl (a line for each log and validation), events for TensorBoard and state.pt.
+
+    Args:
+        log_every, validate_every: in steps.
+        save_seconds: wall clock between two writes of state.pt.
+
+    Raises:
+        ValueError: `out` holds another recipe, or the loss is not finite.
+        KeyboardInterrupt: a signal asked to stop; the state is saved.
+    """
+    out, recipe = Path(out), run.recipe
+    make_folder(out)
+    if run.resume(out):
+        LOG.info("going on after step %d of %d", run.step, recipe.steps)
+    log = None
+    if ranks.first:
+        with atomic_path(out / "recipe.json") as temporary:
+            temporary.write_text(as_json(recipe))
+        log = RunLog(out, run.step)
+    _, own = ranks.slices(machine)
+    meter, saved = Meter(recipe.seen(run.step)), time.monotonic()
+    with stop_signals() as asked, closing(batches(task, run.step, recipe.steps, own, machine.readers)) as ready:
+        for step_slices in ready:
+            began = time.monotonic()
+            rate = task.set_rate(run.optimizer, run.step)
+            losses = gradients(run, step_slices, task)
+            due = time.monotonic() - saved > save_seconds
+            broken = any(not bool(torch.isfinite(one.total)) for one in losses)
+            broken, stopping, due = any_rank([broken, asked.is_set(), due], ranks.device)
+            if broken:
+                loss = max(one.total.item() for one in losses)
+                raise ValueError(f"the loss is {loss} at step {run.step}: lower the learning rate or look at the data")
+            update(run)
+            run.seconds += time.monotonic() - began
+            for one in losses:
+                meter.add(one.parts)
+
+            done = run.step == recipe.steps
+            if run.step % log_every == 0 or done:
+                seen = recipe.seen(run.step)
+                about = {"step": run.step, "samples": seen, "seconds": round(run.seconds), "rate": rate}
+                about |= meter.means(seen)
+                if log:
+                    log.add(about)
+                meter = Meter(seen)
+            if task.validate is not None and (run.step % validate_every == 0 or done):
+                task.validate(log)
+            if due or done or stopping:
+                run.save(out, ranks.first)
+                saved = time.monotonic()
+            if stopping and not done:
+                raise KeyboardInterrupt(f"stopped and saved after step {run.step} of {recipe.steps}")
+
+
+def batches(task: Task[S], first_step: int, steps: int, own: range = range(1), readers: int = 1) -> Generator[list[S]]:
+    """The slices of every step from `first_step` on, built up to AHEAD steps early in a background thread.
+
+    Args:
+        own: the slices of a step that are this process's.
+        readers: threads that read and decode pictures.
+    """
+
+    def built() -> Generator[list[S]]:
+        torch.set_num_threads(1)  # of this thread: the others belong to the network
+        with ThreadPoolExecutor(readers) as pool:
+            for step in range(first_step, steps):
+                yield [task.build(step, index, pool if readers > 1 else None) for index in own]
+
+    return prefetch(built(), AHEAD)
+
+
+def gradients(run: Run, step_slices: list[S], task: Task[S]) -> list[Losses]:
+    """The losses of this process's slices of a step, and the step's gradients in the parameters."""
+    run.optimizer.zero_grad(set_to_none=True)
+    found = []
+    for number, one in enumerate(step_slices):
+        last = number == len(step_slices) - 1
+        with gradients_shared(run.network, last), task.around(one):
+            losses = task.losses(run.network, one, run.step)
+            (losses.total / len(step_slices)).backward()
+        found.append(Losses(losses.total.detach(), losses.parts))
+    return found
+
+
+def update(run: Run) -> None:
+    """The step itself: clipped gradients, AdamW, the running mean."""
+    nn.utils.clip_grad_norm_(run.model.parameters(), run.recipe.clip)
+    run.optimizer.step()
+    run.step += 1
+    update_average(run)
+
+
+def update_average(run: Run) -> None:
+    """Move the running mean towards the weights; faster at first, so that the random start is forgotten."""
+    if run.average:
+        decay = min(run.decay, (1 + run.step) / (10 + run.step))
+        with torch.no_grad():
+            state = run.model.state_dict()
+            torch._foreach_lerp_([run.average[key] for key in state], list(state.values()), 1 - decay)
+
+
+class Meter:
+    """Speed, and mean loss parts over the steps that were added."""
+
+    def __init__(self, seen: int):
+        self.began, self.seen = time.monotonic(), seen
+        self.values: dict[str, list[Tensor]] = {}
+
+    def add(self, parts: dict[str, Tensor]) -> None:
+        for name, value in parts.items():
+            self.values.setdefault(name, []).append(value)
+
+    def means(self, seen: int) -> dict[str, float]:
+        """Images per second, and each part's mean over the steps that had it. All processes call this together.
+
+        Args:
+            seen: pictures of the whole run by now.
+        """
+        speed = (seen - self.seen) / (time.monotonic() - self.began)
+        means = mean_over_ranks(torch.stack([torch.stack(values).mean() for values in self.values.values()]))
+        return {"images_per_second": speed, **dict(zip(self.values, means.tolist(), strict=True))}
