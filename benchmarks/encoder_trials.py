@@ -28,7 +28,7 @@ from pathlib import Path
 
 import torch
 import tyro
-from nano_trials import BASE, Spread, Variation, changed, every_stage, finished_scores, rate, speed, summary, tables
+from nano_trials import BASE, Variation, changed, evenly, every_stage, finished_scores, rate, speed, summary, tables
 from torch import Tensor
 
 from depth_anything.checkpoints.official import load_backbone
@@ -36,10 +36,10 @@ from depth_anything.data.labeled.rendered import PackedScenes
 from depth_anything.evaluate.pairs import evaluate_pairs
 from depth_anything.network.efficientnet import installed_weights
 from depth_anything.system.files import atomic_path, make_folder
-from depth_anything.train import loop, relative_depth
-from depth_anything.train.batches import Data, build_slice
+from depth_anything.train import loop, relative_depth, steps
+from depth_anything.train.batches import Data
 from depth_anything.train.loop import train
-from depth_anything.train.recipes.base import Recipe
+from depth_anything.train.recipes.base import Recipe, as_json
 from depth_anything.train.recipes.nano import (
     LITE_LARGE,
     LITE_MIDDLE,
@@ -165,7 +165,7 @@ def affordable(folder: Path, recipe: Recipe, scenes: PackedScenes, seconds: floa
     Raises:
         ValueError: it was measured for another recipe or another time.
     """
-    note, asked = folder / "pictures.json", {"recipe": recipe.as_json(), "seconds": seconds}
+    note, asked = folder / "pictures.json", {"recipe": as_json(recipe), "seconds": seconds}
     if note.exists():
         found = json.loads(note.read_text())
         if {key: found[key] for key in asked} != asked:
@@ -184,19 +184,20 @@ def affordable(folder: Path, recipe: Recipe, scenes: PackedScenes, seconds: floa
 
 def pictures_a_second(recipe: Recipe, number: int, scenes: PackedScenes) -> float:
     """What a stage does in a second of processor time, reading and colours included, over its network inputs."""
-    stage, data = recipe.stages[number], Data(Spread(scenes, recipe.scenes))
+    stage, data = recipe.stages[number], Data(evenly(scenes, recipe.scenes))
     seconds = 0.0
     for size in stage.sizes:
-        steps = MEASURED_STEPS + 1
-        alone = replace(recipe, stages=(replace(stage, sizes=(size,), samples=steps * stage.batch),))
+        count = MEASURED_STEPS + 1
+        alone = replace(recipe, stages=(replace(stage, sizes=(size,), samples=count * stage.batch),))
         with as_tried(recipe.name):
             one = loop.start(alone, weights_of(alone))
             one.network.train()
-            for step in range(steps):
+            task = loop.task_of(alone, data)
+            for step in range(count):
                 if step == 1:
                     began = time.process_time()
-                loop.gradients(one, [build_slice(alone, data, step)], alone.stages[0], None, None)
-                loop.update(one)
+                steps.gradients(one, [task.build(step, 0, None)], task)
+                steps.update(one)
             seconds += (time.process_time() - began) / MEASURED_STEPS
     return stage.batch * len(stage.sizes) / seconds
 
@@ -248,7 +249,7 @@ def run(name: str, recipe: Recipe, folder: Path, scenes: PackedScenes, tests: di
         return done
     began = time.process_time()
     with as_tried(recipe.name):
-        model = train(recipe, folder, Data(Spread(scenes, recipe.scenes)), weights=weights_of(recipe), log_every=10)
+        model = train(recipe, folder, Data(evenly(scenes, recipe.scenes)), weights=weights_of(recipe), log_every=10)
     used = time.process_time() - began
     patch = model.variant.patch
     size = -(-input_size // patch) * patch

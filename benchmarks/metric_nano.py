@@ -28,14 +28,15 @@ import torch
 from depth_anything.checkpoints import official
 from depth_anything.data.labeled.rendered import PackedScenes, shard_paths
 from depth_anything.data.sample import Sample
+from depth_anything.data.samples import Chosen, Mapped, Samples
 from depth_anything.data.shards import read_shard
 from depth_anything.geometry import calibrate
 from depth_anything.geometry.camera import mean_focal
 from depth_anything.network.model import DepthAnything
 from depth_anything.system.files import atomic_path
 from depth_anything.train import metric
-from depth_anything.train.batches import Data, Samples
-from depth_anything.train.intrinsics import PictureCamera, WithCameras
+from depth_anything.train.batches import Data
+from depth_anything.train.intrinsics import PictureCamera
 from depth_anything.train.loop import train
 from depth_anything.train.recipes.base import as_json
 from depth_anything.train.recipes.metric import Metric, MetricRecipe, nano_metric
@@ -55,22 +56,14 @@ Scores = dict[str, dict[str, float]]
 """By region, what `metric.score` answers."""
 
 
-@dataclass(frozen=True)
-class Within:
+def within(samples: Samples, settings: Metric, low: float, high: float) -> Samples:
     """Pictures whose truth counts between `low` and `high` metres only."""
 
-    samples: Samples
-    settings: Metric
-    low: float
-    high: float
+    def cut(sample: Sample) -> Sample:
+        depth_HW, known_HW = metric.metres_of(sample, settings)
+        return replace(sample, valid_HW=known_HW & (depth_HW >= low) & (depth_HW < high))
 
-    def __len__(self) -> int:
-        return len(self.samples)
-
-    def __getitem__(self, number: int) -> Sample:
-        sample = self.samples[number]
-        depth_HW, known_HW = metric.metres_of(sample, self.settings)
-        return replace(sample, valid_HW=known_HW & (depth_HW >= self.low) & (depth_HW < self.high))
+    return Mapped(samples, cut)
 
 
 def scores(predictions: list, held_out: Samples, settings: Metric) -> Scores:
@@ -78,7 +71,7 @@ def scores(predictions: list, held_out: Samples, settings: Metric) -> Scores:
     found = {}
     for name, (low, high) in REGIONS.items():
         try:
-            found[name] = asdict(metric.score(predictions, Within(held_out, settings, low, high), settings))
+            found[name] = asdict(metric.score(predictions, within(held_out, settings, low, high), settings))
         except ValueError:
             continue
     return found
@@ -118,17 +111,17 @@ def calibrated(model: DepthAnything, held_out: Samples, settings: Metric, side: 
 
 
 @dataclass(frozen=True)
-class Chosen:
-    """Some pictures of a set."""
+class WithCameras:
+    """Pictures and the camera of each."""
 
     samples: Samples
-    numbers: list[int]
+    cameras: list[PictureCamera]
 
     def __len__(self) -> int:
-        return len(self.numbers)
+        return len(self.samples)
 
     def __getitem__(self, number: int) -> Sample:
-        return self.samples[self.numbers[number]]
+        return replace(self.samples[number], K_33=self.cameras[number].K_33)
 
 
 def open_scenes(folder: Path, place: str, cameras: bool) -> Samples:

@@ -38,11 +38,11 @@ from torch import Tensor, nn
 
 from depth_anything import losses
 from depth_anything.checkpoints.official import load, load_backbone
-from depth_anything.data.labeled.folder import Samples
 from depth_anything.data.labeled.on_device import ScenesOnDevice
 from depth_anything.data.labeled.rendered import PackedScenes
 from depth_anything.data.pseudo_labels import PseudoLabels
 from depth_anything.data.sample import Crop, Sample
+from depth_anything.data.samples import Chosen, Kept, Samples
 from depth_anything.evaluate.metrics import METRICS
 from depth_anything.evaluate.pairs import evaluate_pairs
 from depth_anything.network import dinov2
@@ -60,7 +60,7 @@ from depth_anything.train.recipes.nano import (
     nano_student,
     nano_teacher,
 )
-from depth_anything.train.sources import Kept, folders
+from depth_anything.train.sources import folders
 from depth_anything.train.student import frozen_encoder
 from depth_anything.variants import NANO, TRIED, Variant
 
@@ -243,29 +243,17 @@ def as_tried(name: str) -> Iterator[None]:
         TRIED.pop(f"nano-{name}", None)
 
 
-class Spread:
+def evenly(samples: Samples, count: int) -> Chosen:
     """`count` pictures of a set, at equal distances."""
-
-    def __init__(self, samples: Samples, count: int):
-        self.samples, self.count = samples, count
-
-    def __len__(self) -> int:
-        return self.count
-
-    def __getitem__(self, number: int) -> Sample:
-        return self.samples[self.place(number)]
-
-    def place(self, number: int) -> int:
-        """The picture's number in the whole set."""
-        return number * len(self.samples) // self.count
+    return Chosen(samples, np.arange(count) * len(samples) // count)
 
 
-class ResidentSpread(ScenesOnDevice):
-    """`Spread` of scenes in a GPU's memory."""
+class SpreadOnDevice(ScenesOnDevice):
+    """`evenly` of scenes in a GPU's memory."""
 
     def __init__(self, scenes: PackedScenes, count: int, device: str):
         super().__init__(scenes, device)
-        self.spread = Spread(scenes, count)
+        self.spread = evenly(scenes, count)
 
     def __len__(self) -> int:
         return len(self.spread)
@@ -274,7 +262,7 @@ class ResidentSpread(ScenesOnDevice):
         return self.spread[number]
 
     def windows(self, numbers: Sequence[int], crops: Sequence[Crop]) -> tuple[Tensor, Tensor, Tensor]:
-        return super().windows([self.spread.place(number) for number in numbers], crops)
+        return super().windows([int(self.spread.numbers[number]) for number in numbers], crops)
 
 
 def trials(
@@ -421,7 +409,7 @@ def run(trial: Trial) -> None:
     scenes = PackedScenes(trial.training)
     on_gpu = trial.device.startswith("cuda")
     count = trial.recipe.scenes
-    data = Data(ResidentSpread(scenes, count, trial.device) if on_gpu else Spread(scenes, count), unlabeled)
+    data = Data(SpreadOnDevice(scenes, count, trial.device) if on_gpu else evenly(scenes, count), unlabeled)
     machine, ranks = Machine(readers=2), Ranks(device=trial.device)
     weights = None
     if trial.start_from:

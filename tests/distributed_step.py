@@ -10,11 +10,11 @@ from pathlib import Path
 import torch
 from drawn import Boxes, tiny_student
 
+from depth_anything.data.samples import without_labels
 from depth_anything.network.model import DepthAnything
 from depth_anything.train import loop
 from depth_anything.train.batches import Data
 from depth_anything.train.distributed import Machine, join, whole
-from depth_anything.train.sources import WithoutLabels
 from depth_anything.train.steps import gradients
 from depth_anything.train.student import FinalTokens
 
@@ -22,7 +22,7 @@ mode, variant, out = sys.argv[1], sys.argv[2], Path(sys.argv[3])
 steps = int(sys.argv[4]) if len(sys.argv) > 4 else 0
 torch.set_num_threads(1)
 recipe = replace(tiny_student(max(steps, 4), variant), precision="float32")
-data = Data(Boxes(7), WithoutLabels(Boxes(9)))
+data = Data(Boxes(7), without_labels(Boxes(9)))
 torch.manual_seed(1)
 teacher, frozen = DepthAnything(variant).eval(), FinalTokens(DepthAnything(variant).pretrained)
 machine = Machine(shard=mode == "fsdp", accumulate=2 if mode == "one" else 1, checkpointing=mode == "fsdp")

@@ -19,13 +19,13 @@ from PIL import Image
 
 from depth_anything.checkpoints.hub import find_folder
 from depth_anything.data.sample import Sample
+from depth_anything.data.samples import Mapped, Samples
 from depth_anything.network.resize import IMAGENET_MEAN, IMAGENET_STD
 from depth_anything.system.device import check_device
 from depth_anything.system.extras import needs
 from depth_anything.system.files import atomic_path, find
 
 if TYPE_CHECKING:
-    from depth_anything.data.labeled.folder import Samples
     from depth_anything.predict.prediction import Prediction
 
 SkyMode = Literal["off", "renderer", "segformer"]
@@ -100,24 +100,19 @@ class SkySegmenter:
         return max(height, 32), max(width, 32)
 
 
-class WithSky:
-    """Labelled pictures whose sky is SegFormer's too: its disparity becomes 0 and valid (V1 section 3.1).
+class AddSky:
+    """Adds SegFormer's sky to a labelled picture: its disparity becomes 0 and valid (V1 section 3.1).
 
     Masks are kept in `cache`/<the segmenter's id> as 1-bit PNGs, named by a hash of the picture's pixels: another
     picture or another segmenter never meets a wrong mask, and a damaged one is made again.
     """
 
-    def __init__(self, samples: Samples, segmenter: SkySegmenter, cache: str | Path):
-        self.samples = samples
+    def __init__(self, segmenter: SkySegmenter, cache: str | Path):
         self.segmenter = segmenter
         self.folder = Path(cache) / segmenter.id
         self.lock = threading.Lock()
 
-    def __len__(self) -> int:
-        return len(self.samples)
-
-    def __getitem__(self, number: int) -> Sample:
-        sample = self.samples[number]
+    def __call__(self, sample: Sample) -> Sample:
         sky_HW = sample.sky_HW | self.mask(sample.image_HW3)
         return replace(
             sample,
@@ -144,19 +139,9 @@ class WithSky:
         return mask_HW
 
 
-class WithoutSky:
-    """Labelled pictures whose sky is not valid: nothing is learnt from it."""
-
-    def __init__(self, samples: Samples):
-        self.samples = samples
-
-    def __len__(self) -> int:
-        return len(self.samples)
-
-    def __getitem__(self, number: int) -> Sample:
-        sample = self.samples[number]
-        sky_HW = np.zeros_like(sample.sky_HW)
-        return replace(sample, sky_HW=sky_HW, valid_HW=sample.valid_HW & ~sample.sky_HW)
+def without_sky(sample: Sample) -> Sample:
+    """A labelled picture whose sky is not valid: nothing is learnt from it."""
+    return replace(sample, sky_HW=np.zeros_like(sample.sky_HW), valid_HW=sample.valid_HW & ~sample.sky_HW)
 
 
 def choose_sky(
@@ -170,12 +155,12 @@ def choose_sky(
     if mode == "renderer":
         return samples
     if mode == "off":
-        return WithoutSky(samples)
+        return Mapped(samples, without_sky)
     if mode != "segformer":
         raise ValueError(f"sky {mode!r}: expected off, renderer or segformer")
     if segmenter is None or cache is None:
         raise ValueError("sky by SegFormer needs the segmenter and a folder that keeps its masks")
-    return WithSky(samples, segmenter, cache)
+    return Mapped(samples, AddSky(segmenter, cache))
 
 
 def threshold(prediction: Prediction, share: float = 0.02) -> np.ndarray:

@@ -15,9 +15,8 @@ import torch
 from torch import Generator, Tensor
 
 from depth_anything.data.augment import PERTURBATIONS, cutmix_box
-from depth_anything.data.labeled.folder import Samples
-from depth_anything.data.labeled.on_device import ScenesOnDevice
 from depth_anything.data.sample import Crop, Sample, cut, min_max, random_crop, to_canonical
+from depth_anything.data.samples import OnDevice, Samples, shard_ends
 from depth_anything.network.resize import normalise
 from depth_anything.train.recipes.base import Recipe, Stage, Unlabeled
 from depth_anything.train.recipes.metric import MetricRecipe
@@ -104,7 +103,7 @@ def sample_number(seed: list[int], samples: Samples, position: int) -> int:
     """Which picture comes at `position` of the run: every epoch is one pass in its own random order."""
     count = len(samples)
     epoch, place = divmod(position, count)
-    ends = getattr(samples, "ends", None)
+    ends = shard_ends(samples)
     if ends is None:
         return int(epoch_order((*seed, epoch), count)[place])
     shards, group_ends = shard_order((*seed, epoch), tuple(int(end) for end in ends))
@@ -222,7 +221,7 @@ def crops(
     """`count` pictures from position `first` on, in 0..1, with their maps and masks, on the device."""
     numbers = [sample_number(seed, samples, position) for position in range(first, first + count)]
     draws_N5 = rng.random((count, 5))
-    if isinstance(samples, ScenesOnDevice):
+    if isinstance(samples, OnDevice):
         shape = recipe.crop_scale, recipe.aspect_jitter, recipe.flip
         return samples.windows(numbers, [random_crop(*samples.size, size, *shape, draws_5) for draws_5 in draws_N5])
     one = partial(read_crop, samples, recipe, size)

@@ -7,14 +7,15 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor
 
-from depth_anything.data.labeled.folder import Samples, usable
+from depth_anything.data.labeled.folder import usable
 from depth_anything.data.labeled.user_folder import UserFolder, split
+from depth_anything.data.samples import Mapped, Samples
 from depth_anything.network.model import DepthAnything
 from depth_anything.system.files import atomic_path
 from depth_anything.train import loop, metric
 from depth_anything.train.batches import Data
 from depth_anything.train.distributed import Machine, Ranks
-from depth_anything.train.intrinsics import WithCameras, cameras
+from depth_anything.train.intrinsics import cameras
 from depth_anything.train.recipes.base import SQUARE_518, Recipe, Stage
 from depth_anything.train.recipes.metric import Metric, MetricRecipe
 from depth_anything.train.recipes.nano import LARGE, LITE_LARGE
@@ -117,7 +118,8 @@ def finetune(
     seen: list[float] = []
     if intrinsics:
         known = cameras(own, intrinsics)
-        parts = [WithCameras(part, [known[number] for number in part.numbers]) for part in (training, held_out)]
+        of = dict(zip(own.pictures, known, strict=True))
+        parts = [Mapped(part, lambda one: replace(one, K_33=of[one.key].K_33)) for part in (training, held_out)]
         seen = [known[number].seen_by(row) for number in training.numbers]
     settings, report = None, {}
     if own.quantity == "disparity":

@@ -1,13 +1,11 @@
 """Whose metres: the cameras of your own pictures, for a fine-tuning that knows focal lengths."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from depth_anything.data.labeled.folder import Samples
 from depth_anything.data.labeled.user_folder import UserFolder
-from depth_anything.data.sample import Sample
 from depth_anything.geometry import camera
 from depth_anything.images.read import image_info
 from depth_anything.system.files import read_text
@@ -27,20 +25,6 @@ class PictureCamera:
     def seen_by(self, row: Variant) -> float:
         """Its focal length in pixels of the network's input, where the network sees the picture at its own size."""
         return camera.mean_focal(self.K_33) * get_variant(row.name).input_size / min(self.height, self.width)
-
-
-@dataclass(frozen=True)
-class WithCameras:
-    """Pictures and the camera of each."""
-
-    samples: Samples
-    cameras: list[PictureCamera]
-
-    def __len__(self) -> int:
-        return len(self.samples)
-
-    def __getitem__(self, number: int) -> Sample:
-        return replace(self.samples[number], K_33=self.cameras[number].K_33)
 
 
 def cameras(own: UserFolder, asked: str) -> list[PictureCamera]:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from depth_anything.data.labeled.folder import Samples
+from depth_anything.data.samples import Samples
 from depth_anything.network.model import DepthAnything
 from depth_anything.system.files import atomic_path
 from depth_anything.train import masked_patches, metric, relative_depth

@@ -16,8 +16,8 @@ from torch import Tensor, nn
 
 from depth_anything import losses
 from depth_anything.data.augment import grayscale
-from depth_anything.data.labeled.folder import Samples
 from depth_anything.data.sample import cut, random_crop
+from depth_anything.data.samples import Samples
 from depth_anything.network.model import DepthAnything
 from depth_anything.network.resize import PATCH, normalise
 from depth_anything.train import relative_depth

@@ -13,8 +13,9 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from depth_anything import losses
-from depth_anything.data.labeled.folder import Samples, usable
+from depth_anything.data.labeled.folder import usable
 from depth_anything.data.sample import Sample
+from depth_anything.data.samples import Samples
 from depth_anything.evaluate import metrics
 from depth_anything.evaluate.score import kb_window
 from depth_anything.network.model import DepthAnything

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from depth_anything.data.labeled.folder import Samples
+from depth_anything.data.samples import Samples
 from depth_anything.network.efficientnet import EfficientNetLite
 from depth_anything.network.model import DepthAnything
 from depth_anything.train.batches import Slice, build_slice

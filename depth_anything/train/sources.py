@@ -1,24 +1,20 @@
 """The pictures that a recipe names: opened where they lie, rendered where they are ours."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 
-from depth_anything.data.labeled.folder import Samples
 from depth_anything.data.labeled.rendered import PackedScenes, pack_ahead
 from depth_anything.data.labeled.sets import LABELED, open_labeled
-from depth_anything.data.sample import Sample
+from depth_anything.data.samples import Chosen, Joined, Kept, Samples, without_labels
 from depth_anything.data.sky import SEGFORMER, SkySegmenter, choose_sky
 from depth_anything.train.batches import Data
 from depth_anything.train.recipes.base import MaskedRecipe, Recipe
 
 FIRST_HELD_OUT_SEED = 10_000_000
 """Held-out scenes have their seeds from here on, training scenes from 0."""
-KEPT_BYTES = 2**30
-"""A set of pseudo labels that fits is kept in memory."""
 
 
 def folders(given: Sequence[str]) -> dict[str, Path]:
@@ -76,7 +72,8 @@ def open_data(
         ]
         if recipe.minor:
             name, share = recipe.minor
-            sets.append(Repeated(given[name], sum(map(len, sets)), share))
+            seen = round(sum(map(len, sets)) * share / (1 - share))
+            sets.append(Chosen(given[name], np.arange(seen) % len(given[name])))
         labeled = on_device(sets[0], device) if len(sets) == 1 else Joined(sets)
     if recipe.validation_scenes:
         held_out = rendered(scenes / "held_out", recipe.validation_scenes, FIRST_HELD_OUT_SEED, processes)
@@ -152,94 +149,5 @@ def open_pictures(name: str, recipe: Recipe, roots: Mapping[str, Path]) -> Sampl
 
     root = root_of(name, recipe, roots)
     if name in LABELED:
-        return WithoutLabels(open_labeled(name, root))
-    return WithoutLabels(Pictures(units(name if name in UNLABELED else "auto", root)))
-
-
-class Joined:
-    """Sets one after the other, without balancing (V1 section 4.1)."""
-
-    def __init__(self, sets: Sequence[Samples]):
-        self.sets = sets
-        self.set_ends = np.cumsum([len(one) for one in sets])
-        if any(hasattr(one, "ends") for one in sets):
-            starts = self.set_ends - [len(one) for one in sets]
-            ends = [
-                np.asarray(getattr(one, "ends", [len(one)])) + start for one, start in zip(sets, starts, strict=True)
-            ]
-            self.ends = np.concatenate(ends)
-
-    def __len__(self) -> int:
-        return int(self.set_ends[-1])
-
-    def __getitem__(self, number: int) -> Sample:
-        which = int(np.searchsorted(self.set_ends, number, side="right"))
-        return self.sets[which][number - int(self.set_ends[which] - len(self.sets[which]))]
-
-
-class Repeated:
-    """A set, seen as often as makes it `share` of the whole beside `others` pictures."""
-
-    def __init__(self, samples: Samples, others: int, share: float):
-        self.samples = samples
-        self.count = round(others * share / (1 - share))
-
-    def __len__(self) -> int:
-        return self.count
-
-    def __getitem__(self, number: int) -> Sample:
-        return self.samples[number % len(self.samples)]
-
-
-class Kept:
-    """Pictures that stay in memory once they are read, up to KEPT_BYTES: a small set is decoded once."""
-
-    def __init__(self, samples: Samples):
-        self.samples = samples
-        self.kept: dict[int, Sample] = {}
-        self.bytes = 0
-        if hasattr(samples, "ends"):
-            self.ends = samples.ends  # type: ignore[attr-defined]
-
-    def __len__(self) -> int:
-        return len(self.samples)
-
-    def __getitem__(self, number: int) -> Sample:
-        if number in self.kept:
-            return self.kept[number]
-        sample = self.samples[number]
-        size = sample.image_HW3.nbytes + sample.disparity_HW.nbytes + 2 * sample.valid_HW.nbytes
-        if self.bytes + size <= KEPT_BYTES:
-            self.kept[number] = sample
-            self.bytes += size
-        return sample
-
-
-class WithoutLabels:
-    """Pictures as samples whose every pixel still waits for the teacher."""
-
-    def __init__(self, pictures):
-        self.pictures = pictures
-        if hasattr(pictures, "ends"):
-            self.ends = pictures.ends
-
-    def __len__(self) -> int:
-        return len(self.pictures)
-
-    def __getitem__(self, number: int) -> Sample:
-        found = self.pictures[number]
-        if isinstance(found, Sample):
-            nothing_HW = np.zeros_like(found.valid_HW)
-            return replace(
-                found, disparity_HW=np.zeros_like(found.disparity_HW), valid_HW=nothing_HW, sky_HW=nothing_HW
-            )
-        key, image_HW3 = found
-        nothing_HW = np.zeros(image_HW3.shape[:2], bool)
-        return Sample(
-            image_HW3=image_HW3,
-            disparity_HW=np.zeros(image_HW3.shape[:2], np.float32),
-            valid_HW=nothing_HW,
-            sky_HW=nothing_HW,
-            scale="affine",
-            key=key,
-        )
+        return without_labels(open_labeled(name, root))
+    return without_labels(Pictures(units(name if name in UNLABELED else "auto", root)))

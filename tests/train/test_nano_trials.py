@@ -231,14 +231,14 @@ def test_speed_adds_up_the_sittings(tmp_path):
 
 
 def test_spread_takes_pictures_at_equal_distances():
-    assert list(trials.Spread(range(10), 4)[n] for n in range(4)) == [0, 2, 5, 7]
-    assert len(trials.Spread(range(10), 4)) == 4
+    assert list(trials.evenly(range(10), 4)[n] for n in range(4)) == [0, 2, 5, 7]
+    assert len(trials.evenly(range(10), 4)) == 4
 
 
 def test_spread_on_a_gpu_takes_the_same_pictures(tmp_path):
     write_shard(tmp_path / "scenes-00000.tar", [scene(seed, 48, 64) for seed in range(5)])
     packed = trials.PackedScenes(tmp_path)
-    resident, spread = trials.ResidentSpread(packed, 2, "cpu"), trials.Spread(packed, 2)
+    resident, spread = trials.SpreadOnDevice(packed, 2, "cpu"), trials.evenly(packed, 2)
     assert len(resident) == len(spread) == 2
     recipe = replace(trials.base(64, 4, 2), perturbation="none")
     theirs, ours = (trials.Data(samples) for samples in (spread, resident))

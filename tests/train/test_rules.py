@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from depth_anything import losses
 from depth_anything.data import augment
 from depth_anything.data.sample import Sample
+from depth_anything.data.samples import without_labels
 from depth_anything.label.teacher import Teacher
 from depth_anything.network.model import DepthAnything
 from depth_anything.network.resize import IMAGENET_MEAN, IMAGENET_STD, normalise
@@ -22,7 +23,6 @@ from depth_anything.train import loop
 from depth_anything.train.batches import MIXED_SHARDS, Data, build_slice, mix, sample_number
 from depth_anything.train.distributed import Machine
 from depth_anything.train.recipes.all_recipes import get_recipe
-from depth_anything.train.sources import WithoutLabels
 from depth_anything.train.student import FinalTokens, student_losses
 from depth_anything.train.teacher import MapAndTokens, run_network, teacher_losses
 from depth_anything.variants import get_variant
@@ -113,7 +113,7 @@ def strong_student(**changes):
 
 def step_of(recipe, index: int = 0, slices: int = 1, step: int = 3):
     """The pictures of a step, and its stage."""
-    return build_slice(recipe, Data(Boxes(7), WithoutLabels(Boxes(9))), step, slices, index), recipe.stage_of(step)[0]
+    return build_slice(recipe, Data(Boxes(7), without_labels(Boxes(9))), step, slices, index), recipe.stage_of(step)[0]
 
 
 # -- who sees what --
@@ -146,7 +146,7 @@ def test_the_teacher_is_asked_for_the_clean_unlabelled_pictures_only():
 
 def test_labelled_pictures_keep_their_colours_and_unlabelled_ones_do_not():
     """Strong colours are for what the student sees of unlabelled pictures (V1 section 3.2)."""
-    data = Data(OneColour(7), WithoutLabels(OneColour(9)))
+    data = Data(OneColour(7), without_labels(OneColour(9)))
     recipe = replace(strong_student(perturbation="unimatch"), perturbation="none")
     seen = [build_slice(recipe, data, step) for step in range(4)]
     own = normalise(torch.tensor(COLOUR).view(1, 3, 1, 1) / 255)
@@ -222,7 +222,7 @@ def test_a_run_sees_every_picture_in_turn(slices):
     labeled, unlabeled = Counted(4), Counted(8)
     for step in range(4):
         for index in range(slices):
-            build_slice(tiny_student(4), Data(labeled, WithoutLabels(unlabeled)), step, slices, index)
+            build_slice(tiny_student(4), Data(labeled, without_labels(unlabeled)), step, slices, index)
     for samples in (labeled, unlabeled):
         epochs = np.split(np.array(samples.asked), 2)
         assert all(sorted(epoch) == list(range(samples.count)) for epoch in epochs)
@@ -449,7 +449,7 @@ def test_a_step_is_the_one_written_by_hand(steps, tmp_path):
     torch.manual_seed(1)
     frozen = FinalTokens(DepthAnything("nano").pretrained)
     machine = Machine(accumulate=2)
-    loop.train(recipe, tmp_path / "run", Data(Boxes(7), WithoutLabels(Boxes(9))), teacher=Sky(), frozen=frozen,
+    loop.train(recipe, tmp_path / "run", Data(Boxes(7), without_labels(Boxes(9))), teacher=Sky(), frozen=frozen,
                machine=machine)  # fmt: skip
     run = loop.start(recipe, None, machine)
     by_hand(run.model, recipe, 2, 0, frozen)
@@ -501,7 +501,7 @@ def test_teacher_and_frozen_encoder_are_not_trained_in_any_way(tmp_path):
     teacher, frozen = Watched(tokens=False).train(), Watched(tokens=True).train()
     modules = {"teacher": teacher, "frozen": AsWide(frozen)}
     before = {name: value.clone() for name, value in teacher.state_dict().items()}
-    loop.train(recipe, tmp_path, Data(Boxes(7), WithoutLabels(Boxes(9))), **modules)
+    loop.train(recipe, tmp_path, Data(Boxes(7), without_labels(Boxes(9))), **modules)
     for module in (teacher, frozen):
         assert module.modes == {(False, False)}, "(training, with gradients)"
         assert all(parameter.grad is None for parameter in module.parameters())

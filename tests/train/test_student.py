@@ -18,6 +18,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from depth_anything.data.sample import Sample
+from depth_anything.data.samples import Chosen, Joined, without_labels
 from depth_anything.network.model import DepthAnything
 from depth_anything.network.resize import IMAGENET_MEAN, IMAGENET_STD
 from depth_anything.train import loop
@@ -28,7 +29,6 @@ from depth_anything.train.recipes.all_recipes import get_recipe
 from depth_anything.train.recipes.base import as_json
 from depth_anything.train.recipes.v1 import v1_student
 from depth_anything.train.recipes.v2 import v2_student
-from depth_anything.train.sources import Joined, Repeated, WithoutLabels
 from depth_anything.train.student import FinalTokens, student_losses
 from depth_anything.train.teacher import MapAndTokens
 
@@ -54,7 +54,7 @@ def plain(family: str = "nano", **changes):
 
 
 def mixed_slice(recipe, step: int = 3):
-    return build_slice(recipe, Data(Boxes(7), WithoutLabels(Boxes(9))), step)
+    return build_slice(recipe, Data(Boxes(7), without_labels(Boxes(9))), step)
 
 
 def test_cutmix_pastes_the_partner_and_its_label_comes_along():
@@ -199,7 +199,7 @@ def test_shards_are_read_few_at_a_time_and_every_picture_once():
 
 def test_a_step_is_the_same_slices_on_one_device_or_on_many():
     recipe = tiny_student(4)
-    data = Data(Boxes(7), WithoutLabels(Boxes(40)))
+    data = Data(Boxes(7), without_labels(Boxes(40)))
     slices = [build_slice(recipe, data, 3, slices=2, index=index) for index in (0, 1)]
     assert [len(s.labeled.image_B3HW) for s in slices] == [1, 1]
     assert [len(s.unlabeled.mixed_B3HW) for s in slices] == [2, 2]
@@ -239,7 +239,7 @@ def test_a_damaged_shard_does_not_end_a_run():
 def test_sets_are_joined_and_one_may_be_repeated():
     joined = Joined([Boxes(3), Boxes(2)])
     assert len(joined) == 5 and np.array_equal(joined[4].image_HW3, Boxes(2)[1].image_HW3)
-    repeated = Repeated(Boxes(4), others=95, share=0.05)
+    repeated = Chosen(Boxes(4), np.arange(5) % 4)
     assert len(repeated) == 5 and np.array_equal(repeated[4].image_HW3, Boxes(4)[0].image_HW3)
     sharded = Joined([Shards(), Boxes(2)])
     assert list(sharded.ends[-2:]) == [len(sharded) - 2, len(sharded)]
@@ -251,7 +251,7 @@ def test_sets_are_joined_and_one_may_be_repeated():
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_student_learns_resumes_and_says_how_many_tokens_the_margin_kept(family, tmp_path):
     recipe = tiny_student(4, family)
-    data = Data(Boxes(7), WithoutLabels(Boxes(9)))
+    data = Data(Boxes(7), without_labels(Boxes(9)))
     parts = {"teacher": DepthAnything(family), "frozen": FinalTokens(DepthAnything(family).pretrained)}
     model = loop.train(recipe, tmp_path / "calm", data, Boxes(2), **parts)
     lines = (tmp_path / "calm" / "curve.jsonl").read_text().splitlines()
@@ -266,7 +266,7 @@ def test_what_a_student_lacks_is_named(tmp_path):
     with pytest.raises(ValueError, match="no unlabelled pictures"):
         loop.train(recipe, tmp_path, Data(Boxes(3)))
     with pytest.raises(ValueError, match="--frozen"):
-        loop.train(recipe, tmp_path, Data(Boxes(3), WithoutLabels(Boxes(3))))
+        loop.train(recipe, tmp_path, Data(Boxes(3), without_labels(Boxes(3))))
 
 
 @pytest.mark.slow

@@ -10,6 +10,7 @@ from drawn import Boxes
 
 from depth_anything import DepthAnything, cli
 from depth_anything.checkpoints.official import load, load_backbone
+from depth_anything.data.samples import Joined
 from depth_anything.train import loop, sources
 from depth_anything.train.batches import Data
 from depth_anything.train.finetune import finetune
@@ -59,7 +60,7 @@ def test_sets_keep_the_order_of_the_recipe(tmp_path, monkeypatch):
     scenes = [object()] * 3
     monkeypatch.setattr(sources, "rendered", lambda folder, *_: scenes if folder.name == "training" else None)
     data, _ = sources.open_data(get_recipe("nano-encoder"), {"pictures": EXAMPLES}, tmp_path)
-    assert isinstance(data.labeled, sources.Joined)
+    assert isinstance(data.labeled, Joined)
     assert data.labeled.sets[0] is scenes and len(data.labeled.sets[1]) == len(list(EXAMPLES.glob("*.jpg")))
 
 

@@ -10,11 +10,12 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Literal
 
 import numpy as np
 
 from depth_anything.data.sample import Sample, to_disparity
+from depth_anything.data.samples import Samples
 from depth_anything.images.read import read_image
 from depth_anything.system.files import find, read_text
 
@@ -24,14 +25,6 @@ NEAREST_M = 0.05
 """Nearer surfaces are not valid (ours): a camera inside an object; one such pixel would span most of the range of a
 map."""
 _PICTURE_OF_LINE = re.compile(r"/?(.+?\.(?:jpe?g|png))(?:\s|$)", re.IGNORECASE)
-
-
-class Samples(Protocol):
-    """Labelled pictures by number: what every reader is, and what wraps one."""
-
-    def __len__(self) -> int: ...
-
-    def __getitem__(self, number: int) -> Sample: ...
 
 
 class Unusable(ValueError):

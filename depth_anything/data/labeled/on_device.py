@@ -48,12 +48,7 @@ class ScenesOnDevice:
         return self.scenes[number]
 
     def windows(self, numbers: Sequence[int], crops: Sequence[Crop]) -> tuple[Tensor, Tensor, Tensor]:
-        """`sample.cut` for many scenes: pictures in 0..1 (B, 3, H, W), their disparity and valid pixels (B, H, W).
-
-        Args:
-            numbers: the scenes.
-            crops: one crop of each, all of one final size.
-        """
+        """`samples.OnDevice.windows`; all crops of one size in the end."""
         device = self.image_NHW3.device
         (height, width), size = self.size, crops[0].size
         rows = cubic_weights([crop.top for crop in crops], [crop.height for crop in crops], size[0], height, device)

@@ -15,6 +15,7 @@ import numpy as np
 
 from depth_anything.data.benchmarks.read_truth import read_uint16
 from depth_anything.data.labeled.folder import Label, LabeledFolder, depth_label, disparity_label
+from depth_anything.data.samples import Chosen
 from depth_anything.images import map_files
 from depth_anything.images.source import SUFFIXES
 from depth_anything.system.files import walk
@@ -76,20 +77,7 @@ class UserFolder(LabeledFolder):
         return held.values_HW.astype(np.float32), np.ones(held.values_HW.shape, bool)
 
 
-class Part:
-    """Some of a set's pictures, by their numbers."""
-
-    def __init__(self, samples: UserFolder, numbers: list[int]):
-        self.samples, self.numbers = samples, numbers
-
-    def __len__(self) -> int:
-        return len(self.numbers)
-
-    def __getitem__(self, number: int):
-        return self.samples[self.numbers[number]]
-
-
-def split(samples: UserFolder, every: int = 10) -> tuple[Part, Part]:
+def split(samples: UserFolder, every: int = 10) -> tuple[Chosen, Chosen]:
     """Training and held-out pictures: every tenth in the order of names, at least one, is held out.
 
     Raises:
@@ -98,4 +86,4 @@ def split(samples: UserFolder, every: int = 10) -> tuple[Part, Part]:
     if len(samples) < 2:
         raise ValueError(f"{samples.root}: {len(samples)} picture; expected two or more, so that one can be held out")
     held_out = list(range(0, len(samples), every))
-    return Part(samples, sorted(set(range(len(samples))) - set(held_out))), Part(samples, held_out)
+    return Chosen(samples, sorted(set(range(len(samples))) - set(held_out))), Chosen(samples, held_out)

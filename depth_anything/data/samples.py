@@ -1,0 +1,126 @@
+"""Labelled pictures by number: what every reader is, and what stands between a reader and a run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+
+import numpy as np
+
+from depth_anything.data.sample import Crop, Sample
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+KEPT_BYTES = 2**30
+"""A set of pseudo labels that fits is kept in memory."""
+
+
+class Samples(Protocol):
+    """Labelled pictures by number. A reader of shards also says where these end (`shard_ends`)."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, number: int) -> Sample: ...
+
+
+@runtime_checkable
+class OnDevice(Samples, Protocol):
+    """Pictures of one size that lie on the device: windows are cut there, many at once."""
+
+    size: tuple[int, int]
+    """(H, W) of every picture."""
+
+    def windows(self, numbers: Sequence[int], crops: Sequence[Crop]) -> tuple[Tensor, Tensor, Tensor]:
+        """`sample.cut` for many: pictures in 0..1 (B, 3, H, W), their disparity and valid pixels (B, H, W)."""
+        ...
+
+
+def shard_ends(samples: Any) -> np.ndarray | None:
+    """Where the shards of a set end, as cumulative counts of its pictures (`ends`); None where it has no shards."""
+    return getattr(samples, "ends", None)
+
+
+class Mapped:
+    """A set, every picture of it through a function."""
+
+    def __init__(self, samples: Any, function: Callable[[Any], Sample]):
+        self.samples, self.function = samples, function
+        self.ends = shard_ends(samples)
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def __getitem__(self, number: int) -> Sample:
+        return self.function(self.samples[number])
+
+
+class Chosen:
+    """Pictures of a set by their numbers, in that order; a number may come several times."""
+
+    def __init__(self, samples: Samples, numbers: Sequence[int] | np.ndarray):
+        self.samples, self.numbers = samples, numbers
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+    def __getitem__(self, number: int) -> Sample:
+        return self.samples[int(self.numbers[number])]
+
+
+class Joined:
+    """Sets one after the other, without balancing (V1 section 4.1)."""
+
+    def __init__(self, sets: Sequence[Samples]):
+        self.sets = sets
+        self.set_ends = np.cumsum([len(one) for one in sets])
+        ends = [shard_ends(one) for one in sets]
+        self.ends: np.ndarray | None = None
+        if any(one is not None for one in ends):
+            starts = [0, *self.set_ends[:-1]]
+            parts = zip(sets, ends, starts, strict=True)
+            self.ends = np.concatenate([np.asarray([len(one)] if end is None else end) + s for one, end, s in parts])
+
+    def __len__(self) -> int:
+        return int(self.set_ends[-1])
+
+    def __getitem__(self, number: int) -> Sample:
+        which = int(np.searchsorted(self.set_ends, number, side="right"))
+        return self.sets[which][number - int(self.set_ends[which] - len(self.sets[which]))]
+
+
+class Kept(Mapped):
+    """Pictures that stay in memory once they are read, up to KEPT_BYTES: a small set is decoded once."""
+
+    def __init__(self, samples: Samples):
+        super().__init__(samples, lambda sample: sample)
+        self.kept: dict[int, Sample] = {}
+        self.bytes = 0
+
+    def __getitem__(self, number: int) -> Sample:
+        if number in self.kept:
+            return self.kept[number]
+        sample = self.samples[number]
+        size = sample.image_HW3.nbytes + sample.disparity_HW.nbytes + 2 * sample.valid_HW.nbytes
+        if self.bytes + size <= KEPT_BYTES:
+            self.kept[number] = sample
+            self.bytes += size
+        return sample
+
+
+def without_labels(pictures: Any) -> Mapped:
+    """Pictures, (key, uint8 RGB) or samples, as samples whose every pixel still waits for the teacher."""
+
+    def unlabeled(found: Sample | tuple[str, np.ndarray]) -> Sample:
+        key, image_HW3 = (found.key, found.image_HW3) if isinstance(found, Sample) else found
+        nothing_HW = np.zeros(image_HW3.shape[:2], bool)
+        return Sample(
+            image_HW3=image_HW3,
+            disparity_HW=nothing_HW.astype(np.float32),
+            valid_HW=nothing_HW,
+            sky_HW=nothing_HW,
+            scale="affine",
+            key=key,
+        )
+
+    return Mapped(pictures, unlabeled)
