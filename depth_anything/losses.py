@@ -6,6 +6,8 @@ is bool. Everything is computed in float32 (float64 stays float64), also inside 
 taken within an image first, then over the images that count, so that sparse truth weighs as much as dense truth. The
 papers do not state which of the two published reductions they used."""
 
+from dataclasses import dataclass
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -14,6 +16,16 @@ SMALLEST_SPREAD = 1e-6
 """A map whose mean absolute deviation is below this is a constant."""
 GRADIENT_SCALES = 4
 """Strides 1, 2, 4, 8 in gradient matching (MiDaS; V2 takes it over)."""
+
+
+@dataclass(frozen=True)
+class Losses:
+    """What a step is judged by."""
+
+    total: Tensor
+    """Scalar with a graph."""
+    parts: dict[str, Tensor]
+    """Unweighted parts by name, for the log."""
 
 
 def masked(map_BHW: Tensor, valid_BHW: Tensor) -> Tensor:

@@ -72,7 +72,7 @@ LAYERS = [
     {"cli", "web", "__main__"},
 ]  # fmt: skip
 """`network.model` lies above the rest of the network: `DepthAnything.from_pretrained` reads checkpoints."""
-LEVELS = 15
+LEVELS = 14
 """Modules on the longest chain of imports, at most."""
 ENTRIES = 20
 """Modules and folders at the top of the package, at most."""

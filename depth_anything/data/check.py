@@ -11,9 +11,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from depth_anything.data.labeled.folder import Unusable
 from depth_anything.data.sample import Sample
-from depth_anything.data.samples import Samples
+from depth_anything.data.samples import Samples, Unusable
 from depth_anything.images.colormap import colored
 from depth_anything.system.files import atomic_path
 

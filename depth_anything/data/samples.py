@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import logging
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -12,6 +13,7 @@ from depth_anything.data.sample import Crop, Sample
 if TYPE_CHECKING:
     from torch import Tensor
 
+LOG = logging.getLogger("depth_anything")
 KEPT_BYTES = 2**30
 """A set of pseudo labels that fits is kept in memory."""
 
@@ -34,6 +36,10 @@ class OnDevice(Samples, Protocol):
     def windows(self, numbers: Sequence[int], crops: Sequence[Crop]) -> tuple[Tensor, Tensor, Tensor]:
         """`sample.cut` for many: pictures in 0..1 (B, 3, H, W), their disparity and valid pixels (B, H, W)."""
         ...
+
+
+class Unusable(ValueError):
+    """A readable label without use for a loss: an order instead of distances, or not one valid pixel."""
 
 
 def shard_ends(samples: Any) -> np.ndarray | None:
@@ -106,6 +112,40 @@ class Kept(Mapped):
             self.kept[number] = sample
             self.bytes += size
         return sample
+
+
+class OnlyUsable:
+    """A set in which an image with an `Unusable` label is replaced by the next usable one.
+
+    A broken file still stops the run, with its name: `depth-anything data check` finds them all beforehand.
+    """
+
+    def __init__(self, samples: Samples):
+        self.samples = samples
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def __getitem__(self, number: int) -> Sample:
+        if not 0 <= number < len(self):
+            raise IndexError(number)
+        for step in range(len(self)):
+            try:
+                return self.samples[(number + step) % len(self)]
+            except Unusable as error:
+                reason = error
+        raise ValueError(f"not one usable label: {reason}")
+
+
+def usable(samples: Samples) -> Iterator[tuple[int, Sample]]:
+    """(number, sample) of a set in its order, without those whose label is `Unusable`; they are logged."""
+    for number in range(len(samples)):
+        try:
+            sample = samples[number]
+        except Unusable as error:
+            LOG.warning("skipped: %s", error)
+            continue
+        yield number, sample
 
 
 def without_labels(pictures: Any) -> Mapped:

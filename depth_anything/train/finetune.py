@@ -7,9 +7,8 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor
 
-from depth_anything.data.labeled.folder import usable
 from depth_anything.data.labeled.user_folder import UserFolder, split
-from depth_anything.data.samples import Mapped, Samples
+from depth_anything.data.samples import Mapped, Samples, usable
 from depth_anything.network.model import DepthAnything
 from depth_anything.system.files import atomic_path
 from depth_anything.train import loop, metric

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from depth_anything.data.samples import Samples
+from depth_anything.losses import Losses
 from depth_anything.network.model import DepthAnything
 from depth_anything.system.files import atomic_path
 from depth_anything.train import masked_patches, metric, relative_depth
@@ -19,7 +20,7 @@ from depth_anything.train.distributed import Machine, Ranks, prepare
 from depth_anything.train.recipes.base import MaskedRecipe, Recipe
 from depth_anything.train.recipes.metric import MetricRecipe
 from depth_anything.train.run_log import RunLog
-from depth_anything.train.steps import Losses, Task, go_on
+from depth_anything.train.steps import Task, go_on
 from depth_anything.train.teacher import MapAndTokens, plain_attention
 
 

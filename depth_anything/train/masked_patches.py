@@ -18,16 +18,15 @@ from depth_anything import losses
 from depth_anything.data.augment import grayscale
 from depth_anything.data.sample import cut, random_crop
 from depth_anything.data.samples import Samples
+from depth_anything.losses import Losses
 from depth_anything.network.model import DepthAnything
 from depth_anything.network.resize import PATCH, normalise
-from depth_anything.train import relative_depth
 from depth_anything.train.batches import LABELED, Data, crops, draw_size, generator, parts, perturbed
 from depth_anything.train.recipes.base import MaskedRecipe, Stage
-from depth_anything.train.relative_depth import groups, set_rate, start_model
-from depth_anything.train.steps import Losses
+from depth_anything.train.start import DECODER_UNREAD, groups, set_rate, start_model
 from depth_anything.train.teacher import MapAndTokens, run_network
 
-UNREAD = (relative_depth.DECODER_UNREAD,)
+UNREAD = (DECODER_UNREAD,)
 __all__ = ["UNREAD", "build_slice", "groups", "set_rate", "start_model", "step_losses", "validate"]
 
 

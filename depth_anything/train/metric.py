@@ -13,19 +13,18 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from depth_anything import losses
-from depth_anything.data.labeled.folder import usable
 from depth_anything.data.sample import Sample
-from depth_anything.data.samples import Samples
+from depth_anything.data.samples import Samples, usable
 from depth_anything.evaluate import metrics
 from depth_anything.evaluate.score import kb_window
+from depth_anything.losses import Losses
 from depth_anything.network.model import DepthAnything
 from depth_anything.network.resize import normalise
 from depth_anything.train import batches
 from depth_anything.train.batches import LABELED, Batch, Data, Slice, draw_size, parts, read, sample_number
 from depth_anything.train.recipes.base import Stage
 from depth_anything.train.recipes.metric import Metric, MetricRecipe
-from depth_anything.train.relative_depth import UNREAD
-from depth_anything.train.steps import Losses
+from depth_anything.train.start import UNREAD
 from depth_anything.train.teacher import run_network
 
 __all__ = ["UNREAD", "build_slice", "groups", "set_rate", "start_model", "step_losses", "validate"]

@@ -3,76 +3,19 @@
 `metric.py` has functions of the same names for metres; the loop takes whichever module fits its recipe.
 """
 
-import torch
-from torch import Tensor, nn
-from torch.optim import Optimizer
+from torch import nn
 
 from depth_anything.data.samples import Samples
-from depth_anything.network.efficientnet import EfficientNetLite
+from depth_anything.losses import Losses
 from depth_anything.network.model import DepthAnything
 from depth_anything.train.batches import Slice, build_slice
 from depth_anything.train.recipes.base import Recipe, Stage
-from depth_anything.train.steps import Losses
+from depth_anything.train.start import UNREAD, groups, set_rate, start_model
 from depth_anything.train.student import student_losses
 from depth_anything.train.teacher import teacher_losses
 from depth_anything.train.validation import validate_disparity
 
-POSITIONS = ("_token", "pos_embed", "_bias_table", "rel_pos_h", "rel_pos_w")
-"""Ends of the names of parameters that say where, as each family calls them: they are no weight matrices."""
-
-DECODER_UNREAD = "depth_head.scratch.refinenet4.resConfUnit1."
-UNREAD = ("pretrained.mask_token", DECODER_UNREAD)
-"""In every official file, and never read when disparity is learned: DDP would wait for their gradients."""
-
 __all__ = ["UNREAD", "build_slice", "groups", "set_rate", "start_model", "step_losses", "validate"]
-
-
-def start_model(recipe: Recipe, weights: dict[str, Tensor] | None) -> DepthAnything:
-    """Weights from the seed; then those that are given: DINOv2's for the encoder, or a whole model's.
-
-    Raises:
-        ValueError: the recipe starts from a trained encoder, and nothing is given.
-    """
-    if recipe.from_backbone and weights is None:
-        raise ValueError(f"{recipe.name} starts from a trained encoder (docs/train.md): give it with --backbone")
-    torch.manual_seed(recipe.seed)
-    model = DepthAnything(recipe.variant)
-    # The last ReLU answers 0 everywhere, and learns nothing, where random weights happen to start below it.
-    last = model.depth_head.scratch.output_conv2[2]
-    assert isinstance(last, nn.Conv2d) and last.bias is not None
-    nn.init.constant_(last.bias, 0.5)
-    if isinstance(model.pretrained, EfficientNetLite) and weights is None:
-        model.pretrained.learn_statistics()
-    if weights is not None:
-        unknown = model.load_state_dict(weights, strict=False).unexpected_keys
-        assert not unknown, unknown
-    return model
-
-
-def groups(model: DepthAnything, recipe: Recipe) -> list[dict]:
-    """AdamW's groups: encoder and decoder at their own rates, decay on weight matrices only."""
-    result = []
-    for part, share in ((model.pretrained, recipe.encoder_rate), (model.depth_head, 1.0)):
-        for decayed in (True, False):
-            chosen = [
-                parameter
-                for name, parameter in part.named_parameters()
-                if parameter.requires_grad and (parameter.ndim > 1 and not name.endswith(POSITIONS)) == decayed
-            ]
-            decay = recipe.weight_decay if decayed else 0.0
-            result.append({"params": chosen, "share": share, "weight_decay": decay, "lr": 0.0})
-    return result
-
-
-def set_rate(optimizer: Optimizer, recipe: Recipe, step: int) -> float:
-    """The decoder's learning rate at a step: up over the warm-up, then down to 0 in a straight line."""
-    total = sum(stage.steps * stage.batch for stage in recipe.stages)
-    stage, seen = recipe.stage_of(step)
-    rising = (seen + stage.batch) / recipe.warmup if seen < recipe.warmup else 1.0
-    rate = recipe.learning_rate * min(rising, 1.0) * (1 - seen / total)
-    for group in optimizer.param_groups:
-        group["lr"] = rate * group["share"]
-    return rate
 
 
 def step_losses(

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from depth_anything.data.labeled.folder import usable
 from depth_anything.data.sample import Sample, min_max
+from depth_anything.data.samples import usable
 from depth_anything.images.colormap import colored
 from depth_anything.system import json_lines
 from depth_anything.system.files import naming

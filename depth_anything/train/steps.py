@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from depth_anything.losses import Losses
 from depth_anything.predict.prefetch import prefetch
 from depth_anything.system.files import atomic_path, make_folder
 from depth_anything.system.signals import stop_signals
@@ -25,16 +26,6 @@ LOG = logging.getLogger(__name__)
 S = TypeVar("S")
 AHEAD = 3
 """Steps whose pictures are ready before their turn."""
-
-
-@dataclass(frozen=True)
-class Losses:
-    """What a step is judged by."""
-
-    total: Tensor
-    """Scalar with a graph."""
-    parts: dict[str, Tensor]
-    """Unweighted parts by name, for the log."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,11 +7,11 @@ from torch import Tensor, nn
 
 from depth_anything import losses
 from depth_anything.checkpoints.official import load_backbone
+from depth_anything.losses import Losses
 from depth_anything.network.beit_sam import Encoder, encoder_of
 from depth_anything.network.efficientnet import as_tokens
 from depth_anything.train.batches import MixedBatch, Slice, partner
 from depth_anything.train.recipes.base import Recipe, Stage, Unlabeled
-from depth_anything.train.steps import Losses
 from depth_anything.train.teacher import labeled_losses, run_network
 from depth_anything.variants import get_variant
 

@@ -10,11 +10,11 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from depth_anything import losses
+from depth_anything.losses import Losses
 from depth_anything.network.efficientnet import as_tokens
 from depth_anything.network.resize import PATCH
 from depth_anything.train.batches import Batch
 from depth_anything.train.recipes.base import Recipe, Stage
-from depth_anything.train.steps import Losses
 
 if TYPE_CHECKING:
     from depth_anything.network.model import DepthAnything

@@ -5,8 +5,7 @@ from typing import Protocol
 import numpy as np
 
 from depth_anything.data.benchmarks.image import Truth
-from depth_anything.data.labeled.folder import usable
-from depth_anything.data.samples import Samples
+from depth_anything.data.samples import Samples, usable
 from depth_anything.evaluate.protocol import PAIRS, Cut
 from depth_anything.evaluate.score import TooFewPixels, align, score
 

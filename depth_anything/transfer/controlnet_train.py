@@ -17,11 +17,12 @@ from torch import Tensor
 
 from depth_anything.images.read import read_image
 from depth_anything.images.source import SUFFIXES
+from depth_anything.losses import Losses
 from depth_anything.system.device import check_device
 from depth_anything.system.files import read_text, walk
 from depth_anything.train.checkpoint import Run
 from depth_anything.train.distributed import Machine, Ranks
-from depth_anything.train.steps import Losses, Task, go_on
+from depth_anything.train.steps import Task, go_on
 from depth_anything.transfer.controlnet import condition, diffusers, load_base, load_controlnet
 
 if TYPE_CHECKING:

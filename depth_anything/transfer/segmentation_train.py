@@ -9,11 +9,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from depth_anything.losses import Losses
 from depth_anything.network.resize import normalise
 from depth_anything.train.checkpoint import Run
 from depth_anything.train.distributed import Machine, Ranks
 from depth_anything.train.run_log import RunLog
-from depth_anything.train.steps import Losses, Task, go_on
+from depth_anything.train.steps import Task, go_on
 from depth_anything.transfer import segmentation
 from depth_anything.transfer.segmentation import Segmenter, Segments
 from depth_anything.transfer.segmentation_data import IGNORE, ClassSamples, training_crop

@@ -23,9 +23,9 @@ from labeled_writers import (
 from PIL import Image
 
 from depth_anything.data.benchmarks.kitti import EIGEN_652
-from depth_anything.data.labeled.folder import OnlyUsable, Unusable
 from depth_anything.data.labeled.kitti import EIGEN_TRAIN
 from depth_anything.data.labeled.sets import LABELED, open_labeled
+from depth_anything.data.samples import OnlyUsable, Unusable
 
 FILES = tuple(WRITERS)
 METRIC = [name for name in FILES if LABELED[name].open.scale == "metric"]

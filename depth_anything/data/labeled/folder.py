@@ -4,10 +4,9 @@ Errors and odd values are met here once: a missing or damaged file, a label of a
 pixel, and surfaces that claim to be within 5 cm of the camera.
 """
 
-import logging
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -15,20 +14,15 @@ from typing import Literal
 import numpy as np
 
 from depth_anything.data.sample import Sample, to_disparity
-from depth_anything.data.samples import Samples
+from depth_anything.data.samples import Unusable
 from depth_anything.images.read import read_image
 from depth_anything.system.files import find, read_text
 
-LOG = logging.getLogger("depth_anything")
 PICTURES = "pictures.txt"
 NEAREST_M = 0.05
 """Nearer surfaces are not valid (ours): a camera inside an object; one such pixel would span most of the range of a
 map."""
 _PICTURE_OF_LINE = re.compile(r"/?(.+?\.(?:jpe?g|png))(?:\s|$)", re.IGNORECASE)
-
-
-class Unusable(ValueError):
-    """A readable label without use for a loss: an order instead of distances, or not one valid pixel."""
 
 
 @dataclass(frozen=True)
@@ -150,40 +144,6 @@ class LabeledFolder(ABC):
     @abstractmethod
     def read_label(self, path: Path) -> Label:
         """Read the label's file."""
-
-
-class OnlyUsable:
-    """A set in which an image with an `Unusable` label is replaced by the next usable one.
-
-    A broken file still stops the run, with its name: `depth-anything data check` finds them all beforehand.
-    """
-
-    def __init__(self, samples: Samples):
-        self.samples = samples
-
-    def __len__(self) -> int:
-        return len(self.samples)
-
-    def __getitem__(self, number: int) -> Sample:
-        if not 0 <= number < len(self):
-            raise IndexError(number)
-        for step in range(len(self)):
-            try:
-                return self.samples[(number + step) % len(self)]
-            except Unusable as error:
-                reason = error
-        raise ValueError(f"not one usable label: {reason}")
-
-
-def usable(samples: Samples) -> Iterator[tuple[int, Sample]]:
-    """(number, sample) of a set in its order, without those whose label is `Unusable`; they are logged."""
-    for number in range(len(samples)):
-        try:
-            sample = samples[number]
-        except Unusable as error:
-            LOG.warning("skipped: %s", error)
-            continue
-        yield number, sample
 
 
 def files_in(base: Path, folders: str, name: str) -> list[str]:

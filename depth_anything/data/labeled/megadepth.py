@@ -16,7 +16,8 @@ from pathlib import Path
 import numpy as np
 
 from depth_anything.data.benchmarks.read_truth import hdf5
-from depth_anything.data.labeled.folder import Label, LabeledFolder, Unusable, depth_label, files_in
+from depth_anything.data.labeled.folder import Label, LabeledFolder, depth_label, files_in
+from depth_anything.data.samples import Unusable
 
 
 class MegaDepth(LabeledFolder):

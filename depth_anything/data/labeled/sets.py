@@ -6,7 +6,6 @@ from pathlib import Path
 
 from depth_anything.data.labeled.blendedmvs import BlendedMVS
 from depth_anything.data.labeled.diml import DIML
-from depth_anything.data.labeled.folder import OnlyUsable
 from depth_anything.data.labeled.hrwsi import HRWSI
 from depth_anything.data.labeled.hypersim import Hypersim
 from depth_anything.data.labeled.irs import IRS
@@ -16,7 +15,7 @@ from depth_anything.data.labeled.nyuv2 import NYUv2
 from depth_anything.data.labeled.rendered import PackedScenes
 from depth_anything.data.labeled.tartanair import TartanAir
 from depth_anything.data.labeled.vkitti2 import VKITTI2
-from depth_anything.data.samples import Samples
+from depth_anything.data.samples import OnlyUsable, Samples
 from depth_anything.data.sky import SkyMode
 
 
