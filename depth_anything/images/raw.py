@@ -8,6 +8,7 @@ import numpy as np
 from PIL import Image
 
 from depth_anything.images import exif, tiff
+from depth_anything.system.extras import needs
 
 # fmt: off
 SUFFIXES = frozenset((
@@ -55,13 +56,12 @@ class Raw:
     """
 
     def __init__(self, stream: BinaryIO):
+        otherwise = ", or develop it to JPEG or TIFF (the preview inside is not the photograph)"
         try:
-            import rawpy  # type: ignore[import-not-found]
-        except ImportError:
-            raise RawError(
-                'raw camera files need one more package: pip install "depth-anything[raw]", or develop it to JPEG or '
-                "TIFF (the preview inside is not the photograph)"
-            ) from None
+            with needs("raw", "reading a raw camera file", otherwise):
+                import rawpy  # type: ignore[import-not-found]
+        except ValueError as error:
+            raise RawError(str(error)) from None
         self.stream, self.error = stream, rawpy.LibRawError
         if tiff.is_cut_raw(stream):  # LibRaw fills up compressed data that end too early
             raise RawError("a raw camera file that is damaged or cut short: sensor data lie outside it; fetch it again")

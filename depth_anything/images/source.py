@@ -11,6 +11,8 @@ from typing import BinaryIO
 import numpy as np
 from PIL import Image
 
+from depth_anything.system.extras import needs
+
 # fmt: off
 SUFFIXES = frozenset((
     ".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".tif", ".tiff", ".webp", ".avif", ".heic", ".heif", ".gif",
@@ -92,9 +94,8 @@ def opened_stream(source: PictureSource, name: str) -> Iterator[BinaryIO]:
 def _register_heif() -> None:
     """Teach Pillow to read HEIC (iPhone) photographs; its libraries carry patents and GPL parts, so it is an extra."""
     try:
-        import pillow_heif  # type: ignore[import-not-found]
-    except ImportError:
-        raise PictureError(
-            'HEIC photographs need one more package: pip install "depth-anything[heic]", or save it as JPEG'
-        ) from None
+        with needs("heic", "reading a HEIC photograph", ", or save it as JPEG"):
+            import pillow_heif  # type: ignore[import-not-found]
+    except ValueError as error:
+        raise PictureError(str(error)) from None
     pillow_heif.register_heif_opener()
