@@ -3,6 +3,7 @@
 import ast
 import subprocess
 import sys
+from functools import cache
 from graphlib import TopologicalSorter
 from pathlib import Path
 
@@ -78,6 +79,7 @@ ENTRIES = 20
 """Modules and folders at the top of the package, at most."""
 
 
+@cache
 def modules() -> dict[str, Path]:
     return {
         ".".join(path.relative_to(PACKAGE).with_suffix("").parts): path
@@ -86,6 +88,7 @@ def modules() -> dict[str, Path]:
     }
 
 
+@cache
 def imports(path: Path, module: str) -> list[tuple[str, bool]]:
     """(imported name, at module level?) of every import; names inside the package come relative to it, with a dot."""
     tree = ast.parse(path.read_text())
