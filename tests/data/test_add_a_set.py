@@ -9,7 +9,8 @@ import pytest
 from command import run
 from PIL import Image
 
-from depth_anything.data.benchmarks.image import BenchmarkImage, from_files, metres
+from depth_anything.data.benchmarks.image import BenchmarkImage, metres
+from depth_anything.data.benchmarks.read_truth import from_files
 from depth_anything.data.benchmarks.sets import BENCHMARKS, Benchmark, read_benchmark
 from depth_anything.data.labeled.folder import Label, LabeledFolder, depth_label, files_in
 from depth_anything.data.labeled.sets import LABELED, LabeledSet

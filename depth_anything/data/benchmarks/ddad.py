@@ -14,7 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from depth_anything.data.benchmarks.image import BenchmarkImage, Truth, from_files, metres
+from depth_anything.data.benchmarks.image import BenchmarkImage, Truth, metres
+from depth_anything.data.benchmarks.read_truth import from_files
 from depth_anything.images.map_files import read_npz
 from depth_anything.system.files import read_json
 

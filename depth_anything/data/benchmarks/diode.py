@@ -9,8 +9,8 @@ The folders are called `indoors` and `outdoor`. The mask matters: near edges the
 
 from pathlib import Path
 
-from depth_anything.data.benchmarks.image import BenchmarkImage, Truth, from_files, metres
-from depth_anything.data.benchmarks.read_truth import first_existing, read_npy
+from depth_anything.data.benchmarks.image import BenchmarkImage, Truth, metres
+from depth_anything.data.benchmarks.read_truth import first_existing, from_files, read_npy
 from depth_anything.system.files import find
 
 

@@ -13,7 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
-from depth_anything.data.benchmarks.image import BenchmarkImage, Truth, from_files, metres
+from depth_anything.data.benchmarks.image import BenchmarkImage, Truth, metres
+from depth_anything.data.benchmarks.read_truth import from_files
 from depth_anything.images.read import image_info
 from depth_anything.system.files import find
 

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
-from depth_anything.data.benchmarks.image import BenchmarkImage, Truth, from_files, metres
-from depth_anything.data.benchmarks.read_truth import hdf5
+from depth_anything.data.benchmarks.image import BenchmarkImage, Truth, metres
+from depth_anything.data.benchmarks.read_truth import from_files, hdf5
 from depth_anything.system.files import read_csv
 
 FOCAL_PIXELS = 886.81

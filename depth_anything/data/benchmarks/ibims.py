@@ -9,8 +9,8 @@ mask_invalid is 0 where nothing was measured, mask_transp is 0 on glass.
 
 from pathlib import Path
 
-from depth_anything.data.benchmarks.image import BenchmarkImage, Truth, from_files, metres
-from depth_anything.data.benchmarks.read_truth import read_mask, read_uint16
+from depth_anything.data.benchmarks.image import BenchmarkImage, Truth, metres
+from depth_anything.data.benchmarks.read_truth import from_files, read_mask, read_uint16
 from depth_anything.system.files import read_text
 
 

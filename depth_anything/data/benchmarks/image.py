@@ -2,13 +2,10 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
-
-from depth_anything.images.read import read_image
 
 Kind = Literal["metric_depth", "relative_depth", "disparity"]
 """metric_depth: z in metres. relative_depth: z up to a scale. disparity: 1/z up to a scale and a shift."""
@@ -47,23 +44,3 @@ class BenchmarkImage:
     """`indoor`, `outdoor` or empty: parts that are reported apart."""
     exact: bool = False
     """Rendered: the truth is right up to every outline, and what it lacks is sky."""
-
-
-def from_files(
-    key: str,
-    image: Path,
-    truth: Path | tuple[Path, ...],
-    read_truth: Callable[..., Truth],
-    group: str,
-    region: str = "",
-) -> BenchmarkImage:
-    """An image whose picture is a file, and whose truth `read_truth` reads from the path or paths `truth`."""
-    paths = (truth,) if isinstance(truth, Path) else truth
-    return BenchmarkImage(
-        key=key,
-        read_image=partial(read_image, image),
-        read_truth=partial(read_truth, *paths),
-        group=group,
-        files=(image, *paths),
-        region=region,
-    )

@@ -10,8 +10,8 @@ Truth is uint16 / 256 metres, 0 = not measured (about a fifth of the pixels are)
 from functools import partial
 from pathlib import Path
 
-from depth_anything.data.benchmarks.image import BenchmarkImage, from_files
-from depth_anything.data.benchmarks.read_truth import first_existing, uint16_truth
+from depth_anything.data.benchmarks.image import BenchmarkImage
+from depth_anything.data.benchmarks.read_truth import first_existing, from_files, uint16_truth
 from depth_anything.system.files import package_text
 
 EIGEN_652 = {

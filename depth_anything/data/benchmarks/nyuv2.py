@@ -12,8 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
-from depth_anything.data.benchmarks.image import BenchmarkImage, from_files, metres
-from depth_anything.data.benchmarks.read_truth import hdf5, uint16_truth
+from depth_anything.data.benchmarks.image import BenchmarkImage, metres
+from depth_anything.data.benchmarks.read_truth import from_files, hdf5, uint16_truth
 from depth_anything.system.files import find, package_text
 
 TEST_654 = tuple(map(int, package_text("data/benchmarks/nyuv2_test_654.txt").split()))

@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any, get_args
 
 from depth_anything.data.benchmarks import rendered
-from depth_anything.data.benchmarks.image import BenchmarkImage, Kind, from_files
-from depth_anything.data.benchmarks.read_truth import uint16_truth
+from depth_anything.data.benchmarks.image import BenchmarkImage, Kind
+from depth_anything.data.benchmarks.read_truth import from_files, uint16_truth
 from depth_anything.system.files import find, read_text
 
 _KEYS = {"id": str, "rgb": str, "gt": str, "gt_scale": (int, float), "kind": str, "scene_group": str, "env": str}

@@ -1,13 +1,15 @@
 """Files of test sets: found under any of their usual names, and read without losing a bit."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
-from depth_anything.data.benchmarks.image import Kind, Truth
+from depth_anything.data.benchmarks.image import BenchmarkImage, Kind, Truth
+from depth_anything.images.read import read_image
 from depth_anything.system import files
 from depth_anything.system.extras import needs
 
@@ -80,3 +82,23 @@ def hdf5(path: Path) -> Any:
         return h5py.File(path, "r")
     except OSError as error:
         raise ValueError(f"{path}: cannot be read as HDF5 ({error})") from None
+
+
+def from_files(
+    key: str,
+    image: Path,
+    truth: Path | tuple[Path, ...],
+    read_truth: Callable[..., Truth],
+    group: str,
+    region: str = "",
+) -> BenchmarkImage:
+    """An image whose picture is a file, and whose truth `read_truth` reads from the path or paths `truth`."""
+    paths = (truth,) if isinstance(truth, Path) else truth
+    return BenchmarkImage(
+        key=key,
+        read_image=partial(read_image, image),
+        read_truth=partial(read_truth, *paths),
+        group=group,
+        files=(image, *paths),
+        region=region,
+    )

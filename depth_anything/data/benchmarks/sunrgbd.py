@@ -10,8 +10,8 @@ has the line of Python that writes it. Depth is uint16 millimetres whose three l
 
 from pathlib import Path
 
-from depth_anything.data.benchmarks.image import BenchmarkImage, Truth, from_files, metres
-from depth_anything.data.benchmarks.read_truth import read_uint16
+from depth_anything.data.benchmarks.image import BenchmarkImage, Truth, metres
+from depth_anything.data.benchmarks.read_truth import from_files, read_uint16
 from depth_anything.system.files import find, read_text
 
 

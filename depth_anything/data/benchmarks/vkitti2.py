@@ -11,8 +11,8 @@ its own test.txt: no two people have the same one, so without a list all 21,260 
 
 from pathlib import Path
 
-from depth_anything.data.benchmarks.image import BenchmarkImage, Truth, from_files, metres
-from depth_anything.data.benchmarks.read_truth import read_uint16
+from depth_anything.data.benchmarks.image import BenchmarkImage, Truth, metres
+from depth_anything.data.benchmarks.read_truth import from_files, read_uint16
 from depth_anything.system.files import find, read_text
 
 SKY = 65535
