@@ -161,7 +161,7 @@ def attempt(library: str) -> str:
     killed = done.returncode < 0
     # What LLVM and Dr.Jit say comes first; Python's trace of the crash follows.
     reason = next((line for line in lines if line.startswith(("LLVM ERROR", "jit"))), lines[0 if killed else -1])
-    reason = " ".join(re.sub(r"^jit\w*\(\): |0x[0-9a-f]+:? ?", "", reason).split())[:100]
+    reason = " ".join(re.sub(r"^jit\w*\(\): |0x[0-9a-f]+:?,? ?", "", reason).split()).split(". ")[0][:100]
     if killed:
         return f"ends the process with {signal.Signals(-done.returncode).name}: {reason}"
     return reason
