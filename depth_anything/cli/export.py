@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import tyro
 from tyro.conf import Positional
 
+from depth_anything.export.options import Form
 from depth_anything.system.extras import needs
 
 
 def export(
     model: Positional[str],
-    to: Literal["onnx", "openvino"] = "onnx",
+    to: Form = "onnx",
     out: Annotated[Path | None, tyro.conf.arg(aliases=["-o"])] = None,
     variant: str | None = None,
     half: bool = False,

@@ -17,7 +17,7 @@ from depth_anything.system.files import atomic_path, cache_dir, is_hidden, make_
 BLOCK = 512  # bytes of a tar block; two blocks of zeros end an archive
 
 
-def write_shard(path: str | os.PathLike, samples: Iterable[tuple[str, dict[str, bytes]]]) -> None:
+def write_shard(path: str | os.PathLike[str], samples: Iterable[tuple[str, dict[str, bytes]]]) -> None:
     """Write samples (key, {suffix: bytes}) as members `<key>.<suffix>`; equal samples give equal bytes.
 
     The file appears under its name only when it is complete. Keys must not contain a dot (it ends the key).
@@ -46,7 +46,7 @@ def write_samples(file: BinaryIO, samples: Iterable[tuple[str, dict[str, bytes]]
                 tar.addfile(info, io.BytesIO(content))
 
 
-def read_shard(path: str | os.PathLike) -> Iterator[tuple[str, dict[str, bytes]]]:
+def read_shard(path: str | os.PathLike[str]) -> Iterator[tuple[str, dict[str, bytes]]]:
     """Samples of a shard in their order, one at a time in memory: (key, {suffix: bytes}).
 
     Raises ValueError, naming the file, when it is missing, no tar, or cut short.
@@ -121,7 +121,7 @@ class TarIndex:
         return file.read(int(self.size[number]))
 
 
-def index_tar(path: str | os.PathLike) -> TarIndex:
+def index_tar(path: str | os.PathLike[str]) -> TarIndex:
     """Read the headers of a tar, not its files.
 
     Raises:
@@ -146,7 +146,7 @@ def index_tar(path: str | os.PathLike) -> TarIndex:
     )
 
 
-def cached_index(path: str | os.PathLike) -> TarIndex:
+def cached_index(path: str | os.PathLike[str]) -> TarIndex:
     """`index_tar`, remembered in the user's cache folder until the tar's size or time changes."""
     path = Path(path)
     try:

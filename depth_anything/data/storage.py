@@ -69,7 +69,7 @@ class Store(Protocol):
         ...
 
 
-def open_store(where: str | os.PathLike) -> Store:
+def open_store(where: str | os.PathLike[str]) -> Store:
     """The store at a path or a URL that fsspec knows (s3://, gs://, memory://)."""
     where = os.fspath(where)
     return ObjectStore(where) if "://" in where else Folder(where)

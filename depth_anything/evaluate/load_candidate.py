@@ -93,8 +93,9 @@ def read_map(folder: Path, key: str, quantity: Quantity) -> np.ndarray:
     if path is None:
         raise ValueError(f"no map for {key}: expected {stems[0]} or {stems[1]} with {', '.join(endings)}")
     held = map_files.read_map(path, quantity)
-    if held.quantity not in (None, quantity):
-        raise ValueError(f"{path}: holds {held.quantity}; expected {quantity}, as predictions:{quantity}: says")
+    stated = held.text.get("quantity", quantity)
+    if stated != quantity:
+        raise ValueError(f"{path}: holds {stated}; expected {quantity}, as predictions:{quantity}: says")
     return held.values_HW
 
 

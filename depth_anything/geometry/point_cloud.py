@@ -22,7 +22,7 @@ _MAX_TEXTURE_SIDE = 8192  # what graphics hardware takes everywhere
 
 
 def write_ply(
-    path: str | os.PathLike,
+    path: str | os.PathLike[str],
     points_HW3: np.ndarray,
     image_HW3: np.ndarray | None,
     text: Mapping[str, str],
@@ -88,7 +88,7 @@ def triangles(points_HW3: np.ndarray, edge: float = EDGE) -> np.ndarray:
 
 
 def write_glb(
-    path: str | os.PathLike,
+    path: str | os.PathLike[str],
     points_HW3: np.ndarray,
     image_HW3: np.ndarray,
     text: Mapping[str, str],

@@ -12,7 +12,9 @@ from depth_anything.images.source import SUFFIXES, PictureError, Source
 from depth_anything.system.files import is_hidden, read_text, walk
 
 
-def find_images(inputs: Sequence[str | os.PathLike], exclude: str | os.PathLike | None = None) -> list[Source]:
+def find_images(
+    inputs: Sequence[str | os.PathLike[str]], exclude: str | os.PathLike[str] | None = None
+) -> list[Source]:
     """The pictures that `inputs` name, each once, in order, with names for their outputs that never collide.
 
     An input is a file, a folder (searched through all its folders, sorted), a glob pattern such as

@@ -28,7 +28,7 @@ PNG16_MAX = 65535
 # -- pictures --------------------------------------------------------------------------------------------------------
 
 
-def write_picture(path: str | os.PathLike, image: np.ndarray, text: Mapping[str, str]) -> None:
+def write_picture(path: str | os.PathLike[str], image: np.ndarray, text: Mapping[str, str]) -> None:
     """uint8 (H, W, 3) or (H, W), or uint16 (H, W), as PNG with `text`.
 
     The low bits of 16 are noise to a compressor: its quickest level takes a fifth of the usual one's time for 4 % more.
@@ -43,7 +43,7 @@ def write_picture(path: str | os.PathLike, image: np.ndarray, text: Mapping[str,
 # -- 16-bit PNG ------------------------------------------------------------------------------------------------------
 
 
-def write_png16_depth(path: str | os.PathLike, depth_m_HW: np.ndarray, text: Mapping[str, str]) -> None:
+def write_png16_depth(path: str | os.PathLike[str], depth_m_HW: np.ndarray, text: Mapping[str, str]) -> None:
     """Metres as millimetres in 16 bits: 0 where unknown, at least 1 elsewhere, 65535 for 65.535 m and more.
 
     The number of pixels that were cut to 65.535 m is stored as `saturated_pixels`.
@@ -58,7 +58,7 @@ def write_png16_depth(path: str | os.PathLike, depth_m_HW: np.ndarray, text: Map
     write_picture(path, stored_HW, text)
 
 
-def write_png16_disparity(path: str | os.PathLike, disparity_HW: np.ndarray, text: Mapping[str, str]) -> None:
+def write_png16_disparity(path: str | os.PathLike[str], disparity_HW: np.ndarray, text: Mapping[str, str]) -> None:
     """Disparity from its minimum (0) to its maximum (65535), which are stored as disparity_min and disparity_max.
 
     Reading it back is off by half a step at most: (max - min) / 131070. A constant map is stored as zeros.
@@ -71,7 +71,7 @@ def write_png16_disparity(path: str | os.PathLike, disparity_HW: np.ndarray, tex
     write_picture(path, stored_HW, {**text, "disparity_min": repr(low), "disparity_max": repr(high)})
 
 
-def read_png16(path: str | os.PathLike) -> tuple[np.ndarray, dict[str, str]]:
+def read_png16(path: str | os.PathLike[str]) -> tuple[np.ndarray, dict[str, str]]:
     """A map that `write_png16_depth` or `write_png16_disparity` wrote: float32 (H, W) and its text.
 
     Raises:
@@ -95,7 +95,7 @@ def read_png16(path: str | os.PathLike) -> tuple[np.ndarray, dict[str, str]]:
 # -- float formats ---------------------------------------------------------------------------------------------------
 
 
-def write_pfm(path: str | os.PathLike, map_HW: np.ndarray) -> None:
+def write_pfm(path: str | os.PathLike[str], map_HW: np.ndarray) -> None:
     """float32 (H, W) as greyscale PFM (Debevec): little-endian, rows from the bottom up. It carries no text."""
     height, width = map_HW.shape
     with open(path, "wb") as file:
@@ -103,7 +103,7 @@ def write_pfm(path: str | os.PathLike, map_HW: np.ndarray) -> None:
         file.write(np.ascontiguousarray(map_HW[::-1], dtype="<f4").data)
 
 
-def read_pfm(path: str | os.PathLike) -> np.ndarray:
+def read_pfm(path: str | os.PathLike[str]) -> np.ndarray:
     """A greyscale PFM of either byte order as float32 (H, W).
 
     Raises:
@@ -122,13 +122,13 @@ def read_pfm(path: str | os.PathLike) -> np.ndarray:
     return np.frombuffer(data, order).reshape(height, width)[::-1].astype(np.float32)
 
 
-def write_npz(path: str | os.PathLike, arrays: Mapping[str, np.ndarray], text: Mapping[str, str]) -> None:
+def write_npz(path: str | os.PathLike[str], arrays: Mapping[str, np.ndarray], text: Mapping[str, str]) -> None:
     """Named arrays, compressed, and the text as arrays of one string."""
     with open(path, "wb") as file:
         np.savez_compressed(file, **arrays, **{key: np.array(value) for key, value in text.items()})  # type: ignore[arg-type]
 
 
-def read_npz(path: str | os.PathLike) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+def read_npz(path: str | os.PathLike[str]) -> tuple[dict[str, np.ndarray], dict[str, str]]:
     """The arrays and the text of an NPZ. Pickled objects are refused.
 
     Raises:
@@ -145,7 +145,7 @@ def read_npz(path: str | os.PathLike) -> tuple[dict[str, np.ndarray], dict[str, 
     return {key: value for key, value in content.items() if key not in text}, text
 
 
-def write_exr(path: str | os.PathLike, map_HW: np.ndarray, text: Mapping[str, str], channel: str = "Z") -> None:
+def write_exr(path: str | os.PathLike[str], map_HW: np.ndarray, text: Mapping[str, str], channel: str = "Z") -> None:
     """float32 (H, W) as OpenEXR, 32 bits, lossless, with `text` as attributes.
 
     Args:
@@ -162,7 +162,7 @@ def write_exr(path: str | os.PathLike, map_HW: np.ndarray, text: Mapping[str, st
     openexr.File(header, {channel: pixels_HW}).write(str(path))
 
 
-def read_exr(path: str | os.PathLike) -> tuple[np.ndarray, dict[str, str]]:
+def read_exr(path: str | os.PathLike[str]) -> tuple[np.ndarray, dict[str, str]]:
     """The channel Z, or else R, or else the only one, of an EXR as float32 (H, W), and its attributes that are text.
 
     Raises:
@@ -204,7 +204,7 @@ class MapFile:
     """Of an NPZ: K, sky, and others'."""
 
 
-def read_map(path: str | os.PathLike, wanted: str | None = None) -> MapFile:
+def read_map(path: str | os.PathLike[str], wanted: str | None = None) -> MapFile:
     """A map that `Prediction.save` wrote, or another program: 16-bit PNG of ours, NPY, NPZ, EXR or PFM.
 
     An NPZ holds the map under the name of its quantity, or one map only.

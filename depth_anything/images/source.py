@@ -43,7 +43,7 @@ class Source:
         return str(self.path) if self.path is not None else "standard input"
 
 
-PictureSource = str | os.PathLike | bytes | BinaryIO | Image.Image | np.ndarray | Source
+PictureSource = str | os.PathLike[str] | bytes | BinaryIO | Image.Image | np.ndarray | Source
 
 
 def name_of(source: PictureSource) -> str:

@@ -52,7 +52,7 @@ def is_hidden(name: str) -> bool:
     return name.startswith(".") or name.lower() in LEFT_BEHIND
 
 
-def walk(folder: str | os.PathLike, suffixes: Collection[str] = (), exclude: Path | None = None) -> Iterator[Path]:
+def walk(folder: str | os.PathLike[str], suffixes: Collection[str] = (), exclude: Path | None = None) -> Iterator[Path]:
     """All files below a folder, sorted folder by folder, hidden ones left out (`is_hidden`).
 
     Args:
@@ -68,7 +68,7 @@ def walk(folder: str | os.PathLike, suffixes: Collection[str] = (), exclude: Pat
                 yield here / name
 
 
-def find(folder: str | os.PathLike, pattern: str) -> list[Path]:
+def find(folder: str | os.PathLike[str], pattern: str) -> list[Path]:
     """The files and folders below `folder` that match a glob pattern, sorted, hidden ones left out (`is_hidden`)."""
     folder = Path(folder)
     return sorted(
@@ -76,7 +76,7 @@ def find(folder: str | os.PathLike, pattern: str) -> list[Path]:
     )
 
 
-def read_text(path: str | os.PathLike) -> str:
+def read_text(path: str | os.PathLike[str]) -> str:
     """A text in UTF-8, without the byte order mark that Excel and Notepad put before it.
 
     Raises:
@@ -94,7 +94,7 @@ def read_text(path: str | os.PathLike) -> str:
         ) from None
 
 
-def read_json(path: str | os.PathLike) -> dict[str, Any]:
+def read_json(path: str | os.PathLike[str]) -> dict[str, Any]:
     """A JSON object from a text of `read_text`.
 
     Raises:
@@ -113,7 +113,7 @@ def read_json(path: str | os.PathLike) -> dict[str, Any]:
     return values
 
 
-def read_csv(path: str | os.PathLike, columns: Collection[str]) -> list[dict[str, str]]:
+def read_csv(path: str | os.PathLike[str], columns: Collection[str]) -> list[dict[str, str]]:
     """The rows of a table with commas from a text of `read_text`, by the names in its first line.
 
     Raises:
@@ -131,7 +131,7 @@ def read_csv(path: str | os.PathLike, columns: Collection[str]) -> list[dict[str
     return rows
 
 
-def read_npy(path: str | os.PathLike) -> np.ndarray:
+def read_npy(path: str | os.PathLike[str]) -> np.ndarray:
     """The numbers of an .npy: integers, floats or truth values. Pickled objects are refused.
 
     Raises:
@@ -165,7 +165,7 @@ def make_folder(path: Path) -> None:
         ) from None
 
 
-def missing(path: str | os.PathLike, otherwise: str) -> str:
+def missing(path: str | os.PathLike[str], otherwise: str) -> str:
     """The line for a file that is not there: `otherwise` says what to do.
 
     Addresses are not fetched: what they name could be anything, also inside the caller's own network.
@@ -256,7 +256,7 @@ def atomic_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
 
 
 @contextmanager
-def new_file(path: str | os.PathLike, overwrite: bool = False) -> Iterator[Path]:
+def new_file(path: str | os.PathLike[str], overwrite: bool = False) -> Iterator[Path]:
     """A temporary name to write to, which becomes `path` when the block ends well; errors as `refuse_existing`."""
     refuse_existing(Path(path), overwrite)
     with atomic_path(Path(path)) as part:

@@ -70,8 +70,8 @@ class UserFolder(LabeledFolder):
             stored_HW = read_uint16(path)  # another program's
             divisor = map_files.MILLIMETRES if self.quantity == "depth_m" else 1
             return stored_HW.astype(np.float32) / divisor, stored_HW > 0
-        if held.quantity not in (None, self.quantity):
-            raise ValueError(f"{path}: holds {held.quantity}; expected {self.quantity} in this folder")
+        if held.text.get("quantity", self.quantity) != self.quantity:
+            raise ValueError(f"{path}: holds {held.text['quantity']}; expected {self.quantity} in this folder")
         if held.values_HW.ndim != 2:
             raise ValueError(f"{path}: an array of shape {held.values_HW.shape}; expected (height, width)")
         return held.values_HW.astype(np.float32), np.ones(held.values_HW.shape, bool)

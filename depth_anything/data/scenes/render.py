@@ -124,7 +124,7 @@ def _claim(out: Path, asked: dict[str, Any]) -> None:
         temporary.write_text(json.dumps(asked))
 
 
-def finished_scenes(out: str | os.PathLike) -> int:
+def finished_scenes(out: str | os.PathLike[str]) -> int:
     """Number of scenes of a complete rendering in `out`; 0 if anything is missing."""
     note = Path(out) / "render.json"
     if not note.exists():
@@ -135,7 +135,7 @@ def finished_scenes(out: str | os.PathLike) -> int:
 
 
 def render_shards(
-    out: str | os.PathLike,
+    out: str | os.PathLike[str],
     count: int,
     seed: int = 0,
     size: tuple[int, int] = (256, 192),
@@ -143,7 +143,7 @@ def render_shards(
     processes: int | None = None,
     shard_size: int = 256,
     progress: bool = True,
-    models: str | os.PathLike | None = None,
+    models: str | os.PathLike[str] | None = None,
     device: Device = "cpu",
 ) -> list[Path]:
     """Render the seeds seed .. seed + count - 1 into `scenes-{index:05d}.tar` under out; returns their paths.
@@ -204,7 +204,7 @@ def render_shards(
     return [job.path for job in jobs]
 
 
-def contact_sheet(folder: str | os.PathLike, path: str | os.PathLike, count: int = 40) -> None:
+def contact_sheet(folder: str | os.PathLike[str], path: str | os.PathLike[str], count: int = 40) -> None:
     """A PNG of the first `count` scenes of a folder of shards: picture beside disparity (near is warm, sky black)."""
     from PIL import Image
 

@@ -61,7 +61,7 @@ UNLABELED = {
 OTHERS = ("folder", "list", "tars")
 
 
-def units(kind: str, root: str | os.PathLike, size: int = PICTURES) -> list[Unit]:
+def units(kind: str, root: str | os.PathLike[str], size: int = PICTURES) -> list[Unit]:
     """The units of a source, in a fixed order.
 
     Args:

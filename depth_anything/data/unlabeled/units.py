@@ -42,7 +42,7 @@ class Unit:
     """files, videos: paths below `path`; one that ends with / is a folder, listed when it is read."""
 
 
-def is_url(path: str | os.PathLike) -> bool:
+def is_url(path: str | os.PathLike[str]) -> bool:
     """Whether a path is a URL of an object store."""
     return "://" in os.fspath(path)
 
@@ -133,7 +133,7 @@ def lmdb_units(path: str, label: str, size: int = PICTURES) -> Iterator[Unit]:
                 yield Unit(name, "lmdb", path, count, start=key.hex())
 
 
-def list_files(folder: str | os.PathLike, suffixes: frozenset[str] = SUFFIXES) -> list[str]:
+def list_files(folder: str | os.PathLike[str], suffixes: frozenset[str] = SUFFIXES) -> list[str]:
     """Files below a folder by their suffix, as paths below it, sorted folder by folder; hidden ones are left out."""
     return [path.relative_to(folder).as_posix() for path in walk(folder, suffixes)]
 
