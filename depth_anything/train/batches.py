@@ -6,9 +6,11 @@ on one device (accumulation), or side by side on many: the slices are the same.
 """
 
 import logging
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache, partial
+from typing import Any
 
 import numpy as np
 import torch
@@ -73,7 +75,8 @@ class MixedBatch:
 class Slice:
     """What one forward pass sees."""
 
-    labeled: Batch | None
+    labeled: Any
+    """`Batch`, or what a kind of training has in its place, with an `image_B3HW`; None without."""
     unlabeled: MixedBatch | None
 
     @property
@@ -173,6 +176,26 @@ def draw_size(recipe: Recipe, stage: Stage, step: int, index: int) -> tuple[tupl
     return size, np.random.default_rng([recipe.seed, 2, step, index]) if index else rng
 
 
+@dataclass(frozen=True)
+class Draw:
+    """With what the pictures of one slice are made."""
+
+    recipe: Recipe
+    size: tuple[int, int]
+    """(H, W) of the network's input."""
+    rng: np.random.Generator
+    device: str = "cpu"
+    pool: ThreadPoolExecutor | None = None
+    """Threads that read, if there are some."""
+
+
+def labeled_batch(draw: Draw, samples: Samples, numbers: list[int]) -> Batch:
+    """Labelled pictures: random windows, coloured, normalised."""
+    image_B3HW, disparity_BHW, valid_BHW = crops(draw, samples, numbers)
+    image_B3HW = perturbed(image_B3HW, draw.recipe.perturbation, generator(draw.rng))
+    return Batch(normalise(image_B3HW), disparity_BHW, valid_BHW)
+
+
 def build_slice(
     recipe: Recipe,
     data: Data,
@@ -181,56 +204,50 @@ def build_slice(
     index: int = 0,
     device: str = "cpu",
     pool: ThreadPoolExecutor | None = None,
+    labeled_batch: Callable[[Draw, Samples, list[int]], Any] = labeled_batch,
 ) -> Slice:
-    """Slice `index` of step number `step`: read, cropped, resized, mirrored, coloured, mixed, normalised."""
+    """Slice `index` of step number `step`: read, cropped, resized, mirrored, coloured, mixed, normalised.
+
+    Args:
+        labeled_batch: what is made of the labelled pictures.
+    """
     stage, seen = recipe.stage_of(step)
     size, rng = draw_size(recipe, stage, step, index)
+    draw = Draw(recipe, size, rng, device, pool)
     unlabeled_seen = round(seen * recipe.unlabeled_share)
     counts = parts(recipe, stage, slices)
+
+    def numbers(order: int, samples: Samples, seen: int, count: int) -> list[int]:
+        first = seen + index * count
+        return [sample_number([recipe.seed, order], samples, place) for place in range(first, first + count)]
+
     labeled = unlabeled = None
     if counts[0]:
         assert data.labeled is not None
-        first = seen - unlabeled_seen + index * counts[0]
-        image_B3HW, disparity_BHW, valid_BHW = crops(
-            recipe, data.labeled, [recipe.seed, LABELED], first, counts[0], size, rng, device, pool
-        )
-        image_B3HW = perturbed(image_B3HW, recipe.perturbation, generator(rng))
-        labeled = Batch(normalise(image_B3HW), disparity_BHW, valid_BHW)
+        labeled = labeled_batch(draw, data.labeled, numbers(LABELED, data.labeled, seen - unlabeled_seen, counts[0]))
     if counts[1]:
         assert data.unlabeled is not None and recipe.unlabeled is not None
-        first = unlabeled_seen + index * counts[1]
-        clean_B3HW, disparity_BHW, valid_BHW = crops(
-            recipe, data.unlabeled, [recipe.seed, UNLABELED], first, counts[1], size, rng, device, pool
-        )
+        chosen = numbers(UNLABELED, data.unlabeled, unlabeled_seen, counts[1])
+        clean_B3HW, disparity_BHW, valid_BHW = crops(draw, data.unlabeled, chosen)
         mixed_B3HW, box_BHW = mix(clean_B3HW, recipe.unlabeled, stage, generator(rng))
         unlabeled = MixedBatch(normalise(clean_B3HW), normalise(mixed_B3HW), box_BHW, disparity_BHW, valid_BHW)
     return Slice(labeled, unlabeled)
 
 
-def crops(
-    recipe: Recipe,
-    samples: Samples,
-    seed: list[int],
-    first: int,
-    count: int,
-    size: tuple[int, int],
-    rng: np.random.Generator,
-    device: str,
-    pool: ThreadPoolExecutor | None,
-) -> tuple[Tensor, Tensor, Tensor]:
-    """`count` pictures from position `first` on, in 0..1, with their maps and masks, on the device."""
-    numbers = [sample_number(seed, samples, position) for position in range(first, first + count)]
-    draws_N5 = rng.random((count, 5))
+def crops(draw: Draw, samples: Samples, numbers: list[int]) -> tuple[Tensor, Tensor, Tensor]:
+    """Random windows of pictures, in 0..1, with their maps and masks, on the device."""
+    recipe, size = draw.recipe, draw.size
+    draws_N5 = draw.rng.random((len(numbers), 5))
     if isinstance(samples, OnDevice):
         shape = recipe.crop_scale, recipe.aspect_jitter, recipe.flip
         return samples.windows(numbers, [random_crop(*samples.size, size, *shape, draws_5) for draws_5 in draws_N5])
     one = partial(read_crop, samples, recipe, size)
-    found = list(pool.map(one, numbers, draws_N5) if pool else map(one, numbers, draws_N5))
-    image_BHW3 = torch.from_numpy(np.stack([part.image_HW3 for part in found])).to(device)
+    found = list((draw.pool.map if draw.pool else map)(one, numbers, draws_N5))
+    image_BHW3 = torch.from_numpy(np.stack([part.image_HW3 for part in found])).to(draw.device)
     return (
         image_BHW3.permute(0, 3, 1, 2).float() / 255,
-        torch.from_numpy(np.stack([part.disparity_HW for part in found])).to(device),
-        torch.from_numpy(np.stack([part.valid_HW for part in found])).to(device),
+        torch.from_numpy(np.stack([part.disparity_HW for part in found])).to(draw.device),
+        torch.from_numpy(np.stack([part.valid_HW for part in found])).to(draw.device),
     )
 
 

@@ -14,7 +14,7 @@ from depth_anything.losses import Losses
 from depth_anything.network.model import DepthAnything
 from depth_anything.system.files import atomic_path
 from depth_anything.train import masked_patches, metric, relative_depth
-from depth_anything.train.batches import Data, Slice, parts
+from depth_anything.train.batches import Data, Slice, build_slice, parts
 from depth_anything.train.checkpoint import Run
 from depth_anything.train.distributed import Machine, Ranks, prepare
 from depth_anything.train.recipes.base import MaskedRecipe, Recipe
@@ -97,7 +97,7 @@ def task_of(
     kind, (slices, _) = kind_of(recipe), ranks.slices(machine)
 
     def build(step: int, index: int, pool: ThreadPoolExecutor | None) -> Slice:
-        return kind.build_slice(recipe, data, step, slices, index, ranks.device, pool)
+        return build_slice(recipe, data, step, slices, index, ranks.device, pool, kind.labeled_batch)
 
     def losses(network: nn.Module, one: Slice, step: int) -> Losses:
         return kind.step_losses(network, one, recipe, recipe.stage_of(step)[0], teacher, frozen)

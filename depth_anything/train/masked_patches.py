@@ -7,7 +7,6 @@ encoder is then a start for a teacher or a student, and the frozen encoder of L_
 `relative_depth.py` has functions of the same names; the loop takes whichever module fits its recipe.
 """
 
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,17 +20,17 @@ from depth_anything.data.samples import Samples
 from depth_anything.losses import Losses
 from depth_anything.network.model import DepthAnything
 from depth_anything.network.resize import PATCH, normalise
-from depth_anything.train.batches import LABELED, Data, crops, draw_size, generator, parts, perturbed
+from depth_anything.train.batches import Draw, Slice, crops, generator, perturbed
 from depth_anything.train.recipes.base import MaskedRecipe, Stage
 from depth_anything.train.start import DECODER_UNREAD, groups, set_rate, start_model
 from depth_anything.train.teacher import MapAndTokens, run_network
 
 UNREAD = (DECODER_UNREAD,)
-__all__ = ["UNREAD", "build_slice", "groups", "set_rate", "start_model", "step_losses", "validate"]
+__all__ = ["UNREAD", "groups", "labeled_batch", "set_rate", "start_model", "step_losses", "validate"]
 
 
 @dataclass(frozen=True)
-class MaskedSlice:
+class MaskedBatch:
     """What one forward pass sees, and what it shall say."""
 
     image_B3HW: Tensor
@@ -42,47 +41,34 @@ class MaskedSlice:
     """Brightness in 0..1."""
 
 
-def build_slice(
-    recipe: MaskedRecipe,
-    data: Data,
-    step: int,
-    slices: int = 1,
-    index: int = 0,
-    device: str = "cpu",
-    pool: ThreadPoolExecutor | None = None,
-) -> MaskedSlice:
-    """A slice of a step, decided by seed and step alone."""
-    assert data.labeled is not None
-    stage, seen = recipe.stage_of(step)
-    size, rng = draw_size(recipe, stage, step, index)
-    count = parts(recipe, stage, slices)[0]
-    seed, first = [recipe.seed, LABELED], seen + index * count
-    image_B3HW, _, _ = crops(recipe, data.labeled, seed, first, count, size, rng, device, pool)
-    image_B3HW = perturbed(image_B3HW, recipe.perturbation, generator(rng))
-    return masked_slice(image_B3HW, recipe.hidden, rng)
+def labeled_batch(draw: Draw, samples: Samples, numbers: list[int]) -> MaskedBatch:
+    """Pictures with hidden patches; their labels are not looked at."""
+    assert isinstance(draw.recipe, MaskedRecipe)
+    image_B3HW = perturbed(crops(draw, samples, numbers)[0], draw.recipe.perturbation, generator(draw.rng))
+    return masked_batch(image_B3HW, draw.recipe.hidden, draw.rng)
 
 
-def masked_slice(image_B3HW: Tensor, share: float, rng: np.random.Generator) -> MaskedSlice:
+def masked_batch(image_B3HW: Tensor, share: float, rng: np.random.Generator) -> MaskedBatch:
     """Pictures in 0..1, `share` of the patches of each hidden, drawn at random."""
     h, w = image_B3HW.shape[2] // PATCH, image_B3HW.shape[3] // PATCH
     order_BN = rng.random((len(image_B3HW), h * w)).argsort(1)
     hidden_Bhw = torch.from_numpy(order_BN < round(share * h * w)).unflatten(1, (h, w)).to(image_B3HW.device)
-    return MaskedSlice(normalise(image_B3HW), hidden_Bhw, grayscale(image_B3HW)[:, 0])
+    return MaskedBatch(normalise(image_B3HW), hidden_Bhw, grayscale(image_B3HW)[:, 0])
 
 
 def step_losses(
     network: nn.Module,
-    one: MaskedSlice,
+    one: Slice,
     recipe: MaskedRecipe,
     stage: Stage,
     teacher: nn.Module | None = None,
     frozen: nn.Module | None = None,
 ) -> Losses:
     """Mean absolute difference of brightness over the hidden pixels."""
-    hidden_BN = one.hidden_Bhw.flatten(1)
-    prediction_BHW, _ = run_network(network, one.image_B3HW, recipe, hidden_BN)
-    hidden_BHW = one.hidden_Bhw.repeat_interleave(PATCH, 1).repeat_interleave(PATCH, 2)
-    loss = losses.mean_over_valid((prediction_BHW.float() - one.luma_BHW).abs(), hidden_BHW).mean()
+    batch: MaskedBatch = one.labeled
+    prediction_BHW, _ = run_network(network, batch.image_B3HW, recipe, batch.hidden_Bhw.flatten(1))
+    hidden_BHW = batch.hidden_Bhw.repeat_interleave(PATCH, 1).repeat_interleave(PATCH, 2)
+    loss = losses.mean_over_valid((prediction_BHW.float() - batch.luma_BHW).abs(), hidden_BHW).mean()
     return Losses(loss, {"masked": loss.detach()})
 
 
@@ -96,6 +82,6 @@ def validate(model: DepthAnything, samples: Samples, recipe: MaskedRecipe) -> di
         middle = random_crop(height, width, size, (1.0, 1.0), 1.0, 0.0, np.full(5, 0.5))
         image_HW3 = cut(sample, middle).image_HW3
         image_13HW = torch.from_numpy(image_HW3.copy()).permute(2, 0, 1)[None].float() / 255
-        one = masked_slice(image_13HW, recipe.hidden, np.random.default_rng([recipe.seed, number]))
-        found.append(step_losses(MapAndTokens(model), one, recipe, recipe.stages[-1]).total.item())
+        one = masked_batch(image_13HW, recipe.hidden, np.random.default_rng([recipe.seed, number]))
+        found.append(step_losses(MapAndTokens(model), Slice(one, None), recipe, recipe.stages[-1]).total.item())
     return {"masked": float(np.mean(found))}

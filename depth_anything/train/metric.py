@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 
 import numpy as np
@@ -21,13 +20,13 @@ from depth_anything.losses import Losses
 from depth_anything.network.model import DepthAnything
 from depth_anything.network.resize import normalise
 from depth_anything.train import batches
-from depth_anything.train.batches import LABELED, Batch, Data, Slice, draw_size, parts, read, sample_number
+from depth_anything.train.batches import Batch, Draw, Slice, read
 from depth_anything.train.recipes.base import Stage
 from depth_anything.train.recipes.metric import Metric, MetricRecipe
 from depth_anything.train.start import UNREAD
 from depth_anything.train.teacher import run_network
 
-__all__ = ["UNREAD", "build_slice", "groups", "set_rate", "start_model", "step_losses", "validate"]
+__all__ = ["UNREAD", "groups", "labeled_batch", "set_rate", "start_model", "step_losses", "validate"]
 
 MOMENTA = (0.85, 0.95)
 FLAT_SHARE = 0.7
@@ -217,37 +216,30 @@ def in_range(depth: Tensor, metric: Metric) -> Tensor:
     return (depth > metric.min_depth) & (depth < metric.max_depth)
 
 
-def build_slice(
-    recipe: MetricRecipe,
-    data: Data,
-    step: int,
-    slices: int = 1,
-    index: int = 0,
-    device: str = "cpu",
-    pool: ThreadPoolExecutor | None = None,
-) -> Slice:
-    """A slice of a step, decided by seed and step alone: whole pictures (ZoeDepth) or random windows (V2).
+def labeled_batch(draw: Draw, samples: Samples, numbers: list[int]) -> Batch:
+    """Random windows (V2) or whole pictures (ZoeDepth), as the recipe says."""
+    recipe = draw.recipe
+    assert isinstance(recipe, MetricRecipe)
+    return (whole_batch if recipe.metric.whole else batches.labeled_batch)(draw, samples, numbers)
+
+
+def whole_batch(draw: Draw, samples: Samples, numbers: list[int]) -> Batch:
+    """Whole pictures at the network's size, their truth at its own.
 
     Raises:
-        ValueError: a set whose truth is not in metres; whole pictures of several sizes.
+        ValueError: a set whose truth is not in metres; pictures of several sizes.
     """
-    if not recipe.metric.whole:
-        return batches.build_slice(recipe, data, step, slices, index, device, pool)
-    assert data.labeled is not None
+    recipe = draw.recipe
+    assert isinstance(recipe, MetricRecipe)
     assert recipe.metric.canonical_focal is None, "whole pictures are squeezed: the canonical camera wants windows"
-    stage, seen = recipe.stage_of(step)
-    size, rng = draw_size(recipe, stage, step, index)
-    count = parts(recipe, stage, slices)[0]
-    first = seen + index * count
-    numbers = [sample_number([recipe.seed, LABELED], data.labeled, first + k) for k in range(count)]
-    found = [augmented(read(data.labeled, number), recipe, rng.random(8)) for number in numbers]
+    found = [augmented(read(samples, number), recipe, draw.rng.random(8)) for number in numbers]
     if len({one.disparity_HW.shape for one in found}) > 1:
         raise ValueError(f"{recipe.name} sees whole pictures: expected all of one size")
     image_B3HW = torch.from_numpy(np.stack([one.image_HW3 for one in found])).permute(0, 3, 1, 2)
-    image_B3HW = normalise(F.interpolate(image_B3HW, size, mode="bilinear", align_corners=True)).to(device)
-    disparity_BHW = torch.from_numpy(np.stack([one.disparity_HW for one in found])).to(device)
-    valid_BHW = torch.from_numpy(np.stack([one.valid_HW for one in found])).to(device)
-    return Slice(Batch(image_B3HW, disparity_BHW, valid_BHW), None)
+    image_B3HW = normalise(F.interpolate(image_B3HW, draw.size, mode="bilinear", align_corners=True)).to(draw.device)
+    disparity_BHW = torch.from_numpy(np.stack([one.disparity_HW for one in found])).to(draw.device)
+    valid_BHW = torch.from_numpy(np.stack([one.valid_HW for one in found])).to(draw.device)
+    return Batch(image_B3HW, disparity_BHW, valid_BHW)
 
 
 @dataclass(frozen=True)

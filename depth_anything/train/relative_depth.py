@@ -8,14 +8,14 @@ from torch import nn
 from depth_anything.data.samples import Samples
 from depth_anything.losses import Losses
 from depth_anything.network.model import DepthAnything
-from depth_anything.train.batches import Slice, build_slice
+from depth_anything.train.batches import Slice, labeled_batch
 from depth_anything.train.recipes.base import Recipe, Stage
 from depth_anything.train.start import UNREAD, groups, set_rate, start_model
 from depth_anything.train.student import student_losses
 from depth_anything.train.teacher import teacher_losses
 from depth_anything.train.validation import validate_disparity
 
-__all__ = ["UNREAD", "build_slice", "groups", "set_rate", "start_model", "step_losses", "validate"]
+__all__ = ["UNREAD", "groups", "labeled_batch", "set_rate", "start_model", "step_losses", "validate"]
 
 
 def step_losses(

@@ -19,7 +19,7 @@ from depth_anything.predict import backends
 from depth_anything.predict.prediction import load
 from depth_anything.predict.predictor import Predictor
 from depth_anything.train import batches, metric
-from depth_anything.train.batches import Data
+from depth_anything.train.batches import Data, build_slice
 from depth_anything.train.finetune import finetune, metric_recipe
 from depth_anything.train.intrinsics import cameras
 from depth_anything.variants import VARIANTS, with_max_depth
@@ -108,7 +108,7 @@ def test_a_step_learns_the_canonical_metres_of_its_windows():
 
     recipe = metric_recipe(VARIANTS["nano"], 4, 1, 4, 1e-3, 40.0, 0, canonical_focal=250.0)
     assert recipe.crop_scale == (0.5, 1.0) and recipe.row.canonical_focal == 250
-    found = metric.build_slice(recipe, Data(Walls()), 0).labeled
+    found = build_slice(recipe, Data(Walls()), 0, labeled_batch=metric.labeled_batch).labeled
     depth_B = (1 / found.disparity_BHW).flatten(1).median(1).values
     size, rng = batches.draw_size(recipe, recipe.stages[0], 0, 0)
     order = [batches.sample_number([0, batches.LABELED], Walls(), place) for place in range(4)]

@@ -12,7 +12,7 @@ from depth_anything.checkpoints.official import load_backbone, save_transformers
 from depth_anything.network.model import DepthAnything
 from depth_anything.network.resize import PATCH
 from depth_anything.train import loop, masked_patches
-from depth_anything.train.batches import Data
+from depth_anything.train.batches import Data, Slice
 from depth_anything.train.recipes.all_recipes import get_recipe
 from depth_anything.train.recipes.base import MaskedRecipe, Stage
 from depth_anything.train.teacher import MapAndTokens
@@ -60,14 +60,14 @@ def test_what_is_hidden_cannot_be_seen():
 
 def test_the_loss_counts_hidden_pixels_only_and_against_a_loop():
     image_B3HW = torch.rand(2, 3, 28, 42)
-    one = masked_patches.masked_slice(image_B3HW, 0.5, np.random.default_rng(0))
+    one = masked_patches.masked_batch(image_B3HW, 0.5, np.random.default_rng(0))
     assert one.hidden_Bhw.sum((1, 2)).tolist() == [3, 3]
     red, green, blue = image_B3HW.unbind(1)
     torch.testing.assert_close(one.luma_BHW, 0.299 * red + 0.587 * green + 0.114 * blue)
 
     map_BHW = torch.rand(2, 28, 42, requires_grad=True)
     recipe = replace(tiny(), precision="float32")
-    found = masked_patches.step_losses(lambda *_: (map_BHW, None), one, recipe, recipe.stages[0])  # type: ignore[arg-type]
+    found = masked_patches.step_losses(lambda *_: (map_BHW, None), Slice(one, None), recipe, recipe.stages[0])  # type: ignore[arg-type]
     means = []
     for image in range(2):
         differences = [

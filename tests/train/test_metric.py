@@ -10,7 +10,7 @@ from depth_anything.data.sample import Sample
 from depth_anything.network.model import DepthAnything
 from depth_anything.network.resize import normalise
 from depth_anything.train import batches, loop, metric
-from depth_anything.train.batches import Batch, Data
+from depth_anything.train.batches import Batch, Data, build_slice
 from depth_anything.train.recipes.base import Stage, as_json
 from depth_anything.train.recipes.metric import METRIC_RECIPES, MetricRecipe, nano_metric, v1_metric, v2_metric
 from depth_anything.variants import VARIANTS
@@ -241,7 +241,10 @@ def test_the_prediction_comes_to_the_truths_size():
 
 def test_a_whole_picture_keeps_its_truths_size_and_follows_from_seed_and_step():
     recipe = as_zoedepth()
-    one, same, other = (metric.build_slice(replace(recipe, seed=seed), Data(Rooms(5)), 3).labeled for seed in (0, 0, 1))
+    one, same, other = (
+        build_slice(replace(recipe, seed=seed), Data(Rooms(5)), 3, labeled_batch=metric.labeled_batch).labeled
+        for seed in (0, 0, 1)
+    )
     assert one.image_B3HW.shape == (2, 3, 28, 42) and one.disparity_BHW.shape == (2, 40, 56)
     assert torch.equal(one.image_B3HW, same.image_B3HW) and torch.equal(one.disparity_BHW, same.disparity_BHW)
     assert not torch.equal(one.image_B3HW, other.image_B3HW)
@@ -249,7 +252,7 @@ def test_a_whole_picture_keeps_its_truths_size_and_follows_from_seed_and_step():
 
 
 def test_windows_come_from_the_relative_readers():
-    batch = metric.build_slice(replace(small(nano_metric()), perturbation="none"), Data(Rooms(5)), 0).labeled
+    batch = build_slice(replace(small(nano_metric()), perturbation="none"), Data(Rooms(5)), 0).labeled
     assert batch.image_B3HW.shape == (2, 3, 28, 42) and batch.disparity_BHW.shape == (2, 28, 42)
 
 
@@ -329,7 +332,9 @@ def test_a_few_steps_learn_metres(recipe):
     found = []
     for step in range(recipe.steps):
         metric.set_rate(optimizer, recipe, step)
-        loss = metric.metric_losses(model, metric.build_slice(recipe, Data(Rooms(4)), step).labeled, recipe).total
+        loss = metric.metric_losses(
+            model, build_slice(recipe, Data(Rooms(4)), step, labeled_batch=metric.labeled_batch).labeled, recipe
+        ).total
         optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), recipe.clip)
