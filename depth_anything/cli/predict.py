@@ -71,6 +71,8 @@ def predict(
     needs_camera = bool(fov or focal_mm or intrinsics) or any(
         name in FORMATS and (FORMATS[name].says_camera or "camera" in FORMATS[name].needs) for name in formats
     )
+    if sky == "off" and sky_policy != "keep":
+        raise ValueError(f"--sky-policy {sky_policy}: nobody looks for the sky; add --sky segformer or --sky threshold")
     sources = find_images(inputs, exclude=out)
     if len(sources) > 1 and "{stem}" not in files.name:
         raise ValueError(f"--name {files.name!r}: {len(sources)} pictures would have one name; use {{stem}}")

@@ -5,7 +5,7 @@ No numpy here: the command's help, the server's document and its page read this.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from string import Formatter
@@ -91,13 +91,28 @@ def split_formats(text: str) -> list[str]:
     return [name.strip() for name in text.split(",") if name.strip()]
 
 
+def check_distances(formats: Iterable[str], near: float | None, far: float | None) -> None:
+    """Refuse near and far where no format would use them: the others hold disparity all the same.
+
+    Raises:
+        ValueError: see above.
+    """
+    if (near, far) != (None, None) and not any("metres" in FORMATS[name].needs for name in formats):
+        geometry = ", ".join(name for name, row in FORMATS.items() if "metres" in row.needs)
+        raise ValueError(
+            f"near and far are for {geometry}; {', '.join(formats)} would stay disparity. `depth-anything calibrate` "
+            "writes metres in every format"
+        )
+
+
 def paths(stem: Path, formats: Sequence[str], quantity: str, options: SaveOptions) -> dict[str, Path]:
     """Where `save` will write each format: `<stem>_<kind>.<ext>`, such as photo_disparity.png for png16.
 
     Before a model runs, this tells whether its answer may be written.
 
     Raises:
-        ValueError: an unknown format, two files of one name or with a wrong ending, or a file that exists already.
+        ValueError: an unknown format, two files of one name or with a wrong ending, a file that exists already, or
+            distances that none of the formats uses.
     """
     found: dict[str, Path] = {}
     for name in formats:
@@ -112,4 +127,5 @@ def paths(stem: Path, formats: Sequence[str], quantity: str, options: SaveOption
             raise ValueError(f"name {options.name!r}: two of {', '.join(formats)} would be {path.name}; add {{kind}}")
         found[name] = path
         refuse_existing(path, options.overwrite)
+    check_distances(found, options.near, options.far)
     return found

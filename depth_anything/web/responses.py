@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from depth_anything.images.formats import FORMATS, SaveOptions
+from depth_anything.images.formats import FORMATS, SaveOptions, check_distances
 from depth_anything.predict.prediction import Prediction
 
 FORMS = tuple(name for name, row in FORMATS.items() if "sky" not in row.needs)
@@ -68,6 +68,7 @@ def check(options: Options, quantity: str, has_camera: bool) -> None:
         ValueError: see `encode`.
     """
     form = options.format
+    check_distances([form], options.near, options.far)
     if "metres" not in FORMATS[form].needs:
         return
     if quantity == "disparity" and (options.near is None or options.far is None):

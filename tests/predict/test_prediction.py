@@ -319,6 +319,8 @@ def test_all_is_written_or_nothing(tmp_path, relative):
         relative.save(tmp_path / "p", ["color", "exr"], exr_channel="X")
     with pytest.raises(ValueError, match="0 <= low < high"):
         relative.save(tmp_path / "p", ["color", "control"], percentile=(50, 50))
+    with pytest.raises(ValueError, match="near and far are for normals, ply, glb; color, npz would stay disparity"):
+        relative.save(tmp_path / "p", ["color", "npz"], near=1, far=2)
     bare = Prediction(disparity=RELATIVE)
     with pytest.raises(ValueError, match="side: the picture is needed"):
         bare.save(tmp_path / "p", ["color", "side"])
