@@ -34,7 +34,7 @@ from depth_anything.geometry import calibrate
 from depth_anything.geometry.camera import mean_focal
 from depth_anything.network.model import DepthAnything
 from depth_anything.system.files import atomic_path
-from depth_anything.train import metric
+from depth_anything.train import metres
 from depth_anything.train.batches import Data
 from depth_anything.train.intrinsics import PictureCamera
 from depth_anything.train.loop import train
@@ -53,14 +53,14 @@ PLACES = {
 }
 """The end of the range in metres, and which kinds of scenes (docs/scenes.md) count."""
 Scores = dict[str, dict[str, float]]
-"""By region, what `metric.score` answers."""
+"""By region, what `metres.score` answers."""
 
 
 def within(samples: Samples, settings: Metric, low: float, high: float) -> Samples:
     """Pictures whose truth counts between `low` and `high` metres only."""
 
     def cut(sample: Sample) -> Sample:
-        depth_HW, known_HW = metric.metres_of(sample, settings)
+        depth_HW, known_HW = metres.metres_of(sample, settings)
         return replace(sample, valid_HW=known_HW & (depth_HW >= low) & (depth_HW < high))
 
     return Mapped(samples, cut)
@@ -71,7 +71,7 @@ def scores(predictions: list, held_out: Samples, settings: Metric) -> Scores:
     found = {}
     for name, (low, high) in REGIONS.items():
         try:
-            found[name] = asdict(metric.score(predictions, within(held_out, settings, low, high), settings))
+            found[name] = asdict(metres.score(predictions, within(held_out, settings, low, high), settings))
         except ValueError:
             continue
     return found
@@ -89,7 +89,7 @@ def calibrated(model: DepthAnything, held_out: Samples, settings: Metric, side: 
     maps = []
     for number in range(len(held_out)):
         sample = held_out[number]
-        depth_HW, known_HW = metric.metres_of(sample, settings)
+        depth_HW, known_HW = metres.metres_of(sample, settings)
         disparity_HW = model.infer_rgb(sample.image_HW3, side)
         rows, columns = np.nonzero(known_HW)
         if len(rows) < 10:  # not scored
@@ -195,7 +195,7 @@ def main() -> None:
         open_scenes(asked.scenes / part, asked.place, "camera" in asked.heads) for part in ("training", "held_out")
     )
     settings = replace(nano_metric().metric, max_depth=PLACES[asked.place][0])
-    metres_P = metric.some_metres(training, settings)
+    metres_P = metres.some_metres(training, settings)
     results: dict[str, Scores] = {
         "median of training": scores([float(np.median(metres_P))] * len(held_out), held_out, settings),
         "best constant": scores([best_constant(metres_P)] * len(held_out), held_out, settings),

@@ -11,7 +11,7 @@ from depth_anything.data.labeled.user_folder import UserFolder, split
 from depth_anything.data.samples import Mapped, Samples, usable
 from depth_anything.network.model import DepthAnything
 from depth_anything.system.files import atomic_path
-from depth_anything.train import loop, metric
+from depth_anything.train import loop, metres
 from depth_anything.train.batches import Data
 from depth_anything.train.distributed import Machine, Ranks
 from depth_anything.train.intrinsics import cameras
@@ -128,13 +128,13 @@ def finetune(
         canonical = canonical_camera(row, seen, limit, keep=max_depth is None) if intrinsics else Canonical(None, limit)
         recipe = metric_recipe(row, len(training), epochs, batch, rate, canonical.top, seed, canonical.focal)
         settings = replace(recipe.metric, max_depth=limit, canonical_focal=None)
-        median = metric.median_metres(training, settings)
-        report["constant"] = asdict(metric.score([median] * len(held_out), held_out, settings))
+        median = metres.median_metres(training, settings)
+        report["constant"] = asdict(metres.score([median] * len(held_out), held_out, settings))
 
     def measure(network: DepthAnything) -> dict[str, float]:
         if settings is None:
             return validate_disparity(network, parts[1])
-        return asdict(metric.measure(network, parts[1], settings))
+        return asdict(metres.measure(network, parts[1], settings))
 
     if row.quantity == own.quantity:
         report["before"] = measure(model)

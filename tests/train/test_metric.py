@@ -9,7 +9,7 @@ import torch
 from depth_anything.data.sample import Sample
 from depth_anything.network.model import DepthAnything
 from depth_anything.network.resize import normalise
-from depth_anything.train import batches, loop, metric
+from depth_anything.train import batches, loop, metres, metric, metric_pictures
 from depth_anything.train.batches import Batch, Data, build_slice
 from depth_anything.train.recipes.base import Stage, as_json
 from depth_anything.train.recipes.metric import METRIC_RECIPES, MetricRecipe, nano_metric, v1_metric, v2_metric
@@ -160,7 +160,7 @@ def test_the_last_layer_starts_as_the_least_squares_fit(head):
         last.bias.data.add_(shift)
         for number in range(4):
             sample = batches.read_crop(Rooms(4), recipe, (28, 42), number, np.array([0.5, 0.5, 0.5, 0.5, 1.0]))
-            depth_HW, known_HW = metric.metres_of(sample, recipe.metric)
+            depth_HW, known_HW = metres.metres_of(sample, recipe.metric)
             image_13HW = normalise(torch.from_numpy(np.array(sample.image_HW3)).permute(2, 0, 1)[None] / 255)
             with torch.no_grad():
                 answer, truth = model(image_13HW)[0].numpy()[known_HW], depth_HW[known_HW]
@@ -225,8 +225,8 @@ def test_the_loss_is_silog_over_known_metres_in_range():
 def test_the_ends_of_the_range_count_only_where_the_recipe_says():
     at_the_end = batch_of([10, 5, 4], [True] * 3)
     closed = replace(nano_metric().metric, max_depth=10.0)
-    assert metric.true_metres(at_the_end, closed)[1].flatten().tolist() == [True, True, True]
-    assert metric.true_metres(at_the_end, replace(closed, closed=False))[1].flatten().tolist() == [False, True, True]
+    assert metres.true_metres(at_the_end, closed)[1].flatten().tolist() == [True, True, True]
+    assert metres.true_metres(at_the_end, replace(closed, closed=False))[1].flatten().tolist() == [False, True, True]
 
 
 def test_the_prediction_comes_to_the_truths_size():
@@ -258,21 +258,21 @@ def test_windows_come_from_the_relative_readers():
 
 def test_without_draws_the_augmentation_is_the_picture():
     sample = Rooms(1)[0]
-    still = metric.augmented(sample, as_zoedepth(), np.array([0.5, 1, 1, 0, 0, 0, 0, 0]))
+    still = metric_pictures.augmented(sample, as_zoedepth(), np.array([0.5, 1, 1, 0, 0, 0, 0, 0]))
     assert np.array_equal(still.image_HW3, sample.image_HW3.astype(np.float32) / 255)
     assert np.array_equal(still.disparity_HW, sample.disparity_HW)
 
 
 def test_mirroring_turning_and_colours():
     sample = Rooms(1)[0]
-    mirrored = metric.augmented(sample, as_zoedepth(), np.array([0.5, 0, 1, 0, 0, 0, 0, 0]))
+    mirrored = metric_pictures.augmented(sample, as_zoedepth(), np.array([0.5, 0, 1, 0, 0, 0, 0, 0]))
     assert np.array_equal(mirrored.disparity_HW, sample.disparity_HW[:, ::-1])
-    coloured = metric.augmented(sample, as_zoedepth(), np.array([0.5, 1, 0, 0.25, 0.75, 0, 0.5, 1]))
+    coloured = metric_pictures.augmented(sample, as_zoedepth(), np.array([0.5, 1, 0, 0.25, 0.75, 0, 0.5, 1]))
     expected = (sample.image_HW3 / 255) ** 0.95 * 1.125 * [0.9, 1.0, 1.1]
     assert np.allclose(coloured.image_HW3, np.clip(expected, 0, 1), atol=1e-6)
     recipe = as_zoedepth()
     far = replace(recipe, metric=replace(recipe.metric, rotation=90.0))
-    turned = metric.augmented(sample, far, np.array([1, 1, 1, 0, 0, 0, 0, 0]))
+    turned = metric_pictures.augmented(sample, far, np.array([1, 1, 1, 0, 0, 0, 0, 0]))
     middle = slice(8, 48)  # of 40 x 56 a quarter turn keeps the middle square
     quarter = np.rot90(sample.disparity_HW[:, middle])
     assert np.mean(turned.disparity_HW[:, middle] == quarter) > 0.9
@@ -283,13 +283,13 @@ def test_the_kb_crop_is_the_bottom_centre():
     recipe = as_zoedepth()
     recipe = replace(recipe, metric=replace(recipe.metric, kb_crop=True))
     sample = Rooms(1, 375, 1242)[0]
-    cropped = metric.augmented(sample, recipe, np.array([0.5, 1, 1, 0, 0, 0, 0, 0]))
+    cropped = metric_pictures.augmented(sample, recipe, np.array([0.5, 1, 1, 0, 0, 0, 0, 0]))
     assert np.array_equal(cropped.disparity_HW, sample.disparity_HW[23:, 13:1229])
 
 
 def test_truth_without_metres_is_refused():
     with pytest.raises(ValueError, match="its truth is affine"):
-        metric.augmented(replace(Rooms(1)[0], scale="affine"), as_zoedepth(), np.zeros(8))
+        metric_pictures.augmented(replace(Rooms(1)[0], scale="affine"), as_zoedepth(), np.zeros(8))
 
 
 # -- how good it is --
@@ -298,14 +298,14 @@ def test_truth_without_metres_is_refused():
 def test_a_constant_is_scored_in_closed_form():
     settings = replace(nano_metric().metric, max_depth=80.0)
     rooms = Rooms(3)
-    found = metric.score([2.0] * 3, rooms, settings)
+    found = metres.score([2.0] * 3, rooms, settings)
     expected = []
     for number in range(3):
         sample = rooms[number]
         depth = 1 / sample.disparity_HW[2:-1]
         expected.append(np.mean(np.abs(2 - depth) / depth))
     assert found.abs_rel == pytest.approx(np.mean(expected), rel=1e-6) and found.pictures == 3
-    median = metric.median_metres(rooms, settings)
+    median = metres.median_metres(rooms, settings)
     every = np.concatenate([(1 / rooms[n].disparity_HW[2:-1]).ravel() for n in range(3)])
     assert median == pytest.approx(np.median(every))
 
@@ -318,8 +318,8 @@ def test_mirrored_predictions_are_averaged():
             return depth_HW
 
     settings = nano_metric().metric
-    twice = metric.measure(Left("nano"), Rooms(1), settings, mirrored=True)
-    assert twice.abs_rel == pytest.approx(metric.score([2.0], Rooms(1), settings).abs_rel)
+    twice = metres.measure(Left("nano"), Rooms(1), settings, mirrored=True)
+    assert twice.abs_rel == pytest.approx(metres.score([2.0], Rooms(1), settings).abs_rel)
 
 
 @pytest.mark.parametrize("recipe", [small(nano_metric(), 30), small(nano_metric("log"), 30), as_zoedepth(30)])

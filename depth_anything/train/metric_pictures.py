@@ -1,0 +1,88 @@
+"""What a step for metres sees: random windows (V2), or whole pictures as ZoeDepth augments them."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image
+
+from depth_anything.data.sample import Sample
+from depth_anything.data.samples import Samples
+from depth_anything.evaluate.score import kb_window
+from depth_anything.network.resize import normalise
+from depth_anything.train import batches
+from depth_anything.train.batches import Batch, Draw, read
+from depth_anything.train.recipes.metric import MetricRecipe
+
+
+def labeled_batch(draw: Draw, samples: Samples, numbers: list[int]) -> Batch:
+    """Random windows (V2) or whole pictures (ZoeDepth), as the recipe says."""
+    recipe = draw.recipe
+    assert isinstance(recipe, MetricRecipe)
+    return (whole_batch if recipe.metric.whole else batches.labeled_batch)(draw, samples, numbers)
+
+
+def whole_batch(draw: Draw, samples: Samples, numbers: list[int]) -> Batch:
+    """Whole pictures at the network's size, their truth at its own.
+
+    Raises:
+        ValueError: a set whose truth is not in metres; pictures of several sizes.
+    """
+    recipe = draw.recipe
+    assert isinstance(recipe, MetricRecipe)
+    assert recipe.metric.canonical_focal is None, "whole pictures are squeezed: the canonical camera wants windows"
+    found = [augmented(read(samples, number), recipe, draw.rng.random(8)) for number in numbers]
+    if len({one.disparity_HW.shape for one in found}) > 1:
+        raise ValueError(f"{recipe.name} sees whole pictures: expected all of one size")
+    image_B3HW = torch.from_numpy(np.stack([one.image_HW3 for one in found])).permute(0, 3, 1, 2)
+    image_B3HW = normalise(F.interpolate(image_B3HW, draw.size, mode="bilinear", align_corners=True)).to(draw.device)
+    disparity_BHW = torch.from_numpy(np.stack([one.disparity_HW for one in found])).to(draw.device)
+    valid_BHW = torch.from_numpy(np.stack([one.valid_HW for one in found])).to(draw.device)
+    return Batch(image_B3HW, disparity_BHW, valid_BHW)
+
+
+@dataclass(frozen=True)
+class Augmented:
+    """A whole picture as ZoeDepth's training sees it."""
+
+    image_HW3: np.ndarray
+    """float32 in 0..1."""
+    disparity_HW: np.ndarray
+    valid_HW: np.ndarray
+
+
+def augmented(sample: Sample, recipe: MetricRecipe, draws_8: np.ndarray) -> Augmented:
+    """ZoeDepth's training augmentation: KB crop, a small turn, mirroring, gamma, brightness, colours.
+
+    Args:
+        draws_8: uniform random numbers in 0..1: turn, mirroring, whether colours change, gamma, brightness, R, G, B.
+
+    Raises:
+        ValueError: truth that is not in metres.
+    """
+    metric = recipe.metric
+    if sample.scale != "metric":
+        raise ValueError(f"{sample.key or 'a picture'}: its truth is {sample.scale}; {recipe.name} learns metres")
+    image_HW3, disparity_HW, valid_HW = sample.image_HW3, sample.disparity_HW, sample.valid_HW & ~sample.sky_HW
+    if metric.kb_crop:
+        window = kb_window(*disparity_HW.shape)
+        image_HW3, disparity_HW, valid_HW = image_HW3[window], disparity_HW[window], valid_HW[window]
+    if metric.rotation:
+        degrees = metric.rotation * (2 * draws_8[0] - 1)
+        image_HW3 = turned(image_HW3, degrees, Image.Resampling.BILINEAR)
+        disparity_HW = turned(disparity_HW, degrees, Image.Resampling.NEAREST)
+        valid_HW = turned(valid_HW.astype(np.uint8), degrees, Image.Resampling.NEAREST) > 0
+    if draws_8[1] < recipe.flip:
+        image_HW3, disparity_HW, valid_HW = (array[:, ::-1] for array in (image_HW3, disparity_HW, valid_HW))
+    image_HW3 = image_HW3.astype(np.float32) / 255
+    if draws_8[2] < metric.colours:
+        gamma, *gains = 0.9 + 0.2 * draws_8[[3, 5, 6, 7]]
+        bright = 1 + metric.brightness * (2 * draws_8[4] - 1)
+        image_HW3 = np.clip(image_HW3**gamma * bright * np.array(gains), 0, 1).astype(np.float32)
+    return Augmented(image_HW3, disparity_HW.copy(), valid_HW.copy())
+
+
+def turned(array: np.ndarray, degrees: float, rule: Image.Resampling) -> np.ndarray:
+    """A picture or map turned about its centre, at its size; 0 in the corners."""
+    return np.asarray(Image.fromarray(array).rotate(degrees, resample=rule))
