@@ -26,6 +26,8 @@ def test_the_cuts_that_people_trip_over():
     assert get_protocol("zoedepth-metric").cut("kitti").crop == "kb+garg"
     assert get_protocol("v2-metric").cut("kitti").crop == "none"
     assert get_protocol("moge").cut("anything").crop == "none"
+    assert get_protocol("v2-metric").cut("hypersim").farthest_m == 20
+    assert get_protocol("zoedepth-metric").cut("hypersim").farthest_m == 80
 
 
 def test_only_pairs_averages_within_a_scene_first():

@@ -199,6 +199,14 @@ def test_moge_leaves_out_truth_a_thousand_times_beyond_the_near_end():
     assert not mask[0, 1]
 
 
+def test_moge_measures_from_the_near_end():
+    """A thousand times the first percentile, however far the rest is."""
+    values = np.linspace(500, 900, 1000).reshape(10, 100)
+    values[0, :50], values[9, 98:] = 2.0, [1999.0, 2001.0]
+    mask = scored_pixels(Truth(values, np.ones((10, 100), bool), "metric_depth"), get_protocol("moge"), Cut())
+    assert mask.sum() == 999 and not mask[9, 99]
+
+
 @pytest.mark.parametrize("align_corners", [False, True])
 def test_the_protocol_chooses_the_resize(align_corners):
     truth, map_HW = metric_truth(shape=(12, 20)), np.random.default_rng(0).uniform(1, 9, (6, 5))

@@ -67,6 +67,11 @@ def test_a_side_that_would_fall_below_the_bound_is_rounded_up(picture, input_siz
     assert network_size(480, 640, 390, patch=32) == (416, 512)
 
 
+def test_half_a_patch_goes_to_the_even_number():
+    """As NumPy rounds: 74 x 149 pixels are 37 x 74.5 patches, without any rounding on the way."""
+    assert [network_size(74, width, 518)[1] // 14 for width in (147, 149, 151, 153)] == [74, 74, 76, 76]
+
+
 @given(st.integers(1, 5000), st.integers(1, 5000), st.sampled_from([14, 224, 384, 500, 508, 518, 1022]))
 def test_equals_the_official_rule_below_the_token_limit(height, width, input_size):
     expected = official_size(height, width, input_size)

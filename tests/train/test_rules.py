@@ -262,6 +262,14 @@ def test_a_second_epoch_has_its_shards_in_another_order():
     assert len(set(map(tuple, of_one_shard))) == 3
 
 
+def test_a_second_epoch_of_one_shard_has_another_order():
+    class OneShard(Boxes):
+        ends = np.array([10])
+
+    epochs = [[sample_number([0, 3], OneShard(10), e * 10 + place) for place in range(10)] for e in range(3)]
+    assert len(set(map(tuple, epochs))) == 3 and all(sorted(epoch) == list(range(10)) for epoch in epochs)
+
+
 # -- what counts --
 
 
@@ -537,3 +545,19 @@ def test_a_labelling_teacher_is_in_evaluation_mode_without_gradients():
     teacher([teacher.prepare(np.zeros((28, 42, 3), np.uint8))])
     hook.remove()
     assert modes == [(False, False)]
+
+
+@pytest.mark.parametrize("variant", ["nano", "nano-lite0"])
+def test_a_labelling_teacher_in_bf16_decodes_in_float32(variant, monkeypatch):
+    """Whatever its encoder answers: a bfloat16's eight bits would be steps in the map."""
+    seen: list[torch.dtype] = []
+    real = DepthAnything.decode
+
+    def decode(model, levels, *size):
+        seen.extend(level.dtype for level in levels)
+        return real(model, levels, *size)
+
+    monkeypatch.setattr(DepthAnything, "decode", decode)
+    teacher = Teacher(DepthAnything(variant), dtype="bf16", input_size=64)
+    map_BHW = teacher([teacher.prepare(np.zeros((64, 96, 3), np.uint8))])
+    assert set(seen) == {torch.float32} and map_BHW.dtype == np.float32
