@@ -28,8 +28,15 @@ FENCED = re.compile(r"(^````.*?^````$|^```(?!`).*?^```$)", flags=re.MULTILINE | 
 LINK = re.compile(r"(?:(?<=\]\()|(?<=src=\"))(?!\w+:|#)([^)\"#\s]+)")
 PATH = re.compile(r"(?<![`\[])`([\w.][\w./-]*)(?:::([\w.]+))?`(?![`\]])")
 COMMANDS = re.compile(r"^{{ commands }}$", flags=re.MULTILINE)
-COPIED = {".md", ".jpg", ".jpeg", ".png", ".svg", ".gif", ".css", ".js"}
-SHOWN = {".py": "python", ".toml": "toml", ".yml": "yaml", ".html": "html", ".json": "json"}
+SHOWN = {
+    ".py": "python",
+    ".toml": "toml",
+    ".yml": "yaml",
+    ".html": "html",
+    ".json": "json",
+    **dict.fromkeys((".txt", ".jsonl", ""), "text"),
+}
+"""Files that get a page with their text, and its language; Markdown is a page already, others are copied."""
 LISTING = "---\nsearch: {exclude: true}\nhide: [navigation, toc]\n---\n\n"
 """Front matter of a page that shows a file or a folder: full width, not in the search index."""
 
@@ -46,7 +53,7 @@ def stage(out: Path) -> None:
             continue  # the build reports a missing file
         done.add(path)
         target.parent.mkdir(parents=True, exist_ok=True)
-        if place.suffix in COPIED - {".md"}:
+        if place.is_file() and place.suffix not in {".md", *SHOWN}:
             shutil.copyfile(place, target)
             continue
         text = text_of(path)
@@ -72,7 +79,7 @@ def page_of(path: str) -> str:
     place = ROOT / path
     if place.is_dir():
         return f"{path}/README.md" if (place / "README.md").exists() else f"{path}/index.md"
-    return path if place.suffix in COPIED else f"{path}.md"
+    return f"{path}.md" if place.suffix in SHOWN else path
 
 
 def leads_to(here: str, text: str) -> Iterator[str]:
@@ -85,11 +92,12 @@ def leads_to(here: str, text: str) -> Iterator[str]:
 def existing(path: str) -> str | None:
     """The file or folder that a path in backticks names, relative to the repository; None if there is none.
 
-    Modules may be relative to the package. Folders may not: `images/` is also a folder of the user's data.
+    Files may be relative to the package. Folders may not: `images/` is also a folder of the user's data.
     """
-    places = [normpath(path)] if "/" in path or "." in path else []
-    places += [f"{PACKAGE}/{normpath(path)}"] if path.endswith(".py") else []
-    return next((place for place in places if not place.startswith("..") and (ROOT / place).exists()), None)
+    named = normpath(path)
+    if Path(path).suffix in {".md", *SHOWN} - {""}:
+        return next((place for place in (named, f"{PACKAGE}/{named}") if (ROOT / place).is_file()), None)
+    return named if "/" in path and not named.startswith("..") and (ROOT / named).is_dir() else None
 
 
 def page(here: str, text: str) -> str:
@@ -136,8 +144,7 @@ def text_of(path: str) -> str:
         return (place / "README.md").read_text() if (place / "README.md").exists() else list_of(path)
     if place.suffix == ".md":
         return place.read_text()
-    language = SHOWN.get(place.suffix, "text")
-    return f'{LISTING}# {path}\n\n````{language} linenums="1"\n{place.read_text()}\n````\n'
+    return f'{LISTING}# {path}\n\n````{SHOWN[place.suffix]} linenums="1"\n{place.read_text()}\n````\n'
 
 
 def list_of(path: str) -> str:

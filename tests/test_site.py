@@ -93,15 +93,17 @@ def test_links_to_sources_lead_to_their_pages():
 
 
 def test_paths_in_backticks_become_links_to_the_line():
-    line = (ROOT / "depth_anything/losses.py").read_text().split("\n").index("FEATURE_MARGIN = 0.85") + 1
-    shown = stage.page("docs/x.md", "`losses.py::FEATURE_MARGIN`, `docs/train.md`")
+    line = (ROOT / "depth_anything/losses.py").read_text().split("\n").index("GRADIENT_SCALES = 4") + 1
+    shown = stage.page("docs/x.md", "`losses.py::GRADIENT_SCALES`, `docs/train.md`")
     target = f"../depth_anything/losses.py.md#__codelineno-0-{line}"
-    assert shown == f"[`losses.py::FEATURE_MARGIN`]({target}), [`docs/train.md`](train.md)"
+    assert shown == f"[`losses.py::GRADIENT_SCALES`]({target}), [`docs/train.md`](train.md)"
 
 
 def test_other_text_is_unchanged():
     text = (
-        "`images/` and `recipe.json`, `a/b.py`\n```\n`losses.py` [x](docs)\n```\n[web](https://example.org) [here](#x)"
+        "`images/` and `recipe.json`, `a/b.py`, `../tests/`, `checkpoints/weights/nano.onnx`\n"
+        "```\n`losses.py` [x](docs)\n```\n````\n`losses.py`\n```\n[x](docs)\n````\n"
+        "[web](https://example.org) [here](#x)"
     )
     assert stage.page("docs/x.md", text) == text
 
