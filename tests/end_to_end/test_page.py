@@ -30,6 +30,7 @@ FLAGS = [
 WAIT_MS = 120_000  # a loaded machine without a GPU draws slowly
 MAGIC = {
     **dict.fromkeys(("color", "png16", "side", "control", "normals"), b"\x89PNG"),
+    "npy": b"\x93NUMPY",
     "npz": b"PK",
     "json": b"{",
     "exr": b"v/1\x01",

@@ -3,6 +3,7 @@
 import base64
 import io
 import json
+import re
 import struct
 import sys
 import zipfile
@@ -77,6 +78,15 @@ def test_every_answer_is_the_commands_file(client, photo, files):
         assert answer.content == content, form
         assert answer.headers["content-type"] == FORMATS[form].media_type
         assert answer.headers["content-disposition"].startswith('inline; filename="picture_')
+
+
+def test_the_page_offers_every_format_of_the_server(client):
+    told = client.get("/v1/models").json()
+    script = client.get("/static/controls.js").text
+    shown = re.findall(r"^  (\w+): \[", script[script.index("const FORMS") :], re.MULTILINE)
+    assert sorted(shown) == sorted(told["formats"]) == sorted(told["needs"])
+    assert set(told["says_camera"]) == {"npz", "json"}
+    assert [name for name, needs in told["needs"].items() if "metres" in needs] == ["normals", "ply", "glb"]
 
 
 def test_json_carries_the_same_numbers(client, photo, files):
