@@ -10,6 +10,8 @@
 #   make check    formatting, lint, types, dependency check
 #   make system   as root: the browser that the test of the page needs (and LLVM, where no wheel brings it)
 #   make docs     the documentation as a site, in site/index.html; dead links are errors
+#   make mutants  plausible mistakes in the package, one at a time, and the tests that must notice: some 25 minutes of a
+#                 core, not part of CI; ONLY="losses clip": those with one of the words in their place or their rule
 #   make bench    time to the first map, beside `import torch`
 
 PYTHON ?= python3
@@ -26,7 +28,7 @@ DOCS := .venv/docs
 PYTEST := $(DEV)/bin/python -m pytest -q -n 1
 SOURCES := $(shell find depth_anything -name '*.py')
 
-.PHONY: demo test slow engine nano check docs bench system clean
+.PHONY: demo test slow engine nano check docs mutants bench system clean
 .DELETE_ON_ERROR:
 
 demo: $(BASE)/.installed
@@ -75,6 +77,9 @@ docs: $(DOCS)/.installed
 	$(DOCS)/bin/python docs/stage.py build/pages
 	$(DOCS)/bin/zensical build --strict --clean
 	$(DOCS)/bin/python docs/check_site.py site
+
+mutants: $(DEV)/.installed
+	$(DEV)/bin/python tests/mutants.py $(ONLY)
 
 bench: $(DEV)/.installed $(BASE)/.installed
 	$(DEV)/bin/python benchmarks/first_map.py --base $(BASE)/bin/python
