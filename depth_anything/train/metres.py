@@ -1,8 +1,11 @@
 """Metres of samples and batches within a range, and how good predicted ones are."""
 
+from __future__ import annotations
+
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -11,9 +14,11 @@ from torch import Tensor
 from depth_anything.data.sample import Sample
 from depth_anything.data.samples import Samples, usable
 from depth_anything.evaluate import metrics
-from depth_anything.network.model import DepthAnything
 from depth_anything.train.batches import Batch
 from depth_anything.train.recipes.metric import Metric
+
+if TYPE_CHECKING:
+    from depth_anything.network.model import DepthAnything
 
 
 @dataclass(frozen=True)
