@@ -113,7 +113,7 @@ class DepthAnything(nn.Module):
         Raises:
             ValueError: not a uint8 array of shape (H, W, 3).
         """
-        refuse_other_picture(image_bgr_HW3, "BGR")
+        refuse_other_image(image_bgr_HW3, "BGR")
         return self.infer_rgb(image_bgr_HW3[..., ::-1], input_size)
 
     @torch.inference_mode()
@@ -126,7 +126,7 @@ class DepthAnything(nn.Module):
         Raises:
             ValueError: not a uint8 array of shape (H, W, 3).
         """
-        refuse_other_picture(image_HW3, "RGB")
+        refuse_other_image(image_HW3, "RGB")
         height, width = image_HW3.shape[:2]
         weight = self.depth_head.scratch.output_conv1.weight
         size = network_size(height, width, self.variant.asked_size(input_size), self.variant.patch)
@@ -142,12 +142,12 @@ class DepthAnything(nn.Module):
         )
 
 
-def refuse_other_picture(picture: object, order: str) -> None:
+def refuse_other_image(picture: object, order: str) -> None:
     """Raise ValueError where this is no uint8 array (H, W, 3), by what it is instead."""
     expected = f"expected a uint8 array (H, W, 3) in {order}"
     if picture is None:
-        raise ValueError(f"the picture is None: {expected} (cv2.imread gives None for a file that it cannot read)")
+        raise ValueError(f"the image is None: {expected} (cv2.imread gives None for a file that it cannot read)")
     if not isinstance(picture, np.ndarray):
-        raise ValueError(f"the picture is a {type(picture).__name__}: {expected}; Predictor takes paths, PIL and bytes")
+        raise ValueError(f"the image is a {type(picture).__name__}: {expected}; Predictor takes paths, PIL and bytes")
     if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3 or picture.size == 0:
-        raise ValueError(f"picture of shape {picture.shape}, type {picture.dtype}: {expected}")
+        raise ValueError(f"image of shape {picture.shape}, type {picture.dtype}: {expected}")

@@ -72,15 +72,15 @@ def test_infer_image_takes_bgr_as_the_official_method(torch_predictor, tmp_path)
 @pytest.mark.parametrize(
     ("picture", "said"),
     [
-        (None, "the picture is None: .*cv2.imread gives None for a file that it cannot read"),
-        ("photo.jpg", "the picture is a str"),
-        (Path("photo.jpg"), "the picture is a PosixPath"),
-        (Image.new("RGB", (4, 3)), "the picture is a Image"),
-        (b"bytes", "the picture is a bytes"),
-        ([[[1, 2, 3]]], "the picture is a list"),
-        (np.zeros((3, 4), np.uint8), r"picture of shape \(3, 4\), type uint8"),
-        (np.zeros((3, 4, 4), np.uint8), r"picture of shape \(3, 4, 4\)"),
-        (np.zeros((0, 4, 3), np.uint8), r"picture of shape \(0, 4, 3\)"),
+        (None, "the image is None: .*cv2.imread gives None for a file that it cannot read"),
+        ("photo.jpg", "the image is a str"),
+        (Path("photo.jpg"), "the image is a PosixPath"),
+        (Image.new("RGB", (4, 3)), "the image is a Image"),
+        (b"bytes", "the image is a bytes"),
+        ([[[1, 2, 3]]], "the image is a list"),
+        (np.zeros((3, 4), np.uint8), r"image of shape \(3, 4\), type uint8"),
+        (np.zeros((3, 4, 4), np.uint8), r"image of shape \(3, 4, 4\)"),
+        (np.zeros((0, 4, 3), np.uint8), r"image of shape \(0, 4, 3\)"),
         (np.zeros((3, 4, 3), np.float32), "type float32"),
     ],
 )
@@ -96,7 +96,7 @@ def test_what_is_no_picture_is_named(picture, said):
     "given", [None, "photo.jpg", b"bytes", np.zeros((3, 4, 3), np.uint8), Image.new("RGB", (4, 3))]
 )
 def test_one_picture_where_many_belong(onnx, given):
-    with pytest.raises(ValueError, match=r"expected a list of pictures; call predictor\(picture\)"):
+    with pytest.raises(ValueError, match=r"expected a list of images; call predictor\(image\)"):
         onnx.predict(given)
 
 
