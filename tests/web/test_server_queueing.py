@@ -13,6 +13,7 @@ from starlette.responses import Response
 
 from depth_anything.predict.backends import TorchBackend
 from depth_anything.predict.prediction import Prediction
+from depth_anything.variants import VARIANTS
 from depth_anything.web.middleware import Limits, Metrics, RequestGuard
 from depth_anything.web.pipeline import Work
 from depth_anything.web.queueing import Batcher, Budget
@@ -22,7 +23,7 @@ class HeldPredictor:
     """Answers with each picture's first value; its batches wait until `go` is set."""
 
     def __init__(self, batch_size: int = 4):
-        self.batch_size, self.input_size = batch_size, 224
+        self.batch_size, self.input_size, self.variant = batch_size, 224, VARIANTS["v2-small"]
         self.backend = TorchBackend.__new__(TorchBackend)  # the one that runs several pictures at once
         self.batches: list[list[int]] = []
         self.go = threading.Event()
