@@ -178,9 +178,10 @@ def test_broken_truth_values_never_count():
     values = np.full((10, 10), 5.0)
     values[0, :5] = [np.nan, np.inf, 0.0, -3.0, 655.35]
     truth = Truth(values, np.ones((10, 10), bool), "metric_depth")
-    mask = scored_pixels(truth, PLAIN, Cut(farthest_m=80))
-    assert mask.sum() == 95
-    assert not mask[0, :5].any()
+    for protocol in (PLAIN, replace(PLAIN, closed=True)):  # a closed range from 0 has no 0 either
+        mask = scored_pixels(truth, protocol, Cut(farthest_m=80))
+        assert mask.sum() == 95
+        assert not mask[0, :5].any()
 
 
 def test_open_and_closed_ends():

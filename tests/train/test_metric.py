@@ -230,8 +230,8 @@ def test_the_ends_of_the_range_count_only_where_the_recipe_says():
 
 
 def test_the_prediction_comes_to_the_truths_size():
-    truth = batch_of([1, 1.5, 2], [True] * 3)
-    answer = torch.tensor([1.0, 2.0]).view(1, 1, 2)  # corners on corners: 1, 1.5, 2
+    truth = batch_of([1, 1.25, 1.5, 1.75, 2], [True] * 5)
+    answer = torch.tensor([1.0, 2.0]).view(1, 1, 2)  # corners on corners; else 1, 1.1, 1.5, 1.9, 2
     loss = metric.metric_losses(Says(answer), truth, as_zoedepth()).total.item()
     assert loss == pytest.approx(10 * 1e-6, abs=1e-6)  # the root's floor
 

@@ -359,8 +359,10 @@ def test_models_colormaps_and_metrics(client, photo):
 
 def test_every_answer_says_that_the_page_may_talk_to_this_server_only(client):
     for path in ("/", "/static/app.js", "/v1/models", "/nothing"):
-        policy = client.get(path).headers["content-security-policy"]
+        headers = client.get(path).headers
+        policy = headers["content-security-policy"]
         assert "default-src 'self'" in policy and "http" not in policy
+        assert headers["x-content-type-options"] == "nosniff" and headers["referrer-policy"] == "no-referrer"
 
 
 def test_the_page_brings_everything_with_it(client):
