@@ -11,6 +11,7 @@ import copy
 import math
 from importlib.util import find_spec
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -19,6 +20,7 @@ from torch import Tensor, nn
 from depth_anything.network.resize import IMAGENET_MEAN, IMAGENET_STD
 from depth_anything.variants import Variant
 
+Module = TypeVar("Module", bound=nn.Module)
 STAGES = ((1, 3, 1, 16, 1), (6, 3, 2, 24, 2), (6, 5, 2, 40, 2), (6, 3, 2, 80, 3), (6, 5, 1, 112, 3), (6, 5, 2, 192, 4),
           (6, 3, 1, 320, 1))  # fmt: skip
 """Of Lite0: factor of expansion, kernel, stride of the first block, channels, blocks."""
@@ -176,7 +178,7 @@ def block_sizes(width: float, depth: float) -> list[tuple[int, int, int, int, in
     return found
 
 
-def folded(module: nn.Module) -> nn.Module:
+def folded(module: Module) -> Module:
     """A copy of any network in which every convolution has taken its normalisation in: for prediction and export."""
     module = copy.deepcopy(module)
     fold(module)
