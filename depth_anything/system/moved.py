@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from importlib import import_module
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
+from importlib.util import find_spec
 from types import ModuleType
 from typing import Any
 
@@ -135,8 +136,9 @@ def names_of(old: str) -> Callable[[str], Any]:
     """`__getattr__` of a package that replaced the module `old`: the old names, with a warning."""
 
     def getattribute(name: str) -> Any:
-        if name.startswith("_"):
-            raise AttributeError(name)
+        # `from package import module` asks here first: no old name, and no reason to import what had it
+        if name.startswith("_") or find_spec(f"{PACKAGE}{old}.{name}"):
+            raise AttributeError(f"module {PACKAGE + old!r} has no attribute {name!r}")
         value = old_name(old, name)
         warn(old, stacklevel=3)
         return value

@@ -63,3 +63,22 @@ def test_renamed_functions_and_unknown_names():
         old_name("camera", "nonsense")
     with pytest.raises(ImportError):
         importlib.import_module(PACKAGE + "nonsense")
+
+
+def test_importing_a_module_of_a_room_imports_nothing_that_the_old_module_needed():
+    program = "import sys; from depth_anything.checkpoints import file_metadata, hub; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", program], cwd=Path(__file__).parents[2]).returncode == 0
+
+
+def test_the_bundled_model_predicts_without_torch():
+    program = """
+import sys
+sys.modules["torch"] = None
+import numpy as np
+from depth_anything import Predictor
+print(Predictor("nano")(np.zeros((60, 80, 3), np.uint8)).disparity.shape)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=Path(__file__).parents[2], capture_output=True, text=True
+    )
+    assert done.stdout.strip() == "(60, 80)", done.stderr
