@@ -19,7 +19,7 @@ import numpy as np
 
 from depth_anything import VARIANTS, DepthAnything, Prediction, Predictor
 from depth_anything.images.formats import FORMATS, SaveOptions
-from depth_anything.losses import affine_invariant_loss
+from depth_anything.losses import affine_invariant_pair
 from depth_anything.predict.prediction import load
 from depth_anything.video.run import VideoOptions
 
@@ -35,7 +35,7 @@ assert_type(again.quantity, Literal["disparity", "depth_m"])
 points = again.to_points()
 print(points.shape, FORMATS["glb"].needs, VARIANTS["nano"].licence)
 model = DepthAnything.from_pretrained("nano")
-print(model.variant.name, VideoOptions(("color",)), affine_invariant_loss)
+print(model.variant.name, VideoOptions(("color",)), affine_invariant_pair)
 """
 WRONG = """
 from depth_anything import Predictor
