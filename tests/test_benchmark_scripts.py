@@ -57,7 +57,7 @@ def test_a_mosaic_has_no_holes():
 def test_tiles_and_upscaling_against_rendered_truth(renderer, tmp_path):
     tiles = script("tiles")
     folder = tiles.render_to(tmp_path / "scenes", 1, size=(160, 128))
-    cases = tiles.scenes.read(folder)
+    cases = tiles.rendered.read(folder)
     ways = tiles.all_ways("nano", [2], [2], threads=1)
     text = tiles.accuracy(cases, ways, "nano") + tiles.memory(cases[0], ways, "nano", 1, large=(400, 300))
     for name in ("whole", "`--tiles 2`", "`--upscale 2`"):

@@ -154,7 +154,10 @@ def update_average(run: Run) -> None:
         decay = min(run.decay, (1 + run.step) / (10 + run.step))
         with torch.no_grad():
             state = run.model.state_dict()
-            torch._foreach_lerp_([run.average[key] for key in state], list(state.values()), 1 - decay)
+            kinds = {type(tensor) for tensor in state.values()}  # under FSDP2 weights are sharded, buffers are not
+            for kind in kinds:
+                keys = [key for key, tensor in state.items() if type(tensor) is kind]
+                torch._foreach_lerp_([run.average[key] for key in keys], [state[key] for key in keys], 1 - decay)
 
 
 class Meter:
