@@ -94,14 +94,19 @@ def signal(rgb_HW3: np.ndarray, transfer: str) -> np.ndarray:
     if transfer == "SDR":
         return (rgb_HW3.astype(np.uint16) * 257).astype(np.uint16)
     light = np.where(srgb <= 0.04045, srgb / 12.92, ((srgb + 0.055) / 1.055) ** 2.4) @ SRGB_TO_BT2020.T
+    return signal_of(light, transfer)
+
+
+def signal_of(light: np.ndarray, transfer: str) -> np.ndarray:
+    """uint16 signal, PQ or HLG, of light relative to reference white, from BT.2100's formulas."""
     if transfer == "PQ":
         power = (light * 203 / 10000) ** 0.1593017578125
         coded = ((0.8359375 + 18.8515625 * power) / (1 + 18.6875 * power)) ** 78.84375
     else:
-        light = light * 0.26496256
-        logarithm = 0.17883277 * np.log(np.maximum(12 * light - 0.28466892, 1e-9)) + 0.55991073
-        coded = np.where(light <= 1 / 12, np.sqrt(3 * light), logarithm)
-    return (np.clip(coded, 0, 1) * 65535).round().astype(np.uint16)
+        scene = light * 0.26496256
+        logarithm = 0.17883277 * np.log(np.maximum(12 * scene - 0.28466892, 1e-9)) + 0.55991073
+        coded = np.where(scene <= 1 / 12, np.sqrt(3 * scene), logarithm)
+    return np.round(np.clip(coded, 0, 1) * 65535).astype(np.uint16)
 
 
 def stored(picture: np.ndarray, orientation: int) -> np.ndarray:

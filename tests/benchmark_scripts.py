@@ -1,10 +1,11 @@
-"""Scripts of benchmarks/ and scripts/ as modules."""
+"""Scripts of benchmarks/, docs/ and scripts/ as modules."""
 
 import importlib.util
 import sys
 from pathlib import Path
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
+DOCS = Path(__file__).parents[1] / "docs"
 SCRIPTS = Path(__file__).parents[1] / "scripts"
 
 

@@ -1,10 +1,10 @@
 """docs/architecture.md: what the page names exists, the rooms are those of the code, the picture is that of LAYERS."""
 
-import importlib.util
 import re
 from pathlib import Path
 
 import pytest
+from benchmark_scripts import DOCS, script
 
 from depth_anything import cli
 from depth_anything.evaluate.published import TABLES
@@ -14,17 +14,8 @@ PACKAGE = ROOT / "depth_anything"
 PAGE = (ROOT / "docs/architecture.md").read_text()
 
 
-def script(name: str):
-    """A script of docs/ as a module."""
-    spec = importlib.util.spec_from_file_location(name, ROOT / f"docs/{name}.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-rooms = script("rooms")
-stage = script("stage")
+rooms = script("rooms", DOCS)
+stage = script("stage", DOCS)
 
 
 def table(heading: str) -> list[list[str]]:

@@ -3,12 +3,12 @@
 `make docs` builds the site; these tests need only PyYAML.
 """
 
-import importlib.util
 import re
 from pathlib import Path
 
 import pytest
 import yaml
+from benchmark_scripts import DOCS, script
 
 import depth_anything
 from depth_anything import cli
@@ -17,17 +17,8 @@ ROOT = Path(__file__).parents[1]
 CONFIG = yaml.safe_load((ROOT / "mkdocs.yml").read_text())
 
 
-def script(name: str):
-    """A script of docs/ as a module."""
-    spec = importlib.util.spec_from_file_location(name, ROOT / f"docs/{name}.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-stage = script("stage")
-check_site = script("check_site")
+stage = script("stage", DOCS)
+check_site = script("check_site", DOCS)
 
 
 @pytest.fixture(scope="module")

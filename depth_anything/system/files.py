@@ -21,8 +21,6 @@ import numpy as np
 
 LEFT_BEHIND = frozenset(("thumbs.db", "ehthumbs.db", "desktop.ini", "__macosx", "@eadir", "$recycle.bin"))
 """What Windows, macOS and Synology's servers put beside files, in lower case."""
-
-
 OTHER_KINDS = (
     (0, b"version https://git-lfs", "a Git LFS pointer, not the file itself (run `git lfs pull` in its folder)"),
     (0, b"/annex/objects", "a git-annex pointer, not the file itself (run `git annex get` in its folder)"),

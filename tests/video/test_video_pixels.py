@@ -125,23 +125,11 @@ def test_an_avif_is_no_video(tmp_path, animated):
 # -- light -------------------------------------------------------------------------------------------------------------
 
 
-def signal_of(light: np.ndarray, transfer: str) -> np.ndarray:
-    """uint16 signal of light relative to reference white, from BT.2100's formulas."""
-    if transfer == "PQ":
-        power = (light * 203 / 10000) ** 0.1593017578125
-        coded = ((0.8359375 + 18.8515625 * power) / (1 + 18.6875 * power)) ** 78.84375
-    else:
-        scene = light * 0.26496256
-        logarithm = 0.17883277 * np.log(np.maximum(12 * scene - 0.28466892, 1e-9)) + 0.55991073
-        coded = np.where(scene <= 1 / 12, np.sqrt(3 * scene), logarithm)
-    return np.round(np.clip(coded, 0, 1) * 65535).astype(np.uint16)
-
-
 @pytest.mark.parametrize("transfer", ["PQ", "HLG"])
 def test_grey_of_a_known_light_is_its_srgb(transfer):
     """Mid grey of 18 % is 118 in sRGB; up to nine tenths of white nothing is compressed; above, in order, to white."""
     light = np.array([0.0, 0.0031308, 0.18, 0.5, 0.7, 1.0, 2.0, 3.7])
-    grey_HW3 = np.repeat(signal_of(light, transfer)[None, :, None], 3, axis=2)
+    grey_HW3 = np.repeat(video_pixels.signal_of(light, transfer)[None, :, None], 3, axis=2)
     (seen_W3,) = hdr.to_sdr(grey_HW3, transfer)
     assert (np.abs(seen_W3.astype(int) - seen_W3[:, :1]) <= 1).all()  # grey stays grey
     assert seen_W3[:5, 1].tolist() == pytest.approx([0, 10, 118, 188, 218], abs=1)
@@ -151,7 +139,7 @@ def test_grey_of_a_known_light_is_its_srgb(transfer):
 def test_a_saturated_colour_of_bt2020_is_brought_to_srgb():
     """sRGB's red (BT.709 primaries) written in BT.2020 comes back as it was; untouched where it was sRGB's already."""
     red_in_2020 = np.array([0.6274, 0.0691, 0.0164]) * 0.5
-    signal_HW3 = signal_of(red_in_2020, "PQ")[None, None]
+    signal_HW3 = video_pixels.signal_of(red_in_2020, "PQ")[None, None]
     assert hdr.to_sdr(signal_HW3, "PQ")[0, 0].tolist() == pytest.approx([188, 0, 0], abs=3)
     assert hdr.to_sdr(signal_HW3, "PQ", wide=False)[0, 0].tolist() != pytest.approx([188, 0, 0], abs=3)
 
