@@ -39,7 +39,7 @@ def main() -> None:
 
 def run(folder: Path, pictures: int, rounds: int, threads: int) -> str:
     """The table, in Markdown."""
-    from depth_anything import cli
+    from depth_anything.__main__ import main as depth_anything
 
     make_pictures(folder / "in", pictures)
     network, image_13hw = bare_network(folder, threads)
@@ -49,7 +49,7 @@ def run(folder: Path, pictures: int, rounds: int, threads: int) -> str:
     for number in range(rounds + 1):
         start = time.perf_counter()
         with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
-            cli.main(command)
+            depth_anything(command)
         middle = time.perf_counter()
         for _ in range(pictures):
             network(image_13hw)

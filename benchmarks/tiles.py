@@ -42,8 +42,8 @@ SMOOTH = 4
 """Every so many pixels a boundary is looked for."""
 MEASURE = """
 import sys
-from depth_anything import cli
-cli.main(sys.argv[1:])
+from depth_anything.__main__ import main
+main(sys.argv[1:])
 status = dict(line.split(":", 1) for line in open("/proc/self/status"))
 print(int(status["VmHWM"].split()[0]) * 1024)
 """

@@ -1,5 +1,94 @@
-"""`python -m depth_anything` is the command `depth-anything`."""
+"""The command `depth-anything`, also as `python -m depth_anything`.
 
-from depth_anything.cli import main
+Exit codes: 0 all done; 1 some inputs failed, the rest is done; 2 bad options, or every input failed.
+"""
 
-main()
+from __future__ import annotations
+
+import os
+import re
+import sys
+from collections.abc import Sequence
+
+import tyro
+
+from depth_anything import __version__
+from depth_anything.cli.calibrate import calibrate
+from depth_anything.cli.controlnet import controlnet
+from depth_anything.cli.data import data
+from depth_anything.cli.evaluate import evaluate
+from depth_anything.cli.exits import Failed
+from depth_anything.cli.export import export
+from depth_anything.cli.finetune import finetune
+from depth_anything.cli.label import label
+from depth_anything.cli.misspelt import check_words
+from depth_anything.cli.models import models
+from depth_anything.cli.options import tell_of_idle_devices
+from depth_anything.cli.predict import predict
+from depth_anything.cli.render import render
+from depth_anything.cli.segment import segment
+from depth_anything.cli.serve import serve
+from depth_anything.cli.train import train
+from depth_anything.cli.video import video
+
+COMMANDS = (
+    predict,
+    video,
+    calibrate,
+    models,
+    render,
+    data,
+    train,
+    finetune,
+    label,
+    evaluate,
+    export,
+    segment,
+    controlnet,
+    serve,
+)
+
+
+DESCRIPTION = """Depth Anything V1 and V2, complete.
+
+depth-anything COMMAND --help says what a command takes; depth-anything --version, which version this is.
+
+Completion for your shell: depth-anything --tyro-print-completion bash (zsh, fish); see docs/quickstart.md."""
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Entry point: runs a command and leaves with its exit code."""
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        run(arguments or ["--help"])
+        sys.stdout.flush()
+    except Failed as failed:
+        sys.exit(failed.code)
+    except BrokenPipeError:  # `depth-anything models | head -1`: whoever reads has enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nor may the interpreter complain at its end
+        sys.exit(141)  # as if SIGPIPE had ended it
+    except (ValueError, ImportError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("stopped; what is written is whole, run the command again for the rest", file=sys.stderr)
+        sys.exit(130)
+
+
+def run(arguments: Sequence[str]) -> None:
+    """Carries out one command line; errors as the commands raise them."""
+    if arguments[0] == "--version":
+        print(__version__)
+        return
+    check_words(arguments, COMMANDS)
+    tell_of_idle_devices(arguments)
+    app = tyro.extras.SubcommandApp()
+    for command in COMMANDS:
+        # An option's text as one line: in the help it is broken anew, and shells complete line by line.
+        command.__doc__ = re.sub(r"\n {12,}", " ", command.__doc__ or "")
+        app.command(command)
+    app.cli(prog="depth-anything", description=DESCRIPTION, args=arguments, config=(tyro.conf.FlagCreatePairsOff,))
+
+
+if __name__ == "__main__":
+    main()

@@ -16,7 +16,8 @@ from pathlib import Path
 import av
 from PIL import Image
 
-from depth_anything import Predictor, cli
+from depth_anything import Predictor
+from depth_anything.__main__ import main as depth_anything
 from depth_anything.images.read import read_image
 
 DOCS = Path(__file__).resolve().parent
@@ -51,7 +52,7 @@ def main() -> None:
                 exec(compile(block, "quickstart.md", "exec"), {})
                 continue
             for line in block.splitlines():
-                cli.main(shlex.split(line, comments=True)[1:])
+                depth_anything(shlex.split(line, comments=True)[1:])
         with av.open("video/clip_side.mp4") as video:
             next(video.decode(video=0)).to_image().save("video/frame.png")
         for name, (source, width) in PICTURES.items():

@@ -162,11 +162,11 @@ def list_of(path: str) -> str:
 
 def command_help(*words: str) -> Iterator[str]:
     """A section for every command: what its `--help` prints, without the lines under headings."""
-    from depth_anything import cli
+    from depth_anything.__main__ import main
 
     plain = mock.patch.dict(os.environ, COLUMNS="86", NO_COLOR="1")
     with plain, contextlib.redirect_stdout(io.StringIO()) as out, contextlib.suppress(SystemExit):
-        cli.main([*words, "--help"])
+        main([*words, "--help"])
     text = re.sub(r" +$", "", out.getvalue().strip().replace(str(Path.home()), "~"), flags=re.MULTILINE)
     text = re.sub(r"^ (\S.*)\n -+$", r"\1:", text, flags=re.MULTILINE)
     yield f"## {' '.join(words) or 'depth-anything'}\n\n```text\n{text}\n```\n"

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from benchmark_scripts import DOCS, script
 
-from depth_anything import cli
+from depth_anything.__main__ import COMMANDS
 from depth_anything.evaluate.published import TABLES
 
 ROOT = Path(__file__).parents[1]
@@ -34,7 +34,7 @@ def named() -> list[str]:
 def test_what_the_page_names_exists(name):
     if name.startswith("depth-anything"):
         words = name.split()[1:]
-        assert not words or words[0] in {command.__name__ for command in cli.COMMANDS}
+        assert not words or words[0] in {command.__name__ for command in COMMANDS}
         return
     path, _, definition = name.partition("::")
     place = next((base / path for base in (PACKAGE, ROOT) if (base / path).exists()), None)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from depth_anything import cli
+from depth_anything.__main__ import main
 from depth_anything.train.recipes.all_recipes import get_recipe
 
 ROOT = Path(__file__).parents[1]
@@ -29,7 +29,7 @@ def shown(page: Path) -> list[list[str]]:
 def options(command: str) -> str:
     said = io.StringIO()
     with pytest.raises(SystemExit), contextlib.redirect_stdout(said):
-        cli.main([*command.split(), "--help"])
+        main([*command.split(), "--help"])
     return said.getvalue()
 
 

@@ -11,7 +11,7 @@ import pytest
 from clips import Camera, write_film
 from PIL import Image
 
-from depth_anything import cli
+from depth_anything.__main__ import COMMANDS, main
 
 ROOT = Path(__file__).parents[1]
 QUICKSTART = (ROOT / "docs/quickstart.md").read_text()
@@ -46,7 +46,7 @@ def test_commands_and_python_in_their_order(folder, monkeypatch):
             for line in block.splitlines():
                 words = shlex.split(line, comments=True)
                 assert words[0] == "depth-anything"
-                cli.main(words[1:])
+                main(words[1:])
                 ran += 1
         elif language == "python":
             exec(compile(block, "quickstart.md", "exec"), {})
@@ -77,10 +77,10 @@ def test_commands_that_need_more_are_at_least_understood(document, monkeypatch):
 
         return record
 
-    monkeypatch.setattr(cli, "COMMANDS", tuple(recorder(command) for command in cli.COMMANDS))
+    monkeypatch.setattr("depth_anything.__main__.COMMANDS", tuple(recorder(command) for command in COMMANDS))
     lines = commands(document, "")
     for line in lines:
-        cli.main(line)
+        main(line)
     assert parsed == [line[0] for line in lines] and parsed
 
 
@@ -117,7 +117,7 @@ def test_the_commands_of_films_and_large_pictures(words, tmp_path, monkeypatch):
         photo.resize((64, 48)).save(tmp_path / f"shots/shot_{index:04d}.png")
     monkeypatch.setattr(cv2, "VideoCapture", type("Camera", (Camera,), {}))
     previous = signal.getsignal(signal.SIGINT)
-    cli.main(words)
+    main(words)
     signal.signal(signal.SIGINT, previous)
     expected = WRITTEN[" ".join(words)]
     assert {path.name for path in (tmp_path / "out").iterdir()} >= set(expected)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from depth_anything import cli
+from depth_anything.__main__ import main
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -29,7 +29,7 @@ def test_commands(block, folder):
     assert lines
     for line in lines:
         assert line[0] == "depth-anything"
-        cli.main(line[1:])
+        main(line[1:])
 
 
 @pytest.mark.parametrize("block", blocks("python"))
@@ -40,7 +40,7 @@ def test_python(block, folder):
 def test_every_command_that_is_shown_exists(capsys):
     shown = set(re.findall(r"depth-anything (\w+)", README))
     with pytest.raises(SystemExit):
-        cli.main(["--help"])
+        main(["--help"])
     help_text = capsys.readouterr().out
     for command in shown:
         assert command in help_text, command

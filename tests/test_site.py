@@ -11,7 +11,7 @@ import yaml
 from benchmark_scripts import DOCS, script
 
 import depth_anything
-from depth_anything import cli
+from depth_anything.__main__ import COMMANDS
 
 ROOT = Path(__file__).parents[1]
 CONFIG = yaml.safe_load((ROOT / "mkdocs.yml").read_text())
@@ -107,7 +107,7 @@ def test_lines_of_definitions(tmp_path, monkeypatch):
 
 def test_every_command_shows_its_options(pages):
     text = (pages / "docs/api/commands.md").read_text()
-    for command in cli.COMMANDS:
+    for command in COMMANDS:
         assert f"\n## {command.__name__}\n" in text
     assert "\n## segment train\n" in text
     assert "--overwrite" in text and "\x1b" not in text and str(Path.home()) not in text

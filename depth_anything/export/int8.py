@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from depth_anything.export import parity
+from depth_anything.export.agreement import INT8, relative_difference
 from depth_anything.images.read import read_image
-from depth_anything.predict.backends import feeds
+from depth_anything.predict.backends import exported_backend, feeds
 from depth_anything.predict.openvino_graph import core
 from depth_anything.system.extras import needs
 
@@ -29,7 +29,7 @@ rest: with one int8 scale for all, the reassembly cost nano 30 % AbsRel, and the
 another percent."""
 MOST_CALIBRATED = 100
 """Photographs that statistics are taken from; more do not change them."""
-LIMIT = parity.INT8.abs_rel
+LIMIT = INT8.abs_rel
 
 
 def quantise(path: Path, photos: tuple[Path, ...], variant: Variant) -> None:
@@ -47,7 +47,7 @@ def quantise(path: Path, photos: tuple[Path, ...], variant: Variant) -> None:
     exact = maps(path, kept_out, variant)
     (quantise_onnx if path.suffix == ".onnx" else quantise_openvino)(path, calibrated, variant)
     costs = [
-        parity.relative_difference(map_HW, exact_HW, variant.quantity)
+        relative_difference(map_HW, exact_HW, variant.quantity)
         for map_HW, exact_HW in zip(maps(path, kept_out, variant), exact, strict=True)
     ]
     if not np.mean(costs) <= LIMIT:
@@ -117,5 +117,5 @@ def quantise_openvino(path: Path, photos: list[Path], variant: Variant) -> None:
 
 def maps(path: Path, photos: tuple[Path, ...], variant: Variant) -> list[np.ndarray]:
     """Predictions of an exported file for photographs."""
-    backend = parity.exported_backend(path)
+    backend = exported_backend(path)
     return [backend([read_image(photo)], variant.input_size)[0] for photo in photos]

@@ -121,6 +121,11 @@ class OpenVinoBackend:
         return self._at_size(*sizes)({"image": np.ascontiguousarray(image)})[0]
 
 
+def exported_backend(path: Path) -> Backend:
+    """The backend of an exported file that takes pictures."""
+    return OnnxBackend(path) if path.suffix == ".onnx" else OpenVinoBackend(path)
+
+
 def existing(path: str | Path) -> Path:
     """`path`, where there is such a file and it may be a model; else ValueError."""
     path = Path(path)

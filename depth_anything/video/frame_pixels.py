@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
 from depth_anything.images import exif, hdr
-from depth_anything.images.read import read_image
+from depth_anything.images.color_modes import on_white
 from depth_anything.system.extras import needs
 
 _WITH_ALPHA = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
@@ -144,7 +145,7 @@ def as_shown(decoded: Decoded, to_rgb: Any) -> np.ndarray:
     if decoded.transfer:
         sdr_HW3 = hdr.to_sdr(stored[..., :3], decoded.transfer, wide=decoded.primaries != _BT709)
         stored = np.dstack([sdr_HW3, (stored[..., 3] >> 8).astype(np.uint8)]) if has_alpha else sdr_HW3
-    stored_HW3 = read_image(stored)  # transparent parts lie on white
+    stored_HW3 = on_white(Image.fromarray(stored)) if has_alpha else stored
     if decoded.turn == 1:
         return stored_HW3
     height, width = stored_HW3.shape[:2]

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from depth_anything import cli
+from depth_anything.__main__ import COMMANDS, main
 from depth_anything.cli.misspelt import OFFICIAL, options_of
 from depth_anything.system import device
 from depth_anything.variants import VARIANTS, get_variant, our_name
@@ -17,7 +17,7 @@ from depth_anything.variants import VARIANTS, get_variant, our_name
 
 def run(*arguments: object) -> int:
     try:
-        cli.main([str(argument) for argument in arguments])
+        main([str(argument) for argument in arguments])
     except SystemExit as stop:
         return int(stop.code or 0)
     return 0
@@ -42,7 +42,7 @@ def test_the_command_alone_prints_its_help(capsys):
     alone = capsys.readouterr().out
     assert run("--help") == 0
     assert capsys.readouterr().out == alone
-    assert "--version" in alone and all(command.__name__ in alone for command in cli.COMMANDS)
+    assert "--version" in alone and all(command.__name__ in alone for command in COMMANDS)
 
 
 @pytest.mark.parametrize(
@@ -84,12 +84,12 @@ def test_the_authors_options_are_answered_in_our_words(capsys):
 
 
 def test_our_words_for_the_authors_exist():
-    known = {option for command in cli.COMMANDS for option in options_of(command)}
+    known = {option for command in COMMANDS for option in options_of(command)}
     for answer in OFFICIAL.values():
         assert set(re.findall(r"--[a-z-]+", answer)) <= known, answer
 
 
-@pytest.mark.parametrize("command", [c for c in cli.COMMANDS if c.__name__ not in ("segment", "controlnet")])
+@pytest.mark.parametrize("command", [c for c in COMMANDS if c.__name__ not in ("segment", "controlnet")])
 def test_every_option_of_the_help_is_known(command, capsys):
     run(command.__name__, "--help")
     help = capsys.readouterr().out

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from depth_anything import cli
+from depth_anything.__main__ import main
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 ENGINE = Path(__file__).parents[2] / "scripts" / "engine.py"
@@ -30,13 +30,13 @@ def test_engine_ends_in_a_table_and_goes_on_where_it_was(tmp_path):
 
 def test_the_three_commands(tmp_path, capsys):
     teacher, labels, student = (tmp_path / name for name in ("teacher", "labels", "student"))
-    cli.main(["train", "nano-teacher", str(teacher), "--size", "0.002"])
+    main(["train", "nano-teacher", str(teacher), "--size", "0.002"])
     weights = teacher / "final.safetensors"
-    cli.main(["label", str(EXAMPLES), str(labels), "--teacher", str(weights)])
+    main(["label", str(EXAMPLES), str(labels), "--teacher", str(weights)])
     asked = ["--pseudo-labels", str(labels), "--frozen", str(weights), "--scenes", str(teacher / "scenes")]
-    cli.main(["train", "nano-student", str(student), "--size", "0.002", *asked])
+    main(["train", "nano-student", str(student), "--size", "0.002", *asked])
     online = ["--teacher", str(weights), "--data", f"pictures={EXAMPLES}", *asked[2:]]
-    cli.main(["train", "nano-student", str(tmp_path / "online"), "--size", "0.002", *online])
+    main(["train", "nano-student", str(tmp_path / "online"), "--size", "0.002", *online])
     for folder in (student, tmp_path / "online"):
         assert (folder / "final.safetensors").exists()
         line = json.loads((folder / "curve.jsonl").read_text().splitlines()[0])

@@ -15,9 +15,10 @@ import torch
 from PIL import Image
 from tiny_models import TINY, random_model, tiny
 
-from depth_anything import cli
+from depth_anything.__main__ import main
 from depth_anything.checkpoints import file_metadata
 from depth_anything.export import parity
+from depth_anything.export.agreement import correlation
 from depth_anything.export.export_model import (
     export,
     export_network,
@@ -100,7 +101,7 @@ def test_bfloat16_in_openvino_keeps_the_ends_of_the_road_exact():
     """A map without steps: as many values as pixels, not the few hundred that eight bits hold."""
     image = picture(96, 128)
     exact, coarse = (OpenVinoBackend(NANO_ONNX, dtype=dtype)([image], 224)[0] for dtype in ("fp32", "bf16"))
-    assert parity.correlation(exact, coarse) > 0.9995
+    assert correlation(exact, coarse) > 0.9995
     assert len(np.unique(coarse)) > 0.9 * coarse.size
 
 
@@ -302,7 +303,7 @@ def test_int8_keeps_within_its_limit_or_is_refused(form, tmp_path, capsys):
     name = tmp_path / f"nano{SUFFIX[form]}"
     examples = Path(__file__).parents[2] / "examples"
     command = ["export", "nano", "--to", form, "--int8", "--calibrate", str(examples), "-o", str(name)]
-    cli.main(command)
+    main(command)
     weights = name.with_suffix({"onnx": ".onnx", "openvino": ".bin"}[form])
     assert weights.stat().st_size < 0.5 * 4 * sum(p.numel() for p in DepthAnything("nano").parameters())
     report = json.loads(name.with_suffix(".parity.json").read_text())
@@ -310,7 +311,7 @@ def test_int8_keeps_within_its_limit_or_is_refused(form, tmp_path, capsys):
     name.unlink()
     with pytest.MonkeyPatch.context() as patch, pytest.raises(SystemExit) as stop:
         patch.setattr(int8, "LIMIT", 1e-6)
-        cli.main(command)
+        main(command)
     assert stop.value.code == 2
     assert "not written" in capsys.readouterr().err
     assert not name.exists()

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from depth_anything.export.parity import relative_difference
+from depth_anything.export.agreement import relative_difference
 
 
 def test_metres_are_compared_without_a_fit():

@@ -287,7 +287,7 @@ def test_a_memory_store_and_a_damaged_archive(tmp_path: Path, capsys: pytest.Cap
 
 
 def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture):
-    from depth_anything.cli import main
+    from depth_anything.__main__ import main
 
     out = str(tmp_path / "labels")
     main(["label", str(EXAMPLES), out, "--input-size", "56", "--encoding", "fp16", "--threads", "1"])
@@ -310,7 +310,7 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture):
 
 def test_the_document_runs_as_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """docs/label.md; its rehearsal is run by test_label_simulate.py."""
-    from depth_anything.cli import main
+    from depth_anything.__main__ import main
 
     (tmp_path / "examples").symlink_to(EXAMPLES)
     monkeypatch.chdir(tmp_path)

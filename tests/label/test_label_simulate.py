@@ -47,7 +47,7 @@ def test_62_000_shards_in_30_seconds_and_500_mb():
     """The command; processor time, because machines are shared."""
     code = (
         "import re, time\n"
-        "from depth_anything.cli import main\n"
+        "from depth_anything.__main__ import main\n"
         "main(['label', '--simulate'])\n"
         "peak = re.search(r'VmHWM:\\s+(\\d+)', open('/proc/self/status').read()).group(1)\n"  # ru_maxrss is inherited
         "print(time.process_time(), int(peak) / 1024)"

@@ -12,7 +12,7 @@ from drawn import Boxes, tiny
 from safetensors.torch import load_file
 from tiny_models import random_model
 
-from depth_anything import cli
+from depth_anything.__main__ import main
 from depth_anything.checkpoints.official import load_backbone, load_state, save, save_transformers
 from depth_anything.export import parity
 from depth_anything.export.export_model import export
@@ -274,8 +274,8 @@ def test_exports_answer_as_torch_does_at_any_size(small, quantity, tmp_path, mon
 
 def test_predict_tiles_and_evaluation_take_it(file, tmp_path):
     photo = parity.PHOTOGRAPHS / "cottage.jpg"
-    cli.main(["predict", str(photo), "--model", str(file), "--out", str(tmp_path / "whole"), "--save", "npz"])
-    cli.main(
+    main(["predict", str(photo), "--model", str(file), "--out", str(tmp_path / "whole"), "--save", "npz"])
+    main(
         ["predict", str(photo), "--model", str(file), "--out", str(tmp_path / "tiles"), "--save", "npz", "--tiles", "2"]
     )
     whole, tiles = (np.load(tmp_path / name / "cottage_disparity.npz") for name in ("whole", "tiles"))

@@ -10,8 +10,8 @@ GIGABYTE = 2**30
 # VmHWM, not ru_maxrss: the latter is inherited from the process that started this one.
 MEASURE = """
 import sys
-from depth_anything import cli
-cli.main(sys.argv[1:])
+from depth_anything.__main__ import main
+main(sys.argv[1:])
 status = dict(line.split(":", 1) for line in open("/proc/self/status"))
 print(int(status["VmHWM"].split()[0]) * 1024)
 """

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from depth_anything import DepthAnything, cli
+from depth_anything import DepthAnything
+from depth_anything.__main__ import main
 from depth_anything.system.device import check_device
 from depth_anything.train.distributed import join
 from depth_anything.transfer import controlnet, controlnet_train, segmentation
@@ -60,7 +61,7 @@ def test_a_device_by_its_name_and_number(gpus, count, there, absent, expected):
 def test_commands_refuse_it_before_they_read_render_or_write(tmp_path, capsys, command):
     command = [str(tmp_path / "out") if word == "OUT" else word for word in command]
     with pytest.raises(SystemExit) as stopped:
-        cli.main([*command, "--device", ABSENT])
+        main([*command, "--device", ABSENT])
     assert stopped.value.code == 2
     told = capsys.readouterr().err.strip().splitlines()
     assert len(told) == 1 and "'cuda:99': not on this machine" in told[0]

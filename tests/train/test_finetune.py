@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 from tiny_models import random_model
 
-from depth_anything import cli
+from depth_anything.__main__ import main
 from depth_anything.checkpoints.official import save
 from depth_anything.data.labeled.user_folder import UserFolder, split
 from depth_anything.images import map_files
@@ -111,7 +111,7 @@ def test_every_tenth_picture_is_held_out(tmp_path):
 def test_the_command_trains_reports_and_its_weights_predict(tmp_path, quantity, capsys):
     torch.set_num_threads(1)
     folder = write_folder(tmp_path / "mine", quantity, ".png")
-    cli.main(["finetune", "nano", str(folder), str(tmp_path / "out"), "--epochs", "1", "--batch", "4"])
+    main(["finetune", "nano", str(folder), str(tmp_path / "out"), "--epochs", "1", "--batch", "4"])
     shown = capsys.readouterr().out
     report = json.loads((tmp_path / "out" / "report.json").read_text())
     assert "held out" in shown and "after" in shown and set(report) >= {"after"}
@@ -128,7 +128,7 @@ def test_it_takes_a_convolutional_encoder(tmp_path, quantity, monkeypatch):
     save(random_model("nano-lite0"), tmp_path / "lite.safetensors")
     folder = write_folder(tmp_path / "mine", quantity, ".png")
     options = ["--epochs", "1", "--batch", "4"]
-    cli.main(["finetune", str(tmp_path / "lite.safetensors"), str(folder), str(tmp_path / "out"), *options])
+    main(["finetune", str(tmp_path / "lite.safetensors"), str(folder), str(tmp_path / "out"), *options])
     model = DepthAnything.from_pretrained(tmp_path / "out" / "final.safetensors")
     assert model.variant.quantity == quantity and model.variant.patch == 32
     assert np.isfinite(model.infer_rgb(scene(0)[0])).all()

@@ -8,7 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
-from depth_anything import cli
+from depth_anything.__main__ import main
 from depth_anything.checkpoints import file_metadata, official
 from depth_anything.data.labeled.user_folder import UserFolder
 from depth_anything.data.sample import Crop, Sample, cut, to_canonical
@@ -218,7 +218,7 @@ def test_the_command_trains_in_one_camera_and_predict_takes_another(tmp_path, ca
     root = write_walls(tmp_path / "walls", [(100.0, 2.0), (200.0, 3.0), (160.0, 4.0), (160.0, 1.0)])
     out, maps = tmp_path / "out", tmp_path / "maps"
     command = ["finetune", "nano", str(root), str(out), "--epochs", "1", "--batch", "3"]
-    cli.main([*command, "--intrinsics", str(root / "cameras.csv")])
+    main([*command, "--intrinsics", str(root / "cameras.csv")])
     assert "after" in capsys.readouterr().out
     settings = json.loads((out / "recipe.json").read_text())["metric"]
     assert settings["canonical_focal"] == 160 * SIDE / 96  # the median of 200, 160, 160
@@ -227,7 +227,7 @@ def test_the_command_trains_in_one_camera_and_predict_takes_another(tmp_path, ca
     found = {}
     for focal in ("", "100", "200"):
         lens = ["--intrinsics", f"{focal},{focal},63.5,47.5"] if focal else []
-        cli.main(["predict", picture, "-o", str(maps / f"f{focal}"), "--model", model, "--save", "npz", *lens])
+        main(["predict", picture, "-o", str(maps / f"f{focal}"), "--model", model, "--save", "npz", *lens])
         found[focal] = np.load(maps / f"f{focal}" / "000_depth_m.npz")["depth_m"]
         assert ("assumed camera of" in capsys.readouterr().out) == (not focal)
     np.testing.assert_allclose(found["200"], 2 * found["100"], rtol=1e-5)

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from drawn import Boxes
 
-from depth_anything import DepthAnything, cli
+from depth_anything import DepthAnything
+from depth_anything.__main__ import main
 from depth_anything.checkpoints.official import load, load_backbone
 from depth_anything.data.samples import Joined
 from depth_anything.train import loop, sources
@@ -48,7 +49,7 @@ def test_it_is_said_in_one_line_and_nothing_is_rendered(tmp_path, capsys, monkey
     nowhere = str(tmp_path / "nowhere")
     arguments = [nowhere if word == "NOWHERE" else word for word in arguments]
     with pytest.raises(SystemExit) as stopped:
-        cli.main(["train", arguments[0], str(tmp_path / "out"), *arguments[1:]])
+        main(["train", arguments[0], str(tmp_path / "out"), *arguments[1:]])
     assert stopped.value.code == 2
     lines = capsys.readouterr().err.strip().splitlines()
     assert len(lines) == 1, lines

@@ -10,7 +10,7 @@ import torch
 import transformers
 from PIL import Image
 
-from depth_anything import cli
+from depth_anything.__main__ import main
 from depth_anything.predict.prediction import Prediction
 from depth_anything.transfer import controlnet, controlnet_train
 from depth_anything.transfer.controlnet import CONFIG, condition, load_controlnet
@@ -190,7 +190,7 @@ def test_the_right_condition_helps_after_200_steps():
 
 def run(*arguments: object) -> int:
     try:
-        cli.main([str(argument) for argument in arguments])
+        main([str(argument) for argument in arguments])
     except SystemExit as stop:
         return int(stop.code or 0)
     return 0

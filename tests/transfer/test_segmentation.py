@@ -14,7 +14,7 @@ from drawn_classes import Patches, tiny
 from PIL import Image
 from scene_shards import scene
 
-from depth_anything import cli
+from depth_anything.__main__ import main
 from depth_anything.data.shards import write_shard
 from depth_anything.evaluate.run_tables import run as run_table
 from depth_anything.network.model import DepthAnything
@@ -305,7 +305,7 @@ def test_sets_and_files_that_do_not_fit_are_refused(tmp_path):
 
 def run(*arguments: object) -> int:
     try:
-        cli.main([str(argument) for argument in arguments])
+        main([str(argument) for argument in arguments])
     except SystemExit as stop:
         return int(stop.code or 0)
     return 0

@@ -275,8 +275,8 @@ def test_ranges_move_slowly_and_never_clip_16_bits():
 
 MEASURE = """
 import sys
-from depth_anything import cli
-cli.main(sys.argv[1:])
+from depth_anything.__main__ import main
+main(sys.argv[1:])
 status = dict(line.split(":", 1) for line in open("/proc/self/status"))
 print(int(status["VmHWM"].split()[0]) * 1024)
 """

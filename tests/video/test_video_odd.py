@@ -186,11 +186,11 @@ def test_two_runs_do_not_write_one_clip(tmp_path, capsys):
 
 FULL = """
 import resource, sys
-from depth_anything import cli
+from depth_anything.__main__ import main
 from depth_anything.video import run
 run.CHUNK = 4
 resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[1]), resource.RLIM_INFINITY))
-cli.main(sys.argv[2:])
+main(sys.argv[2:])
 """
 
 

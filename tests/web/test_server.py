@@ -16,7 +16,7 @@ import pytest
 import tiffs
 from PIL import Image
 
-from depth_anything import cli
+from depth_anything.__main__ import main
 from depth_anything.images import read
 from depth_anything.images.formats import FORMATS, SaveOptions, paths
 from depth_anything.predict.prediction import load
@@ -62,7 +62,7 @@ def files(photo, tmp_path_factory) -> dict[str, bytes]:
     out = tmp_path_factory.mktemp("out")
     forms = list(responses.FORMS)
     options = [f"--{name}={value}" for name, value in SHAPE.items()]
-    cli.main(["predict", str(photo), "-o", str(out), "--threads", "1", "--save", ",".join(forms), *options])
+    main(["predict", str(photo), "-o", str(out), "--threads", "1", "--save", ",".join(forms), *options])
     written = paths(out / "photo", forms, "disparity", SaveOptions(overwrite=True))
     return {form: path.read_bytes() for form, path in written.items()}
 
@@ -189,7 +189,7 @@ def test_a_picture_is_decoded_once(nano, photo, tmp_path, monkeypatch):
     assert {path.suffix for path in (tmp_path / "kept").iterdir()} == {".png", ".npz"}
     path = tmp_path / "picture.png"
     path.write_bytes(png.getvalue())
-    cli.main(["predict", str(path), "-o", str(tmp_path / "out"), "--save", "npz", "--threads", "1"])
+    main(["predict", str(path), "-o", str(tmp_path / "out"), "--save", "npz", "--threads", "1"])
     assert len(decoded) == 2
 
 
@@ -380,7 +380,7 @@ def test_without_the_extra_the_command_says_what_to_install(monkeypatch, capsys)
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "prometheus_client", None)
     with pytest.raises(SystemExit) as stop:
-        cli.main(["serve"])
+        main(["serve"])
     assert stop.value.code == 2
     missing = 'serve needs prometheus_client, which is not installed: pip install "depth-anything[web]"'
     assert capsys.readouterr().err == f"error: {missing}\n"

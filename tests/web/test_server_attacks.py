@@ -19,7 +19,7 @@ pytest.importorskip("fastapi", reason="the extra web is not installed")
 import httpx2
 from serving import Serving, serving
 
-from depth_anything import cli
+from depth_anything.__main__ import main
 from depth_anything.predict.predictor import Predictor
 
 ROOT = Path(__file__).parents[2]
@@ -243,7 +243,7 @@ def test_bad_options_are_one_line(options, said, capsys, tmp_path):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         options = [option.format(taken=taken.getsockname()[1], file=tmp_path / "file") for option in options]
         with pytest.raises(SystemExit) as stop:
-            cli.main(["serve", *options])
+            main(["serve", *options])
     error = capsys.readouterr().err
     assert stop.value.code == 2
     assert error.startswith("error: ") and said in error and error.count("\n") == 1

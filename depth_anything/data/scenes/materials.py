@@ -6,13 +6,18 @@ different colour share one slot, and a `models` slot the pictures of 4 x 4 ready
 reflectances.
 """
 
+from __future__ import annotations
+
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from depth_anything.data.scenes.model_library import Library, Model
 from depth_anything.data.scenes.patterns import TILE, grey_pattern, photo_count, photo_crop
 from depth_anything.data.scenes.texture_baking import SIDE
+
+if TYPE_CHECKING:
+    from depth_anything.data.scenes.model_library import Library, Model
 
 CELLS, CELL = 4, 96  # an atlas is CELLS x CELLS textures of CELL pixels
 

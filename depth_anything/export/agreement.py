@@ -1,0 +1,93 @@
+"""How far two maps of one photograph are apart, and how far they may be."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from depth_anything.evaluate.align import fit_scale_shift
+from depth_anything.evaluate.metrics import abs_rel
+from depth_anything.variants import Quantity
+
+NEAR_ENOUGH = 0.1
+"""Share of a map's largest value below which pixels are left out of AbsRel: relative errors of values near 0 are
+meaningless."""
+
+
+@dataclass(frozen=True)
+class Tolerance:
+    """How much an export may differ from torch in float32."""
+
+    difference: float | None
+    """Largest difference of a map, in units of its largest value where that is above 1; None: not checked."""
+    abs_rel: float
+    """Mean relative difference, as in `Agreement.abs_rel`."""
+    stage: float
+    """Mean difference of a stage inside, as a share of its mean absolute value, above which it has drifted."""
+
+
+EXACT = Tolerance(difference=1e-4, abs_rel=1e-4, stage=1e-4)
+HALF = Tolerance(difference=None, abs_rel=5e-3, stage=1e-2)
+INT8 = Tolerance(difference=None, abs_rel=2e-2, stage=0.2)
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """Two maps of one photograph."""
+
+    photograph: str
+    height: int
+    width: int
+    network_height: int
+    network_width: int
+    correlation: float
+    largest_difference: float
+    """In the map's unit: none for disparity, metres for depth_m."""
+    mean_difference: float
+    abs_rel: float
+    """Mean |a - b| / b where b is above a tenth of its largest value: of metres as they are, of disparity after
+    least-squares scale and shift, since it has none of its own."""
+    largest_value: float
+
+
+def agreement(
+    name: str,
+    image_HW3: np.ndarray,
+    size: tuple[int, int],
+    expected_HW: np.ndarray,
+    found_HW: np.ndarray,
+    quantity: Quantity,
+) -> Agreement:
+    """The figures for one photograph."""
+    apart_HW = np.abs(found_HW - expected_HW)
+    return Agreement(
+        photograph=name,
+        height=image_HW3.shape[0],
+        width=image_HW3.shape[1],
+        network_height=size[0],
+        network_width=size[1],
+        correlation=correlation(expected_HW, found_HW),
+        largest_difference=float(apart_HW.max()),
+        mean_difference=float(apart_HW.mean()),
+        abs_rel=relative_difference(found_HW, expected_HW, quantity),
+        largest_value=float(np.abs(expected_HW).max()),
+    )
+
+
+def correlation(a_HW: np.ndarray, b_HW: np.ndarray) -> float:
+    """Pearson's; 1 for two constant maps that are equal, 0 where one is constant."""
+    a, b = a_HW.astype(np.float64).ravel(), b_HW.astype(np.float64).ravel()
+    if a.std() == 0 or b.std() == 0:
+        return float(np.array_equal(a, b))
+    return float(np.corrcoef(a, b)[0, 1])
+
+
+def relative_difference(found_HW: np.ndarray, expected_HW: np.ndarray, quantity: Quantity) -> float:
+    """AbsRel of `found` against `expected` where that is not almost 0: of metres as they are, of disparity after
+    least-squares scale and shift."""
+    if not np.isfinite(found_HW).all():
+        return float("inf")
+    valid_HW = expected_HW > NEAR_ENOUGH * expected_HW.max()
+    if not valid_HW.any():  # a map of zeros
+        return float(np.abs(found_HW - expected_HW).max())
+    scale, shift = fit_scale_shift(found_HW, expected_HW, valid_HW) if quantity == "disparity" else (1.0, 0.0)
+    return abs_rel(scale * found_HW[valid_HW].astype(np.float64) + shift, expected_HW[valid_HW].astype(np.float64))
