@@ -21,7 +21,7 @@ from depth_anything.cli.exits import Failed
 from depth_anything.cli.export import export
 from depth_anything.cli.finetune import finetune
 from depth_anything.cli.label import label
-from depth_anything.cli.misspelt import check_words
+from depth_anything.cli.misspelt import check_words, with_new_spellings
 from depth_anything.cli.models import models
 from depth_anything.cli.options import tell_of_idle_devices
 from depth_anything.cli.predict import predict
@@ -80,6 +80,7 @@ def run(arguments: Sequence[str]) -> None:
     if arguments[0] == "--version":
         print(__version__)
         return
+    arguments = with_new_spellings(arguments)
     check_words(arguments, COMMANDS)
     tell_of_idle_devices(arguments)
     app = tyro.extras.SubcommandApp()

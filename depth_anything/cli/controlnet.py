@@ -10,7 +10,7 @@ from typing import Annotated
 import tyro
 from tyro.conf import Positional
 
-from depth_anything.cli.options import Device
+from depth_anything.cli.options import AcceptLicense, Device
 
 
 @dataclass
@@ -38,7 +38,6 @@ class Train:
     seed: int = 0
     """Of order, noise and captions left out."""
     device: Device = "cpu"
-    """cpu, cuda, mps, or auto for the best that is there."""
 
 
 @dataclass
@@ -74,11 +73,9 @@ class Generate:
     seed: int = 0
     """Of the noise."""
     device: Device = "cpu"
-    """cpu, cuda, mps, or auto for the best that is there."""
     overwrite: bool = False
     """Replace results that exist."""
-    accept_license: bool = False
-    """Needed once for depth weights whose owner does not clearly allow commercial use."""
+    accept_license: AcceptLicense = False
 
 
 def controlnet(action: Annotated[Train | Generate, tyro.conf.arg(name="")]) -> None:

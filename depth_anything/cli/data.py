@@ -11,7 +11,7 @@ import tyro
 from tyro.conf import Positional
 
 from depth_anything.cli.exits import Failed
-from depth_anything.cli.options import Device
+from depth_anything.cli.options import AcceptLicense, Device
 
 
 def data(
@@ -25,7 +25,7 @@ def data(
     cache: Path | None = None,
     device: Device = "cpu",
     threads: int = 2,
-    accept_license: bool = False,
+    accept_license: AcceptLicense = False,
 ) -> None:
     """Walk a copy of a data set: count it, show its ranges, name what is broken.
 
@@ -45,9 +45,7 @@ def data(
             transfer).
         segmenter: another SegFormer for ADE20K than the largest released one: a hub id or a folder.
         cache: folder that keeps SegFormer's masks, for training too; by default OUT/sky.
-        device: of SegFormer: cpu, cuda, mps, or auto for the best that is there.
         threads: how many pictures are read at a time.
-        accept_license: needed once for SegFormer's weights, which are not for commercial use.
     """
     from depth_anything.data.labeled.sets import LABELED
     from depth_anything.data.set_sizes import UNLABELED_PICTURES

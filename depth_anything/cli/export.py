@@ -8,6 +8,7 @@ from typing import Annotated
 import tyro
 from tyro.conf import Positional
 
+from depth_anything.cli.options import AcceptLicense, Variant
 from depth_anything.export.options import Form
 from depth_anything.system.extras import needs
 
@@ -16,7 +17,7 @@ def export(
     model: Positional[str],
     to: Form = "onnx",
     out: Annotated[Path | None, tyro.conf.arg(aliases=["-o"])] = None,
-    variant: str | None = None,
+    variant: Variant = None,
     half: bool = False,
     int8: bool = False,
     calibrate: Path | None = None,
@@ -24,7 +25,7 @@ def export(
     size: tuple[int, int] | None = None,
     input_size: int | None = None,
     photos: tuple[str, ...] = (),
-    accept_license: bool = False,
+    accept_license: AcceptLicense = False,
 ) -> None:
     """One file with pre- and post-processing inside: a uint8 picture of any size in, its map at that size out.
 
@@ -34,7 +35,6 @@ def export(
         model: a name of `depth-anything models` or a checkpoint.
         to: onnx (the base install runs it) or openvino (.xml and .bin; needs the extra openvino).
         out: the file; by default MODEL.onnx or MODEL.xml.
-        variant: which model a checkpoint holds, where the file does not say it.
         half: store the weights as float16; half the size, computed in float32.
         int8: quantise weights and activations; needs --calibrate.
         calibrate: folder of photographs like those the file will see; a quarter of them judges the result.
@@ -42,7 +42,6 @@ def export(
         size: height and width of a bare network's input, fixed, for compilers that want no free dimension.
         input_size: lower bound of the shorter side in the file's own size rule; by default the model's own.
         photos: photographs for the comparison instead of the three that come with the package.
-        accept_license: as for predict.
     """
     with needs("export", "export"):
         import onnxscript  # noqa: F401

@@ -7,14 +7,14 @@ from pathlib import Path
 
 from tyro.conf import Positional
 
-from depth_anything.cli.options import Device
+from depth_anything.cli.options import AcceptLicense, Device, Variant
 
 
 def finetune(
     model: Positional[str],
     folder: Positional[Path],
     out: Positional[Path],
-    variant: str | None = None,
+    variant: Variant = None,
     epochs: int = 10,
     batch: int = 8,
     rate: float = 5e-5,
@@ -24,7 +24,7 @@ def finetune(
     device: Device = "cpu",
     accumulate: int = 1,
     readers: int = 1,
-    accept_license: bool = False,
+    accept_license: AcceptLicense = False,
 ) -> None:
     """Train a model further on your own pictures with disparity or with metres, and report before and after.
 
@@ -32,7 +32,6 @@ def finetune(
         model: a name of `depth-anything models`, a hub id, a checkpoint or a transformers folder.
         folder: images/ beside depth_m/ (metres) or disparity/ with files of the same names (docs/train.md).
         out: folder for the weights (final.safetensors), the curve and report.json. Run again, it goes on.
-        variant: which model a checkpoint holds, where the file does not say it.
         epochs: passes over the pictures.
         batch: pictures in a step.
         rate: learning rate of the decoder; the encoder has a tenth.
@@ -40,10 +39,8 @@ def finetune(
         intrinsics: the cameras, for metres that hang on focal lengths: exif, one fx,fy,cx,cy in pixels for all
             pictures, or a text file of lines NAME,fx,fy,cx,cy (docs/metric.md).
         seed: of order, windows and mirroring.
-        device: cpu, cuda, or auto for the best that is there.
         accumulate: slices of a step, where a whole step does not fit.
         readers: threads that read pictures.
-        accept_license: as for predict.
     """
     import logging
 

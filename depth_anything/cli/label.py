@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from tyro.conf import Positional
 
 from depth_anything.cli.exits import Failed
-from depth_anything.cli.options import Device
+from depth_anything.cli.options import AcceptLicense, Device, InputSize, Variant
+
+if TYPE_CHECKING:
+    from depth_anything.label.simulate import Rehearsed
 
 
 def label(
@@ -16,16 +19,16 @@ def label(
     teacher: str = "nano",
     kind: str = "auto",
     encoding: Literal["png16", "fp16"] = "png16",
-    variant: str | None = None,
+    variant: Variant = None,
     device: Device = "cpu",
     dtype: Literal["fp32", "bf16"] | None = None,
-    input_size: int | None = None,
+    input_size: InputSize = None,
     batch: int = 8,
-    unit_size: int = 1000,
+    shard_size: int = 1000,
     threads: int | None = None,
     ray: str | None = None,
     simulate: bool = False,
-    accept_license: bool = False,
+    accept_license: AcceptLicense = False,
 ) -> None:
     """Pseudo labels: a teacher's disparity for pictures without labels, as tar shards.
 
@@ -39,21 +42,17 @@ def label(
         kind: auto, folder, list, tars; or the official layout of bdd100k, imagenet21k, landmarks, lsun, objects365,
             openimages, places365, sa1b.
         encoding: png16 (16 bits from minimum to maximum of each map) or fp16 (half floats).
-        variant: which model a checkpoint holds, where the file does not say it.
-        device: cpu, cuda, mps, or auto for the best that is there.
         dtype: of the encoder: fp32 or bf16; by default bf16 on cuda, else fp32.
-        input_size: lower bound of the shorter side at the network; by default the teacher's own (518, nano 168).
         batch: most pictures of one size that run together.
-        unit_size: pictures in a shard, where the source can be cut.
+        shard_size: pictures in a shard, where the source can be cut.
         threads: processor threads, for the network and for decoding and encoding; by default one per core.
         ray: label on a Ray cluster: its address, auto, or local.
         simulate: label nothing: rehearse 62,000 shards of 1,000 pictures with workers that die.
-        accept_license: needed once for weights whose owner does not clearly allow commercial use.
     """
     if simulate:
         from depth_anything.label.simulate import simulate as rehearse
 
-        print(rehearse())
+        print(as_text(rehearse()))
         return
     if source is None or out is None:
         raise ValueError("label: expected two places: the pictures, and where the labels go")
@@ -72,7 +71,21 @@ def label(
         threads=threads,
         accept_license=accept_license,
     )
-    report = run(source, out, asked, kind=kind, unit_size=unit_size, ray=ray)
+    report = run(source, out, asked, kind=kind, shard_size=shard_size, ray=ray)
     print(report)
     if report.exit_code:
         raise Failed(report.exit_code)
+
+
+def as_text(done: Rehearsed) -> str:
+    """What a rehearsal did, for people."""
+    return "\n".join(
+        (
+            f"{done.shards:,} shards of {done.pictures // done.shards:,} images, {done.workers} workers",
+            f"{done.deaths} workers died; the job was started {done.runs} times",
+            f"every shard has one manifest; {done.pictures:,} images are labelled, each once",
+            f"{done.lost_pictures:,} predictions lost ({done.lost_pictures / done.pictures:.2%}); "
+            f"{done.twice} shards written twice",
+            f"simulated: {done.hours:.1f} h; real: slowest plan {done.planning_s:.2f} s, all {done.seconds:.1f} s",
+        )
+    )

@@ -22,6 +22,24 @@ OFFICIAL = {
 }
 """Options of the authors' scripts (run.py, run_video.py), and what stands for them here."""
 
+RENAMED = {
+    "label": {"--unit-size": "--shard-size"},
+    "video": {"--steady": "--stabilise"},
+}
+"""Options of version 0.1 by command: old spelling -> new spelling. The old ones go on working."""
+
+
+def with_new_spellings(arguments: Sequence[str]) -> list[str]:
+    """The same command line with every renamed option in its new spelling."""
+    renamed = RENAMED.get(arguments[0], {})
+    end = arguments.index("--") if "--" in arguments else len(arguments)
+
+    def new_spelling(argument: str) -> str:
+        option, equals, value = argument.partition("=")
+        return renamed.get(_spelt(option), option) + equals + value
+
+    return [*map(new_spelling, arguments[:end]), *arguments[end:]]
+
 
 def check_words(arguments: Sequence[str], commands: Iterable[Callable]) -> None:
     """Refuse a command or an option that does not exist, before anything else is said about the line.

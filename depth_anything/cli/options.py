@@ -1,4 +1,4 @@
-"""Options that several commands share: which model, where and how it runs."""
+"""Options that several commands share: which model, where and how it runs. Each has its type and its help here."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
+import tyro
 from tyro.constructors import PrimitiveConstructorSpec
 
 from depth_anything.system.device import BackendName, Dtype
@@ -36,38 +37,43 @@ Device = Annotated[
         is_instance=lambda value: isinstance(value, str),
         str_from_instance=lambda value: [value],
     ),
+    tyro.conf.arg(help="cpu, cuda, mps, or auto for the best that is there."),
 ]
-"""A device's name; auto has become the best one that is there, which is said."""
+"""A device's name; auto is replaced by the best device of this machine, which is printed."""
+Variant = Annotated[str | None, tyro.conf.arg(help="Which model a checkpoint holds, where the file does not state it.")]
+AcceptLicense = Annotated[
+    bool, tyro.conf.arg(help="Needed once for weights whose owner does not clearly allow commercial use.")
+]
+InputSize = Annotated[
+    int | None,
+    tyro.conf.arg(help="Lower bound of the shorter side at the network; by default the model's own (518, nano 168)."),
+]
 
 
 @dataclass(frozen=True, kw_only=True)
 class ModelOptions:
     """How a model is found and run."""
 
-    variant: str | None = None
-    """Which model a checkpoint holds, where the file does not say it."""
+    variant: Variant = None
     backend: BackendName | None = None
     """By default onnx for nano and .onnx files, openvino for .xml files, torch for the rest."""
     device: Device = "cpu"
-    """cpu, cuda, mps, or auto for the best that is there."""
     dtype: Dtype = "fp32"
     """Numbers of the network."""
-    input_size: int | None = None
-    """Lower bound of the shorter side at the network; by default the model's own (518, nano 168)."""
+    input_size: InputSize = None
     threads: int | None = None
     """Processor threads of the network."""
-    accept_license: bool = False
-    """Needed once for weights whose owner does not clearly allow commercial use."""
+    accept_license: AcceptLicense = False
 
     def predictor(self, model: str | Path, compile: bool = False) -> Predictor:
-        """The model, ready to answer; errors as of `Predictor`."""
+        """The model, loaded; errors as of `Predictor`."""
         from depth_anything.predict.predictor import Predictor
 
         return Predictor(model, compile=compile, **asdict(self))
 
 
 def tell_of_idle_devices(arguments: Sequence[str]) -> None:
-    """Lets a line say that a GPU is not used, unless the command line names a device."""
+    """Print a line when a GPU is not used, unless the command line names a device."""
     log = logging.getLogger("depth_anything.system.device")
     named = any(argument.split("=")[0] == "--device" for argument in arguments)
     log.setLevel(logging.WARNING if named else logging.INFO)

@@ -11,7 +11,7 @@ import tyro
 from tyro.conf import Positional
 
 from depth_anything.cli.exits import Failed
-from depth_anything.cli.options import Device
+from depth_anything.cli.options import AcceptLicense, Device
 
 
 @dataclass
@@ -29,7 +29,6 @@ class Predict:
     multi_scale: bool = False
     """Seven scales, each also mirrored: better and fourteen times slower."""
     device: Device = "cpu"
-    """cpu, cuda, mps, or auto for the best that is there."""
     overwrite: bool = False
     """Replace results that exist."""
 
@@ -55,11 +54,9 @@ class Train:
     accumulate: int = 1
     """Parts of a process's share of a step, one after the other: 16 makes the authors' 16 GPUs one."""
     device: Device = "cpu"
-    """cpu, cuda, mps, or auto for the best that is there."""
     validate_every: int = 5000
     """Steps between two measurements."""
-    accept_license: bool = False
-    """Needed once for weights whose owner does not clearly allow commercial use."""
+    accept_license: AcceptLicense = False
 
 
 @dataclass
@@ -75,7 +72,6 @@ class Evaluate:
     multi_scale: bool = False
     """Seven scales, each also mirrored (V1's multi-scale column)."""
     device: Device = "cpu"
-    """cpu, cuda, mps, or auto for the best that is there."""
 
 
 def segment(action: Annotated[Predict | Train | Evaluate, tyro.conf.arg(name="")]) -> None:

@@ -8,7 +8,7 @@ from typing import Literal
 
 from tyro.conf import Positional
 
-from depth_anything.cli.options import Device
+from depth_anything.cli.options import AcceptLicense, Device
 
 
 def train(
@@ -32,7 +32,7 @@ def train(
     compile: bool = False,
     readers: int = 1,
     processes: int | None = None,
-    accept_license: bool = False,
+    accept_license: AcceptLicense = False,
 ) -> None:
     """Carry out a recipe; run again after any interruption, it goes on where it was. torchrun gives it more devices.
 
@@ -51,14 +51,12 @@ def train(
         segformer: the model that finds the sky, a hub id or a folder.
         seed: of weights, order, crops and colours, instead of the recipe's.
         size: part of the recipe's pictures and scenes, to try it out: 0.1 for a tenth.
-        device: cpu, cuda, or auto for the best that is there.
         accumulate: slices of a step, one after the other, where a whole step does not fit.
         shard: FSDP2, weights in parts over the processes; for the giant.
         checkpointing: compute activations twice instead of keeping them.
         compile: torch.compile.
         readers: threads that read pictures.
         processes: workers for rendering; by default one per core.
-        accept_license: as for predict, for the weights of all models that are named.
     """
     import logging
     from dataclasses import replace

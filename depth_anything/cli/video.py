@@ -1,4 +1,4 @@
-"""`depth-anything video`: the maps of a film, steady from frame to frame."""
+"""`depth-anything video`: the depth maps of a video, stabilised over time."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def video(
     source: int | None = None,
     model: str = "nano",
     save: str = "color",
-    steady: Literal["on", "off"] = "on",
+    stabilise: Literal["on", "off"] = "on",
     codec: Literal["vp9", "av1", "mpeg4", "h264"] = "vp9",
     colors: str = "Spectral_r",
     ends: tuple[float, float] | None = None,
@@ -29,7 +29,7 @@ def video(
     *,
     network: OmitArgPrefixes[ModelOptions],
 ) -> None:
-    """Depth maps of a video, steady from frame to frame. A run that was killed goes on when it is repeated.
+    """Depth maps of a video, stabilised over time. Run the same command again to resume an interrupted run.
 
     Args:
         input: a video, a folder or a pattern of pictures ('shots/*.png', shot_%04d.png).
@@ -37,7 +37,7 @@ def video(
         source: number of a camera, instead of an input; Ctrl-C ends the recording.
         model: a name that `depth-anything models` lists, a hub id, a checkpoint, a transformers folder, an .onnx file.
         save: what to write, separated by commas: color, gray, side (videos), gray16 (lossless FFV1), png16, exr, npz.
-        steady: off leaves every frame's map as the model gave it.
+        stabilise: off leaves the map of every frame as the model predicted it.
         codec: of color, gray and side. h264 is x264, under the GPL, as PyAV's wheel brings it.
         colors: Spectral_r, inferno, turbo, gray.
         ends: two values at the ends of the colours; by default they follow the clip slowly, metres go up to the
@@ -65,7 +65,7 @@ def video(
     load_av()
     clip = open_clip(input if source is None else source, fps)  # type: ignore[arg-type]
     predictor = network.predictor(model)
-    options = VideoOptions(tuple(split_formats(save)), steady == "on", codec, colors, ends, exr_channel)
+    options = VideoOptions(tuple(split_formats(save)), stabilise == "on", codec, colors, ends, exr_channel)
     if clip.transfer:
         print(f"{input}: HDR ({clip.transfer}); the model sees its frames tone-mapped to SDR", file=sys.stderr)
     stop: list[int] = []

@@ -77,7 +77,7 @@ class Report:
 
 
 def label(
-    source: str, out: str, asked: LabelOptions, kind: str = "auto", unit_size: int = PICTURES, ray: str | None = None
+    source: str, out: str, asked: LabelOptions, kind: str = "auto", shard_size: int = PICTURES, ray: str | None = None
 ) -> Report:
     """Label what is not labelled yet.
 
@@ -86,7 +86,7 @@ def label(
         out: folder or URL for the shards.
         asked: the teacher, its device, batch and encoding.
         kind: of the source.
-        unit_size: pictures in a shard, where the source can be cut.
+        shard_size: pictures in a shard, where the source can be cut.
         ray: address of a Ray cluster, or "local".
 
     Returns:
@@ -101,7 +101,7 @@ def label(
         raise ValueError(f"{out}: memory is not shared between processes; use a folder or an object store")
     store = open_store(out)
     with store.lock(job_name(world), first=rank == 0):
-        found = find_units(kind, source, unit_size)
+        found = find_units(kind, source, shard_size)
         # On Ray the driver's machine may have no GPU: it needs the teacher only for its hash.
         teacher = load_teacher(replace(asked, device="cpu") if ray else asked, cuda_of_rank=world > 1)
         recipe = LabelRecipe(

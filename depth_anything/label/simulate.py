@@ -99,19 +99,6 @@ class Rehearsed:
     seconds: float
     """Real, of everything."""
 
-    def __str__(self) -> str:
-        each = self.pictures // self.shards
-        share = self.lost_pictures / self.pictures
-        return "\n".join(
-            (
-                f"{self.shards:,} shards of {each:,} pictures, {self.workers} workers",
-                f"{self.deaths} workers died; the job was started {self.runs} times",
-                f"every shard has one manifest; {self.pictures:,} pictures are labelled, each once",
-                f"{self.lost_pictures:,} predictions lost ({share:.2%}); {self.twice} shards written twice",
-                f"simulated: {self.hours:.1f} h; real: slowest plan {self.planning_s:.2f} s, all {self.seconds:.1f} s",
-            )
-        )
-
 
 def simulate(
     shards: int = 62_000,

@@ -44,7 +44,7 @@ class VideoOptions:
 
     formats: tuple[str, ...] = ("color",)
     """Of FORMATS."""
-    steady: bool = True
+    stabilise: bool = True
     """Without it every map stays as the model gave it; colours follow their slow range all the same."""
     codec: CodecName = "vp9"
     """For the 8-bit videos; gray16 is always FFV1."""
@@ -227,7 +227,7 @@ def _make_chunks(
 ) -> None:
     """All chunks that are missing: those of `pictures`."""
     is_metric = predictor.variant.quantity == "depth_m"
-    steady = Stabiliser(is_metric) if options.steady else None
+    steady = Stabiliser(is_metric) if options.stabilise else None
     ends = options.ends or ((0.0, float(predictor.variant.max_depth or 1)) if is_metric else None)
     ranges = Ranges(ends, is_metric)
     if done := _whole_chunks(work):

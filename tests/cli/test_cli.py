@@ -120,7 +120,8 @@ def test_a_file_where_the_results_should_go(photo, tmp_path, capsys, below):
         (["--batch", "0"], "batch 0, threads None: expected 1 or more"),
         (["--threads", "0"], "batch 8, threads 0: expected 1 or more"),
         (["--input-size", "5"], "input size 5: expected at least 14 pixels"),
-        (["--unit-size", "0"], "units of 0 pictures: expected 1 or more"),
+        (["--shard-size", "0"], "shards of 0 images: expected 1 or more"),
+        (["--unit-size", "0"], "shards of 0 images: expected 1 or more"),
     ],
 )
 def test_numbers_that_label_nothing(photo, tmp_path, capsys, options, said):

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from depth_anything.__main__ import COMMANDS, main
-from depth_anything.cli.misspelt import OFFICIAL, options_of
+from depth_anything.cli.misspelt import OFFICIAL, RENAMED, options_of, with_new_spellings
 from depth_anything.system import device
 from depth_anything.variants import VARIANTS, get_variant, our_name
 
@@ -54,7 +54,7 @@ def test_the_command_alone_prints_its_help(capsys):
         (["--vesion"], "no option '--vesion' before a command; did you mean --version?"),
         (["predict", "x.jpg", "--modle", "nano"], "predict has no --modle: did you mean --model?"),
         (["predict", "--colour=gray", "x.jpg"], "predict has no --colour: did you mean --colors?"),
-        (["video", "x.mp4", "--stedy", "off"], "video has no --stedy: did you mean --steady?"),
+        (["video", "x.mp4", "--stabilse", "off"], "video has no --stabilse: did you mean --stabilise?"),
         (["train", "nano-teacher", "--modle"], "train has no --modle: depth-anything train --help lists what it has"),
         (["segment", "predct"], "segment has no action 'predct'; did you mean predict?"),
         (["segment", "predict", "--modle", "x"], "segment predict has no --modle: did you mean --model?"),
@@ -81,6 +81,18 @@ def test_the_authors_options_are_answered_in_our_words(capsys):
             assert f"the authors' {official} is {OFFICIAL[official]}" in said
     assert "--model" in refusal(capsys, "predict", "--encoder=vitl", "x.jpg")
     assert "PICTURES" in refusal(capsys, "predict", "--img_path", "x.jpg")
+
+
+def test_old_spellings_of_options_are_replaced_by_options_that_exist():
+    commands = {command.__name__: command for command in COMMANDS}
+    for command, renamed in RENAMED.items():
+        known = options_of(commands[command])
+        assert set(renamed.values()) <= known and not set(renamed) & known
+    line = ["label", "in", "out", "--unit_size=4", "--unit-size", "4", "--", "--unit-size"]
+    assert with_new_spellings(line) == [
+        *["label", "in", "out", "--shard-size=4", "--shard-size", "4", "--", "--unit-size"]
+    ]
+    assert with_new_spellings(["predict", "--unit-size=a=b"]) == ["predict", "--unit-size=a=b"]
 
 
 def test_our_words_for_the_authors_exist():

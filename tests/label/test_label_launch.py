@@ -97,7 +97,7 @@ def test_twenty_kills_of_the_command(tmp_path: Path):
     for number in range(14):
         for path in EXAMPLES.glob("*.jpg"):
             shutil.copy(path, photos / f"{number:02d}_{path.name}")
-    options = ("--unit-size", 2, "--threads", 1, "--batch", 2)
+    options = ("--shard-size", 2, "--threads", 1, "--batch", 2)
     assert run_command(photos, tmp_path / "calm", *options).returncode == 0
     command = [sys.executable, "-m", "depth_anything", "label", photos, tmp_path / "out", *options]
     killed = kill_until_done([str(part) for part in command], tmp_path / "out", 20, 0.3, seed=20)
@@ -201,7 +201,7 @@ TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--np
 
 def torchrun(source: Path, out: Path, **environment: str) -> subprocess.CompletedProcess:
     command = [*TORCHRUN, "-m", "depth_anything", "label", str(source), str(out)]
-    command += ["--unit-size", "2", "--threads", "1", "--input-size", "112", "--batch", "2"]
+    command += ["--shard-size", "2", "--threads", "1", "--input-size", "112", "--batch", "2"]
     return subprocess.run(
         command, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1", **environment}
     )
@@ -218,7 +218,7 @@ def test_two_ranks_of_torchrun_share_the_work(tmp_path: Path):
     assert "kodak_21" in shared.stderr
     assert keys(tmp_path / "shared") == Counter(path.stem for path in EXAMPLES.glob("*.jpg"))
     asked = LabelOptions("nano", input_size=112, batch=2, threads=1)
-    report = label(str(photos), str(tmp_path / "alone"), asked, unit_size=2)
+    report = label(str(photos), str(tmp_path / "alone"), asked, shard_size=2)
     assert (report.labelled, report.failed_pictures, report.exit_code) == (8, 1, 1)
     assert contents(tmp_path / "shared") == contents(tmp_path / "alone")
 
@@ -232,7 +232,7 @@ def test_a_rank_that_dies_leaves_its_part_to_the_next_run(tmp_path: Path):
         for path in EXAMPLES.glob("*.jpg"):
             shutil.copy(path, photos / f"{number}_{path.name}")
     command = [*TORCHRUN, "-m", "depth_anything", "label", str(photos), str(tmp_path / "out")]
-    command += ["--unit-size", "2", "--threads", "1", "--batch", "2"]
+    command += ["--shard-size", "2", "--threads", "1", "--batch", "2"]
     process = subprocess.Popen(command, env={**os.environ, "OMP_NUM_THREADS": "1"}, stderr=subprocess.DEVNULL)
     while not list((tmp_path / "out").glob("manifest/*.json")):
         assert process.poll() is None

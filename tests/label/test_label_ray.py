@@ -45,14 +45,14 @@ def test_a_node_dies_in_the_middle(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     killer = threading.Thread(target=kill_a_node)
     killer.start()
     try:
-        report = label(str(photos), str(out), asked, unit_size=4, ray=cluster.address)
+        report = label(str(photos), str(out), asked, shard_size=4, ray=cluster.address)
     finally:
         killer.join(timeout=60)
         ray.shutdown()
         cluster.shutdown()
     assert (report.units, report.labelled, report.exit_code) == (20, 80, 0)
     assert keys(out) == Counter(path.stem for path in photos.iterdir())
-    label(str(photos), str(tmp_path / "alone"), asked, unit_size=4)
+    label(str(photos), str(tmp_path / "alone"), asked, shard_size=4)
     for path in sorted((tmp_path / "alone/labels").glob("*.tar")):
         assert path.read_bytes() == (out / "labels" / path.name).read_bytes()
 

@@ -5,6 +5,7 @@ import sys
 
 import pytest
 
+from depth_anything.cli.label import as_text
 from depth_anything.label import simulate
 
 
@@ -15,7 +16,7 @@ def test_many_deaths_lose_nothing():
     assert rehearsed.deaths > 20
     assert 0 < rehearsed.twice < rehearsed.deaths
     assert rehearsed.pictures == 400_000
-    assert "400,000 pictures are labelled, each once" in str(rehearsed)
+    assert "400,000 images are labelled, each once" in as_text(rehearsed)
 
 
 def test_the_same_seed_rehearses_the_same():
@@ -53,7 +54,7 @@ def test_62_000_shards_in_30_seconds_and_500_mb():
         "print(time.process_time(), int(peak) / 1024)"
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert "62,000,000 pictures are labelled, each once" in run.stdout
+    assert "62,000,000 images are labelled, each once" in run.stdout
     seconds, megabytes = map(float, run.stdout.splitlines()[-1].split())
     assert seconds < 30
     assert megabytes < 500

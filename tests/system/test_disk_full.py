@@ -55,7 +55,7 @@ COMMANDS = [
         False,
     ),
     ("video {inputs}/frame_%01d.png -o {disk}/out --save npz", 1900, "out/frame_disparity_npz", False),
-    pytest.param("label {inputs}/photos {disk}/out --unit-size 2", 1900, "No space", False, marks=pytest.mark.slow),
+    pytest.param("label {inputs}/photos {disk}/out --shard-size 2", 1900, "No space", False, marks=pytest.mark.slow),
     pytest.param("export nano -o {disk}/nano.onnx", 0, "nano.onnx", False, marks=pytest.mark.slow),
     pytest.param("export nano --to openvino -o {disk}/nano.xml", 0, "nano.xml", False, marks=pytest.mark.slow),
     pytest.param("render {disk}/out --count 40", 1500, "out/scenes-00000.tar", False, marks=pytest.mark.slow),

@@ -131,7 +131,7 @@ def test_steady_off_is_the_models_own_answer(tmp_path):
     from depth_anything.predict.predictor import Predictor
 
     film = clips.write_film(tmp_path / "film.mp4", 4, sound=None)
-    assert convert(film, tmp_path / "out", "--save", "npz", "--steady", "off") == 0
+    assert convert(film, tmp_path / "out", "--save", "npz", "--stabilise", "off") == 0
     maps = map_files.read_npz(tmp_path / "out" / "film_disparity_npz" / "frames_000000.npz")[0]["disparity"]
     pictures, _ = clips.read_film(film)
     raw = Predictor("nano", input_size=28, threads=1)(np.ascontiguousarray(pictures[3])).disparity
@@ -247,9 +247,9 @@ def test_another_unfinished_run_is_not_mixed_in(tmp_path, capsys, monkeypatch):
     with monkeypatch.context() as patched:
         patched.setattr(video_run, "_finish", stop)
         assert convert(film, tmp_path / "out") == 2
-    assert convert(film, tmp_path / "out", "--steady", "off") == 2
+    assert convert(film, tmp_path / "out", "--stabilise", "off") == 2
     assert "unfinished run" in capsys.readouterr().err
-    assert convert(film, tmp_path / "out", "--steady", "off", "--overwrite") == 0
+    assert convert(film, tmp_path / "out", "--stabilise", "off", "--overwrite") == 0
 
 
 def test_ranges_move_slowly_and_never_clip_16_bits():

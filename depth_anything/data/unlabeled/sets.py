@@ -75,7 +75,7 @@ def units(kind: str, root: str | os.PathLike[str], size: int = PICTURES) -> list
         ValueError: no such kind, nothing there, or nothing of that kind.
     """
     if size < 1:
-        raise ValueError(f"units of {size} pictures: expected 1 or more")
+        raise ValueError(f"shards of {size} images: expected 1 or more")
     root = os.fspath(root)
     if kind == "auto":
         kind = recognise(root)
