@@ -1,5 +1,6 @@
 """Module paths of version 0.1: for one release they go on importing, with a warning that names the new path."""
 
+import json
 import sys
 import warnings
 from collections.abc import Callable, Sequence
@@ -7,115 +8,15 @@ from importlib import import_module
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from importlib.util import find_spec
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 PACKAGE = "depth_anything."
-MOVED: dict[str, tuple[str, ...]] = {
-    "ahead": ("predict.prefetch",),
-    "backends": ("predict.backends",),
-    "calibrate": ("geometry.calibrate",),
-    "camera": ("geometry.camera",),
-    "checkpoints": ("checkpoints.official",),
-    "cli": ("__main__",),
-    "colormap": ("images.colormap",),
-    "data.benchmarks.case": ("data.benchmarks.image",),
-    "data.benchmarks.files": ("data.benchmarks.read_truth",),
-    "data.benchmarks.kitti_split": ("data.benchmarks.kitti",),
-    "data.benchmarks.nyuv2_split": ("data.benchmarks.nyuv2",),
-    "data.benchmarks.scenes": ("data.benchmarks.rendered",),
-    "data.labeled.own": ("data.labeled.user_folder",),
-    "data.labeled.resident": ("data.labeled.on_device",),
-    "data.labeled.scenes": ("data.labeled.rendered",),
-    "data.stores": ("data.storage",),
-    "data.unlabeled": ("data.unlabeled.sets", "data.unlabeled.read", "data.unlabeled.pictures", "data.unlabeled.units"),
-    "device": ("system.device",),
-    "dinov2": ("network.dinov2",),
-    "dpt": ("network.dpt",),
-    "encoders": ("network.beit_sam",),
-    "evaluate.models": ("evaluate.load_candidate", "evaluate.candidate"),
-    "evaluate.page": ("evaluate.html_page",),
-    "evaluate.table": ("evaluate.published",),
-    "evaluate.tables": ("evaluate.run_tables", "evaluate.published"),
-    "exif": ("images.exif",),
-    "export": ("export.export_model", "export.options"),
-    "files": ("system.files",),
-    "freeze": ("predict.optimise",),
-    "hub": ("checkpoints.hub",),
-    "image_io": ("images.read", "images.source"),
-    "inputs": ("images.inputs",),
-    "label_ray": ("label.ray",),
-    "label_runs": ("label.launch", "label.jobs"),
-    "label_simulate": ("label.simulate",),
-    "map_files": ("images.map_files",),
-    "metric_bins": ("network.metric_bins",),
-    "model": ("network.model",),
-    "openvino_graph": ("predict.openvino_graph",),
-    "outputs": ("predict.prediction_files", "predict.prediction", "images.formats"),
-    "parity": ("export.parity", "export.agreement", "predict.backends"),
-    "point_cloud": ("geometry.point_cloud",),
-    "prediction": ("predict.prediction",),
-    "predictor": ("predict.predictor",),
-    "preprocess": ("network.resize",),
-    "pseudo_label": ("label.teacher",),
-    "quantise": ("export.int8",),
-    "road": ("export.preprocessing_graph",),
-    "scenes": ("data.scenes",),
-    "scenes.baking": ("data.scenes.texture_baking",),
-    "scenes.built": ("data.scenes.towns",),
-    "scenes.cameras": ("data.scenes.cameras",),
-    "scenes.furniture": ("data.scenes.furniture",),
-    "scenes.landscapes": ("data.scenes.landscapes",),
-    "scenes.layout": ("data.scenes.layout",),
-    "scenes.light": ("data.scenes.light",),
-    "scenes.living": ("data.scenes.people_animals_plants",),
-    "scenes.materials": ("data.scenes.materials",),
-    "scenes.models": ("data.scenes.model_library",),
-    "scenes.objects": ("data.scenes.objects",),
-    "scenes.patterns": ("data.scenes.patterns",),
-    "scenes.render": ("data.scenes.render",),
-    "scenes.rooms": ("data.scenes.rooms",),
-    "scenes.sequence": ("data.scenes.sequence",),
-    "scenes.shapes": ("data.scenes.shapes",),
-    "scenes.stage": ("data.scenes.stage",),
-    "scenes.walls": ("data.scenes.walls",),
-    "steady": ("video.stabilise",),
-    "tiles": ("predict.tiles",),
-    "to_rgb": ("images.color_modes",),
-    "train.ablations": ("train.recipes.ablations",),
-    "train.cameras": ("train.intrinsics",),
-    "train.curve": ("train.run_log",),
-    "train.masked": ("train.masked_patches",),
-    "train.metric_recipes": ("train.recipes.metric",),
-    "train.nano_recipes": ("train.recipes.nano",),
-    "train.recipes": ("train.recipes.base", "train.recipes.v1", "train.recipes.v2", "train.recipes.all_recipes"),
-    "train.relative": ("train.relative_depth",),
-    "transformers_layout": ("checkpoints.transformers",),
-    "video": ("video.run",),
-    "video_chunk": ("video.chunks",),
-    "video_in": ("video.decode",),
-    "video_out": ("video.encode",),
-    "web.answers": ("web.responses",),
-    "web.gate": ("web.middleware",),
-    "web.receive": ("web.upload",),
-    "web.work": ("web.pipeline",),
-    "weight_files": ("checkpoints.safe_read",),
-}
+_TABLES = json.loads(Path(__file__).with_suffix(".json").read_text(encoding="utf-8"))
+MOVED: dict[str, list[str]] = _TABLES["modules"]
 """Old module -> the modules that hold its names now."""
-RENAMED = {
-    ("ahead", "ahead"): "prefetch",
-    ("data.benchmarks.case", "Case"): "BenchmarkImage",
-    ("data.labeled.own", "Own"): "UserFolder",
-    ("data.labeled.resident", "ResidentScenes"): "ScenesOnDevice",
-    ("freeze", "freeze"): "optimise",
-    ("image_io", "info"): "image_info",
-    ("image_io", "read"): "read_image",
-    ("label_runs", "Asked"): "LabelOptions",
-    ("parity", "road"): "exported_backend",
-    ("steady", "Steady"): "Stabiliser",
-    ("steady", "SteadyFrame"): "StabilisedFrame",
-    ("web.gate", "Gate"): "RequestGuard",
-}
+RENAMED = {tuple(old.split(":")): new for old, new in _TABLES["names"].items()}
 """(old module, old name) -> new name."""
 
 
