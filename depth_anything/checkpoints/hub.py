@@ -5,15 +5,15 @@ Weights whose owner does not clearly allow commercial use are handed out only af
 that the user names asks nothing: whoever has the file has met its owner's terms.
 """
 
-import json
 import re
 from pathlib import Path
 
-from depth_anything.system.files import atomic_path, cache_dir, missing
+from depth_anything.system.files import cache_dir, missing, recall, remember
 from depth_anything.variants import VARIANTS, Variant, official_file, our_name
 
 WEIGHTS = Path(__file__).parent / "weights"
 """Folder of the bundled files."""
+ACCEPTED = "accepted_licences.json"
 
 V1_MIXIN_IDS = {f"LiheYoung/depth_anything_vit{size[0]}14": f"v1-{size}" for size in ("small", "base", "large")}
 """The ids that V1's own `from_pretrained` takes: the same weights as the official files."""
@@ -139,11 +139,7 @@ def require_licence(name: str, licence: str, commercial: bool | None, accept: bo
     """
     if commercial:
         return
-    record = cache_dir() / "accepted_licences.json"
-    try:
-        accepted = json.loads(record.read_text(encoding="utf-8"))
-    except (OSError, ValueError):  # none yet, or damaged: ask again
-        accepted = {}
+    accepted = recall(ACCEPTED)
     if accepted.get(name) == licence:
         return
     if not accept:
@@ -152,8 +148,4 @@ def require_licence(name: str, licence: str, commercial: bool | None, accept: bo
         else:
             why = f"its owner does not allow commercial use (licence: {licence})"
         raise ValueError(f"{name}: {why}; accept this once with accept_license=True (command line: --accept-license)")
-    try:
-        with atomic_path(record) as temporary:
-            temporary.write_text(json.dumps({**accepted, name: licence}, indent=1, sort_keys=True), encoding="utf-8")
-    except OSError:
-        pass  # a read-only home: accepted for this process, asked again in the next
+    remember(ACCEPTED, {**accepted, name: licence})  # where nothing can be kept, the next process asks again

@@ -28,7 +28,7 @@ from depth_anything.checkpoints.transformers import (
 from depth_anything.network import beit_sam, efficientnet
 from depth_anything.network.dpt import DPTHead
 from depth_anything.network.metric_bins import ATTRACTORS, BINS, BinsHead
-from depth_anything.system.files import atomic_path
+from depth_anything.system.files import atomic_path, write_text
 from depth_anything.variants import VARIANTS, Variant, get_variant, official_file, with_bins
 
 ENCODER, DECODER, METRIC = "pretrained.", "depth_head.", "metric_head."
@@ -205,8 +205,7 @@ def save_transformers(model: Model, folder: str | Path) -> None:
         ("preprocessor_config.json", preprocessor_config(variant)),
         ("config.json", transformers_config(variant)),
     ):
-        with atomic_path(folder / name) as temporary:
-            temporary.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
+        write_text(folder / name, json.dumps(values, indent=2) + "\n")
 
 
 def sort_metadata(path: Path) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
+from tqdm import tqdm
 
 from depth_anything.data.sample import Sample
 from depth_anything.data.samples import Samples, Unusable
@@ -128,8 +129,6 @@ def look_at_all(
     Args:
         look: called with the number and whether its `tile_HW3` is wanted.
     """
-    from tqdm import tqdm
-
     shown = {numbers[place] for place in spread(len(numbers), TILES)}
     tiles = []
     with ThreadPoolExecutor(threads) as pool, tqdm(total=len(numbers), unit=unit, disable=None) as bar:

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from tqdm import tqdm
 
 from depth_anything.data.benchmarks.da2k import Annotated
 from depth_anything.data.benchmarks.da2k import read as read_annotations
@@ -43,8 +44,6 @@ def evaluate_da2k(root: Path, candidates: list[Candidate], out: Path) -> list[Da
     Raises:
         ValueError: annotations or pictures that are missing or broken, a point outside its picture, NaN in a map.
     """
-    from tqdm import tqdm
-
     pictures = read_annotations(root)
     journals = [_journal(out, candidate) for candidate in candidates]
     for picture in tqdm(pictures, desc="da2k", unit="image", disable=None):

@@ -14,13 +14,14 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageDraw
+from tqdm import tqdm
 
 from depth_anything.evaluate.align import resize_bilinear
 from depth_anything.evaluate.candidate import Candidate
 from depth_anything.images.inputs import find_images
 from depth_anything.images.read import read_image
 from depth_anything.system.extras import needs
-from depth_anything.system.files import atomic_path
+from depth_anything.system.files import atomic_path, write_text
 
 PAIRS_PER_PICTURE = 12
 """Drawn and voted on; only the disputed ones are kept."""
@@ -59,8 +60,6 @@ def propose(
     Raises:
         ValueError: fewer than two models, nothing to read, or annotations that are there already.
     """
-    from tqdm import tqdm
-
     if len(candidates) < 2:
         raise ValueError(f"a dispute needs at least two models, got {len(candidates)}; the paper takes four")
     if (out / "annotations.json").exists():
@@ -219,7 +218,5 @@ def _write(out: Path, disputes: list[Dispute]) -> None:
         "<h1>Which point is closer?</h1><p>For each pair write point1 (red) or point2 (blue) into its closer_point in "
         "annotations.json, or remove the pair where you cannot tell.</p>" + "\n".join(figures) + "</html>\n"
     )
-    with atomic_path(out / "index.html") as temporary:
-        temporary.write_text(page, encoding="utf-8")
-    with atomic_path(out / "annotations.json") as temporary:
-        temporary.write_text(json.dumps(annotations, indent=1) + "\n", encoding="utf-8")
+    write_text(out / "index.html", page)
+    write_text(out / "annotations.json", json.dumps(annotations, indent=1) + "\n")

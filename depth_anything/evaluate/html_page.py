@@ -9,7 +9,7 @@ from PIL import Image
 
 from depth_anything.evaluate.score import Aligned
 from depth_anything.images.colormap import colored
-from depth_anything.system.files import atomic_folder, atomic_path
+from depth_anything.system.files import atomic_folder, write_text
 
 WIDTH = 480
 """Of a picture on the page, in pixels."""
@@ -75,8 +75,7 @@ def write_page(path: Path, title: str, table_html: str, folders: Iterable[Path])
     page = _PAGE.format(
         title=escape(title), table=table_html, sections="\n".join(sections), percent=int(FULL_ERROR * 100)
     )
-    with atomic_path(path) as temporary:
-        temporary.write_text(page, encoding="utf-8")
+    write_text(path, page)
 
 
 _PAGE = """<!doctype html>

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+from tqdm import tqdm
 
 from depth_anything.data.benchmarks import pairs as manifest_of_pairs
 from depth_anything.data.benchmarks.image import BenchmarkImage
@@ -101,8 +102,6 @@ def point_pairs(aligned: Aligned) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _evaluate(manifest: str | Path, candidate: Candidate, folder: Path | None = None, pictures: int = 0) -> PairsResult:
-    from tqdm import tqdm
-
     images = manifest_of_pairs.read(manifest)
     shown = set(np.linspace(0, len(images) - 1, min(pictures, len(images))).round().astype(int))
     scores = []

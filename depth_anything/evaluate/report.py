@@ -11,7 +11,7 @@ from typing import Any
 
 from depth_anything.evaluate.html_page import write_page
 from depth_anything.evaluate.metrics import METRICS, Metric
-from depth_anything.system.files import atomic_path
+from depth_anything.system.files import write_text
 
 FORMS = {"text": "txt", "json": "json", "csv": "csv", "markdown": "md"}
 """Form of a report -> suffix of its file."""
@@ -62,8 +62,7 @@ class Report:
     def write(self, out: Path, folders: Iterable[Path]) -> None:
         """report.{txt,json,csv,md}, and index.html with the pictures of `folders` (`html_page.save_pictures`)."""
         for form, suffix in FORMS.items():
-            with atomic_path(out / f"report.{suffix}") as temporary:
-                temporary.write_text(self.render(form) + "\n", encoding="utf-8")
+            write_text(out / f"report.{suffix}", self.render(form) + "\n")
         header, *rows = self.rows
         head = "".join(f"<th>{escape(cell)}</th>" for cell in header)
         body = "".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from tqdm import tqdm
 
 from depth_anything.data.benchmarks.image import BenchmarkImage
 from depth_anything.data.benchmarks.sets import Contents
@@ -74,8 +75,6 @@ def evaluate_set(
         ValueError: a file, map or truth that cannot be used (the line names the image), or scores in `out` that were
             made by another model of that name or under another definition of the protocol.
     """
-    from tqdm import tqdm
-
     name = contents.benchmark.name
     journals = [_journal(out, name, candidate, protocol) for candidate in candidates]
     shown = picture_folders(contents, protocol, out, pictures)

@@ -16,6 +16,8 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
+from tqdm import tqdm
+
 from depth_anything.data.pseudo_labels import MANIFEST
 from depth_anything.data.storage import CLAIMS, Store, open_store
 from depth_anything.data.unlabeled.sets import units as find_units
@@ -151,8 +153,6 @@ def label_here(labeller: Labeller, units: Iterable[Unit]) -> Iterator[Outcome]:
 
 def follow(outcomes: Iterator[Outcome], report: Report, total: int, rank: int = 0) -> None:
     """Count outcomes as they come, and show them."""
-    from tqdm import tqdm
-
     unwritable = 0
     with tqdm(total=total, unit="shard", disable=None if rank == 0 else True) as progress:
         for outcome in outcomes:

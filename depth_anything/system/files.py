@@ -13,7 +13,7 @@ import re
 import shutil
 import tempfile
 from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -236,6 +236,12 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
             temporary.unlink(missing_ok=True)
 
 
+def write_text(path: str | os.PathLike[str], text: str) -> None:
+    """Write a text in UTF-8, atomically. Errors as of `naming`."""
+    with atomic_path(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
 @contextmanager
 def atomic_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
     """The same for a folder: what was at `path` is replaced when the block ends well."""
@@ -284,3 +290,17 @@ def _umask() -> int:
 def cache_dir() -> Path:
     """Folder for downloaded weights and accepted licences: `~/.cache/depth-anything` (or XDG_CACHE_HOME)."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "depth-anything"
+
+
+def recall(name: str) -> dict[str, Any]:
+    """The JSON object that `remember` left in `cache_dir()`; empty where there is none yet, or a damaged one."""
+    try:
+        return read_json(cache_dir() / name)
+    except (OSError, ValueError):
+        return {}
+
+
+def remember(name: str, values: dict[str, Any]) -> None:
+    """Keep a JSON object in `cache_dir()`; where the home is read-only, nothing is kept."""
+    with suppress(OSError):
+        write_text(cache_dir() / name, json.dumps(values, indent=1, sort_keys=True))

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from depth_anything.system.files import atomic_path, naming
+from depth_anything.system.files import naming, write_text
 
 
 def append(path: Path, entry: dict[str, Any]) -> None:
@@ -32,6 +32,5 @@ def cut_back(path: Path, keep: Callable[[dict[str, Any]], bool] = lambda entry: 
         raise ValueError(f"{path} is damaged ({error}): remove it") from None
     kept = [entry for entry in entries if keep(entry)]
     if rest or len(kept) < len(entries):
-        with atomic_path(path) as temporary:
-            temporary.write_text("".join(json.dumps(entry) + "\n" for entry in kept), encoding="utf-8")
+        write_text(path, "".join(json.dumps(entry) + "\n" for entry in kept))
     return kept

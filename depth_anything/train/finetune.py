@@ -10,7 +10,7 @@ from torch import Tensor
 from depth_anything.data.labeled.user_folder import UserFolder, split
 from depth_anything.data.samples import Mapped, Samples, usable
 from depth_anything.network.model import DepthAnything
-from depth_anything.system.files import atomic_path
+from depth_anything.system.files import write_text
 from depth_anything.train import loop, metres
 from depth_anything.train.batches import Data
 from depth_anything.train.distributed import Machine, Ranks
@@ -144,8 +144,7 @@ def finetune(
     )
     report["after"] = measure(trained)
     if ranks.first:
-        with atomic_path(Path(out) / "report.json") as temporary:
-            temporary.write_text(json.dumps(report, indent=1) + "\n")
+        write_text(Path(out) / "report.json", json.dumps(report, indent=1) + "\n")
     return report
 
 

@@ -24,7 +24,7 @@ from depth_anything.images import colormap
 from depth_anything.predict.prediction import Prediction
 from depth_anything.predict.predictor import Predictor
 from depth_anything.predict.prefetch import prefetch
-from depth_anything.system.files import atomic_path, make_folder, naming, new_file
+from depth_anything.system.files import make_folder, naming, new_file, write_text
 from depth_anything.video.chunks import FORMATS, VIDEOS, ChunkWriter, FrameRow, Ranges
 from depth_anything.video.decode import Clip, Frame, frames
 from depth_anything.video.encode import CodecName, container_format, join
@@ -209,8 +209,7 @@ def _claim(work: Path, note: dict[str, Any], overwrite: bool) -> None:
             )
         shutil.rmtree(work)
     make_folder(work)
-    with atomic_path(path) as part:
-        part.write_text(json.dumps(note))
+    write_text(path, json.dumps(note))
 
 
 def _whole_chunks(work: Path) -> list[Path]:
@@ -262,8 +261,7 @@ def _make_chunk(
     assert item is not None  # groupby makes no empty groups
     writer.close(item.prediction.quantity)
     np.savez(part / "state.npz", ranges=ranges.state(), **(item.state or {}))  # type: ignore[arg-type]
-    with atomic_path(work / "comment.json") as path:
-        path.write_text(json.dumps(item.prediction.text()))
+    write_text(work / "comment.json", json.dumps(item.prediction.text()))
     os.rename(part, work / f"{index:06d}")
 
 

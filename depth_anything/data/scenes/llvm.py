@@ -7,7 +7,6 @@ bytes.
 """
 
 import hashlib
-import json
 import os
 import platform
 import re
@@ -18,8 +17,7 @@ import tempfile
 from importlib.metadata import version
 from pathlib import Path
 
-from depth_anything.checkpoints.hub import cache_dir
-from depth_anything.system.files import atomic_path
+from depth_anything.system.files import recall, remember
 
 CHOSEN = "DEPTH_ANYTHING_LLVM"
 """In the environment of our own child processes: the library that has been tried already."""
@@ -102,22 +100,12 @@ def newness(library: Path) -> tuple[int, ...]:
 def verdict(library: str) -> str:
     """Why Mitsuba cannot use a library; empty where it can. Remembered in `cache_dir()` until library, Mitsuba or
     processor change."""
-    note = cache_dir() / "llvm.json"
-    try:
-        known = json.loads(note.read_text(encoding="utf-8"))
-        known = known if isinstance(known, dict) else {}
-    except (OSError, ValueError):  # none yet, or damaged
-        known = {}
-    key = identity(library)
+    known, key = recall("llvm.json"), identity(library)
     if key and isinstance(known.get(key), str):
         return known[key]
     fault = attempt(library)
     if key:
-        try:
-            with atomic_path(note) as temporary:
-                temporary.write_text(json.dumps({**known, key: fault}, indent=1), encoding="utf-8")
-        except OSError:
-            pass  # a read-only home: tried again next time
+        remember("llvm.json", {**known, key: fault})
     return fault
 
 

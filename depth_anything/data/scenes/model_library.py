@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from tqdm import tqdm
 
 from depth_anything.data.scenes.shapes import Mesh
 from depth_anything.data.scenes.texture_baking import CannotUse, bake, read_model
@@ -134,8 +135,6 @@ def open_library(folder: str | Path, progress: bool = True) -> Library:
     Raises:
         ValueError: not a folder, or no model in it that can be used.
     """
-    from tqdm import tqdm
-
     folder = Path(folder)
     files = sorted(walk(folder))
     if not any(path.suffix.lower() in ENDINGS + ARCHIVES for path in files):

@@ -13,13 +13,14 @@ from threading import Thread
 from typing import Any
 
 import numpy as np
+from tqdm import tqdm
 
 from depth_anything.data.scenes.layout import make_scene
 from depth_anything.data.scenes.model_library import Library, load_library, open_library
 from depth_anything.data.scenes.objects import CLASSES
 from depth_anything.data.scenes.stage import Device, Rendered, Stage, load_mitsuba
 from depth_anything.data.shards import read_shard, write_shard
-from depth_anything.system.files import atomic_path, find
+from depth_anything.system.files import atomic_path, find, write_text
 
 GENERATOR = 3  # raised whenever a change makes other pictures from the same seed
 
@@ -120,8 +121,7 @@ def _claim(out: Path, asked: dict[str, Any]) -> None:
                 f"{out} holds another render ({found}) than the one asked for ({asked}): use another folder"
             )
         return
-    with atomic_path(note) as temporary:
-        temporary.write_text(json.dumps(asked))
+    write_text(note, json.dumps(asked))
 
 
 def finished_scenes(out: str | os.PathLike[str]) -> int:
@@ -158,8 +158,6 @@ def render_shards(
     import multiprocessing
     from concurrent.futures import ProcessPoolExecutor, as_completed
     from concurrent.futures.process import BrokenProcessPool
-
-    from tqdm import tqdm
 
     processes = (os.cpu_count() or 1) if processes is None else processes
     for name, number, least in (
