@@ -55,22 +55,22 @@ def chair(rng, wardrobe: Wardrobe) -> Thing:
         )
     else:
         arms = [box(0.6, 0.05, 0.04).moved(z=0.05, yaw=a) for a in (0.2, 1.45, 2.5)]
-        thing.add(joined([cylinder(0.03, seat_z, 8), *arms]), frame, "furniture")
+        thing.add([cylinder(0.03, seat_z, 8), *arms], frame, "furniture")
     back = rng.uniform(0.35, 0.6)
     if rng.random() < 0.5:
         thing.add(box(wide, 0.04, back * 0.75).moved(y=wide / 2, z=seat_z + back * 0.25), cloth, "furniture")
         posts = [box(0.035, 0.035, back).moved(x=sx * wide * 0.42, y=wide / 2, z=seat_z) for sx in (-1, 1)]
-        thing.add(joined(posts), frame, "furniture")
+        thing.add(posts, frame, "furniture")
     else:
         slats = int(rng.integers(3, 7))
         posts = [
             box(0.03, 0.03, back).moved(x=t * wide * 0.45, y=wide / 2, z=seat_z) for t in np.linspace(-1, 1, slats)
         ]
         posts.append(box(wide * 0.95, 0.035, 0.06).moved(y=wide / 2, z=seat_z + back))
-        thing.add(joined(posts), frame, "furniture")
+        thing.add(posts, frame, "furniture")
     if rng.random() < 0.3:
         arms = [box(0.05, wide, 0.04).moved(x=sx * wide / 2, z=seat_z + 0.22) for sx in (-1, 1)]
-        thing.add(joined(arms), frame, "furniture")
+        thing.add(arms, frame, "furniture")
     return thing
 
 
@@ -90,7 +90,7 @@ def sofa(rng, wardrobe: Wardrobe) -> Thing:
     for k in range(n):
         at = -x / 2 + arm + inner * (k + 0.5)
         body.append(box(inner * 0.97, y * 0.7, 0.16).moved(x=at, y=-0.08, z=seat * 0.7 + 0.06))
-    thing.add(joined(body), cloth, "furniture")
+    thing.add(body, cloth, "furniture")
     for _ in range(int(rng.integers(0, 4))):
         cushion = blob(rng, 0.2, 0.05, 14).stretched(1.0, 0.45, 0.9).turned(0, rng.uniform(-0.4, 0.1))
         thing.add(cushion.moved(rng.uniform(-0.4, 0.4) * x, y * 0.12, seat + 0.24), wardrobe.small("fabric"), "object")
@@ -104,11 +104,7 @@ def bed(rng, wardrobe: Wardrobe) -> Thing:
     x, y, z = rng.uniform(0.9, 1.9), rng.uniform(1.9, 2.2), rng.uniform(0.35, 0.6)
     thing = Thing(radius=y / 2, height=z)
     wood = wardrobe.small("wood")
-    thing.add(
-        joined([box(x, y, z * 0.5).moved(z=0.08), box(x, 0.06, rng.uniform(0.7, 1.3)).moved(y=y / 2)]),
-        wood,
-        "furniture",
-    )
+    thing.add([box(x, y, z * 0.5).moved(z=0.08), box(x, 0.06, rng.uniform(0.7, 1.3)).moved(y=y / 2)], wood, "furniture")
     thing.add(box(x * 0.98, y * 0.97, z * 0.5).moved(z=z * 0.5), wardrobe.small("plain"), "furniture")
     cover = box(x * 1.04, y * 0.65, z * 0.35).moved(y=-y * 0.17, z=z * 0.68)
     thing.add(cover, wardrobe.small("fabric"), "furniture")
@@ -135,7 +131,7 @@ def shelf(rng, wardrobe: Wardrobe, filled: float = 0.8) -> Thing:
     frame += [box(0.025, y, z).moved(x=sx * x / 2) for sx in (-1, 1)]
     if rng.random() < 0.7:
         frame.append(box(x, 0.015, z).moved(y=y / 2))
-    thing.add(joined(frame), wood, "furniture")
+    thing.add(frame, wood, "furniture")
     spines = [wardrobe.small("print") for _ in range(4)]
     for low, high in pairwise(heights):
         if rng.random() > filled:
@@ -152,7 +148,7 @@ def shelf(rng, wardrobe: Wardrobe, filled: float = 0.8) -> Thing:
             at += wide + 0.002
         for meshes, spine in zip(books, spines, strict=True):
             if meshes:
-                thing.add(joined(meshes), spine, "object")
+                thing.add(meshes, spine, "object")
     return thing
 
 
@@ -169,8 +165,8 @@ def cabinet(rng, wardrobe: Wardrobe, x: float, y: float, z: float) -> Thing:
             cx, cz = (i + 0.5) / columns * x - x / 2, j / rows * z
             doors.append(box(x / columns - 0.015, 0.02, z / rows - 0.02).moved(cx, -y / 2 - 0.01, cz + 0.01))
             handles.append(box(0.12, 0.02, 0.015).moved(cx, -y / 2 - 0.035, cz + z / rows * 0.75))
-    thing.add(joined(doors), front, "furniture")
-    thing.add(joined(handles), metal, "furniture")
+    thing.add(doors, front, "furniture")
+    thing.add(handles, metal, "furniture")
     return thing
 
 
@@ -179,7 +175,7 @@ def floor_lamp(rng, wardrobe: Wardrobe, height: float) -> Thing:
     thing = Thing(radius=0.2, height=height)
     r = height * rng.uniform(0.1, 0.16)
     pole = [cylinder(0.008 + 0.006 * height, height * 0.85, 8), cylinder(r * 0.8, 0.025, 14)]
-    thing.add(joined(pole), wardrobe.small("plain", "metal"), "thin")
+    thing.add(pole, wardrobe.small("plain", "metal"), "thin")
     shade = lathe([(r * 1.3, height * 0.75), (r * rng.uniform(0.6, 1.2), height)], 16)
     thing.add(shade, wardrobe.small("plain"), "object")
     return thing
@@ -192,7 +188,7 @@ def monitor(rng, wardrobe: Wardrobe) -> Thing:
     thing = Thing(radius=x / 2, height=z + 0.12)
     case = wardrobe.small("paint", "shiny")
     body = [box(x, 0.03, z).moved(z=0.1), box(x * 0.12, 0.03, 0.12).moved(y=0.02), box(x * 0.4, 0.18, 0.015)]
-    thing.add(joined(body), case, "object")
+    thing.add(body, case, "object")
     thing.add(
         box(x * 0.95, 0.004, z * 0.92).moved(y=-0.017, z=0.1 + z * 0.04), wardrobe.small("print", "shiny"), "object"
     )

@@ -2,24 +2,35 @@
 
 import numpy as np
 
-from depth_anything.data.scenes import furniture, objects, people_animals_plants, towns
 from depth_anything.data.scenes.cameras import PHONE, Camera, hand_held
+from depth_anything.data.scenes.furniture import chair
 from depth_anything.data.scenes.light import Light, daylight
 from depth_anything.data.scenes.materials import Material, Wardrobe
-from depth_anything.data.scenes.objects import Floor, Part, Thing
-from depth_anything.data.scenes.shapes import Mesh, box, grid, ground_height, ground_net, joined, quad
+from depth_anything.data.scenes.objects import Floor, Part, Thing, potted_plant, ready_made
+from depth_anything.data.scenes.people_animals_plants import animal, bush, grass_tuft, person, rock, statue, tree
+from depth_anything.data.scenes.shapes import Mesh, box, grid, ground_height, ground_net, quad
+from depth_anything.data.scenes.towns import (
+    building,
+    car,
+    fence,
+    garden_wall,
+    guard_rail,
+    hedge,
+    lamp_post,
+    wires,
+)  # fmt: skip
 
 FAR = 2500.0  # metres: where the ground ends
 
 
-def plane(parts: list[Part], material: Material, label: str, z: float = 0.0, repeat: float = 2.5) -> None:
+def plane(floor: Floor, material: Material, label: str, z: float = 0.0, repeat: float = 2.5) -> None:
     """Level ground to the horizon."""
     corners = np.array([[-FAR, -FAR, z], [FAR, -FAR, z], [FAR, FAR, z], [-FAR, FAR, z]])
-    parts.append(Part(quad(corners, (2 * FAR / repeat, 2 * FAR / repeat)), material, label))
+    floor.add(quad(corners, (2 * FAR / repeat, 2 * FAR / repeat)), material, label)
 
 
 def strip(
-    parts: list[Part],
+    floor: Floor,
     material: Material,
     label: str,
     x: tuple[float, float],
@@ -29,10 +40,10 @@ def strip(
 ) -> None:
     """A level rectangle."""
     corners = np.array([[x[0], y[0], z], [x[1], y[0], z], [x[1], y[1], z], [x[0], y[1], z]])
-    parts.append(Part(quad(corners, ((x[1] - x[0]) / repeat, (y[1] - y[0]) / repeat)), material, label))
+    floor.add(quad(corners, ((x[1] - x[0]) / repeat, (y[1] - y[0]) / repeat)), material, label)
 
 
-def hills(rng, wardrobe: Wardrobe, parts: list[Part]) -> None:
+def hills(rng, wardrobe: Wardrobe, floor: Floor) -> None:
     """One to three ridges between 150 m and 2 km away, all round."""
     for distance in sorted(rng.uniform(150, 1800, int(rng.integers(1, 4)))):
         n = 90
@@ -43,31 +54,27 @@ def hills(rng, wardrobe: Wardrobe, parts: list[Part]) -> None:
         out = np.array([0.85, 1.0, 1.15])[:, None] * distance
         z = np.stack([np.full(n, -2.0), top, top * 0.2])
         vertices = np.stack([out * np.cos(angle), out * np.sin(angle), z], -1).reshape(-1, 3)
-        parts.append(
-            Part(
-                Mesh(vertices, faces, uv * [60, 2]),
-                wardrobe.small("leaf" if distance < 600 else "ground", "small"),
-                "ground",
-            )
+        floor.add(
+            Mesh(vertices, faces, uv * [60, 2]),
+            wardrobe.small("leaf" if distance < 600 else "ground", "small"),
+            "ground",
         )
 
 
-def border(rng, wardrobe: Wardrobe, front: Material, hedges: bool, x: float, side: int) -> list[Part]:
+def border(rng, wardrobe: Wardrobe, floor: Floor, front: Material, hedges: bool, x: float, side: int) -> None:
     """What parts gardens from a street: pieces of hedge or wall of the material front, and of fence, with openings."""
-    parts: list[Part] = []
     y, trim = rng.uniform(-9, -2), wardrobe.small("plain", "small")
     fenced = rng.choice([0.0, 0.3, 1.0])
     while y < 80:
         long = rng.uniform(2.5, 14.0)
         if rng.random() < fenced:
-            piece = towns.fence(rng, wardrobe, long)
+            piece = fence(rng, wardrobe, long)
         elif hedges:
-            piece = towns.hedge(rng, front, long)
+            piece = hedge(rng, front, long)
         else:
-            piece = towns.garden_wall(rng, front, trim, long)
-        parts += piece.moved(side * x, y + long / 2, 0.0, -side * np.pi / 2).parts
+            piece = garden_wall(rng, front, trim, long)
+        floor.place(piece, side * x, y + long / 2, 0.0, -side * np.pi / 2)
         y += long + rng.choice([0.0, 0.0, 1.2, 4.0])
-    return parts
 
 
 def street(rng: np.random.Generator, wardrobe: Wardrobe) -> tuple[list[Part], Camera, Light]:
@@ -77,28 +84,25 @@ def street(rng: np.random.Generator, wardrobe: Wardrobe) -> tuple[list[Part], Ca
     sides. Every eighth is as wide as an avenue.
     """
     floor = Floor(rng)
-    parts = floor.parts
     width = rng.random()
     lane = width < 0.34
     half = rng.uniform(1.9, 3.6) if lane else rng.uniform(9.0, 15.0) if width > 0.88 else rng.uniform(3.0, 9.0)
     walk = rng.uniform(0.3, 1.5) if lane else rng.uniform(1.2, 4.0)
-    plane(parts, wardrobe.large("ground"), "ground", -0.02)
-    strip(parts, wardrobe.large("road"), "road", (-half, half), (-60, 700), 0.0, rng.uniform(1.5, 5.0))
+    plane(floor, wardrobe.large("ground"), "ground", -0.02)
+    strip(floor, wardrobe.large("road"), "road", (-half, half), (-60, 700), 0.0, rng.uniform(1.5, 5.0))
     pave = wardrobe.large("pavement")
     for side in (-1, 1):
         if rng.random() < 0.85:
             slab = box(walk, 760, 0.14, repeat=rng.uniform(0.8, 2.5)).moved(side * (half + walk / 2), 320)
-            parts.append(Part(slab, pave, "road"))
+            floor.add(slab, pave, "road")
     paint = wardrobe.small("plain", "small")
     if rng.random() < 0.75:
         dashes = [box(0.14, 3.0, 0.004).moved(0.0, y) for y in np.arange(-20, 150, rng.choice([6.0, 9.0]))]
         dashes += [box(0.12, 300, 0.004).moved(s * (half - 0.4), 130) for s in (-1, 1) if rng.random() < 0.6]
-        parts.append(Part(joined(dashes), paint, "road"))
+        floor.add(dashes, paint, "road")
     if rng.random() < 0.3:
         at = rng.uniform(5, 20)
-        parts.append(
-            Part(joined([box(0.5, 3.0, 0.005).moved(x, at) for x in np.arange(-half + 0.5, half, 1.0)]), paint, "road")
-        )
+        floor.add([box(0.5, 3.0, 0.005).moved(x, at) for x in np.arange(-half + 0.5, half, 1.0)], paint, "road")
     fronts = [wardrobe.large("facade") for _ in range(2)]
     urban = rng.random()
     hedges = rng.random() < 0.5
@@ -107,32 +111,32 @@ def street(rng: np.random.Generator, wardrobe: Wardrobe) -> tuple[list[Part], Ca
         y, gap = rng.uniform(-14, 6), rng.choice([0.0, 2.0, 8.0, 25.0])
         bordered = rng.random() < (0.6 if lane else 0.25)
         if bordered:
-            parts += border(rng, wardrobe, front, hedges, half + walk + 0.6, side)
+            border(rng, wardrobe, floor, front, hedges, half + walk + 0.6, side)
         offsets = [2.0, 4.0, 6.0, 12.0] if bordered else [0.0, 0.0, 0.3, 2.0] if lane else [0.0, 0.5, 3.0, 6.0, 12.0]
         back = half + walk + rng.choice(offsets)
         while y < 170:
             wide, deep = rng.uniform(6, 22), rng.uniform(6, 12)
             height = rng.uniform(3.0, 8.0) if urban < 0.5 else rng.uniform(7.0, 24.0)
             if rng.random() < (0.85 if urban > 0.25 else 0.35):
-                house = towns.building(rng, wardrobe, fronts[int(rng.integers(2))], wide, deep, height)
-                parts += house.moved(
-                    side * (back + deep / 2 + rng.uniform(0, 1)), y + wide / 2, 0, -side * np.pi / 2
-                ).parts
+                house = building(rng, wardrobe, fronts[int(rng.integers(2))], wide, deep, height)
+                floor.place(house, side * (back + deep / 2 + rng.uniform(0, 1)), y + wide / 2, 0, -side * np.pi / 2)
             elif rng.random() < 0.6:
                 for _ in range(3):
-                    kind = people_animals_plants.tree if rng.random() < 0.7 else people_animals_plants.bush
-                    parts += (
-                        kind(rng, wardrobe)
-                        .moved(side * (back + rng.uniform(2, 10)), y + rng.uniform(0, wide), 0, rng.uniform(0, 6))
-                        .parts
+                    kind = tree if rng.random() < 0.7 else bush
+                    floor.place(
+                        kind(rng, wardrobe),
+                        side * (back + rng.uniform(2, 10)),
+                        y + rng.uniform(0, wide),
+                        0,
+                        rng.uniform(0, 6),
                     )
             y += wide + gap * rng.uniform(0.5, 1.5)
     if rng.random() < 0.6:
         end = rng.uniform(70, 260)
         for x in np.arange(-50.0, 51.0, 22.0):
-            parts += towns.building(rng, wardrobe, fronts[0], 21, 10, rng.uniform(5, 25)).moved(x, end).parts
+            floor.place(building(rng, wardrobe, fronts[0], 21, 10, rng.uniform(5, 25)), x, end)
     if rng.random() < 0.5:
-        hills(rng, wardrobe, parts)
+        hills(rng, wardrobe, floor)
     mode = rng.random()
     if lane or mode < 0.62:
         eye = np.array([rng.uniform(-0.5, 0.5) * half, 0.0, rng.uniform(1.2, 1.9)])
@@ -145,7 +149,7 @@ def street(rng: np.random.Generator, wardrobe: Wardrobe) -> tuple[list[Part], Ca
         while y < 110 and rng.random() < 0.88:
             if rng.random() < 0.65:
                 floor.put(
-                    towns.car(rng, wardrobe, large=rng.random() < 0.12),
+                    car(rng, wardrobe, large=rng.random() < 0.12),
                     kerb + rng.normal(0, 0.15),
                     y,
                     0.0,
@@ -154,7 +158,7 @@ def street(rng: np.random.Generator, wardrobe: Wardrobe) -> tuple[list[Part], Ca
             y += rng.uniform(5.5, 16)
     for _ in range(int(rng.integers(0, 4))):
         floor.put(
-            towns.car(rng, wardrobe),
+            car(rng, wardrobe),
             rng.uniform(-0.5, 0.5) * half,
             rng.uniform(7, 60),
             0.0,
@@ -167,9 +171,9 @@ def street(rng: np.random.Generator, wardrobe: Wardrobe) -> tuple[list[Part], Ca
             if rng.random() < 0.8
             else rng.uniform(-half, half)
         )
-        floor.put(people_animals_plants.person(rng, wardrobe), x, y, 0.14)
+        floor.put(person(rng, wardrobe), x, y, 0.14)
     for _ in range(int(rng.integers(0, 4))):
-        if furnished := objects.ready_made(rng, wardrobe, "outdoor"):
+        if furnished := ready_made(rng, wardrobe, "outdoor"):
             side = rng.choice([-1, 1])
             floor.put(furnished, side * (half + 0.8 * walk), rng.uniform(3, 30), 0.14, -side * np.pi / 2)
     for side in (-1, 1):
@@ -177,17 +181,15 @@ def street(rng: np.random.Generator, wardrobe: Wardrobe) -> tuple[list[Part], Ca
         planted = rng.random() < 0.5 and not lane
         while y < 120:
             thing = (
-                people_animals_plants.tree(rng, wardrobe, rng.uniform(4, 10))
-                if planted and rng.random() < 0.8
-                else towns.lamp_post(rng, wardrobe)
+                tree(rng, wardrobe, rng.uniform(4, 10)) if planted and rng.random() < 0.8 else lamp_post(rng, wardrobe)
             )
             floor.put(thing, side * (half + 0.5), y + rng.normal(0, 1), 0.1, np.pi if side > 0 else 0.0)
             y += step
         if not lane and rng.random() < 0.15:
-            rail = towns.guard_rail(rng, wardrobe, 60.0)
-            parts += rail.moved(side * (half + 0.2), 30.0, 0.0, -side * np.pi / 2).parts
+            rail = guard_rail(rng, wardrobe, 60.0)
+            floor.place(rail, side * (half + 0.2), 30.0, 0.0, -side * np.pi / 2)
     if rng.random() < 0.3:
-        parts += towns.wires(rng, wardrobe, np.array([-half - 1, 0, 7.0]), np.array([-half - 1, 60.0, 7.0]), 3).parts
+        floor.parts += wires(rng, wardrobe, np.array([-half - 1, 0, 7.0]), np.array([-half - 1, 60.0, 7.0]), 3).parts
     if mode < 0.8:
         target = eye + [rng.normal(0, 4.0), 20.0, rng.normal(-1.2, 1.4)]
     else:
@@ -195,7 +197,7 @@ def street(rng: np.random.Generator, wardrobe: Wardrobe) -> tuple[list[Part], Ca
     light = daylight(rng)
     if rng.random() < 0.15:
         light.fog = 1.0 / rng.uniform(40, 300)
-    return parts, hand_held(rng, eye, target, PHONE if rng.random() < 0.4 else (35.0, 88.0)), light
+    return floor.parts, hand_held(rng, eye, target, PHONE if rng.random() < 0.4 else (35.0, 88.0)), light
 
 
 def nature(rng: np.random.Generator, wardrobe: Wardrobe) -> tuple[list[Part], Camera, Light]:
@@ -204,8 +206,8 @@ def nature(rng: np.random.Generator, wardrobe: Wardrobe) -> tuple[list[Part], Ca
     relief = rng.uniform(0.3, 2.5)
     seed = int(rng.integers(1 << 62))
     ground = ground_net(np.random.default_rng(seed), FAR * 0.4, relief, 0.5)
-    floor.parts.append(Part(ground, wardrobe.large("ground"), "ground"))
-    plane(floor.parts, wardrobe.large("ground"), "ground", -25.0, 6.0)
+    floor.add(ground, wardrobe.large("ground"), "ground")
+    plane(floor, wardrobe.large("ground"), "ground", -25.0, 6.0)
 
     def height(x: float, y: float) -> float:
         return float(ground_height(np.random.default_rng(seed), np.array(x), np.array(y), relief, 0.5))
@@ -213,48 +215,34 @@ def nature(rng: np.random.Generator, wardrobe: Wardrobe) -> tuple[list[Part], Ca
     eye = np.array([0.0, 0.0, rng.uniform(0.8, 1.8)])
     floor.taken.append((0.0, 0.0, 1.2))
     density = rng.choice([4, 14, 30, 60])
-    makers = [
-        people_animals_plants.tree,
-        people_animals_plants.tree,
-        people_animals_plants.bush,
-        people_animals_plants.rock,
-    ]
-    species = [makers[int(rng.integers(4))](rng, wardrobe) for _ in range(6)] + [
-        people_animals_plants.tree(rng, wardrobe) for _ in range(3)
-    ]
+    makers = [tree, tree, bush, rock]
+    species = [makers[int(rng.integers(4))](rng, wardrobe) for _ in range(6)] + [tree(rng, wardrobe) for _ in range(3)]
     for _ in range(int(density)):
         y = float(np.exp(rng.uniform(np.log(2.5), np.log(140.0))))
         x = rng.uniform(-1.0, 1.0) * y
         thing = species[int(rng.integers(len(species)))].moved(0, 0, 0, 0, rng.uniform(0.6, 1.4))
         floor.put(thing, x, y, height(x, y) - 0.05)
-    small = [people_animals_plants.grass_tuft(rng, wardrobe, rng.uniform(0.15, 0.6)) for _ in range(3)]
-    small += [
-        people_animals_plants.rock(rng, wardrobe, rng.uniform(0.08, 0.35)),
-        people_animals_plants.bush(rng, wardrobe, 0.4),
-    ]
+    small = [grass_tuft(rng, wardrobe, rng.uniform(0.15, 0.6)) for _ in range(3)]
+    small += [rock(rng, wardrobe, rng.uniform(0.08, 0.35)), bush(rng, wardrobe, 0.4)]
     for _ in range(int(rng.choice([0, 25, 70]))):
         y = float(np.exp(rng.uniform(np.log(1.2), np.log(18.0))))
         x = rng.uniform(-0.9, 0.9) * y
         floor.put(small[int(rng.integers(len(small)))], x, y, height(x, y) - 0.01)
     if rng.random() < 0.5:
-        hills(rng, wardrobe, floor.parts)
+        hills(rng, wardrobe, floor)
     if rng.random() < 0.18:
-        plane(floor.parts, wardrobe.large("paint", gloss=True), "water", -rng.uniform(0.1, 0.8))
+        plane(floor, wardrobe.large("paint", gloss=True), "water", -rng.uniform(0.1, 0.8))
     for _ in range(int(rng.integers(0, 4))):
         y = float(np.exp(rng.uniform(np.log(2.5), np.log(40.0))))
         x = rng.uniform(-0.6, 0.6) * y
-        kind = people_animals_plants.person if rng.random() < 0.55 else people_animals_plants.animal
+        kind = person if rng.random() < 0.55 else animal
         floor.put(kind(rng, wardrobe), x, y, height(x, y) - 0.02)
     if rng.random() < 0.25:
         y = rng.uniform(4, 30)
-        floor.parts += (
-            towns.fence(rng, wardrobe, y * 1.5)
-            .moved(rng.uniform(-3, 3), y, height(0.0, y) - 0.1, rng.normal(0, 0.3))
-            .parts
-        )
+        floor.place(fence(rng, wardrobe, y * 1.5), rng.uniform(-3, 3), y, height(0.0, y) - 0.1, rng.normal(0, 0.3))
     if rng.random() < 0.2:
         y = rng.uniform(18, 90)
-        house = towns.building(rng, wardrobe, wardrobe.large("facade"), rng.uniform(7, 18), 8.0, rng.uniform(3, 8))
+        house = building(rng, wardrobe, wardrobe.large("facade"), rng.uniform(7, 18), 8.0, rng.uniform(3, 8))
         floor.put(house, rng.uniform(-0.4, 0.4) * y, y, height(0.0, y) - 0.3, rng.normal(0, 0.6))
     target = np.array([0.0, 10.0, eye[2] + rng.normal(-1.0, 1.3)])
     light = daylight(rng)
@@ -267,29 +255,18 @@ def subject(rng: np.random.Generator, wardrobe: Wardrobe) -> tuple[list[Part], C
     """One to three people, animals, statues, plants or cars, 1 to 10 m away, with a background at its own distance."""
     floor = Floor(rng)
     plane(
-        floor.parts,
+        floor,
         wardrobe.large(str(rng.choice(["ground", "pavement", "road", "floor"]))),
         "ground",
         0.0,
         rng.uniform(0.8, 4.0),
     )
-    makers = [
-        people_animals_plants.person,
-        people_animals_plants.person,
-        people_animals_plants.animal,
-        people_animals_plants.animal,
-        people_animals_plants.statue,
-        towns.car,
-        people_animals_plants.bush,
-        people_animals_plants.rock,
-        furniture.chair,
-        objects.potted_plant,
-    ]
+    makers = [person, person, animal, animal, statue, car, bush, rock, chair, potted_plant]
     distance = float(np.exp(rng.uniform(np.log(1.3), np.log(9.0))))
     chosen = makers[int(rng.integers(len(makers)))]
     first = chosen(rng, wardrobe)
-    portrait = chosen is people_animals_plants.person and rng.random() < 0.35
-    if not portrait and (model := objects.ready_made(rng, wardrobe, "outdoor", "furniture", "storage", share=0.15)):
+    portrait = chosen is person and rng.random() < 0.35
+    if not portrait and (model := ready_made(rng, wardrobe, "outdoor", "furniture", "storage", share=0.15)):
         first = model
     distance = max(distance, first.radius + 0.8, first.height * 0.75)
     if portrait:
@@ -307,24 +284,20 @@ def subject(rng: np.random.Generator, wardrobe: Wardrobe) -> tuple[list[Part], C
         tall = rng.uniform(2.0, 9.0)
         house = Thing(radius=4.0)
         house.add(box(rng.uniform(6, 40), 0.4, tall, repeat=rng.uniform(1.5, 4.0)), face, "building")
-        floor.parts += house.moved(rng.uniform(-3, 3), behind + 1, 0, rng.normal(0, 0.25)).parts
+        floor.place(house, rng.uniform(-3, 3), behind + 1, 0, rng.normal(0, 0.25))
     elif kind < 0.75:
         for _ in range(int(rng.integers(3, 14))):
-            thing = (
-                people_animals_plants.tree(rng, wardrobe)
-                if rng.random() < 0.6
-                else people_animals_plants.bush(rng, wardrobe)
-            )
+            thing = tree(rng, wardrobe) if rng.random() < 0.6 else bush(rng, wardrobe)
             y = behind * rng.uniform(1.0, 2.5)
             floor.put(thing, rng.uniform(-0.9, 0.9) * y, y)
     if rng.random() < 0.5:
-        hills(rng, wardrobe, floor.parts)
+        hills(rng, wardrobe, floor)
     for _ in range(int(rng.integers(0, 5))):
         y = behind * rng.uniform(0.7, 2.0)
-        thing = towns.lamp_post(rng, wardrobe) if rng.random() < 0.4 else people_animals_plants.person(rng, wardrobe)
+        thing = lamp_post(rng, wardrobe) if rng.random() < 0.4 else person(rng, wardrobe)
         floor.put(thing, rng.uniform(-0.7, 0.7) * y, y)
     if rng.random() < 0.2:
-        floor.parts += towns.fence(rng, wardrobe, 14.0).moved(0.0, behind, 0.0, rng.normal(0, 0.1)).parts
+        floor.place(fence(rng, wardrobe, 14.0), 0.0, behind, 0.0, rng.normal(0, 0.1))
     tall = first.height
     eye = np.array([0.0, 0.0, np.clip(rng.normal(1.35, 0.35), 0.3, 1.9)])
     target = np.array([rng.uniform(-0.1, 0.1) * distance, distance, tall * rng.uniform(0.35, 0.75)])

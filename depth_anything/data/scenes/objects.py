@@ -22,8 +22,22 @@ class Part:
     label: str
 
 
+class Group:
+    """What is made of parts: Thing, Floor."""
+
+    parts: list[Part]
+
+    def add(self, mesh: Mesh | list[Mesh], material: Material, label: str = "object") -> None:
+        """One more part; several meshes are joined."""
+        self.parts.append(Part(joined(mesh) if isinstance(mesh, list) else mesh, material, label))
+
+    def place(self, thing: "Thing", x: float, y: float, z: float = 0.0, yaw: float = 0.0, scale: float = 1.0) -> None:
+        """The parts of a thing, moved."""
+        self.place(thing, x, y, z, yaw, scale)
+
+
 @dataclass
-class Thing:
+class Thing(Group):
     """Parts that belong together; radius is half of its footprint, height its top, both in metres.
 
     flat: whether other objects can be put on it.
@@ -33,10 +47,6 @@ class Thing:
     radius: float = 0.3
     height: float = 1.0
     flat: bool = True
-
-    def add(self, mesh: Mesh, material: Material, label: str = "object") -> None:
-        """One more part."""
-        self.parts.append(Part(mesh, material, label))
 
     def moved(self, x: float, y: float, z: float = 0.0, yaw: float = 0.0, scale: float = 1.0) -> "Thing":
         """Scaled, turned about the vertical and set down at x, y, z."""
@@ -163,7 +173,7 @@ def potted_plant(rng, wardrobe: Wardrobe, size: float = 0.4) -> Thing:
         stems.append(tube(path, size * 0.012, 5))
         centres.append(path[2:])
     leaf = wardrobe.small("leaf")
-    thing.add(joined(stems), leaf, "plant")
+    thing.add(stems, leaf, "plant")
     thing.add(
         leaves(rng, np.concatenate(centres), size * 0.05, size * rng.uniform(0.05, 0.14), int(rng.integers(40, 160))),
         leaf,
@@ -184,7 +194,7 @@ def small_thing(rng, wardrobe: Wardrobe, size: float | None = None) -> Thing:
 
 
 @dataclass
-class Floor:
+class Floor(Group):
     """An area on which objects are placed without overlap: occupied circles (x, y, radius)."""
 
     rng: np.random.Generator
@@ -202,7 +212,7 @@ class Floor:
         if not self.free(x, y, thing.radius + margin):
             return False
         self.taken.append((x, y, thing.radius))
-        self.parts += thing.moved(x, y, z, self.rng.uniform(0, 6.28) if yaw is None else yaw).parts
+        self.place(thing, x, y, z, self.rng.uniform(0, 6.28) if yaw is None else yaw)
         return True
 
     def scatter(

@@ -4,7 +4,7 @@ import numpy as np
 
 from depth_anything.data.scenes.materials import Wardrobe
 from depth_anything.data.scenes.objects import Thing, ready_made
-from depth_anything.data.scenes.shapes import Mesh, ball, blob, box, cylinder, joined, lathe, leaves, tube
+from depth_anything.data.scenes.shapes import Mesh, ball, blob, box, cylinder, lathe, leaves, tube
 
 
 def person(rng, wardrobe: Wardrobe, height: float | None = None, sitting: bool = False) -> Thing:
@@ -33,7 +33,7 @@ def person(rng, wardrobe: Wardrobe, height: float | None = None, sitting: bool =
     thing.add(torso.moved(z=-drop), top, "person")
     skull = ball(head * 0.5, 12).stretched(0.78, 0.92, 1.1).moved(z=h - head * 0.55 - drop)
     neck = cylinder(0.03 * h, 0.07 * h, 8).moved(z=shoulder - drop)
-    thing.add(joined([skull, neck]), skin, "person")
+    thing.add([skull, neck], skin, "person")
     thing.add(
         ball(head * 0.53, 12).stretched(0.82, 0.95, 0.9).moved(y=0.02 * h, z=h - head * 0.42 - drop), hair, "person"
     )
@@ -57,8 +57,8 @@ def person(rng, wardrobe: Wardrobe, height: float | None = None, sitting: bool =
             )
         legs.append(tube(points, np.array([0.055, 0.042, 0.03]) * h, 8))
         shoes.append(box(0.05 * h, 0.14 * h, 0.045 * h).moved(foot[0], foot[1] - 0.03 * h))
-    thing.add(joined(legs), trousers, "person")
-    thing.add(joined(shoes), wardrobe.small("plain"), "person")
+    thing.add(legs, trousers, "person")
+    thing.add(shoes, wardrobe.small("plain"), "person")
     sleeves, hands = [], []
     for side in (-1, 1):
         start = np.array([side * wide * 0.95, 0, shoulder - 0.04 * h - drop])
@@ -68,8 +68,8 @@ def person(rng, wardrobe: Wardrobe, height: float | None = None, sitting: bool =
         hand = elbow + 0.16 * h * np.array([side * 0.1, -np.sin(bend), -np.cos(bend)])
         sleeves.append(tube(np.stack([start, elbow, hand]), np.array([0.036, 0.03, 0.024]) * h, 7))
         hands.append(ball(0.028 * h, 8).moved(*hand))
-    thing.add(joined(sleeves), top, "person")
-    thing.add(joined(hands), skin, "person")
+    thing.add(sleeves, top, "person")
+    thing.add(hands, skin, "person")
     return thing
 
 
@@ -88,7 +88,7 @@ def animal(rng, wardrobe: Wardrobe, size: float | None = None) -> Thing:
         ]
         parts += [cylinder(0.02 * s, 0.4 * s, 6).moved(0.05 * s, sy * 0.1 * s) for sy in (-1, 1)]
         parts.append(cylinder(0.05 * s, 0.2 * s, 6, 0.0).turned(1, 1.57).moved(0.45 * s, 0, 0.93 * s))
-        thing.add(joined(parts), coat, "animal")
+        thing.add(parts, coat, "animal")
         return thing
     leg, long, fat = rng.uniform(0.35, 0.6) * s, rng.uniform(0.45, 0.7) * s, rng.uniform(0.13, 0.22) * s
     body = blob(rng, 1.0, 0.06, 16).stretched(long * 0.62, fat, fat * 1.1).moved(z=leg + fat * 0.6)
@@ -119,7 +119,7 @@ def animal(rng, wardrobe: Wardrobe, size: float | None = None) -> Thing:
     tail = tube(
         np.array([[-long * 0.55, 0, leg + fat], [-long * 0.8, 0.05 * s, leg + fat * rng.uniform(-1, 3)]]), fat * 0.15, 6
     )
-    thing.add(joined([body, neck, head, snout, *ears, *legs, tail]), coat, "animal")
+    thing.add([body, neck, head, snout, *ears, *legs, tail], coat, "animal")
     return thing
 
 
@@ -143,7 +143,7 @@ def tree(rng, wardrobe: Wardrobe, height: float | None = None, bare: float = 0.1
             cone = lathe([(wide, f * h), (wide * 0.35, (f + 0.16) * h), (0.0, (f + 0.22) * h)], 11)
             jitter = rng.normal(0, 0.06 * wide, (len(cone.vertices), 3))
             thing.add(Mesh(cone.vertices + jitter, cone.faces, cone.uv * [3, 1]), leaf, "tree")
-        thing.add(joined(wood), bark, "tree")
+        thing.add(wood, bark, "tree")
         return thing
     tips = []
     for _ in range(int(rng.integers(5, 11))):
@@ -154,16 +154,16 @@ def tree(rng, wardrobe: Wardrobe, height: float | None = None, bare: float = 0.1
             tube(np.stack([start, (start + tip) / 2 + [0, 0, -0.05 * reach], tip]), np.array([0.5, 0.35, 0.12]) * r, 5)
         )
         tips.append(tip)
-    thing.add(joined(wood), bark, "tree")
+    thing.add(wood, bark, "tree")
     if rng.random() < bare:
         twigs = [tube(np.stack([tip, tip + rng.normal(0, 0.1, 3) * h]), r * 0.1, 4) for tip in tips for _ in range(4)]
-        thing.add(joined(twigs), bark, "tree")
+        thing.add(twigs, bark, "tree")
         return thing
     clumps = np.array([*tips, stem[-1]])
     spread = h * rng.uniform(0.05, 0.11)
     if rng.random() < 0.75:
         crowns = [blob(rng, spread * rng.uniform(0.9, 1.8), 0.3, 12).moved(*c) for c in clumps]
-        thing.add(joined(crowns), leaf, "tree")
+        thing.add(crowns, leaf, "tree")
     thing.add(
         leaves(rng, clumps, spread * 1.2, h * rng.uniform(0.015, 0.035), int(rng.integers(150, 420))), leaf, "tree"
     )
@@ -176,7 +176,7 @@ def bush(rng, wardrobe: Wardrobe, size: float | None = None) -> Thing:
     thing = Thing(radius=s * 0.7, height=s)
     leaf = wardrobe.small("leaf", "small")
     centres = rng.normal(0, 0.3 * s, (int(rng.integers(2, 5)), 3)) * [1, 1, 0.2] + [0, 0, 0.4 * s]
-    thing.add(joined([blob(rng, 0.42 * s, 0.25, 12).moved(*c) for c in centres]), leaf, "plant")
+    thing.add([blob(rng, 0.42 * s, 0.25, 12).moved(*c) for c in centres], leaf, "plant")
     thing.add(leaves(rng, centres, 0.3 * s, 0.07 * s, 120), leaf, "plant")
     return thing
 
@@ -215,6 +215,6 @@ def statue(rng, wardrobe: Wardrobe) -> Thing:
     plinth = rng.uniform(0.2, 1.2)
     figure = (person(rng, wardrobe) if rng.random() < 0.7 else animal(rng, wardrobe, 1.3)).moved(0, 0, plinth)
     thing = Thing(radius=0.5, height=plinth + figure.height)
-    thing.add(joined([part.mesh for part in figure.parts]), stone, "object")
+    thing.add([part.mesh for part in figure.parts], stone, "object")
     thing.add(box(0.8, 0.8, plinth), stone, "object")
     return thing

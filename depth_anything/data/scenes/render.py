@@ -31,11 +31,7 @@ def stage(size: tuple[int, int], spp: int, device: Device = "cpu") -> Stage:
 
 
 def render_scene(
-    seed: int,
-    size: tuple[int, int] = (256, 192),
-    spp: int = 4,
-    library: Library | None = None,
-    device: Device = "cpu",
+    seed: int, size: tuple[int, int] = (256, 192), spp: int = 4, library: Library | None = None, device: Device = "cpu"
 ) -> Rendered:
     """The labelled picture of a seed; size is (width, height); library holds ready-made models to place.
 

@@ -2,12 +2,14 @@
 
 import numpy as np
 
-from depth_anything.data.scenes import furniture, objects, people_animals_plants, towns
 from depth_anything.data.scenes.cameras import PHONE, Camera, hand_held
+from depth_anything.data.scenes.furniture import bed, cabinet, chair, floor_lamp, monitor, shelf, sofa, table
 from depth_anything.data.scenes.light import Light, indoor_light
 from depth_anything.data.scenes.materials import Wardrobe
-from depth_anything.data.scenes.objects import Floor, Part, Thing
+from depth_anything.data.scenes.objects import Floor, Part, Thing, potted_plant, ready_made, small_thing
+from depth_anything.data.scenes.people_animals_plants import animal, person
 from depth_anything.data.scenes.shapes import Mesh, box, cylinder, grid
+from depth_anything.data.scenes.towns import car
 from depth_anything.data.scenes.walls import shell
 
 
@@ -16,30 +18,26 @@ def furnish(rng, wardrobe: Wardrobe, floor: Floor, style: str, wide: float, deep
 
     def against(style: str) -> Thing:
         pick = rng.random()
-        if model := objects.ready_made(rng, wardrobe, "storage", "furniture", share=0.3):
+        if model := ready_made(rng, wardrobe, "storage", "furniture", share=0.3):
             thing = model
         elif style == "kitchen" and pick < 0.6:
-            thing = furniture.cabinet(rng, wardrobe, rng.uniform(0.6, 2.0), 0.6, 0.9 if rng.random() < 0.6 else 2.0)
+            thing = cabinet(rng, wardrobe, rng.uniform(0.6, 2.0), 0.6, 0.9 if rng.random() < 0.6 else 2.0)
         elif style == "bedroom" and pick < 0.35:
-            return furniture.bed(rng, wardrobe)
+            return bed(rng, wardrobe)
         elif style == "living" and pick < 0.4:
-            return furniture.sofa(rng, wardrobe)
+            return sofa(rng, wardrobe)
         elif style == "office" and pick < 0.5:
-            desk = furniture.table(rng, wardrobe, rng.uniform(1.1, 1.8), 0.7, 0.73)
-            desk.parts += (
-                furniture.monitor(rng, wardrobe).moved(rng.uniform(-0.2, 0.2), 0.1, 0.73, rng.normal(0, 0.2)).parts
-            )
+            desk = table(rng, wardrobe, rng.uniform(1.1, 1.8), 0.7, 0.73)
+            desk.place(monitor(rng, wardrobe), rng.uniform(-0.2, 0.2), 0.1, 0.73, rng.normal(0, 0.2))
             thing = desk
         elif pick < 0.72:
-            return furniture.shelf(rng, wardrobe)
+            return shelf(rng, wardrobe)
         elif pick < 0.9:
-            thing = furniture.cabinet(
-                rng, wardrobe, rng.uniform(0.4, 1.6), rng.uniform(0.35, 0.6), rng.uniform(0.5, 2.0)
-            )
+            thing = cabinet(rng, wardrobe, rng.uniform(0.4, 1.6), rng.uniform(0.35, 0.6), rng.uniform(0.5, 2.0))
         elif pick < 0.95:
-            return furniture.floor_lamp(rng, wardrobe, rng.uniform(1.2, 1.8))
+            return floor_lamp(rng, wardrobe, rng.uniform(1.2, 1.8))
         else:
-            return objects.potted_plant(rng, wardrobe, rng.uniform(0.6, 1.7))
+            return potted_plant(rng, wardrobe, rng.uniform(0.6, 1.7))
         if thing.flat and thing.height < 1.4:
             top = Floor(rng)
             top.dress(wardrobe, 0, 0, thing.height, thing.radius * 1.7, 0.35, int(rng.integers(0, 6)))
@@ -62,28 +60,28 @@ def furnish(rng, wardrobe: Wardrobe, floor: Floor, style: str, wide: float, deep
         if pick < 0.5:
             low = style == "living" and rng.random() < 0.6
             tx, ty, tz = rng.uniform(0.7, 1.8), rng.uniform(0.5, 0.95), 0.42 if low else rng.uniform(0.7, 0.78)
-            table = furniture.table(rng, wardrobe, tx, ty, tz)
+            board = table(rng, wardrobe, tx, ty, tz)
             yaw = rng.choice([0.0, np.pi / 2]) + rng.normal(0, 0.1)
             top = Floor(rng)
             top.dress(wardrobe, 0, 0, tz, tx * 0.8, ty * 0.75, int(rng.integers(0, 7)))
-            table.parts += top.parts
-            if floor.put(table, x, y, 0.0, yaw) and not low:
+            board.parts += top.parts
+            if floor.put(board, x, y, 0.0, yaw) and not low:
                 for turn in (0.0, np.pi / 2, np.pi, -np.pi / 2):
                     if rng.random() < 0.7:
                         away = (ty if turn in (0.0, np.pi) else tx) / 2 + rng.uniform(0.05, 0.3)
                         angle = yaw + turn
                         cx, cy = x - np.sin(angle) * away, y + np.cos(angle) * away
-                        floor.parts += furniture.chair(rng, wardrobe).moved(cx, cy, 0, angle + rng.normal(0, 0.2)).parts
+                        floor.place(chair(rng, wardrobe), cx, cy, 0, angle + rng.normal(0, 0.2))
         elif pick < 0.65:
-            floor.put(furniture.sofa(rng, wardrobe), x, y)
+            floor.put(sofa(rng, wardrobe), x, y)
         elif pick < 0.85:
-            floor.put(furniture.chair(rng, wardrobe), x, y)
+            floor.put(chair(rng, wardrobe), x, y)
         elif pick < 0.93:
-            floor.put(people_animals_plants.person(rng, wardrobe, sitting=False), x, y)
+            floor.put(person(rng, wardrobe, sitting=False), x, y)
         else:
-            floor.put(people_animals_plants.animal(rng, wardrobe, rng.uniform(0.25, 0.7)), x, y)
+            floor.put(animal(rng, wardrobe, rng.uniform(0.25, 0.7)), x, y)
     for _ in range(int(rng.integers(0, 7))):
-        thing = objects.small_thing(rng, wardrobe, rng.uniform(0.2, 0.6))
+        thing = small_thing(rng, wardrobe, rng.uniform(0.2, 0.6))
         floor.scatter(thing, (-wide * 0.45, 1.2), (wide * 0.45, deep - 0.5))
 
 
@@ -107,12 +105,8 @@ def room(rng: np.random.Generator, wardrobe: Wardrobe) -> tuple[list[Part], Came
         stock(rng, wardrobe, floor, wide, deep, height)
     if rng.random() < 0.4:
         rx, ry = rng.uniform(1.0, 2.6), rng.uniform(0.8, 2.0)
-        floor.parts.append(
-            Part(
-                box(rx, ry, 0.012).moved(rng.uniform(-0.2, 0.2) * wide, deep * 0.5, 0.0),
-                wardrobe.small("fabric"),
-                "floor",
-            )
+        floor.add(
+            box(rx, ry, 0.012).moved(rng.uniform(-0.2, 0.2) * wide, deep * 0.5, 0.0), wardrobe.small("fabric"), "floor"
         )
     if rng.random() < 0.3:
         foreground(rng, wardrobe, floor, eye)
@@ -149,7 +143,7 @@ def stock(rng, wardrobe: Wardrobe, floor: Floor, wide: float, deep: float, heigh
             z += tall
         floor.scatter(stack, (-wide * 0.45, 1.2), (wide * 0.45, deep - 0.5), 0.0, rng.normal(0, 0.4))
     if rng.random() < 0.2:
-        floor.scatter(towns.car(rng, wardrobe), (-wide * 0.3, 3.5), (wide * 0.3, max(3.6, deep - 2.5)))
+        floor.scatter(car(rng, wardrobe), (-wide * 0.3, 3.5), (wide * 0.3, max(3.6, deep - 2.5)))
 
 
 def foreground(rng, wardrobe: Wardrobe, floor: Floor, eye: np.ndarray) -> None:
@@ -158,14 +152,10 @@ def foreground(rng, wardrobe: Wardrobe, floor: Floor, eye: np.ndarray) -> None:
     x = eye[0] + rng.uniform(-0.4, 0.4)
     if rng.random() < 0.65:
         tx, ty, tz = rng.uniform(0.9, 1.8), rng.uniform(0.6, 0.9), rng.uniform(0.68, 0.78)
-        floor.parts += furniture.table(rng, wardrobe, tx, ty, tz).moved(x, y, 0, rng.normal(0, 0.15)).parts
+        floor.place(table(rng, wardrobe, tx, ty, tz), x, y, 0, rng.normal(0, 0.15))
         floor.dress(wardrobe, x, y, tz, tx * 0.9, ty * 0.8, int(rng.integers(1, 9)))
     else:
-        floor.parts += (
-            (furniture.sofa if rng.random() < 0.5 else furniture.chair)(rng, wardrobe)
-            .moved(x, y, 0, np.pi + rng.normal(0, 0.3))
-            .parts
-        )
+        floor.place((sofa if rng.random() < 0.5 else chair)(rng, wardrobe), x, y, 0, np.pi + rng.normal(0, 0.3))
 
 
 def table_top(rng: np.random.Generator, wardrobe: Wardrobe) -> tuple[list[Part], Camera, Light]:
@@ -183,12 +173,10 @@ def table_top(rng: np.random.Generator, wardrobe: Wardrobe) -> tuple[list[Part],
         if rng.random() < 0.4:
             surface = wardrobe.large("wood" if rng.random() < 0.6 else "fabric", gloss=rng.random() < 0.5)
             slab = box(tx, ty, 0.04, repeat=rng.uniform(0.4, 1.2)).moved(0, middle, top - 0.04)
-            floor.parts.append(Part(slab, surface, "furniture"))
-            floor.parts.append(
-                Part(box(tx * 0.9, ty * 0.8, top - 0.04).moved(0, middle), wardrobe.small("wood"), "furniture")
-            )
+            floor.add(slab, surface, "furniture")
+            floor.add(box(tx * 0.9, ty * 0.8, top - 0.04).moved(0, middle), wardrobe.small("wood"), "furniture")
         else:
-            floor.parts += furniture.table(rng, wardrobe, tx, ty, float(top)).moved(0, middle).parts
+            floor.place(table(rng, wardrobe, tx, ty, float(top)), 0, middle)
     if rng.random() < 0.6:
         furnish(
             rng,
@@ -202,16 +190,14 @@ def table_top(rng: np.random.Generator, wardrobe: Wardrobe) -> tuple[list[Part],
     size = rng.uniform(0.12, 0.3)
     focus = Floor(rng)
     for _ in range(int(rng.integers(1, 6 if filling else 12))):
-        thing = objects.small_thing(rng, wardrobe, size * float(np.exp(rng.normal(0, 0.3))))
+        thing = small_thing(rng, wardrobe, size * float(np.exp(rng.normal(0, 0.3))))
         focus.scatter(
             thing, (-min(tx, 0.9) * 0.42, middle - ty * 0.4), (min(tx, 0.9) * 0.42, middle + ty * 0.4), float(top)
         )
     if rng.random() < 0.25:
-        focus.scatter(
-            furniture.monitor(rng, wardrobe), (-0.3, middle), (0.3, middle + ty * 0.4), float(top), rng.normal(0, 0.4)
-        )
+        focus.scatter(monitor(rng, wardrobe), (-0.3, middle), (0.3, middle + ty * 0.4), float(top), rng.normal(0, 0.4))
     if rng.random() < 0.25:
-        focus.scatter(furniture.floor_lamp(rng, wardrobe, 0.45), (-0.4, middle), (0.4, middle + ty * 0.4), float(top))
+        focus.scatter(floor_lamp(rng, wardrobe, 0.45), (-0.4, middle), (0.4, middle + ty * 0.4), float(top))
     floor.parts += focus.parts
     distance, pitch = rng.uniform(0.45, 1.5), np.radians(np.clip(rng.normal(27, 14), 2, 75))
     if filling:
@@ -232,7 +218,7 @@ def clutter(rng: np.random.Generator, wardrobe: Wardrobe) -> tuple[list[Part], C
     reach = deep - 0.3
     for _ in range(int(rng.integers(15, 50))):
         y = 0.7 + (reach - 0.7) * rng.random() ** 0.8
-        thing = objects.small_thing(rng, wardrobe, rng.uniform(0.12, 0.3) * (0.6 + y))
+        thing = small_thing(rng, wardrobe, rng.uniform(0.12, 0.3) * (0.6 + y))
         floor.scatter(thing, (-0.75 * y, y - 0.2), (0.75 * y, y + 0.1))
     if rng.random() < 0.5:
         faces, uv = grid(30, 30)
@@ -240,15 +226,11 @@ def clutter(rng: np.random.Generator, wardrobe: Wardrobe) -> tuple[list[Part], C
         sheet = np.stack([(uv[:, 0] - 0.5) * 1.6, uv[:, 1] * 1.2, 0.1 + waves], -1)
         lift = rng.uniform(0.0, 0.9)
         sheet = Mesh(sheet, faces, uv).turned(0, lift).moved(rng.uniform(-0.3, 0.3), 0.7, 0.05)
-        floor.parts.append(Part(sheet, wardrobe.large("fabric"), "object"))
+        floor.add(sheet, wardrobe.large("fabric"), "object")
     for _ in range(int(rng.integers(0, 4))):
         pole = box(0.03, 0.03, height) if rng.random() < 0.5 else cylinder(0.02, height, 8)
-        floor.parts.append(
-            Part(
-                pole.moved(rng.uniform(-1.2, 1.2), rng.uniform(0.9 * min(1.0, reach), reach)),
-                wardrobe.small("any"),
-                "thin",
-            )
+        floor.add(
+            pole.moved(rng.uniform(-1.2, 1.2), rng.uniform(0.9 * min(1.0, reach), reach)), wardrobe.small("any"), "thin"
         )
     eye = np.array([rng.uniform(-0.3, 0.3), rng.uniform(-0.4, 0.1), rng.uniform(0.3, 1.1)])
     target = np.array([rng.uniform(-0.4, 0.4), rng.uniform(0.9 * min(1.1, reach), reach), rng.uniform(0.0, 0.5)])

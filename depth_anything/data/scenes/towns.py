@@ -4,7 +4,7 @@ import numpy as np
 
 from depth_anything.data.scenes.materials import Material, Wardrobe
 from depth_anything.data.scenes.objects import Thing, ready_made
-from depth_anything.data.scenes.shapes import Mesh, box, cylinder, joined, leaves, sections, tube
+from depth_anything.data.scenes.shapes import Mesh, box, cylinder, leaves, sections, tube
 
 
 def car(rng, wardrobe: Wardrobe, large: bool = False) -> Thing:
@@ -67,7 +67,7 @@ def car(rng, wardrobe: Wardrobe, large: bool = False) -> Thing:
         y=(a - slope + b + slope * 0.6) / 2, z=tall - 0.02
     )
     pillars = [box(0.07, 0.08, tall - belt).moved(sx * half * 0.86, y, belt) for sx in (-1, 1) for y in ((a + b) / 2,)]
-    thing.add(joined([body, roof_plate, *pillars]), paint, "vehicle")
+    thing.add([body, roof_plate, *pillars], paint, "vehicle")
     thing.add(cabin, dark, "vehicle")
     tyre = cylinder(0.31 if kind < 0.9 else 0.48, 0.2, 16).turned(1, np.pi / 2)
     wheels = [
@@ -75,13 +75,13 @@ def car(rng, wardrobe: Wardrobe, large: bool = False) -> Thing:
         for sx in (-1, 1)
         for y in (back + 0.19 * long, front - 0.18 * long)
     ]
-    thing.add(joined(wheels), wardrobe.small("road", "small"), "vehicle")
+    thing.add(wheels, wardrobe.small("road", "small"), "vehicle")
     lights = [
         box(0.3, 0.05, 0.13).moved(sx * half * 0.68, y, belt * 0.7)
         for sx in (-1, 1)
         for y in (front - 0.04, back + 0.02)
     ]
-    thing.add(joined(lights), wardrobe.small("plain", "shiny"), "vehicle")
+    thing.add(lights, wardrobe.small("plain", "shiny"), "vehicle")
     return thing
 
 
@@ -105,7 +105,7 @@ def lamp_post(rng, wardrobe: Wardrobe) -> Thing:
             else box(rng.uniform(0.4, 1.5), 0.02, rng.uniform(0.3, 0.9))
         )
         thing.add(sign.moved(y=-0.06, z=h * 0.85), wardrobe.small("print", "small"), "object")
-    thing.add(joined(parts), metal, "thin")
+    thing.add(parts, metal, "thin")
     return thing
 
 
@@ -117,7 +117,7 @@ def fence(rng, wardrobe: Wardrobe, length: float) -> Thing:
     slat = box(gap * rng.uniform(0.15, 0.7), 0.025, h)
     rails = [box(length, 0.04, 0.06).moved(z=h * f) for f in (0.2, 0.85)]
     wood = wardrobe.small("wood" if rng.random() < 0.6 else "plain", "small")
-    thing.add(joined([*[slat.moved(x=float(x)) for x in posts], *rails]), wood, "thin")
+    thing.add([*[slat.moved(x=float(x)) for x in posts], *rails], wood, "thin")
     return thing
 
 
@@ -145,7 +145,7 @@ def garden_wall(rng, stone: Material, trim: Material, length: float) -> Thing:
     if rng.random() < 0.5:
         step = rng.uniform(2.0, 4.0)
         coping += [box(0.45, 0.45, h + 0.25).moved(x=float(x)) for x in np.arange(-length / 2, length / 2, step)]
-    thing.add(joined(coping), trim, "building")
+    thing.add(coping, trim, "building")
     return thing
 
 
@@ -154,7 +154,7 @@ def guard_rail(rng, wardrobe: Wardrobe, length: float) -> Thing:
     thing = Thing(radius=length / 2, height=0.75)
     posts = [box(0.1, 0.12, 0.7).moved(x=float(x)) for x in np.arange(-length / 2, length / 2, 2.0)]
     rails = [box(length, 0.06, 0.12).moved(y=-0.08, z=z) for z in (0.46, 0.63)]
-    thing.add(joined([*posts, *rails]), wardrobe.small("plain", "metal" if rng.random() < 0.5 else "small"), "thin")
+    thing.add([*posts, *rails], wardrobe.small("plain", "metal" if rng.random() < 0.5 else "small"), "thin")
     return thing
 
 
@@ -168,7 +168,7 @@ def wires(rng, wardrobe: Wardrobe, start: np.ndarray, end: np.ndarray, count: in
         path = a + (b - a) * t
         path[:, 2] -= 4 * rng.uniform(0.2, 0.9) * (t * (1 - t))[:, 0]
         meshes.append(tube(path, 0.012, 4))
-    thing.add(joined(meshes), wardrobe.small("road", "small"), "thin")
+    thing.add(meshes, wardrobe.small("road", "small"), "thin")
     return thing
 
 
@@ -185,7 +185,7 @@ def building(rng, wardrobe: Wardrobe, front: Material, wide: float, deep: float,
         for x in np.arange(-wide / 2 + 1.2, wide / 2 - 1.0, rng.uniform(1.8, 3.5)):
             for z in np.arange(storey, height - 1.5, storey):
                 ledges.append(box(1.0, 0.25, 0.1).moved(x, -deep / 2 - 0.05, z + 0.8))
-    thing.add(joined(ledges), trim, "building")
+    thing.add(ledges, trim, "building")
     panes, doors = [], []
     for x in np.arange(-wide / 2 + 1.3, wide / 2 - 1.0, rng.uniform(2.2, 4.0)):
         if rng.random() < 0.3:
@@ -193,9 +193,9 @@ def building(rng, wardrobe: Wardrobe, front: Material, wide: float, deep: float,
         else:
             panes.append(box(rng.uniform(1.0, 2.0), 0.08, rng.uniform(1.0, 1.8)).moved(x, -deep / 2, 0.8))
     if doors:
-        thing.add(joined(doors), wardrobe.small("wood"), "building")
+        thing.add(doors, wardrobe.small("wood"), "building")
     if panes:
-        thing.add(joined(panes), wardrobe.small("road", "shiny"), "glass")
+        thing.add(panes, wardrobe.small("road", "shiny"), "glass")
     if rng.random() < 0.5 and height < 13:
         rise, over = deep * rng.uniform(0.2, 0.5), 0.4
         x, y = wide / 2 + over, deep / 2 + over
@@ -216,5 +216,5 @@ def building(rng, wardrobe: Wardrobe, front: Material, wide: float, deep: float,
             for k in range(1, int(height / storey))
         ]
         if balcony:
-            thing.add(joined(balcony), trim, "building")
+            thing.add(balcony, trim, "building")
     return thing

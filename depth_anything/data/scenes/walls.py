@@ -2,15 +2,15 @@
 
 import numpy as np
 
-from depth_anything.data.scenes import objects, people_animals_plants
 from depth_anything.data.scenes.materials import Material, Wardrobe
-from depth_anything.data.scenes.objects import Floor, Part, Thing
-from depth_anything.data.scenes.shapes import Mesh, box, cylinder, grid, joined, quad, tube
+from depth_anything.data.scenes.objects import Floor, Thing, small_thing
+from depth_anything.data.scenes.people_animals_plants import tree
+from depth_anything.data.scenes.shapes import Mesh, box, cylinder, grid, quad, tube
 
 
 def wall(
     rng,
-    parts: list[Part],
+    floor: Floor,
     material: Material,
     frame: Material,
     along: tuple[np.ndarray, np.ndarray],
@@ -32,15 +32,15 @@ def wall(
         return Mesh(mesh.vertices, mesh.faces, np.array([[s0, z0], [s1, z0], [s1, z1], [s0, z1]]) / repeat)
 
     if hole is None:
-        parts.append(Part(piece(0, length, 0, height), material, "wall"))
+        floor.add(piece(0, length, 0, height), material, "wall")
         return
     s0, s1, z0, z1 = hole
     around = [piece(0, s0, 0, height), piece(s1, length, 0, height), piece(s0, s1, z1, height)]
     if z0 > 0.01:
         around.append(piece(s0, s1, 0, z0))
-    parts.append(Part(joined(around), material, "wall"))
+    floor.add(around, material, "wall")
     if pane:
-        parts.append(Part(piece(s0, s1, z0, z1), Material("glass"), pane))
+        floor.add(piece(s0, s1, z0, z1), Material("glass"), pane)
     turn = float(np.arctan2(u[1], u[0]))
     bars = []
     for s in np.linspace(s0, s1, int(rng.integers(2, 5))):
@@ -49,7 +49,7 @@ def wall(
     for z in (z0 - 0.03, z1 - 0.03, *([rng.uniform(z0, z1)] if rng.random() < 0.4 else [])):
         at = a + u * (s0 + s1) / 2
         bars.append(box(s1 - s0 + 0.1, 0.1, 0.06).moved(at[0], at[1], z, turn))
-    parts.append(Part(joined(bars), frame, "wall"))
+    floor.add(bars, frame, "wall")
 
 
 def curtain(rng, wardrobe: Wardrobe, length: float, height: float) -> Thing:
@@ -90,8 +90,8 @@ def hang(rng, wardrobe: Wardrobe, floor: Floor, x: float, y: float, yaw: float, 
         thing.add(box(wide, 0.22, 0.03).moved(y=-0.11), wardrobe.small("wood"), "furniture")
         for at in np.arange(-wide / 2 + 0.1, wide / 2 - 0.05, 0.16):
             if rng.random() < 0.7:
-                thing.parts += objects.small_thing(rng, wardrobe, 0.16).moved(at, -0.11, 0.03, rng.uniform(0, 6)).parts
-    floor.parts += thing.moved(x, y, min(z, height - 0.5), yaw).parts
+                thing.place(small_thing(rng, wardrobe, 0.16), at, -0.11, 0.03, rng.uniform(0, 6))
+    floor.place(thing, x, y, min(z, height - 0.5), yaw)
 
 
 def shell(rng, wardrobe: Wardrobe, floor: Floor, wide: float, deep: float, height: float) -> None:
@@ -103,11 +103,9 @@ def shell(rng, wardrobe: Wardrobe, floor: Floor, wide: float, deep: float, heigh
     near = -2.5
     repeat = rng.uniform(0.8, 3.0)
     corners = np.array([[left, near, 0], [right, near, 0], [right, deep, 0], [left, deep, 0.0]])
-    floor.parts.append(Part(quad(corners, (wide / repeat, (deep - near) / repeat)), ground, "floor"))
+    floor.add(quad(corners, (wide / repeat, (deep - near) / repeat)), ground, "floor")
     top = quad(corners + [0, 0, height], (wide / 2, (deep - near) / 2))
-    floor.parts.append(
-        Part(top, wardrobe.small("plain", "small") if rng.random() < 0.7 else wardrobe.large("wall"), "ceiling")
-    )
+    floor.add(top, wardrobe.small("plain", "small") if rng.random() < 0.7 else wardrobe.large("wall"), "ceiling")
     for (a, b), material in (
         (((left, deep), (right, deep)), other),
         (((left, near), (left, deep)), paint),
@@ -125,14 +123,14 @@ def shell(rng, wardrobe: Wardrobe, floor: Floor, wide: float, deep: float, heigh
                 min(height - 0.15, rng.uniform(1.9, 2.4)),
             )
         pane = "glass" if rng.random() < 0.75 else ""  # an open window lets the sun in
-        wall(rng, floor.parts, material, trim, (a, b), height, hole, rng.uniform(1.0, 3.0), pane)
+        wall(rng, floor, material, trim, (a, b), height, hole, rng.uniform(1.0, 3.0), pane)
         u = (b - a) / length
         yaw = 0.0 if a[1] == b[1] else (np.pi / 2 if a[0] < 0 else -np.pi / 2)
         inward = np.array([np.sin(yaw), -np.cos(yaw)])
         if hole and rng.random() < 0.5:
             for at in (hole[0], hole[1]):
                 x, y = a + u * at + inward * 0.1
-                floor.parts += curtain(rng, wardrobe, rng.uniform(0.3, 0.9), height - 0.15).moved(x, y, 0.05, yaw).parts
+                floor.place(curtain(rng, wardrobe, rng.uniform(0.3, 0.9), height - 0.15), x, y, 0.05, yaw)
         for at in np.arange(0.8, length - 0.5, rng.uniform(0.7, 1.8)):
             if rng.random() < 0.4 and not (hole and hole[0] - 0.6 < at < hole[1] + 0.6):
                 x, y = a + u * at + inward * 0.02
@@ -142,30 +140,26 @@ def shell(rng, wardrobe: Wardrobe, floor: Floor, wide: float, deep: float, heigh
             door = Thing()
             door.add(box(0.9, 0.05, 2.03), wardrobe.small("wood" if rng.random() < 0.5 else "plain"), "wall")
             door.add(box(0.1, 0.09, 0.03).moved(x=0.35, y=-0.04, z=1.0), wardrobe.small("plain", "metal"), "object")
-            floor.parts += door.moved(x, y, 0, yaw).parts
+            floor.place(door, x, y, 0, yaw)
     skirting = [
         box(wide, 0.03, 0.09).moved(y=deep - 0.01),
         *[box(0.03, deep - near, 0.09).moved(x=s * wide / 2, y=(deep + near) / 2) for s in (-1, 1)],
     ]
-    floor.parts.append(Part(joined(skirting), trim, "wall"))
+    floor.add(skirting, trim, "wall")
     lamp = wardrobe.small("plain")
     for _ in range(int(rng.integers(0, 4))):
         x, y = rng.uniform(-0.35, 0.35) * wide, rng.uniform(0.3, 0.95) * deep
         if rng.random() < 0.6:
-            floor.parts.append(Part(box(0.6, rng.uniform(0.3, 1.2), 0.04).moved(x, y, height - 0.05), lamp, "ceiling"))
+            floor.add(box(0.6, rng.uniform(0.3, 1.2), 0.04).moved(x, y, height - 0.05), lamp, "ceiling")
         else:
             low = rng.uniform(0.3, 0.9)
-            floor.parts.append(Part(tube(np.array([[x, y, height], [x, y, height - low]]), 0.008, 5), lamp, "thin"))
-            floor.parts.append(Part(cylinder(0.18, 0.16, 14, 0.07).moved(x, y, height - low - 0.1), lamp, "object"))
+            floor.add(tube(np.array([[x, y, height], [x, y, height - low]]), 0.008, 5), lamp, "thin")
+            floor.add(cylinder(0.18, 0.16, 14, 0.07).moved(x, y, height - low - 0.1), lamp, "object")
     if rng.random() < 0.4:
         outside = quad(
             np.array([[-300, deep + 0.2, -0.4], [300, deep + 0.2, -0.4], [300, 600, -0.4], [-300, 600, -0.4]]),
             (200, 200),
         )
-        floor.parts.append(Part(outside, wardrobe.large("ground"), "ground"))
+        floor.add(outside, wardrobe.large("ground"), "ground")
         for _ in range(4):
-            floor.parts += (
-                people_animals_plants.tree(rng, wardrobe, 6.0)
-                .moved(rng.uniform(-8, 8), deep + rng.uniform(4, 25), -0.4)
-                .parts
-            )
+            floor.place(tree(rng, wardrobe, 6.0), rng.uniform(-8, 8), deep + rng.uniform(4, 25), -0.4)
