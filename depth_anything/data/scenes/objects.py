@@ -33,7 +33,7 @@ class Group:
 
     def place(self, thing: "Thing", x: float, y: float, z: float = 0.0, yaw: float = 0.0, scale: float = 1.0) -> None:
         """The parts of a thing, moved."""
-        self.place(thing, x, y, z, yaw, scale)
+        self.parts += thing.moved(x, y, z, yaw, scale).parts
 
 
 @dataclass
