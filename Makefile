@@ -8,7 +8,7 @@
 #                 DEV=$VIRTUAL_ENV, in an environment whose torch knows the GPU, some 20 minutes of that and 16 cores;
 #                 goes on where it was stopped (`timeout 600 make nano` for slices)
 #   make check    formatting, lint, types, dependency check
-#   make system   as root: the browser that the test of the page needs (and LLVM, where no wheel brings it)
+#   make system   as root: the browser and npm that the tests of the page need (and LLVM, where no wheel brings it)
 #   make docs     the documentation as a site, in site/index.html; dead links are errors
 #   make mutants  plausible mistakes in the package, one at a time, and the tests that must notice: some 25 minutes of a
 #                 core, not part of CI; ONLY="losses clip": those with one of the words in their place or their rule
@@ -104,7 +104,7 @@ $(BASE)/.installed: pyproject.toml constraints.txt $(SOURCES)
 
 system:
 	apt-get update
-	apt-get install -y --no-install-recommends chromium $(if $(filter x86_64,$(shell uname -m)),,libllvm19)
+	apt-get install -y --no-install-recommends chromium $(if $(shell command -v npm),,npm) $(if $(filter x86_64,$(shell uname -m)),,libllvm19)
 
 clean:
 	rm -rf .venv out build dist site .cache *.egg-info

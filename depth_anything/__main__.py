@@ -24,6 +24,7 @@ from depth_anything.cli.label import label
 from depth_anything.cli.misspelt import check_words, with_new_spellings
 from depth_anything.cli.models import models
 from depth_anything.cli.options import tell_of_idle_devices
+from depth_anything.cli.page import page
 from depth_anything.cli.predict import predict
 from depth_anything.cli.render import render
 from depth_anything.cli.segment import segment
@@ -46,6 +47,7 @@ COMMANDS = (
     segment,
     controlnet,
     serve,
+    page,
 )
 
 

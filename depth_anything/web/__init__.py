@@ -1,1 +1,1 @@
-"""`depth-anything serve`: an HTTP API and the page that it serves (extra `web`)."""
+"""`depth-anything serve`: an HTTP API and its page (extra `web`). `depth-anything page`: the page without a server."""

@@ -13,17 +13,13 @@ from starlette.datastructures import Headers
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from depth_anything.web.page_files import CONTENT_POLICY
 from depth_anything.web.site import Site
 
 _CHUNK_BYTES = 64 * 1024
 _LINGER_BYTES, _LINGER_SECONDS = 16 * 2**20, 2.0
 _HEADERS = {
-    # The page and its libraries may talk to this server only; blob: and data: are what the page makes itself.
-    "content-security-policy": (
-        "default-src 'self'; connect-src 'self' blob: data:; img-src 'self' blob: data:; worker-src 'self' blob:; "
-        "style-src 'self' 'unsafe-inline'; script-src 'self' 'wasm-unsafe-eval'; "
-        "frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
-    ),
+    "content-security-policy": f"{CONTENT_POLICY}; frame-ancestors 'none'",
     "x-content-type-options": "nosniff",
     "referrer-policy": "no-referrer",
 }

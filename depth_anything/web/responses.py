@@ -11,9 +11,9 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from depth_anything.images.formats import FORMATS, SaveOptions, check_distances
 from depth_anything.predict.prediction import Prediction
+from depth_anything.web.page_files import OFFERED
 
-FORMS = tuple(name for name, row in FORMATS.items() if "sky" not in row.needs)
-"""Nobody looks for the sky here."""
+FORMS = OFFERED
 if TYPE_CHECKING:
     Form = str
 else:

@@ -9,7 +9,6 @@ import socket
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import asynccontextmanager, suppress
-from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
@@ -29,6 +28,7 @@ from depth_anything.images import colormap
 from depth_anything.images.formats import FORMATS
 from depth_anything.web import responses
 from depth_anything.web.middleware import Limits, Metrics, RequestGuard, too_busy
+from depth_anything.web.page_files import STATIC
 from depth_anything.web.pipeline import Work
 from depth_anything.web.site import Site
 from depth_anything.web.upload import Refused, read_picture
@@ -36,7 +36,6 @@ from depth_anything.web.upload import Refused, read_picture
 if TYPE_CHECKING:
     from depth_anything.predict.predictor import Predictor
 
-STATIC = Path(str(files("depth_anything"))) / "web" / "static"
 T = TypeVar("T")
 
 

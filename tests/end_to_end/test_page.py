@@ -2,14 +2,13 @@
 
 import base64
 import io
-import os
 import re
 import socket
 import threading
-from pathlib import Path
 
 import numpy as np
 import pytest
+from browsing import MAGIC, ROOT, point, shot, until, upload, words
 from PIL import Image
 
 pytest.importorskip("fastapi", reason="the extra web is not installed")
@@ -17,47 +16,6 @@ from serving import MetricModel, serving
 
 from depth_anything.predict.backends import NANO_ONNX
 from depth_anything.predict.prediction import load
-from depth_anything.predict.predictor import Predictor
-
-ROOT = Path(__file__).parents[2]
-CHROMIUM = "/usr/bin/chromium"
-FLAGS = [
-    *("--no-sandbox", "--no-first-run", "--disable-quic", "--disable-sync", "--disable-component-update"),
-    "--disable-background-networking",
-    *("--use-angle=swiftshader", "--enable-unsafe-swiftshader", "--ignore-gpu-blocklist"),  # WebGL without a GPU
-    *("--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"),  # a camera
-]
-WAIT_MS = 120_000  # a loaded machine without a GPU draws slowly
-MAGIC = {
-    **dict.fromkeys(("color", "png16", "side", "control", "normals"), b"\x89PNG"),
-    "npy": b"\x93NUMPY",
-    "npz": b"PK",
-    "json": b"{",
-    "exr": b"v/1\x01",
-    "pfm": b"Pf\n",
-    "ply": b"ply\n",
-    "glb": b"glTF",
-}
-
-
-def absent(reason: str):
-    if os.environ.get("REQUIRE_SYSTEM") == "1":
-        pytest.fail(reason)
-    pytest.skip(reason)
-
-
-@pytest.fixture(scope="module")
-def browser():
-    if not Path(CHROMIUM).exists():
-        absent(f"{CHROMIUM} is absent: make system installs it")
-    try:
-        from playwright.sync_api import sync_playwright
-    except ModuleNotFoundError:
-        absent("playwright is not installed: it comes with the extra dev")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        yield browser
-        browser.close()
 
 
 @pytest.fixture(scope="module")
@@ -66,102 +24,22 @@ def server():
         yield server
 
 
-@pytest.fixture
-def visit(browser):
-    """Opens a page; at the end, nothing was asked of anybody but its server, and nothing went wrong in it."""
-    contexts, outside, wrong = [], [], []
-
-    def opened(
-        url: str,
-        width: int = 1280,
-        height: int = 860,
-        scheme: str = "light",
-        phone: bool = False,
-        ready="body[data-ready]",
-    ):
-        context = browser.new_context(
-            viewport={"width": width, "height": height}, color_scheme=scheme, has_touch=phone, is_mobile=phone
-        )
-        contexts.append(context)
-        page = context.new_page()
-        page.set_default_timeout(WAIT_MS)
-        page.on("request", lambda request: asked(request.url))
-        page.on("pageerror", lambda error: wrong.append(str(error)))
-
-        def asked(address: str) -> None:
-            if not address.startswith((url, f"blob:{url}", "data:")):
-                outside.append(address)
-
-        page.goto(url)
-        page.wait_for_selector(ready)
-        return page
-
-    yield opened
-    for context in contexts:
-        context.close()
-    assert not outside, f"requests left the machine: {outside}"
-    assert not wrong, wrong
-
-
-@pytest.fixture(scope="module")
-def photo(tmp_path_factory) -> Path:
-    path = tmp_path_factory.mktemp("photo") / "photo.jpg"
-    with Image.open(ROOT / "examples/kodak_24.jpg") as image:
-        image.resize((240, 160)).save(path, quality=92)
-    return path
-
-
-@pytest.fixture(scope="module")
-def nano():
-    return Predictor("nano", threads=1)
-
-
-def until(page, condition: str) -> None:
-    """Waits for what JavaScript says (wait_for_function would be stopped by the page's own policy)."""
-    for _ in range(WAIT_MS // 100):
-        if page.evaluate(condition):
-            return
-        page.wait_for_timeout(100)
-    raise AssertionError(f"never: {condition}")
-
-
-def upload(page, path: Path) -> None:
-    page.set_input_files("#file", path)
-    page.wait_for_selector("body[data-state=done]")
-
-
-def point(page, x: float, y: float) -> None:
-    """Moves the pointer to a place of the picture, in fractions of its sides."""
-    page.locator("#view").scroll_into_view_if_needed()
-    box = page.locator("#view").bounding_box()
-    page.mouse.move(box["x"] + x * box["width"], box["y"] + y * box["height"])
-
-
-def shot(page, selector: str) -> np.ndarray:
-    picture = Image.open(io.BytesIO(page.locator(selector).screenshot())).convert("RGB")
-    return np.asarray(picture).astype(int)
-
-
-def words(page) -> str:
-    return page.inner_text("#reading").replace("\n", ", ")
-
-
 def test_a_picture_gives_a_map_with_readings_a_divider_and_a_download(visit, server, photo, nano, tmp_path):
     page = visit(server.url)
-    assert page.is_visible("text=Drop a picture here") and not page.is_visible("#view")
+    assert page.is_visible("text=Drop an image here") and not page.is_visible("#view")
     upload(page, photo)
 
     # the value under the pointer, in words, as the model's own numbers have it
     disparity = nano(photo).disparity
     for x, y in ((0.2, 0.15), (0.5, 0.9), (0.9, 0.5)):
         point(page, x, y)
-        value, percent = re.fullmatch(r"disparity (\S+), nearer than (\d+) % of the picture", words(page)).groups()
+        value, percent = re.fullmatch(r"disparity (\S+), nearer than (\d+) % of the image", words(page)).groups()
         row, column = int(y * 160), int(x * 240)
         around = disparity[max(0, row - 1) : row + 2, max(0, column - 1) : column + 2]
         assert around.min() - 0.006 <= float(value) <= around.max() + 0.006
         assert abs(int(percent) - 100 * (disparity < disparity[row, column]).mean()) <= 2
 
-    # the divider: left of it the picture, right of it the map
+    # the divider: left of it the image, right of it the map
     def drawn_left_of(share: float) -> np.ndarray:
         view = shot(page, "#view")
         return view[:, int(share * view.shape[1])]
@@ -432,7 +310,7 @@ def test_a_metric_model_reads_in_metres(visit, photo):
             upload(page, photo)
             assert page.is_hidden("#near") and page.is_hidden("#far") and page.is_visible("#fov")
             point(page, 0.7, 0.25)
-            metres, percent = re.fullmatch(r"(\S+) m away, nearer than (\d+) % of the picture", words(page)).groups()
+            metres, percent = re.fullmatch(r"(\S+) m away, nearer than (\d+) % of the image", words(page)).groups()
             assert abs(float(metres) - 15.5) < 0.3 and abs(int(percent) - 25) <= 2
             point(page, 0.05, 0.5)
             assert words(page).startswith("unknown here")
@@ -464,8 +342,8 @@ def test_metres_in_words(visit, server):
         "65.5 m or more away",
     ]
     assert [reading["place"] for reading in readings[1:3]] == [
-        "nearer than 75 % of the picture",
-        "nearer than 50 % of the picture",
+        "nearer than 75 % of the image",
+        "nearer than 50 % of the image",
     ]
     assert readings[1]["nearness"] == 1 and readings[4]["nearness"] == 0
     assert ends == ["65.5 m or more", "1.50 m"]

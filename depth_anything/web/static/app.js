@@ -4,49 +4,47 @@ import { takePicture } from "./camera.js";
 import { downloadButtons, swatches } from "./controls.js";
 import { DepthMap } from "./depthmap.js";
 import { decodePng16 } from "./png16.js";
-import { request } from "./server.js";
 
 const $ = (id) => document.getElementById(id);
 const ASSUMED_FOV = 55;
+const DEVICES = { wasm: "Processor", webgpu: "GPU (WebGPU)" };
 
-let server = null; // what /v1/models answers
+let answerer = null; // makes files of pictures: the server, or a worker in this browser (server.js, browser/answerer.js)
 let tables = {}; // of colour maps
 let picture = null; // the Blob that was given
 let map = null; // its DepthMap
 let asked = 0; // counts pictures: an answer to an older one is dropped
 let mesh = null; // what the 3-D view shows: { key, url }
 
-// -- the server ------------------------------------------------------------------------------------------------------
+// -- the answerer ----------------------------------------------------------------------------------------------------
 
-/** The answer in one form, for the picture, model, colours and numbers that are chosen now. */
+/** One file, { blob, name }, for the picture, model, colours and numbers that are chosen now. */
 async function ask(format) {
-  const query = new URLSearchParams({ format, model: $("model").value, colors: chosenColors() });
-  const needs = server.needs[format];
-  if (needs.includes("metres") && !isMetric()) {
-    query.set("near", $("near").value);
-    query.set("far", $("far").value);
-  }
-  if ($("fov").value && (needs.includes("camera") || server.says_camera.includes(format)))
-    query.set("fov", $("fov").value);
-  const post = () =>
-    request(`/v1/depth?${query}`, {
-      method: "POST",
-      body: picture,
-      headers: { "Content-Type": "application/octet-stream" },
-    });
+  const needs = answerer.needs[format];
+  const relative = needs.includes("metres") && !isMetric();
+  const seesCamera = needs.includes("camera") || answerer.says_camera.includes(format);
+  const options = {
+    format,
+    picture,
+    model: $("model").value,
+    device: $("device").value,
+    colors: chosenColors(),
+    near: relative ? $("near").value : "",
+    far: relative ? $("far").value : "",
+    fov: seesCamera ? $("fov").value : "",
+  };
   try {
-    return await post();
+    return await answerer.ask(options);
   } catch (error) {
-    if (error.status !== 422 || !error.message.includes("camera")) throw error;
+    if (!error.needsCamera) throw error;
     $("fov").value = ASSUMED_FOV; // the photograph does not say
-    $("solid-words").textContent = `The photograph does not tell its view angle; ${ASSUMED_FOV}° is assumed.`;
-    query.set("fov", ASSUMED_FOV);
-    return await post();
+    $("solid-words").textContent = `The image does not state its view angle; ${ASSUMED_FOV}° is assumed.`;
+    return await answerer.ask({ ...options, fov: String(ASSUMED_FOV) });
   }
 }
 
-const isMetric = () => server.models.find((row) => row.name === $("model").value).quantity === "depth_m";
-const chosenColors = () => document.querySelector("input[name=colors]:checked")?.value ?? server.colormaps[0];
+const isMetric = () => answerer.models.find((row) => row.name === $("model").value).quantity === "depth_m";
+const chosenColors = () => document.querySelector("input[name=colors]:checked")?.value ?? answerer.colormaps[0];
 
 // -- states ----------------------------------------------------------------------------------------------------------
 
@@ -54,6 +52,7 @@ function show(state, words = "") {
   document.body.dataset.state = state;
   document.body.setAttribute("aria-busy", String(state === "working"));
   $("status").textContent = words;
+  $("progress").textContent = "";
 }
 
 function showProblem(error) {
@@ -66,14 +65,11 @@ function showProblem(error) {
 // -- a picture -------------------------------------------------------------------------------------------------------
 
 async function take(blob) {
-  if (!blob || !server) return;
+  if (!blob || !answerer) return;
   $("problem").hidden = true;
-  if (blob.size > server.max_bytes) {
-    return showProblem(
-      new Error(
-        `That file has ${(blob.size / 2 ** 20).toFixed(0)} MiB; this server takes ${server.max_bytes / 2 ** 20}.`,
-      ),
-    );
+  if (blob.size > answerer.max_bytes) {
+    const [size, most] = [blob.size, answerer.max_bytes].map((bytes) => (bytes / 2 ** 20).toFixed(0));
+    return showProblem(new Error(`The file has ${size} MiB; the limit is ${most} MiB.`));
   }
   picture = blob;
   map = null;
@@ -99,15 +95,18 @@ async function compute() {
   const mine = ++asked;
   dropMesh();
   $("problem").hidden = true;
-  show("working", "Working on the picture");
+  show("working", "Working on the image");
   try {
-    const answer = await decodePng16(await (await ask("png16")).arrayBuffer());
+    const { blob, seconds } = await ask("png16");
+    const png = await decodePng16(await blob.arrayBuffer());
     if (mine !== asked) return;
-    map = new DepthMap(answer);
+    map = new DepthMap(png);
     fit(map.width, map.height);
     paint();
     probe(Math.floor(map.width * 0.74), Math.floor(map.height * 0.68));
-    $("meaning").textContent = `${answer.text.meaning}. Model ${answer.text.model}, licence ${answer.text.licence}.`;
+    const { meaning, model, licence } = png.text;
+    const time = seconds ? ` Predicted in ${seconds.toFixed(2)} s.` : "";
+    $("meaning").textContent = `${meaning}. Model ${model}, licence ${licence}.${time}`;
     show("done", "The map is ready");
     if (!$("panel-solid").hidden) await showSolid();
   } catch (error) {
@@ -195,8 +194,8 @@ async function showSolid() {
   dropMesh();
   show("done", "Building the shape");
   try {
-    const [answer, { viewer }] = await Promise.all([ask("glb"), import("./viewer.js")]);
-    const url = URL.createObjectURL(await answer.blob());
+    const [{ blob }, { viewer }] = await Promise.all([ask("glb"), import("./viewer.js")]);
+    const url = URL.createObjectURL(blob);
     if (mine !== asked) return URL.revokeObjectURL(url);
     mesh = { key: shape(), url };
     const element = viewer(url, Number($("fov").value) || ASSUMED_FOV, map.width / map.height);
@@ -222,10 +221,10 @@ async function download(format, button) {
   button.setAttribute("aria-busy", "true");
   $("problem").hidden = true;
   try {
-    const answer = await ask(format);
+    const { blob, name } = await ask(format);
     const link = document.createElement("a");
-    link.href = URL.createObjectURL(await answer.blob());
-    link.download = answer.headers.get("Content-Disposition").match(/filename="(.+)"/)[1];
+    link.href = URL.createObjectURL(blob);
+    link.download = name;
     link.click();
     setTimeout(() => URL.revokeObjectURL(link.href), 60_000);
     $("status").textContent = `${link.download} is downloaded`;
@@ -257,7 +256,10 @@ function wire() {
     };
   }
   for (const button of document.querySelectorAll("[data-example]")) {
-    button.onclick = async () => take(await (await fetch(`/static/examples/${button.dataset.example}`)).blob());
+    button.onclick = async () => {
+      const address = new URL(`examples/${button.dataset.example}`, import.meta.url);
+      await take(await (await fetch(address)).blob());
+    };
   }
   addEventListener("paste", (event) =>
     take([...event.clipboardData.files].find((file) => file.type.startsWith("image/"))),
@@ -291,7 +293,7 @@ function wire() {
     event.preventDefault();
     selectTab("solid");
   };
-  $("model").onchange = () => {
+  $("model").onchange = $("device").onchange = () => {
     describeModel();
     if (picture) compute();
   };
@@ -303,20 +305,26 @@ function describeModel() {
 }
 
 function fill() {
-  $("model").replaceChildren(...server.models.map((row) => new Option(row.name, row.name)));
+  $("model").replaceChildren(...answerer.models.map((row) => new Option(row.name, row.name)));
+  const devices = answerer.devices ?? [];
+  $("device").replaceChildren(...devices.map((name) => new Option(DEVICES[name], name)));
+  $("device").parentElement.hidden = devices.length < 2;
   describeModel();
-  $("privacy").textContent = server.keeps_pictures
-    ? "This server keeps the pictures that it is given."
-    : "A picture goes to this server only, and is forgotten with its answer.";
+  $("privacy").textContent = answerer.privacy;
   $("colors").replaceChildren(...swatches(tables, () => map && paint()));
-  $("downloads").replaceChildren(...downloadButtons(server.formats, download));
+  $("downloads").replaceChildren(...downloadButtons(answerer.formats, download));
+}
+
+/** What the answerer does while the page waits. */
+function tell(text) {
+  $("progress").textContent = text;
 }
 
 wire();
 try {
-  [server, tables] = await Promise.all(
-    ["/v1/models", "/v1/colormaps"].map(async (path) => (await request(path)).json()),
-  );
+  const { connect } = await import(document.querySelector("meta[name=answerer]").content);
+  answerer = await connect(tell);
+  tables = answerer.tables;
   fill();
   document.body.dataset.ready = "yes";
 } catch (error) {

@@ -4,7 +4,7 @@ const MAX_SIDE = 1600; // of the canvas; readings keep every pixel
 const FARTHEST_STORED_M = 65.535; // 16 bits of millimetres
 
 export class DepthMap {
-  /** @param png what decodePng16 answered: millimetres (0 unknown), or disparity from its minimum to its maximum. */
+  /** @param png what decodePng16 returns: millimetres (0 unknown), or disparity from its minimum to its maximum. */
   constructor({ width, height, values, text }) {
     Object.assign(this, { width, height, values, text });
     this.metric = text.quantity === "depth_m";
@@ -41,7 +41,7 @@ export class DepthMap {
     const percent = Math.round((100 * farther) / Math.max(this.known, 1));
     return {
       value: this.metric ? `${this.number(stored)} away` : `disparity ${this.number(stored)}`,
-      place: `nearer than ${percent} % of the picture`,
+      place: `nearer than ${percent} % of the image`,
       nearness: this.nearness(stored),
     };
   }

@@ -1,0 +1,15 @@
+"""What the served page and the page without a server share. No extra is needed for it."""
+
+from importlib.resources import files
+from pathlib import Path
+
+from depth_anything.images.formats import FORMATS
+
+STATIC = Path(str(files("depth_anything"))) / "web" / "static"
+CONTENT_POLICY = (
+    # The page and its libraries may talk to where they come from only; blob: and data: are what the page makes itself.
+    "default-src 'self'; connect-src 'self' blob: data:; img-src 'self' blob: data:; worker-src 'self' blob:; "
+    "style-src 'self' 'unsafe-inline'; script-src 'self' 'wasm-unsafe-eval'; base-uri 'none'; form-action 'none'"
+)
+OFFERED = tuple(name for name, row in FORMATS.items() if "sky" not in row.needs)
+"""Formats to download; nobody looks for the sky here."""

@@ -1,0 +1,79 @@
+"""A real browser (Debian's Chromium) for tests of the page, and what they do with it."""
+
+import io
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+ROOT = Path(__file__).parents[1]
+CHROMIUM = "/usr/bin/chromium"
+FLAGS = [
+    *("--no-sandbox", "--no-first-run", "--disable-quic", "--disable-sync", "--disable-component-update"),
+    "--disable-background-networking",
+    *("--use-angle=swiftshader", "--enable-unsafe-swiftshader", "--ignore-gpu-blocklist"),  # WebGL without a GPU
+    *("--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"),  # a camera
+]
+WAIT_MS = 240_000  # a loaded machine without a GPU draws slowly
+MAGIC = {
+    **dict.fromkeys(("color", "png16", "side", "control", "normals"), b"\x89PNG"),
+    "npy": b"\x93NUMPY",
+    "npz": b"PK",
+    "json": b"{",
+    "exr": b"v/1\x01",
+    "pfm": b"Pf\n",
+    "ply": b"ply\n",
+    "glb": b"glTF",
+}
+
+
+def absent(reason: str):
+    """Skips a test that needs what this machine lacks, or fails it where REQUIRE_SYSTEM=1."""
+    if os.environ.get("REQUIRE_SYSTEM") == "1":
+        pytest.fail(reason)
+    pytest.skip(reason)
+
+
+def npm(*arguments: str) -> str:
+    """What npm prints; absent where there is no npm or no registry."""
+    program = shutil.which("npm")
+    if program is None:
+        absent("npm is absent: make system installs it")
+    run = subprocess.run([str(program), *arguments], capture_output=True, text=True, timeout=600)
+    if run.returncode:
+        absent(f"npm {' '.join(arguments)}: {run.stderr.strip()[-300:]}")
+    return run.stdout
+
+
+def until(page, condition: str) -> None:
+    """Waits for what JavaScript says (wait_for_function would be stopped by the page's own policy)."""
+    for _ in range(WAIT_MS // 100):
+        if page.evaluate(condition):
+            return
+        page.wait_for_timeout(100)
+    raise AssertionError(f"never: {condition}")
+
+
+def upload(page, path: Path) -> None:
+    page.set_input_files("#file", path)
+    page.wait_for_selector("body[data-state=done]")
+
+
+def point(page, x: float, y: float) -> None:
+    """Moves the pointer to a place of the image, in fractions of its sides."""
+    page.locator("#view").scroll_into_view_if_needed()
+    box = page.locator("#view").bounding_box()
+    page.mouse.move(box["x"] + x * box["width"], box["y"] + y * box["height"])
+
+
+def shot(page, selector: str) -> np.ndarray:
+    image = Image.open(io.BytesIO(page.locator(selector).screenshot())).convert("RGB")
+    return np.asarray(image).astype(int)
+
+
+def words(page) -> str:
+    return page.inner_text("#reading").replace("\n", ", ")
