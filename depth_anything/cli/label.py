@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from tyro.conf import Positional
 
 from depth_anything.cli.exits import Failed
 from depth_anything.cli.options import AcceptLicense, Device, InputSize, Variant
 
-if TYPE_CHECKING:
-    from depth_anything.label.simulate import Rehearsed
-
 
 def label(
-    source: Positional[str | None] = None,
-    out: Positional[str | None] = None,
+    source: Positional[str],
+    out: Positional[str],
     teacher: str = "nano",
     kind: str = "auto",
     encoding: Literal["png16", "fp16"] = "png16",
@@ -27,7 +24,6 @@ def label(
     shard_size: int = 1000,
     threads: int | None = None,
     ray: str | None = None,
-    simulate: bool = False,
     accept_license: AcceptLicense = False,
 ) -> None:
     """Pseudo labels: a teacher's disparity for pictures without labels, as tar shards.
@@ -47,16 +43,7 @@ def label(
         shard_size: pictures in a shard, where the source can be cut.
         threads: processor threads, for the network and for decoding and encoding; by default one per core.
         ray: label on a Ray cluster: its address, auto, or local.
-        simulate: label nothing: rehearse 62,000 shards of 1,000 pictures with workers that die.
     """
-    if simulate:
-        from depth_anything.label.simulate import simulate as rehearse
-
-        print(as_text(rehearse()))
-        return
-    if source is None or out is None:
-        raise ValueError("label: expected two places: the pictures, and where the labels go")
-
     from depth_anything.label.jobs import LabelOptions
     from depth_anything.label.launch import label as run
 
@@ -75,17 +62,3 @@ def label(
     print(report)
     if report.exit_code:
         raise Failed(report.exit_code)
-
-
-def as_text(done: Rehearsed) -> str:
-    """What a rehearsal did, for people."""
-    return "\n".join(
-        (
-            f"{done.shards:,} shards of {done.pictures // done.shards:,} images, {done.workers} workers",
-            f"{done.deaths} workers died; the job was started {done.runs} times",
-            f"every shard has one manifest; {done.pictures:,} images are labelled, each once",
-            f"{done.lost_pictures:,} predictions lost ({done.lost_pictures / done.pictures:.2%}); "
-            f"{done.twice} shards written twice",
-            f"simulated: {done.hours:.1f} h; real: slowest plan {done.planning_s:.2f} s, all {done.seconds:.1f} s",
-        )
-    )

@@ -316,8 +316,8 @@ def test_the_document_runs_as_written(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.chdir(tmp_path)
     text = (HERE.parent / "docs/label.md").read_text()
     lines = [line for block in re.findall(r"```bash\n(.*?)```", text, flags=re.DOTALL) for line in block.splitlines()]
-    assert [line for line in lines if "--simulate" in line] == ["depth-anything label --simulate"]
-    (line,) = [line for line in lines if "--simulate" not in line]
+    assert [line for line in lines if "rehearse" in line] == ["python scripts/rehearse_labelling.py"]
+    (line,) = [line for line in lines if "rehearse" not in line]
     main(shlex.split(line)[1:])
     assert len(list((tmp_path / "labels/manifest").glob("*.json"))) == 2
     assert len(PseudoLabels("labels")) == 8

@@ -4,9 +4,9 @@ import subprocess
 import sys
 
 import pytest
+from benchmark_scripts import SCRIPTS, script
 
-from depth_anything.cli.label import as_text
-from depth_anything.label import simulate
+simulate = script("rehearse_labelling", SCRIPTS)
 
 
 def test_many_deaths_lose_nothing():
@@ -16,7 +16,7 @@ def test_many_deaths_lose_nothing():
     assert rehearsed.deaths > 20
     assert 0 < rehearsed.twice < rehearsed.deaths
     assert rehearsed.pictures == 400_000
-    assert "400,000 images are labelled, each once" in as_text(rehearsed)
+    assert "400,000 images are labelled, each once" in simulate.as_text(rehearsed)
 
 
 def test_the_same_seed_rehearses_the_same():
@@ -45,11 +45,10 @@ def test_it_would_notice_a_lost_shard(monkeypatch: pytest.MonkeyPatch):
 
 @pytest.mark.slow
 def test_62_000_shards_in_30_seconds_and_500_mb():
-    """The command; processor time, because machines are shared."""
+    """The script; processor time, because machines are shared."""
     code = (
-        "import re, time\n"
-        "from depth_anything.__main__ import main\n"
-        "main(['label', '--simulate'])\n"
+        "import re, runpy, time\n"
+        f"runpy.run_path({str(SCRIPTS / 'rehearse_labelling.py')!r}, run_name='__main__')\n"
         "peak = re.search(r'VmHWM:\\s+(\\d+)', open('/proc/self/status').read()).group(1)\n"  # ru_maxrss is inherited
         "print(time.process_time(), int(peak) / 1024)"
     )

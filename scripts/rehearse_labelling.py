@@ -1,4 +1,6 @@
-"""The plan for 62M pictures, rehearsed: the real planning, claiming and manifests, a teacher that only takes time.
+"""A rehearsal of labelling 62M images: the real planning, claims and manifests, a teacher that only takes time.
+
+    python scripts/rehearse_labelling.py
 
 Workers die at random. When those that are left have nothing more to do, the job is started again, as its operator
 would. Time is simulated; the store is memory.
@@ -17,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import tyro
 
 from depth_anything.data.pseudo_labels import LABELS, MANIFEST
 from depth_anything.data.storage import CLAIMS
@@ -112,7 +115,8 @@ def simulate(
     """Rehearse a run.
 
     Args:
-        shards, pictures: of the source.
+        shards: of the source.
+        pictures: in a shard.
         workers: at every start of the job.
         images_per_s: of a worker, on average; each shard takes up to 20 % more or less.
         death: chance that a worker dies over a shard.
@@ -193,3 +197,21 @@ def check(store: Rehearsal, units: list[Unit]) -> None:
     assert {name.removesuffix(".json") for name in store.names(MANIFEST)} == names
     labelled = sum(json.loads(store.read(f"{MANIFEST}/{name}.json"))["labelled"] for name in names)
     assert labelled == sum(unit.count or 0 for unit in units)
+
+
+def as_text(done: Rehearsed) -> str:
+    """What a rehearsal did, for people."""
+    return "\n".join(
+        (
+            f"{done.shards:,} shards of {done.pictures // done.shards:,} images, {done.workers} workers",
+            f"{done.deaths} workers died; the job was started {done.runs} times",
+            f"every shard has one manifest; {done.pictures:,} images are labelled, each once",
+            f"{done.lost_pictures:,} predictions lost ({done.lost_pictures / done.pictures:.2%}); "
+            f"{done.twice} shards written twice",
+            f"simulated: {done.hours:.1f} h; real: slowest plan {done.planning_s:.2f} s, all {done.seconds:.1f} s",
+        )
+    )
+
+
+if __name__ == "__main__":
+    print(as_text(tyro.cli(simulate)))
