@@ -73,7 +73,7 @@ def photograph_film(path: Path) -> Film:
 
 def rendered_film(seed: int) -> Film:
     """A hand-held camera in a rendered scene; what is hidden in the last frame does not count."""
-    from depth_anything.data.scenes.sequence import render_sequence
+    from scene_video import render_sequence
 
     film = render_sequence(seed, FRAMES, (WIDTH, HEIGHT))
     disparity = np.stack([frame.disparity for frame in film]).astype(np.float64)

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from depth_anything.data.check import TILE
 from depth_anything.data.scenes import furniture, landscapes, objects, people_animals_plants, towns
 from depth_anything.data.scenes.cameras import Camera, hand_held
 from depth_anything.data.scenes.layout import Scene, make_scene
@@ -399,7 +400,7 @@ def test_numbers_without_sense_are_refused(tmp_path: Path, wrong: dict):
 def test_contact_sheet(rendered: Path, tmp_path: Path):
     contact_sheet(rendered, tmp_path / "sheet.png")
     with Image.open(tmp_path / "sheet.png") as sheet:
-        assert sheet.size == (4 * 2 * SIZE[0], 2 * SIZE[1])
+        assert sheet.size == (4 * 2 * TILE[0], 2 * TILE[1])
     with pytest.raises(ValueError, match="no scene shards"):
         contact_sheet(tmp_path, tmp_path / "none.png")
 

@@ -23,22 +23,11 @@ from depth_anything.data.scenes.towns import (
 FAR = 2500.0  # metres: where the ground ends
 
 
-def plane(floor: Floor, material: Material, label: str, z: float = 0.0, repeat: float = 2.5) -> None:
-    """Level ground to the horizon."""
-    corners = np.array([[-FAR, -FAR, z], [FAR, -FAR, z], [FAR, FAR, z], [-FAR, FAR, z]])
-    floor.add(quad(corners, (2 * FAR / repeat, 2 * FAR / repeat)), material, label)
-
-
-def strip(
-    floor: Floor,
-    material: Material,
-    label: str,
-    x: tuple[float, float],
-    y: tuple[float, float],
-    z: float,
-    repeat: float = 2.0,
-) -> None:
-    """A level rectangle."""
+def level(
+    floor: Floor, material: Material, label: str, z: float, repeat: float,
+    x: tuple[float, float] = (-FAR, FAR), y: tuple[float, float] = (-FAR, FAR),
+) -> None:  # fmt: skip
+    """A level rectangle, to the horizon by default; the texture repeats every `repeat` metres."""
     corners = np.array([[x[0], y[0], z], [x[1], y[0], z], [x[1], y[1], z], [x[0], y[1], z]])
     floor.add(quad(corners, ((x[1] - x[0]) / repeat, (y[1] - y[0]) / repeat)), material, label)
 
@@ -54,11 +43,8 @@ def hills(rng, wardrobe: Wardrobe, floor: Floor) -> None:
         out = np.array([0.85, 1.0, 1.15])[:, None] * distance
         z = np.stack([np.full(n, -2.0), top, top * 0.2])
         vertices = np.stack([out * np.cos(angle), out * np.sin(angle), z], -1).reshape(-1, 3)
-        floor.add(
-            Mesh(vertices, faces, uv * [60, 2]),
-            wardrobe.small("leaf" if distance < 600 else "ground", "small"),
-            "ground",
-        )
+        cover = wardrobe.small("leaf" if distance < 600 else "ground", "small")
+        floor.add(Mesh(vertices, faces, uv * [60, 2]), cover, "ground")
 
 
 def border(rng, wardrobe: Wardrobe, floor: Floor, front: Material, hedges: bool, x: float, side: int) -> None:
@@ -88,8 +74,8 @@ def street(rng: np.random.Generator, wardrobe: Wardrobe) -> tuple[list[Part], Ca
     lane = width < 0.34
     half = rng.uniform(1.9, 3.6) if lane else rng.uniform(9.0, 15.0) if width > 0.88 else rng.uniform(3.0, 9.0)
     walk = rng.uniform(0.3, 1.5) if lane else rng.uniform(1.2, 4.0)
-    plane(floor, wardrobe.large("ground"), "ground", -0.02)
-    strip(floor, wardrobe.large("road"), "road", (-half, half), (-60, 700), 0.0, rng.uniform(1.5, 5.0))
+    level(floor, wardrobe.large("ground"), "ground", -0.02, 2.5)
+    level(floor, wardrobe.large("road"), "road", 0.0, rng.uniform(1.5, 5.0), (-half, half), (-60, 700))
     pave = wardrobe.large("pavement")
     for side in (-1, 1):
         if rng.random() < 0.85:
@@ -122,14 +108,9 @@ def street(rng: np.random.Generator, wardrobe: Wardrobe) -> tuple[list[Part], Ca
                 floor.place(house, side * (back + deep / 2 + rng.uniform(0, 1)), y + wide / 2, 0, -side * np.pi / 2)
             elif rng.random() < 0.6:
                 for _ in range(3):
-                    kind = tree if rng.random() < 0.7 else bush
-                    floor.place(
-                        kind(rng, wardrobe),
-                        side * (back + rng.uniform(2, 10)),
-                        y + rng.uniform(0, wide),
-                        0,
-                        rng.uniform(0, 6),
-                    )
+                    plant = (tree if rng.random() < 0.7 else bush)(rng, wardrobe)
+                    x = side * (back + rng.uniform(2, 10))
+                    floor.place(plant, x, y + rng.uniform(0, wide), 0, rng.uniform(0, 6))
             y += wide + gap * rng.uniform(0.5, 1.5)
     if rng.random() < 0.6:
         end = rng.uniform(70, 260)
@@ -148,29 +129,19 @@ def street(rng: np.random.Generator, wardrobe: Wardrobe) -> tuple[list[Part], Ca
         y = rng.uniform(3, 14)
         while y < 110 and rng.random() < 0.88:
             if rng.random() < 0.65:
-                floor.put(
-                    car(rng, wardrobe, large=rng.random() < 0.12),
-                    kerb + rng.normal(0, 0.15),
-                    y,
-                    0.0,
-                    rng.choice([0.0, np.pi]) + rng.normal(0, 0.03),
-                )
+                parked = car(rng, wardrobe, large=rng.random() < 0.12)
+                x = kerb + rng.normal(0, 0.15)
+                floor.put(parked, x, y, 0.0, rng.choice([0.0, np.pi]) + rng.normal(0, 0.03))
             y += rng.uniform(5.5, 16)
     for _ in range(int(rng.integers(0, 4))):
-        floor.put(
-            car(rng, wardrobe),
-            rng.uniform(-0.5, 0.5) * half,
-            rng.uniform(7, 60),
-            0.0,
-            rng.choice([0.0, np.pi]) + rng.normal(0, 0.05),
-        )
+        driven, x, y = car(rng, wardrobe), rng.uniform(-0.5, 0.5) * half, rng.uniform(7, 60)
+        floor.put(driven, x, y, 0.0, rng.choice([0.0, np.pi]) + rng.normal(0, 0.05))
     for _ in range(int(rng.integers(0, 9))):
         y = float(np.exp(rng.uniform(np.log(3.0), np.log(45.0))))
-        x = (
-            rng.choice([-1, 1]) * (half + rng.uniform(0.1, 1.0) * walk)
-            if rng.random() < 0.8
-            else rng.uniform(-half, half)
-        )
+        if rng.random() < 0.8:
+            x = rng.choice([-1, 1]) * (half + rng.uniform(0.1, 1.0) * walk)
+        else:
+            x = rng.uniform(-half, half)
         floor.put(person(rng, wardrobe), x, y, 0.14)
     for _ in range(int(rng.integers(0, 4))):
         if furnished := ready_made(rng, wardrobe, "outdoor"):
@@ -180,23 +151,19 @@ def street(rng: np.random.Generator, wardrobe: Wardrobe) -> tuple[list[Part], Ca
         y, step = rng.uniform(2, 12), rng.uniform(8, 28)
         planted = rng.random() < 0.5 and not lane
         while y < 120:
-            thing = (
-                tree(rng, wardrobe, rng.uniform(4, 10)) if planted and rng.random() < 0.8 else lamp_post(rng, wardrobe)
-            )
+            grown = planted and rng.random() < 0.8
+            thing = tree(rng, wardrobe, rng.uniform(4, 10)) if grown else lamp_post(rng, wardrobe)
             floor.put(thing, side * (half + 0.5), y + rng.normal(0, 1), 0.1, np.pi if side > 0 else 0.0)
             y += step
         if not lane and rng.random() < 0.15:
-            rail = guard_rail(rng, wardrobe, 60.0)
-            floor.place(rail, side * (half + 0.2), 30.0, 0.0, -side * np.pi / 2)
+            floor.place(guard_rail(rng, wardrobe, 60.0), side * (half + 0.2), 30.0, 0.0, -side * np.pi / 2)
     if rng.random() < 0.3:
         floor.parts += wires(rng, wardrobe, np.array([-half - 1, 0, 7.0]), np.array([-half - 1, 60.0, 7.0]), 3).parts
     if mode < 0.8:
         target = eye + [rng.normal(0, 4.0), 20.0, rng.normal(-1.2, 1.4)]
     else:
         target = np.array([-np.sign(eye[0]) * (half + walk), rng.uniform(2, 14), rng.uniform(0.3, 5.0)])
-    light = daylight(rng)
-    if rng.random() < 0.15:
-        light.fog = 1.0 / rng.uniform(40, 300)
+    light = daylight(rng, fog=(0.15, 40, 300))
     return floor.parts, hand_held(rng, eye, target, PHONE if rng.random() < 0.4 else (35.0, 88.0)), light
 
 
@@ -205,9 +172,9 @@ def nature(rng: np.random.Generator, wardrobe: Wardrobe) -> tuple[list[Part], Ca
     floor = Floor(rng)
     relief = rng.uniform(0.3, 2.5)
     seed = int(rng.integers(1 << 62))
-    ground = ground_net(np.random.default_rng(seed), FAR * 0.4, relief, 0.5)
-    floor.add(ground, wardrobe.large("ground"), "ground")
-    plane(floor, wardrobe.large("ground"), "ground", -25.0, 6.0)
+    net = ground_net(np.random.default_rng(seed), FAR * 0.4, relief, 0.5)
+    floor.add(net, wardrobe.large("ground"), "ground")
+    level(floor, wardrobe.large("ground"), "ground", -25.0, 6.0)
 
     def height(x: float, y: float) -> float:
         return float(ground_height(np.random.default_rng(seed), np.array(x), np.array(y), relief, 0.5))
@@ -231,7 +198,7 @@ def nature(rng: np.random.Generator, wardrobe: Wardrobe) -> tuple[list[Part], Ca
     if rng.random() < 0.5:
         hills(rng, wardrobe, floor)
     if rng.random() < 0.18:
-        plane(floor, wardrobe.large("paint", gloss=True), "water", -rng.uniform(0.1, 0.8))
+        level(floor, wardrobe.large("paint", gloss=True), "water", -rng.uniform(0.1, 0.8), 2.5)
     for _ in range(int(rng.integers(0, 4))):
         y = float(np.exp(rng.uniform(np.log(2.5), np.log(40.0))))
         x = rng.uniform(-0.6, 0.6) * y
@@ -245,22 +212,15 @@ def nature(rng: np.random.Generator, wardrobe: Wardrobe) -> tuple[list[Part], Ca
         house = building(rng, wardrobe, wardrobe.large("facade"), rng.uniform(7, 18), 8.0, rng.uniform(3, 8))
         floor.put(house, rng.uniform(-0.4, 0.4) * y, y, height(0.0, y) - 0.3, rng.normal(0, 0.6))
     target = np.array([0.0, 10.0, eye[2] + rng.normal(-1.0, 1.3)])
-    light = daylight(rng)
-    if rng.random() < 0.2:
-        light.fog = 1.0 / rng.uniform(40, 500)
+    light = daylight(rng, fog=(0.2, 40, 500))
     return floor.parts, hand_held(rng, eye, target, PHONE if rng.random() < 0.4 else (35.0, 85.0)), light
 
 
 def subject(rng: np.random.Generator, wardrobe: Wardrobe) -> tuple[list[Part], Camera, Light]:
     """One to three people, animals, statues, plants or cars, 1 to 10 m away, with a background at its own distance."""
     floor = Floor(rng)
-    plane(
-        floor,
-        wardrobe.large(str(rng.choice(["ground", "pavement", "road", "floor"]))),
-        "ground",
-        0.0,
-        rng.uniform(0.8, 4.0),
-    )
+    ground = wardrobe.large(str(rng.choice(["ground", "pavement", "road", "floor"])))
+    level(floor, ground, "ground", 0.0, rng.uniform(0.8, 4.0))
     makers = [person, person, animal, animal, statue, car, bush, rock, chair, potted_plant]
     distance = float(np.exp(rng.uniform(np.log(1.3), np.log(9.0))))
     chosen = makers[int(rng.integers(len(makers)))]
@@ -307,7 +267,5 @@ def subject(rng: np.random.Generator, wardrobe: Wardrobe) -> tuple[list[Part], C
         tall *= 0.4
     view = np.degrees(2 * np.arctan(max(first.radius * 1.2, tall * 0.75) / distance)) * rng.uniform(1.0, 1.9)
     view = float(np.clip(view, 35.0, 85.0))
-    light = daylight(rng)
-    if rng.random() < 0.15:
-        light.fog = 1.0 / rng.uniform(15, 200)
+    light = daylight(rng, fog=(0.15, 15, 200))
     return floor.parts, hand_held(rng, eye, target, (view * 0.95, min(90.0, view * 1.05))), light

@@ -25,8 +25,8 @@ class Light:
     fill: float = 1.0  # how much of the ambient light there is: little makes deep shadows
 
 
-def daylight(rng: np.random.Generator) -> Light:
-    """A clear, cloudy, overcast, low-sun or dusky sky."""
+def daylight(rng: np.random.Generator, fog: tuple[float, float, float] | None = None) -> Light:
+    """A clear, cloudy, overcast, low-sun or dusky sky. fog: its probability, and between which metres one sees."""
     kind = rng.choice(["clear", "cloudy", "overcast", "low", "dusk"], p=[0.34, 0.28, 0.2, 0.12, 0.06])
     azimuth, height = rng.uniform(0, 2 * np.pi), rng.uniform(0.35, 1.3)
     top, low = (
@@ -45,7 +45,10 @@ def daylight(rng: np.random.Generator) -> Light:
     elif kind == "dusk":
         top, low, sun = hsv(0.64, 0.6, 0.12), hsv(rng.uniform(0.55, 0.95), 0.4, 0.3), sun * 0.02
     direction = np.array([np.cos(azimuth) * np.cos(height), np.sin(azimuth) * np.cos(height), np.sin(height)])
-    return Light(top**2.2, low**2.2, float(clouds), direction, sun, fill=rng.uniform(0.35, 1.1))
+    light = Light(top**2.2, low**2.2, float(clouds), direction, sun, fill=rng.uniform(0.35, 1.1))
+    if fog and rng.random() < fog[0]:
+        light.fog = 1.0 / rng.uniform(*fog[1:])
+    return light
 
 
 def lamp_colour(rng: np.random.Generator) -> np.ndarray:

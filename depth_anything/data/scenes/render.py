@@ -15,12 +15,14 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
+from depth_anything.data.check import draw, write_sheet
+from depth_anything.data.labeled.rendered import read_scenes
 from depth_anything.data.scenes.layout import make_scene
 from depth_anything.data.scenes.model_library import Library, load_library, open_library
 from depth_anything.data.scenes.objects import CLASSES
 from depth_anything.data.scenes.stage import Device, Rendered, Stage, load_mitsuba
-from depth_anything.data.shards import read_shard, write_shard
-from depth_anything.system.files import atomic_path, find, write_text
+from depth_anything.data.shards import write_shard
+from depth_anything.system.files import write_text
 
 GENERATOR = 3  # raised whenever a change makes other pictures from the same seed
 
@@ -199,21 +201,5 @@ def render_shards(
 
 
 def contact_sheet(folder: str | os.PathLike[str], path: str | os.PathLike[str], count: int = 40) -> None:
-    """A PNG of the first `count` scenes of a folder of shards: picture beside disparity (near is warm, sky black)."""
-    from PIL import Image
-
-    samples = (members for shard in find(folder, "scenes-*.tar") for _, members in read_shard(shard))
-    tiles = []
-    for members in islice(samples, count):
-        image = np.asarray(Image.open(io.BytesIO(members["rgb.jpg"])))
-        disparity = np.load(io.BytesIO(members["disparity.npz"]))["disparity"]
-        level = np.clip(disparity / max(float(np.percentile(disparity, 98)), 1e-9), 0, 1)[..., None]
-        colour = 255 * np.concatenate([level, np.sin(np.pi * level) * 0.9, 1 - level], axis=-1)
-        tiles.append(np.concatenate([image, (colour * (disparity[..., None] > 0)).astype(np.uint8)], axis=1))
-    if not tiles:
-        raise ValueError(f"{folder}: no scene shards (scenes-*.tar) in it")
-    columns = min(4, len(tiles))
-    tiles += [np.zeros_like(tiles[0])] * (-len(tiles) % columns)
-    rows = [np.concatenate(tiles[k : k + columns], axis=1) for k in range(0, len(tiles), columns)]
-    with atomic_path(path) as temporary:
-        Image.fromarray(np.concatenate(rows)).save(temporary, "PNG")
+    """A PNG of the first `count` scenes of a folder of shards, each beside its disparity as in `data check`."""
+    write_sheet(Path(path), [draw(scene) for scene in islice(read_scenes(folder), count)], columns=4)

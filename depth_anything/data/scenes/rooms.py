@@ -39,9 +39,8 @@ def furnish(rng, wardrobe: Wardrobe, floor: Floor, style: str, wide: float, deep
         else:
             return potted_plant(rng, wardrobe, rng.uniform(0.6, 1.7))
         if thing.flat and thing.height < 1.4:
-            top = Floor(rng)
+            top = Floor(rng, thing.parts)
             top.dress(wardrobe, 0, 0, thing.height, thing.radius * 1.7, 0.35, int(rng.integers(0, 6)))
-            thing.parts += top.parts
         return thing
 
     for _ in range(int(rng.integers(2, 8))):
@@ -62,9 +61,7 @@ def furnish(rng, wardrobe: Wardrobe, floor: Floor, style: str, wide: float, deep
             tx, ty, tz = rng.uniform(0.7, 1.8), rng.uniform(0.5, 0.95), 0.42 if low else rng.uniform(0.7, 0.78)
             board = table(rng, wardrobe, tx, ty, tz)
             yaw = rng.choice([0.0, np.pi / 2]) + rng.normal(0, 0.1)
-            top = Floor(rng)
-            top.dress(wardrobe, 0, 0, tz, tx * 0.8, ty * 0.75, int(rng.integers(0, 7)))
-            board.parts += top.parts
+            Floor(rng, board.parts).dress(wardrobe, 0, 0, tz, tx * 0.8, ty * 0.75, int(rng.integers(0, 7)))
             if floor.put(board, x, y, 0.0, yaw) and not low:
                 for turn in (0.0, np.pi / 2, np.pi, -np.pi / 2):
                     if rng.random() < 0.7:

@@ -42,7 +42,7 @@ def render_sequence(seed: int, frames: int, size: tuple[int, int] = (256, 192), 
         ValueError: fewer than one frame.
     """
     if frames < 1:
-        raise ValueError(f"a film of {frames} frames: expected 1 or more")
+        raise ValueError(f"a video of {frames} frames: expected 1 or more")
     for attempt in range(100):
         scene = make_scene(seed, attempt)
         still = stage(size, spp).render(scene)
@@ -57,4 +57,4 @@ def render_sequence(seed: int, frames: int, size: tuple[int, int] = (256, 192), 
             film.append(rendered)
         if len(film) == frames:
             return film
-    raise AssertionError(f"seed {seed}: no attempt gave a film")
+    raise AssertionError(f"seed {seed}: no attempt gave a video")

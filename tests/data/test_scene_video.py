@@ -1,15 +1,18 @@
-"""Films of rendered scenes: the camera's walk, and frames that agree in space."""
+"""Videos of rendered scenes: the camera's walk, and frames that agree in space."""
 
 from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
 import pytest
+from benchmark_scripts import script
 
-from depth_anything.data.scenes import sequence
 from depth_anything.data.scenes.cameras import Camera
-from depth_anything.data.scenes.sequence import SWEEP, TRAVEL, TREMOR, camera_path, render_sequence
 from depth_anything.data.scenes.stage import Rendered
+
+sequence = script("scene_video")
+SWEEP, TRAVEL, TREMOR = sequence.SWEEP, sequence.TRAVEL, sequence.TREMOR
+camera_path, render_sequence = sequence.camera_path, sequence.render_sequence
 
 SEED, FRAMES, SIZE = 990001, 5, (64, 48)
 CAMERA = Camera(np.array([1.0, -2.0, 1.6]), 0.4, -0.1, 0.02, np.radians(60))
