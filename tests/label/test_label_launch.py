@@ -309,7 +309,7 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture):
 
 
 def test_the_document_runs_as_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """docs/label.md; its rehearsal is run by test_label_simulate.py."""
+    """docs/label.md; test_label_simulate.py runs its rehearsal."""
     from depth_anything.__main__ import main
 
     (tmp_path / "examples").symlink_to(EXAMPLES)
