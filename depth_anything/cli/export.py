@@ -19,6 +19,7 @@ def export(
     out: Annotated[Path | None, tyro.conf.arg(aliases=["-o"])] = None,
     variant: Variant = None,
     half: bool = False,
+    fp16: bool = False,
     int8: bool = False,
     calibrate: Path | None = None,
     bare: bool = False,
@@ -36,6 +37,7 @@ def export(
         to: onnx (the base install runs it) or openvino (.xml and .bin; needs the extra openvino).
         out: the file; by default MODEL.onnx or MODEL.xml.
         half: store the weights as float16; half the size, computed in float32.
+        fp16: compute in float16 too, for GPUs through ONNX Runtime; what would overflow stays in float32.
         int8: quantise weights and activations; needs --calibrate.
         calibrate: folder of photographs like those the file will see; a quarter of them judges the result.
         bare: only the network: normalised float32 (B, 3, h, w) in, (B, h, w) out.
@@ -55,6 +57,7 @@ def export(
     options = ExportOptions(
         to=to,
         half=half,
+        fp16=fp16,
         int8=int8,
         calibrate=paths(find_images([str(calibrate)])) if calibrate else (),
         bare=bare,

@@ -57,7 +57,9 @@ class ModelOptions:
     variant: Variant = None
     backend: BackendName | None = None
     """By default onnx for nano and .onnx files, openvino for .xml files, torch for the rest."""
-    device: Device = "cpu"
+    device: str = "cpu"
+    """cpu, cuda, mps, or auto for the best that is there. Of .onnx files and nano also tensorrt, coreml, directml, and
+    Intel's gpu and npu; of .xml files cpu, gpu, npu. One of several: cuda:1."""
     dtype: Dtype = "fp32"
     """Numbers of the network."""
     input_size: InputSize = None
@@ -73,9 +75,10 @@ class ModelOptions:
 
 
 def tell_of_idle_devices(arguments: Sequence[str]) -> None:
-    """Print a line when a GPU is not used, unless the command line names a device."""
+    """Print a line when a GPU is not used, unless the command line names a device; and which one auto is."""
     log = logging.getLogger("depth_anything.system.device")
     named = any(argument.split("=")[0] == "--device" for argument in arguments)
+    named = named and not {"auto", "--device=auto"} & set(arguments)
     log.setLevel(logging.WARNING if named else logging.INFO)
     log.propagate = False
     log.handlers = [logging.StreamHandler()]

@@ -17,7 +17,7 @@ import numpy as np
 from depth_anything.evaluate.candidate import FLOORS, Candidate
 from depth_anything.evaluate.score import Quantity
 from depth_anything.images import map_files
-from depth_anything.system.device import check_device
+from depth_anything.system.device import best_device, check_device
 from depth_anything.system.extras import needs
 
 if TYPE_CHECKING:
@@ -109,6 +109,7 @@ def _from_transformers(name: str, quantity: Quantity | None, model_id: str, devi
     with needs("transfer", name):
         import torch
         from transformers import AutoImageProcessor, AutoModelForDepthEstimation
+    device = best_device() if device == "auto" else device
     check_device(device)
     try:
         processor = AutoImageProcessor.from_pretrained(model_id)

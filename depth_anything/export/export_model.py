@@ -8,6 +8,7 @@ before it gets its name (parity.py).
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,9 +16,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from depth_anything.checkpoints import file_metadata
-from depth_anything.export import parity
+from depth_anything.export import float16, parity
 from depth_anything.export.options import DEFAULTS, SUFFIX, ExportOptions
 from depth_anything.export.preprocessing_graph import FLOAT, OPSET, after_network, before_network
+from depth_anything.images.read import read_image
+from depth_anything.network.resize import network_size, to_tensor
 from depth_anything.predict import openvino_graph
 from depth_anything.system.files import make_folder, naming
 
@@ -50,7 +53,7 @@ def export(model: DepthAnything, path: str | Path, options: ExportOptions = DEFA
     make_folder(path.parent)
     with naming(path), tempfile.TemporaryDirectory(dir=path.parent, prefix=".export") as folder, naming(path):
         candidate = Path(folder) / path.name
-        graph = onnx_graph(model, options)
+        graph = onnx_graph(model, options, photos)
         if options.to == "onnx":
             save_onnx(graph, candidate)
         else:
@@ -67,21 +70,39 @@ def export(model: DepthAnything, path: str | Path, options: ExportOptions = DEFA
     return report
 
 
-def onnx_graph(model: DepthAnything, options: ExportOptions = DEFAULTS) -> onnx.ModelProto:
-    """The graph that `options` describe, in float32 (or with half weights), checked, with metadata."""
+def onnx_graph(
+    model: DepthAnything, options: ExportOptions = DEFAULTS, photos: tuple[Path, ...] = ()
+) -> onnx.ModelProto:
+    """The graph that `options` describe, checked, with metadata.
+
+    Args:
+        photos: for fp16, to find the values that are too large for it; empty: those that come with the package.
+    """
     import onnx
 
     variant = model.variant
     if options.input_size is not None:
         variant = replace(variant, input_size=variant.asked_size(options.input_size))
     graph = export_network(model, options.size)
+    kept = float16.convert(graph, network_inputs(variant, options.size, photos)) if options.fp16 else []
     if not options.bare:
         graph = with_image_input(graph, variant)
     if options.half and options.to == "onnx":
         store_half(graph)
     set_metadata(graph, variant, options.bare)
+    if kept:
+        graph.metadata_props.add(key="kept_float32", value=", ".join(kept))
     onnx.checker.check_model(graph, full_check=True)
     return graph
+
+
+def network_inputs(variant: Variant, size: tuple[int, int] | None, photos: tuple[Path, ...]) -> Iterator[np.ndarray]:
+    """float32 (1, 3, h, w) of photographs, in the variant's size at the network or a fixed one."""
+    for path in photos or parity.photographs():
+        image_HW3 = read_image(path)
+        height, width = image_HW3.shape[:2]
+        size_hw = size or network_size(height, width, variant.asked_size(None), variant.patch)
+        yield to_tensor(image_HW3, size_hw, rule=variant.resize).numpy()
 
 
 def save_onnx(graph: onnx.ModelProto, path: Path) -> None:

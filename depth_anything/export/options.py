@@ -23,6 +23,8 @@ class ExportOptions:
     to: Form = "onnx"
     half: bool = False
     """Store the weights as float16 (they are computed with as float32): half the file."""
+    fp16: bool = False
+    """ONNX: compute in float16 too, for GPUs, but for what would overflow (float16.py): half the file."""
     bare: bool = False
     """Only the network: `network_input` float32 (B, 3, h, w), normalised, to `network_map` (B, h, w)."""
     size: tuple[int, int] | None = None
@@ -42,6 +44,12 @@ class ExportOptions:
         if self.size is not None and any(side < patch or side % patch for side in self.size):
             raise ValueError(
                 f"size {self.size[0]} {self.size[1]}: expected multiples of {patch}, such as {37 * patch} {49 * patch}"
+            )
+        if self.fp16 and (self.half or self.int8):
+            raise ValueError("--fp16 does not go with --half or --int8: its weights are float16 already")
+        if self.fp16 and self.to != "onnx":
+            raise ValueError(
+                "--fp16 is for ONNX; OpenVINO computes any file in float16 on a GPU: predict --device gpu --dtype fp16"
             )
         if self.int8 and (self.bare or self.half):
             raise ValueError("--int8 does not go with --bare or --half")

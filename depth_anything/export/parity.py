@@ -136,7 +136,7 @@ def compare(model: DepthAnything, candidate: Path, options: ExportOptions, photo
     Raises:
         ValueError: a photograph cannot be read.
     """
-    paths = photos or tuple(sorted(PHOTOGRAPHS.glob("*.jpg")))
+    paths = photos or photographs()
     input_size = model.variant.asked_size(options.input_size)
     run = bare_network(candidate) if options.bare else None
     predictor = None if options.bare else Predictor.of(exported_backend(candidate), options.input_size)
@@ -160,12 +160,17 @@ def compare(model: DepthAnything, candidate: Path, options: ExportOptions, photo
         file=candidate.name,
         model=model.variant.name,
         quantity=model.variant.quantity,
-        form=options.to + (" bare" if options.bare else "") + (" int8" if options.int8 else ""),
-        tolerance=INT8 if options.int8 else HALF if options.half else EXACT,
+        form=" ".join([options.to, *(name for name in ("bare", "half", "fp16", "int8") if getattr(options, name))]),
+        tolerance=INT8 if options.int8 else HALF if options.half or options.fp16 else EXACT,
         agreements=agreements,
         stages=stage_differences(model, candidate, first_HW3, size),
         picture_HW3=np.concatenate([pad_to(row, max(row.shape[1] for row in rows)) for row in rows]),
     )
+
+
+def photographs() -> tuple[Path, ...]:
+    """Those that come with the package."""
+    return tuple(sorted(PHOTOGRAPHS.glob("*.jpg")))
 
 
 class Watched:

@@ -17,7 +17,8 @@ import numpy as np
 from depth_anything.checkpoints import file_metadata
 from depth_anything.checkpoints.hub import is_repository, no_such_model
 from depth_anything.network.resize import network_size, resize_back, to_tensor
-from depth_anything.system.device import BackendName, Dtype, best_device, check_device
+from depth_anything.predict import onnx_devices
+from depth_anything.system.device import LOG, BackendName, Dtype, best_device, check_device
 from depth_anything.system.extras import needs
 from depth_anything.system.files import missing, told_by
 from depth_anything.variants import VARIANTS, Variant
@@ -34,6 +35,8 @@ class Backend(Protocol):
     """Runs one model."""
 
     variant: Variant
+    device: str
+    """Where it runs."""
 
     def __call__(self, images: list[np.ndarray], input_size: int | tuple[int, int]) -> list[np.ndarray]:
         """Maps float32 (H, W) for uint8 RGB pictures (H, W, 3) whose network sizes agree."""
@@ -43,16 +46,18 @@ class Backend(Protocol):
 class OnnxBackend:
     """ONNX Runtime on a file that `depth-anything export` wrote: resizing and normalisation are in the graph.
 
+    Args:
+        device: a name of `onnx_devices.PROVIDERS`, or "auto"; `self.device` is the one that it runs on.
+
     Raises:
-        ValueError: not such a file.
+        ValueError: not such a file, or the installed ONNX Runtime was built without the device.
     """
 
-    def __init__(self, path: str | Path, threads: int | None = None):
-        import onnxruntime
-
+    def __init__(self, path: str | Path, threads: int | None = None, device: str = "cpu"):
         path = existing(path)
+        onnx_devices.providers(device)  # its errors are about the device, not about the file
         try:
-            self.session = onnxruntime.InferenceSession(path, onnx_options(threads), providers=["CPUExecutionProvider"])
+            self.session, self.device = onnx_devices.open_session(path, device, onnx_options(threads))
         except Exception as error:  # ONNX Runtime raises a class of its own for every cause
             raise ValueError(f"{path}: not a model that ONNX Runtime can read ({cause(error)})") from None
         self.variant = variant_of(self.session.get_modelmeta().custom_metadata_map, path)
@@ -78,32 +83,40 @@ class OpenVinoBackend:
     """OpenVINO on an exported file, .xml or .onnx.
 
     Args:
-        dtype: "fp32", or "bf16" for the network's arithmetic on processors that have it (OpenVINO's own default there).
+        dtype: of the network's arithmetic: "fp32" on cpu and gpu, "bf16" on processors that have it (OpenVINO's own
+            default there), "fp16" on gpu and npu.
+        device: "cpu", "gpu" and "npu" (Intel's; "gpu:1" of several), or "auto", OpenVINO's own choice.
 
     Raises:
-        ValueError: not such a file, or OpenVINO is not installed.
+        ValueError: not such a file, OpenVINO is not installed or sees no such device, or the device has not the dtype.
     """
 
-    def __init__(self, path: str | Path, threads: int | None = None, dtype: Dtype = "fp32"):
+    def __init__(self, path: str | Path, threads: int | None = None, dtype: Dtype = "fp32", device: str = "cpu"):
         from depth_anything.predict import openvino_graph
 
         with needs("openvino", "backend openvino"):
             import openvino  # noqa: F401
         core = openvino_graph.core()
+        name = openvino_graph.device_name(device, dtype)
         path = existing(path)
-        settings = {"INFERENCE_PRECISION_HINT": {"fp32": "f32", "bf16": "bf16"}[dtype], "PERFORMANCE_HINT": "LATENCY"}
-        if threads:
+        precision = {"fp32": "f32", "bf16": "bf16", "fp16": "f16"}[dtype]
+        settings = {"INFERENCE_PRECISION_HINT": precision, "PERFORMANCE_HINT": "LATENCY"}
+        if threads and name in ("CPU", "AUTO"):
             settings["INFERENCE_NUM_THREADS"] = str(threads)
         try:
             model = openvino_graph.read(path)
         except RuntimeError as error:
             raise ValueError(f"{path}: not a model that OpenVINO can read ({cause(error)})") from None
         self.variant = variant_of(openvino_graph.metadata_of(model), path)
-        self.model = core.compile_model(model, "CPU", settings)
+        # NPUs take no free size: there every size is compiled.
+        self.model = None if name.startswith("NPU") else core.compile_model(model, name, settings)
+        self.device = device
+        if self.model is not None and name == "AUTO":
+            self.device = ", ".join(self.model.get_property("EXECUTION_DEVICES")).strip("()").lower()
 
         @lru_cache(maxsize=4)
         def at_size(picture: tuple[int, int], network: tuple[int, int]):
-            return core.compile_model(openvino_graph.at_size(model, picture, network), "CPU", settings)
+            return core.compile_model(openvino_graph.at_size(model, picture, network), name, settings)
 
         self._at_size = at_size
         self._last: tuple[tuple[int, int], tuple[int, int]] | None = None
@@ -115,7 +128,7 @@ class OpenVinoBackend:
         """One picture's map. The second picture of a size in a row is worth compiling for that size."""
         height, width = image.shape[:2]
         sizes = (height, width), network_size(height, width, input_size, self.variant.patch)
-        if sizes != self._last:
+        if self.model is not None and sizes != self._last:
             self._last = sizes
             return self.model(feeds(image, input_size, self.variant.patch))[0]
         return self._at_size(*sizes)({"image": np.ascontiguousarray(image)})[0]
@@ -214,39 +227,58 @@ def load_backend(
 ) -> Backend:
     """The backend for a model: a name of VARIANTS, a hub id, a checkpoint, a transformers folder, or an exported file.
 
-    Without `backend`, nano and .onnx files run in ONNX Runtime, .xml files in OpenVINO, everything else in torch;
-    asking nano for a device or a dtype other than the processor's fp32, or to be compiled, means torch.
+    Without `backend`, nano and .onnx files run in ONNX Runtime, .xml files in OpenVINO, everything else in torch. nano
+    runs in torch where it is to be compiled, in a dtype other than fp32, or on a device that the installed ONNX Runtime
+    was built without and torch may have (cuda, mps).
+
+    Args:
+        device: torch: "cpu", "cuda", "cuda:1", "mps". ONNX Runtime: a name of `onnx_devices.PROVIDERS`. OpenVINO:
+            "cpu", "gpu", "npu". Or "auto": torch's cuda or else mps; `onnx_devices.AUTO`; OpenVINO's own choice.
 
     Raises:
         ValueError: what was asked for cannot run; the message says what to install or to bring.
     """
     if threads is not None and threads < 1:
         raise ValueError(f"{threads} threads: expected 1 or more")
-    device = best_device() if device == "auto" else device
     suffix = Path(model).suffix
     is_exported = suffix in (".onnx", ".xml")
-    plain = device == "cpu" and dtype == "fp32" and not compile
     if backend is None:
         of_suffix: dict[str, BackendName] = {".onnx": "onnx", ".xml": "openvino"}
-        backend = of_suffix.get(suffix, "onnx" if model == "nano" and plain else "torch")
+        in_onnx = model == "nano" and dtype == "fp32" and not compile and nano_runs_in_onnx(device)
+        backend = of_suffix.get(suffix, "onnx" if in_onnx else "torch")
+    path = NANO_ONNX if model == "nano" else Path(model)
+    loaded: Backend
     if backend == "torch":
         if is_exported:
             raise ValueError(f"{model} is an exported file: use --backend {'onnx or ' * (suffix == '.onnx')}openvino")
-        return load_torch_backend(model, variant, device, dtype, accept_license, threads, compile)
-    if model != "nano" and not is_exported:
+        torch_device = best_device() if device == "auto" else device
+        loaded = load_torch_backend(model, variant, torch_device, dtype, accept_license, threads, compile)
+    elif model != "nano" and not is_exported:
         raise ValueError(
             f"backend {backend} needs an exported file: write one with `depth-anything export {model} --to {backend}`"
         )
-    path = NANO_ONNX if model == "nano" else Path(model)
-    if backend == "openvino":
-        if device != "cpu" or dtype == "fp16" or compile:
-            raise ValueError(f"backend openvino runs on the processor in fp32 or bf16, not {device} {dtype}: use torch")
-        return OpenVinoBackend(path, threads, dtype)
-    if not plain:
-        raise ValueError(f"backend onnx runs on the processor in fp32, not {device} {dtype}: use torch or openvino")
-    if suffix == ".xml":
+    elif compile:
+        raise ValueError(f"backend {backend} has nothing to compile: leave --compile out, or use torch")
+    elif backend == "openvino":
+        loaded = OpenVinoBackend(path, threads, dtype, device)
+    elif dtype != "fp32":
+        raise ValueError(
+            f"backend onnx computes as its file says, not in {dtype}: export with --fp16, or use torch or openvino"
+        )
+    elif suffix == ".xml":
         raise ValueError(f"{model} is an OpenVINO file: use --backend openvino")
-    return OnnxBackend(path, threads)
+    else:
+        loaded = OnnxBackend(path, threads, device)
+    if device == "auto":
+        LOG.info("device: %s", loaded.device)
+    return loaded
+
+
+def nano_runs_in_onnx(device: str) -> bool:
+    """Whether ONNX Runtime is the one for this device, and not torch."""
+    if device == "auto":
+        return onnx_devices.available("auto") or best_device() == "cpu"
+    return device.partition(":")[0] not in ("cuda", "mps") or onnx_devices.available(device)
 
 
 def load_torch_backend(

@@ -14,9 +14,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from depth_anything.checkpoints.file_metadata import FIELDS
+from depth_anything.system.device import Dtype
 
 if TYPE_CHECKING:
     import openvino
+
+COMPUTES: dict[str, tuple[Dtype, ...]] = {"CPU": ("fp32", "bf16"), "GPU": ("fp32", "fp16"), "NPU": ("fp16",)}
+"""Kind of device -> what its networks may be computed in; of others only float32 is known."""
 
 
 @cache
@@ -29,6 +33,23 @@ def core() -> openvino.Core:
     import openvino
 
     return openvino.Core()
+
+
+def device_name(device: str, dtype: Dtype) -> str:
+    """OpenVINO's name of a device: "GPU.1" for "gpu:1", "AUTO" for "auto"; its own names are taken too.
+
+    Raises:
+        ValueError: it does not see the device, or the device does not compute in `dtype`.
+    """
+    name = device.upper().replace(":", ".")
+    kind = name.partition(".")[0]
+    seen = core().available_devices
+    if name not in ("AUTO", *seen, *(one.partition(".")[0] for one in seen)):
+        here = ", ".join(one.lower().replace(".", ":") for one in seen)
+        raise ValueError(f"device {device!r}: OpenVINO sees none; expected auto or one of {here}")
+    if dtype not in (computes := COMPUTES.get(kind, ("fp32",))):
+        raise ValueError(f"OpenVINO on {device} computes in {' or '.join(computes)}, not in {dtype}")
+    return name
 
 
 def read(path: Path) -> openvino.Model:

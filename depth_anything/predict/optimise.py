@@ -98,4 +98,5 @@ def optimise(
 def can_pack(dtype: torch.dtype) -> bool:
     """Whether this torch has oneDNN's packed layers, for this processor and dtype."""
     has_operators = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
-    return has_operators and platform.machine() in ("x86_64", "AMD64") and dtype in (torch.float32, torch.bfloat16)
+    has_dtype = dtype == torch.float32 or (dtype == torch.bfloat16 and torch.ops.mkldnn._is_mkldnn_bf16_supported())
+    return has_operators and platform.machine() in ("x86_64", "AMD64") and has_dtype

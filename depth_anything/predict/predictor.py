@@ -23,7 +23,7 @@ class Predictor:
         backend: "onnx", "openvino" or "torch"; None takes ONNX Runtime for nano and .onnx files, OpenVINO for .xml
             files, torch for the rest.
         variant: which model a checkpoint holds, if the file does not state it.
-        device: "cpu", "cuda", "mps", or "auto" for the best that is there.
+        device: "cpu", "cuda", "mps", or "auto" for the best that is there; exported files have others: `load_backend`.
         dtype: "fp32", "bf16", "fp16".
         input_size: lower bound of the shorter side at the network; None takes the model's own (518, nano 168; V1's
             metric models resize every image to 392 x 518). Larger gives finer detail and costs more.
