@@ -51,34 +51,34 @@ COMMANDS = (
 )
 
 
-DESCRIPTION = """Depth Anything V1 and V2, complete.
+DESCRIPTION = """Depth Anything V1 and V2: prediction, video, training, labelling, evaluation, export, serving.
 
-depth-anything COMMAND --help says what a command takes; depth-anything --version, which version this is.
+depth-anything COMMAND --help describes a command; depth-anything --version prints the version.
 
-Completion for your shell: depth-anything --tyro-print-completion bash (zsh, fish); see docs/quickstart.md."""
+Shell completion: depth-anything --tyro-print-completion bash (zsh, fish); see docs/quickstart.md."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Entry point: runs a command and leaves with its exit code."""
+    """Entry point: run a command and exit with its exit code."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     try:
         run(arguments or ["--help"])
         sys.stdout.flush()
     except Failed as failed:
         sys.exit(failed.code)
-    except BrokenPipeError:  # `depth-anything models | head -1`: whoever reads has enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nor may the interpreter complain at its end
-        sys.exit(141)  # as if SIGPIPE had ended it
+    except BrokenPipeError:  # `depth-anything models | head -1`: the reader has closed the pipe
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the interpreter reports it again at exit
+        sys.exit(141)  # the exit code of a process that SIGPIPE ended
     except (ValueError, ImportError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
-        print("stopped; what is written is whole, run the command again for the rest", file=sys.stderr)
+        print("interrupted; all files written so far are complete, run the command again for the rest", file=sys.stderr)
         sys.exit(130)
 
 
 def run(arguments: Sequence[str]) -> None:
-    """Carries out one command line; errors as the commands raise them."""
+    """Run one command line; errors are raised as by the commands."""
     if arguments[0] == "--version":
         print(__version__)
         return
@@ -87,7 +87,7 @@ def run(arguments: Sequence[str]) -> None:
     tell_of_idle_devices(arguments)
     app = tyro.extras.SubcommandApp()
     for command in COMMANDS:
-        # An option's text as one line: in the help it is broken anew, and shells complete line by line.
+        # The text of an option on one line: the help wraps it again, and shells complete line by line.
         command.__doc__ = re.sub(r"\n {12,}", " ", command.__doc__ or "")
         app.command(command)
     app.cli(prog="depth-anything", description=DESCRIPTION, args=arguments, config=(tyro.conf.FlagCreatePairsOff,))

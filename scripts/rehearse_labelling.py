@@ -1,9 +1,9 @@
-"""A rehearsal of labelling 62M images: the real planning, claims and manifests, a teacher that only takes time.
+"""Simulation of labelling 62M images: planning, claims and manifests are the real code, the teacher only takes time.
 
     python scripts/rehearse_labelling.py
 
-Workers die at random. When those that are left have nothing more to do, the job is started again, as its operator
-would. Time is simulated; the store is memory.
+Workers die at random. When the remaining workers have nothing left to do, the job is restarted, as an operator would.
+Time is simulated, and storage is in memory.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ RECIPE = LabelRecipe("simulated", "0" * 64, 518, "bf16", 32, "png16")
 
 
 class Killed(BaseException):
-    """What kill -9 is to a simulated worker."""
+    """Ends a simulated worker, as kill -9 ends a real one."""
 
 
 class Rehearsal:
-    """A store in memory. It counts how often a shard is written, and may kill a worker after that, before its manifest.
+    """Storage in memory that counts how often a shard is written. It can kill a worker between shard and manifest.
 
-    All shards are one small file: what they hold does not matter here.
+    All shards are the same small file, because their content does not matter here.
     """
 
     def __init__(self, folder: str):
@@ -77,14 +77,14 @@ class Rehearsal:
 
     @contextmanager
     def lock(self, job: str, first: bool) -> Iterator[None]:
-        """A new job: what the one before claimed and did not do is free again."""
+        """Start a new job: claims of the previous job that were not completed are released."""
         self.files[CLAIMS].clear()
         yield
 
 
 @dataclass(frozen=True)
 class Rehearsed:
-    """What happened."""
+    """Outcome of a simulation."""
 
     shards: int
     pictures: int
@@ -92,15 +92,15 @@ class Rehearsed:
     runs: int
     deaths: int
     twice: int
-    """Shards that were written a second time, because their worker died before the manifest; the bytes are equal."""
+    """Shards that were written twice, because their worker died before the manifest; both have the same bytes."""
     lost_pictures: int
-    """Pictures that were predicted for nothing, because their worker died."""
+    """Images whose predictions were lost when their worker died."""
     hours: float
-    """Simulated, from the first start to the last manifest."""
+    """Simulated time from the first start to the last manifest."""
     planning_s: float
-    """Real, of the slowest planning: what is there is listed and what is left is found."""
+    """Real time of the slowest planning, which lists the finished shards and finds the remaining ones."""
     seconds: float
-    """Real, of everything."""
+    """Real time of the whole simulation."""
 
 
 def simulate(
@@ -112,18 +112,18 @@ def simulate(
     restart_h: float = 0.25,
     seed: int = 0,
 ) -> Rehearsed:
-    """Rehearse a run.
+    """Simulate a labelling job.
 
     Args:
-        shards: of the source.
-        pictures: in a shard.
-        workers: at every start of the job.
-        images_per_s: of a worker, on average; each shard takes up to 20 % more or less.
-        death: chance that a worker dies over a shard.
-        restart_h: hours until somebody starts the job again.
+        shards: number of shards of the source.
+        pictures: number of images in a shard.
+        workers: number of workers at every start of the job.
+        images_per_s: average speed of a worker; each shard takes up to 20 % more or less.
+        death: probability that a worker dies while it labels a shard.
+        restart_h: hours until the job is started again.
 
     Raises:
-        AssertionError: a shard is missing, or a picture counted twice.
+        AssertionError: a shard is missing, or an image counted twice.
     """
     began = time.perf_counter()
     rng = np.random.default_rng(seed)
@@ -162,7 +162,11 @@ def simulate(
 
 
 def run(crew: list[Iterator[float]], seconds_a_shard: float) -> tuple[float, int]:
-    """One start of the job, until no running worker finds work: (simulated seconds, workers that died)."""
+    """One start of the job, until no running worker finds work.
+
+    Returns:
+        Simulated seconds, and the number of workers that died.
+    """
     clock = [(0.0, rank) for rank in range(len(crew))]  # when each worker is done with its shard
     last, dead = 0.0, 0
     while clock:
@@ -180,7 +184,7 @@ def run(crew: list[Iterator[float]], seconds_a_shard: float) -> tuple[float, int
 
 
 def work(units: Iterator[Unit], store: Rehearsal, death: float, rng: np.random.Generator) -> Iterator[float]:
-    """A worker: yields how long a shard takes, as a factor; then writes it, unless it dies."""
+    """A worker: yields the relative duration of each shard, then writes the shard unless it dies."""
     for unit in units:
         yield rng.uniform(0.8, 1.2)
         dies = rng.uniform() < death
@@ -191,7 +195,7 @@ def work(units: Iterator[Unit], store: Rehearsal, death: float, rng: np.random.G
 
 
 def check(store: Rehearsal, units: list[Unit]) -> None:
-    """Every unit has its shard and one manifest that counts its pictures."""
+    """Check that every unit has a shard and exactly one manifest, which counts its images."""
     names = {unit.name for unit in units}
     assert set(store.written) == {f"{LABELS}/{name}.tar" for name in names}
     assert {name.removesuffix(".json") for name in store.names(MANIFEST)} == names

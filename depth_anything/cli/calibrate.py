@@ -19,15 +19,16 @@ def calibrate(
 ) -> None:
     """Metres from a relative disparity and two or more known distances.
 
-    1/metres is fitted to the map by scale and shift, least squares, as everywhere in this package.
+    The scale and shift that map disparity to 1/metres are fitted by least squares.
 
     Args:
-        map: a disparity that predict wrote: png16, npz, exr or pfm. A map of metres is corrected likewise.
-        points: two or more x,y,metres: pixels of the upright picture from its upper left, and the distance there.
+        map: a disparity map that predict wrote: png16, npz, exr or pfm. A metric map is corrected in the same way.
+        points: two or more x,y,metres: a pixel of the upright image, counted from its upper left corner, and the
+            distance there.
         out: folder for the results.
         save: what to write, separated by commas: npz, png16, color, pfm, exr.
-        max_depth: metres beyond which the fit is not believed: unknown, 0.
-        overwrite: replace results that exist.
+        max_depth: distances beyond this many metres are marked as unknown (0).
+        overwrite: replace existing results.
     """
     from depth_anything.images.formats import split_formats
     from depth_anything.predict.prediction import load
@@ -35,7 +36,7 @@ def calibrate(
     try:
         known = [tuple(float(number) for number in point.split(",")) for point in points]
     except ValueError:
-        raise ValueError(f"points {' '.join(points)}: expected x,y,metres of numbers, for each") from None
+        raise ValueError(f"points {' '.join(points)}: expected x,y,metres as numbers for each point") from None
     relative = load(map)
     metric = relative.align_to(known, max_depth_m=max_depth)
     stem = map.stem.removesuffix(f"_{relative.quantity}")

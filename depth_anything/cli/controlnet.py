@@ -1,4 +1,4 @@
-"""`depth-anything controlnet train|generate`: pictures painted by depth."""
+"""`depth-anything controlnet train|generate`: images generated from a depth map."""
 
 from __future__ import annotations
 
@@ -15,71 +15,71 @@ from depth_anything.cli.options import AcceptLicense, Device
 
 @dataclass
 class Train:
-    """Train a ControlNet beside a frozen Stable Diffusion 1.5; run again after any interruption, it goes on."""
+    """Train a ControlNet for a frozen Stable Diffusion 1.5. Run the same command again to resume."""
 
     pictures: Positional[Path]
-    """Folder of pictures; NAME.txt beside NAME.jpg is its caption."""
+    """Folder of images; NAME.txt beside NAME.jpg is its caption."""
     controls: Positional[Path]
-    """Folder of NAME_control.png: `depth-anything predict PICTURES --save control -o CONTROLS`."""
+    """Folder of NAME_control.png: `depth-anything predict IMAGES --save control -o CONTROLS`."""
     out: Positional[Path]
-    """Folder for config.json and diffusion_pytorch_model.safetensors, the layout of V1's release."""
+    """Folder for config.json and diffusion_pytorch_model.safetensors, in the layout of V1's release."""
     base: str
     """Stable Diffusion 1.5 in diffusers' layout: a folder or hub id."""
     controlnet: Path | None = None
-    """Start from this one instead of a copy of the base's encoder."""
+    """Start from this ControlNet instead of a copy of the base's encoder."""
     steps: int = 15_000
     """Optimiser steps."""
     batch: int = 4
-    """Pictures in a step."""
+    """Images per step."""
     size: int = 512
-    """Side of the pictures."""
+    """Side of the images, in pixels."""
     learning_rate: float = 1e-5
-    """Constant."""
+    """Learning rate, constant."""
     seed: int = 0
-    """Of order, noise and captions left out."""
+    """Seed of the order, the noise and the captions that are dropped."""
     device: Device = "cpu"
 
 
 @dataclass
 class Generate:
-    """Paint new pictures with the depth of one: NAME_painted.png, NAME_control.png."""
+    """Generate new images with the depth of a given one: NAME_painted.png, NAME_control.png."""
 
     picture: Positional[Path]
-    """A photograph, whose depth is taken; or with --is-control a control image."""
+    """A photograph whose depth is used, or with --is-control a control image."""
     prompt: Positional[str]
-    """What to paint."""
+    """Text prompt."""
     base: str
     """Stable Diffusion 1.5 in diffusers' layout: a folder or hub id."""
     controlnet: Path | None = None
-    """Folder or weights file; by default V1's released one."""
+    """Folder or weights file; by default the one that V1 released."""
     model: str = "nano"
-    """The depth model; V1's ControlNet was made with v1-large."""
+    """The depth model; V1's ControlNet was trained with v1-large."""
     out: Annotated[Path, tyro.conf.arg(aliases=["-o"])] = Path("out")
     """Folder for the results."""
     is_control: bool = False
-    """The picture is a control image already."""
+    """The given image is already a control image."""
     negative: str = ""
-    """What not to paint."""
+    """Negative prompt."""
     count: int = 1
-    """How many pictures."""
+    """Number of images."""
     size: int = 512
     """Shorter side of the result."""
     steps: int = 20
-    """Of the diffusion."""
+    """Diffusion steps."""
     guidance: float = 7.5
-    """How closely the words are followed."""
+    """Guidance scale: how closely the prompt is followed."""
     strength: float = 1.0
-    """How closely the depth is followed."""
+    """Conditioning scale: how closely the depth is followed."""
     seed: int = 0
-    """Of the noise."""
+    """Seed of the noise."""
     device: Device = "cpu"
     overwrite: bool = False
-    """Replace results that exist."""
+    """Replace existing results."""
     accept_license: AcceptLicense = False
 
 
 def controlnet(action: Annotated[Train | Generate, tyro.conf.arg(name="")]) -> None:
-    """A ControlNet that paints by depth: training and use (docs/transfer.md)."""
+    """A ControlNet conditioned on depth: training and use (docs/transfer.md)."""
     if isinstance(action, Train):
         _train(action)
     else:
@@ -137,4 +137,4 @@ def _generate(asked: Generate) -> None:
             Image.fromarray(image_HW3).save(temporary, "PNG")
         print(path)
     if asked.model == "nano" and not asked.is_control:
-        print("note: nano's map is coarse; v1-large is what the released ControlNet knows", file=sys.stderr)
+        print("note: nano's map is coarse; the released ControlNet was trained with v1-large", file=sys.stderr)

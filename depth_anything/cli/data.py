@@ -1,4 +1,4 @@
-"""`depth-anything data check`: what is in a copy of a data set."""
+"""`depth-anything data check`: the contents of a copy of a data set."""
 
 from __future__ import annotations
 
@@ -27,25 +27,24 @@ def data(
     threads: int = 2,
     accept_license: AcceptLicense = False,
 ) -> None:
-    """Walk a copy of a data set: count it, show its ranges, name what is broken.
+    """Check a copy of a data set: count its images, show their value ranges, list broken files.
 
-    Written to OUT: NAME.png, some pictures, those of a labelled set beside their disparity (grey is not valid, black is
-    sky); NAME_left_out.txt, a line for each picture that is broken or refused, where there are any; and after a walk
-    over all of a labelled set NAME_pictures.txt, the usable ones: put it into ROOT as pictures.txt and only these are
-    trained on.
+    Files in OUT: NAME.png shows some images, for a labelled set beside their disparity (grey is invalid, black is sky);
+    NAME_left_out.txt lists broken and refused images, if there are any; after a check of a whole labelled set
+    NAME_pictures.txt lists the usable images. Copy it to ROOT as pictures.txt to train on these only.
 
     Args:
         action: check.
-        name: of a labelled set, such as tartanair; of an unlabelled one, such as sa1b; or folder, list, tars for your
-            own pictures. An unknown name lists them all.
-        root: the folder of this set.
+        name: a labelled set, such as tartanair; an unlabelled set, such as sa1b; or folder, list, tars for your own
+            images. An unknown name lists all of them.
+        root: the folder of the set.
         out: folder for the files.
-        limit: read only this many pictures, evenly spread.
-        sky: of a labelled set: off; renderer, what the set itself knows; segformer, also what SegFormer finds (extra
-            transfer).
-        segmenter: another SegFormer for ADE20K than the largest released one: a hub id or a folder.
-        cache: folder that keeps SegFormer's masks, for training too; by default OUT/sky.
-        threads: how many pictures are read at a time.
+        limit: read only this many images, evenly distributed.
+        sky: sky of a labelled set. off: none; renderer: the sky that the set itself states; segformer: also the sky
+            that SegFormer finds on --device (extra transfer).
+        segmenter: a SegFormer for ADE20K instead of the largest released one: a hub id or a folder.
+        cache: folder for SegFormer's masks, which training reads too; by default OUT/sky.
+        threads: number of images that are read at the same time.
     """
     from depth_anything.data.labeled.sets import LABELED
     from depth_anything.data.set_sizes import UNLABELED_PICTURES
@@ -58,7 +57,7 @@ def data(
 
         chosen = LABELED[name]
         samples = chosen.open(root)
-        names = getattr(samples, "pictures", None)  # of files; rendered scenes have none
+        names = getattr(samples, "pictures", None)  # file names; rendered scenes have none
         say_count(name, root, len(samples), chosen.pictures)
         segment = None
         if sky == "segformer":
@@ -72,7 +71,7 @@ def data(
         found = units(name, root)
         counts = [unit.count for unit in found]
         if None in counts:
-            print(f"{name}: {len(found):,} units in {root}; how many pictures they hold, only reading tells")
+            print(f"{name}: {len(found):,} units in {root}; the number of images is known after reading them")
         else:
             say_count(name, root, sum(count or 0 for count in counts), UNLABELED_PICTURES.get(name))
         report = check_pictures(found, limit, sheet, threads)
@@ -93,24 +92,24 @@ def data(
 
 
 def say_count(name: str, root: Path, found: int, expected: int | None) -> None:
-    """How many pictures there are, beside the papers' number."""
+    """Print the number of images, and the number in the papers."""
     from depth_anything.data.set_sizes import LABELED_PICTURES, UNLABELED_PICTURES
 
     printed = (LABELED_PICTURES | UNLABELED_PICTURES).get(name)
     of = f"; the papers train on {short(printed)}" if printed else ""
     of += f": {found / expected:.1%} of {expected:,}" if expected else ""
-    print(f"{name}: {found:,} pictures in {root}{of}")
+    print(f"{name}: {found:,} images in {root}{of}")
 
 
 def short(count: int) -> str:
-    """A number of pictures as the papers print it: 11.1M, 115K, 24,231."""
+    """A number of images as the papers print it: 11.1M, 115K, 24,231."""
     if count >= 1_000_000:
         return f"{count / 1e6:.1f}M"
     return f"{count:,}" if count % 1000 else f"{count // 1000}K"
 
 
 def write_lines(path: Path, lines: Sequence[str]) -> None:
-    """A text file, if there is a line to write; its name is printed."""
+    """Write a text file if there are any lines, and print its name."""
     from depth_anything.system.files import atomic_path
 
     if lines:

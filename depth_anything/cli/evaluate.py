@@ -1,4 +1,4 @@
-"""`depth-anything evaluate`: the papers' tables, and the pairs."""
+"""`depth-anything evaluate`: the tables of the papers, and the pairs."""
 
 from __future__ import annotations
 
@@ -27,21 +27,21 @@ def evaluate(
     regions: str = "grid",
     network: OmitArgPrefixes[ModelOptions],
 ) -> None:
-    """Score models under a named protocol, beside the published numbers.
+    """Score models under a named protocol, and print the published numbers beside them.
 
     Args:
-        table: pairs, da2k, v1-table2, ..., or da2k-propose; an unknown name lists them all. Without a table, any
+        table: pairs, da2k, v1-table2, ..., or da2k-propose; an unknown name lists all of them. Without a table, any
             --sets are measured under any --protocol.
-        data: the manifest for pairs, pictures for da2k-propose; for the tables the folder with one folder per test set.
-        model: one or more of ours, hf:ID for a transformers model, predictions:QUANTITY:FOLDER for finished maps, or
-            the floors row and constant; by default nano for pairs, and the table's own models.
+        data: the manifest for pairs, images for da2k-propose; for the tables the folder with one folder per test set.
+        model: one or more of our models, hf:ID for a transformers model, predictions:QUANTITY:FOLDER for finished maps,
+            or the baselines row and constant; by default nano for pairs, else the models of the table.
         sets: only these columns of the table; without a table, any test sets: kitti, diode, ...
-        protocol: another protocol than the table's; the published numbers are then left out.
-        out: folder for scores, from which a stopped run goes on, the report and the page of pictures.
-        form: of what is printed.
+        protocol: use another protocol than the table's; the published numbers are then omitted.
+        out: folder for the scores, from which an interrupted run resumes, the report and a page of images.
+        form: format of the printed report.
         json: short for --form json.
-        partial: take incomplete test sets; the report says so.
-        pictures: images per set on the page.
+        partial: accept incomplete test sets; the report states it.
+        pictures: number of images per set on the page.
         regions: where da2k-propose looks for points: grid, or sam:ID for a Segment Anything model.
     """
     from depth_anything.evaluate.run_tables import run

@@ -1,4 +1,4 @@
-"""`depth-anything export`: a model as a file that needs no torch, and the proof that it answers the same."""
+"""`depth-anything export`: a model as a file that runs without torch, and a comparison of both."""
 
 from __future__ import annotations
 
@@ -28,22 +28,23 @@ def export(
     photos: tuple[str, ...] = (),
     accept_license: AcceptLicense = False,
 ) -> None:
-    """One file with pre- and post-processing inside: a uint8 picture of any size in, its map at that size out.
+    """Export a model with its pre- and post-processing: a uint8 image of any size in, its map at that size out.
 
-    The file runs beside torch on photographs before it gets its name; the report lies beside it.
+    The exported file is compared with torch on photographs, and is kept only if both agree. A report is written beside
+    it.
 
     Args:
-        model: a name of `depth-anything models` or a checkpoint.
+        model: a name that `depth-anything models` lists, or a checkpoint.
         to: onnx (the base install runs it) or openvino (.xml and .bin; needs the extra openvino).
         out: the file; by default MODEL.onnx or MODEL.xml.
-        half: store the weights as float16; half the size, computed in float32.
-        fp16: compute in float16 too, for GPUs through ONNX Runtime; what would overflow stays in float32.
+        half: store the weights as float16: half the size; computation stays in float32.
+        fp16: compute in float16 too, for GPUs with ONNX Runtime; operations that would overflow stay in float32.
         int8: quantise weights and activations; needs --calibrate.
-        calibrate: folder of photographs like those the file will see; a quarter of them judges the result.
-        bare: only the network: normalised float32 (B, 3, h, w) in, (B, h, w) out.
-        size: height and width of a bare network's input, fixed, for compilers that want no free dimension.
-        input_size: lower bound of the shorter side in the file's own size rule; by default the model's own.
-        photos: photographs for the comparison instead of the three that come with the package.
+        calibrate: folder of photographs that resemble your inputs; a quarter of them is kept out to check the result.
+        bare: export only the network: normalised float32 (B, 3, h, w) in, (B, h, w) out.
+        size: fixed height and width of a bare network's input, for compilers that accept no dynamic dimensions.
+        input_size: lower bound of the shorter side in the size rule of the file; by default the model's own.
+        photos: photographs for the comparison instead of the three in the package.
     """
     with needs("export", "export"):
         import onnxscript  # noqa: F401
@@ -73,5 +74,5 @@ def export(
 
 
 def paths(sources: list) -> tuple[Path, ...]:
-    """The files among what `find_images` found."""
+    """The paths of the sources that are files."""
     return tuple(source.path for source in sources if source.path is not None)

@@ -1,4 +1,4 @@
-"""`depth-anything finetune`: a model, further on your own pictures."""
+"""`depth-anything finetune`: further training of a model on your own images."""
 
 from __future__ import annotations
 
@@ -26,21 +26,22 @@ def finetune(
     readers: int = 1,
     accept_license: AcceptLicense = False,
 ) -> None:
-    """Train a model further on your own pictures with disparity or with metres, and report before and after.
+    """Train a model on your own images with disparity or depth in metres, and measure it before and after.
 
     Args:
-        model: a name of `depth-anything models`, a hub id, a checkpoint or a transformers folder.
-        folder: images/ beside depth_m/ (metres) or disparity/ with files of the same names (docs/train.md).
-        out: folder for the weights (final.safetensors), the curve and report.json. Run again, it goes on.
-        epochs: passes over the pictures.
-        batch: pictures in a step.
-        rate: learning rate of the decoder; the encoder has a tenth.
-        max_depth: top of the range in metres; by default the model's own, or the farthest of your pictures.
-        intrinsics: the cameras, for metres that hang on focal lengths: exif, one fx,fy,cx,cy in pixels for all
-            pictures, or a text file of lines NAME,fx,fy,cx,cy (docs/metric.md).
-        seed: of order, windows and mirroring.
-        accumulate: slices of a step, where a whole step does not fit.
-        readers: threads that read pictures.
+        model: a name that `depth-anything models` lists, a hub id, a checkpoint or a transformers folder.
+        folder: folder with images/, and depth_m/ (metres) or disparity/ with files of the same names (docs/train.md).
+        out: folder for the weights (final.safetensors), the training curve and report.json. Run the same command again
+            to resume.
+        epochs: passes over the images.
+        batch: images per step.
+        rate: learning rate of the decoder; the encoder has a tenth of it.
+        max_depth: upper end of the range in metres; by default that of the model, or the largest depth in your images.
+        intrinsics: cameras, for models whose metres depend on the focal length: exif, one fx,fy,cx,cy in pixels for all
+            images, or a text file with lines NAME,fx,fy,cx,cy (docs/metric.md).
+        seed: seed of the order, the crops and the mirroring.
+        accumulate: number of slices in which a step is computed if a whole step does not fit into memory.
+        readers: number of threads that read images.
     """
     import logging
 

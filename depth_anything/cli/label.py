@@ -1,4 +1,4 @@
-"""`depth-anything label`: a teacher's labels for unlabelled pictures."""
+"""`depth-anything label`: pseudo-labels for unlabelled images."""
 
 from __future__ import annotations
 
@@ -26,22 +26,21 @@ def label(
     ray: str | None = None,
     accept_license: AcceptLicense = False,
 ) -> None:
-    """Pseudo labels: a teacher's disparity for pictures without labels, as tar shards.
+    """Label images without ground truth: the disparity that a teacher predicts, in tar shards.
 
-    Stop it, or let it be killed, and give the same command again: it goes on. Start it with torchrun and its ranks
-    share the work.
+    Run the same command again to resume a run that was stopped or killed. Under torchrun the ranks share the work.
 
     Args:
-        source: pictures: a folder, a .txt list, tars (also s3://...), or the root of a set that --kind names.
+        source: a folder of images, a .txt list, tar files (also s3://...), or the root of a set that --kind names.
         out: folder, or URL such as s3://bucket/labels, for labels/*.tar and manifest/*.json.
         teacher: a name that `depth-anything models` lists, a hub id, a checkpoint, a transformers folder.
         kind: auto, folder, list, tars; or the official layout of bdd100k, imagenet21k, landmarks, lsun, objects365,
             openimages, places365, sa1b.
-        encoding: png16 (16 bits from minimum to maximum of each map) or fp16 (half floats).
-        dtype: of the encoder: fp32 or bf16; by default bf16 on cuda, else fp32.
-        batch: most pictures of one size that run together.
-        shard_size: pictures in a shard, where the source can be cut.
-        threads: processor threads, for the network and for decoding and encoding; by default one per core.
+        encoding: png16 (16 bits between the minimum and maximum of each map) or fp16 (half precision).
+        dtype: precision of the encoder, fp32 or bf16; by default bf16 on cuda, else fp32.
+        batch: largest number of images of one size in a batch.
+        shard_size: images per shard, for sources that can be divided.
+        threads: processor threads for the network and for decoding and encoding; by default one per core.
         ray: label on a Ray cluster: its address, auto, or local.
     """
     from depth_anything.label.jobs import LabelOptions

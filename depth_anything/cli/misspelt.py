@@ -1,4 +1,4 @@
-"""What a misspelt word on the command line is answered: the nearest one, or our word for another program's."""
+"""Errors for unknown words on the command line, which suggest the nearest one or ours for another program's option."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ import tyro
 
 OFFICIAL = {
     "--encoder": "--model (vits: v2-small, or V1's v1-small; vitb: v2-base; vitl: v2-large)",
-    "--img-path": "the pictures alone: depth-anything predict PICTURES",
-    "--video-path": "the film alone: depth-anything video FILM",
+    "--img-path": "the images alone: depth-anything predict IMAGES",
+    "--video-path": "the video alone: depth-anything video VIDEO",
     "--outdir": "--out",
     "--pred-only": "--save color (and without it, --save side)",
     "--grayscale": "--colors gray",
-    "--load-from": "--model FILE, with --variant NAME for what it holds",
+    "--load-from": "--model FILE, with --variant NAME for the model in it",
     "--save-numpy": "--save npy",
-    "--max-depth": "--variant, which knows the range",
+    "--max-depth": "--variant, which states the range",
 }
-"""Options of the authors' scripts (run.py, run_video.py), and what stands for them here."""
+"""Options of the authors' scripts (run.py, run_video.py), and the corresponding options here."""
 
 RENAMED = {
     "label": {"--unit-size": "--shard-size"},
     "video": {"--steady": "--stabilise"},
 }
-"""Options of version 0.1 by command: old spelling -> new spelling. The old ones go on working."""
+"""Options of version 0.1 by command: old spelling -> new spelling. The old spellings are still accepted."""
 
 
 def with_new_spellings(arguments: Sequence[str]) -> list[str]:
@@ -42,10 +42,10 @@ def with_new_spellings(arguments: Sequence[str]) -> list[str]:
 
 
 def check_words(arguments: Sequence[str], commands: Iterable[Callable]) -> None:
-    """Refuse a command or an option that does not exist, before anything else is said about the line.
+    """Refuse a command or an option that does not exist, before the line is parsed.
 
     Raises:
-        ValueError: with the nearest one of this command.
+        ValueError: the message suggests the nearest command, or option of this command.
     """
     by_name = {command.__name__: command for command in commands}
     word = arguments[0]
@@ -82,19 +82,19 @@ def check_words(arguments: Sequence[str], commands: Iterable[Callable]) -> None:
 
 
 def in_our_words(option: str) -> str:
-    """What stands for an option of the authors' scripts; empty where it is none."""
+    """A message about an option of the authors' scripts; empty for any other option."""
     return f"the authors' {option} is {OFFICIAL[option]}" if option in OFFICIAL else ""
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
-    """The closest word that there is; empty where none is close."""
+    """A question that suggests the closest known word; empty if none is close."""
     by_letters = {name.lstrip("-"): name for name in known}
     close = get_close_matches(word.lstrip("-"), by_letters, 1)
     return f"did you mean {by_letters[close[0]]}?" if close else ""
 
 
 def options_of(target: Any) -> set[str]:
-    """The long options of a command, which is a function or a dataclass; those of dataclasses in it too."""
+    """The long options of a command, which is a function or a dataclass, and of dataclasses in it."""
     options = {"--help"}
     for name, annotation in get_type_hints(target, include_extras=True).items():
         if name == "return" or tyro.conf.Positional in _markers(annotation):

@@ -1,13 +1,13 @@
-"""`depth-anything models`: what there is."""
+"""`depth-anything models`: the list of models."""
 
 from __future__ import annotations
 
 
 def models() -> None:
-    """The models, what their numbers mean, their licences."""
+    """List the models, the quantity that each predicts, and their licences."""
     from depth_anything.variants import VARIANTS
 
-    rows = [("model", "answers", "licence", "commercial use", "official file")]
+    rows = [("model", "predicts", "licence", "commercial use", "official file")]
     for row in VARIANTS.values():
         answers = "disparity" if row.max_depth is None else f"metres, up to {row.max_depth:g}"
         commercial = {True: "yes", False: "no", None: "not stated"}[row.commercial]
@@ -17,5 +17,5 @@ def models() -> None:
         print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
     print(
         "\nWeights that are not clearly free for commercial use need --accept-license once. "
-        "Official files come from the Hugging Face hub, or from a path that you give with --variant."
+        "Official files are read from the Hugging Face hub, or from a path that you give with --variant."
     )

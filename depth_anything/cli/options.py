@@ -52,7 +52,7 @@ InputSize = Annotated[
 
 @dataclass(frozen=True, kw_only=True)
 class ModelOptions:
-    """How a model is found and run."""
+    """How a model is loaded and run."""
 
     variant: Variant = None
     backend: BackendName | None = None
@@ -61,7 +61,7 @@ class ModelOptions:
     """cpu, cuda, mps, or auto for the best that is there. Of .onnx files and nano also tensorrt, coreml, directml, and
     Intel's gpu and npu; of .xml files cpu, gpu, npu. One of several: cuda:1."""
     dtype: Dtype = "fp32"
-    """Numbers of the network."""
+    """Precision of the network."""
     input_size: InputSize = None
     threads: int | None = None
     """Processor threads of the network."""

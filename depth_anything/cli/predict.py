@@ -1,4 +1,4 @@
-"""`depth-anything predict`: depth maps of pictures."""
+"""`depth-anything predict`: depth maps of images."""
 
 from __future__ import annotations
 
@@ -40,23 +40,23 @@ def predict(
     network: OmitArgPrefixes[ModelOptions],
     files: OmitArgPrefixes[SaveOptions],
 ) -> None:
-    """Depth maps of pictures.
+    """Predict depth maps of images.
 
     Args:
         inputs: files, folders, patterns, a .txt list of paths, or - for standard input.
-        out: folder for the results; the folders of the input are mirrored.
+        out: folder for the results, with the same subfolders as the input.
         model: a name that `depth-anything models` lists, a hub id, a checkpoint, a transformers folder, or a file
             that export wrote.
         save: what to write, separated by commas: color, side, png16, npz, npy, pfm, exr, json, normals,
             sky, control, ply, glb.
-        upscale: so many times the input size: finer edges for more time (V2's test-time upscaling: 2, 4).
-        tiles: so many tiles along the shorter side add detail to the whole, for large pictures: 2 to 10.
-        compile: torch only: through torch.compile, a minute for each new size; no gain on the one GPU that was tried.
-        fov: the camera's horizontal field of view in degrees, for the geometry and for camera-aware models.
-        focal_mm: or its focal length as the 35 mm equivalent; without either, EXIF is asked.
-        intrinsics: or fx,fy,cx,cy in pixels of the upright picture.
-        sky: how to find the sky: segformer (extra transfer), or threshold, which only looks at the map.
-        sky_policy: what to do with it: keep the values, zero (farthest), or cap (as far as the farthest thing).
+        upscale: factor for the input size: finer edges for more time (V2's test-time upscaling: 2, 4).
+        tiles: number of tiles along the shorter side, which add detail to large images: 2 to 10.
+        compile: use torch.compile (torch only); takes a minute for each new size, and was no faster on an H200.
+        fov: horizontal field of view of the camera in degrees, for 3D output and camera-aware models.
+        focal_mm: focal length as its 35 mm equivalent, instead of --fov; without either it is read from EXIF.
+        intrinsics: fx,fy,cx,cy in pixels of the upright image, instead of --fov.
+        sky: how to find the sky: segformer (extra transfer), or threshold, which uses only the map.
+        sky_policy: value of the sky: keep, zero (farthest), or cap (the largest distance outside the sky).
     """
     from functools import partial
 
@@ -72,10 +72,10 @@ def predict(
         name in FORMATS and (FORMATS[name].says_camera or "camera" in FORMATS[name].needs) for name in formats
     )
     if sky == "off" and sky_policy != "keep":
-        raise ValueError(f"--sky-policy {sky_policy}: nobody looks for the sky; add --sky segformer or --sky threshold")
+        raise ValueError(f"--sky-policy {sky_policy}: needs a sky mask; add --sky segformer or --sky threshold")
     sources = find_images(inputs, exclude=out)
     if len(sources) > 1 and "{stem}" not in files.name:
-        raise ValueError(f"--name {files.name!r}: {len(sources)} pictures would have one name; use {{stem}}")
+        raise ValueError(f"--name {files.name!r}: {len(sources)} images would get the same name; use {{stem}}")
     find_sky = sky_finder(sky, network.accept_license)
     predictor = network.predictor(model, compile)
     needs_camera = needs_camera or predictor.variant.canonical_focal is not None
@@ -84,12 +84,12 @@ def predict(
     if isinstance(predictor.input_size, int):
         predictor.input_size *= upscale
     elif upscale > 1:
-        raise ValueError(f"--upscale {upscale}: {predictor.variant.name} has one network size, whatever the picture's")
+        raise ValueError(f"--upscale {upscale}: {predictor.variant.name} has a fixed network size")
     answer = predictor if tiles is None else partial(predict_tiles, predictor, count=tiles)
     written: list[Path] = []
     done = 0
     said = ""
-    # Three at a time: while one picture is in the network, the next is read and the one before is written.
+    # Three stages run in parallel: while one image is in the network, the next is read and the last one is written.
     maps = prefetch(maps_of(answer, prefetch(pictures_of(sources, out, formats, predictor, files), 1)), 1)
     with tqdm(maps, total=len(sources), unit="picture", disable=None if len(sources) > 1 else True) as progress:
         for source, answered in progress:
@@ -108,8 +108,8 @@ def predict(
                     progress.write(f"{source.name}: {note}", file=sys.stderr)
             except ValueError as error:
                 progress.write(f"error: {error}", file=sys.stderr)
-            except NotWritten as error:  # nor would the next one be
-                progress.write(f"error: {error}; {done} of {len(sources)} pictures are done", file=sys.stderr)
+            except NotWritten as error:  # the next one would fail too
+                progress.write(f"error: {error}; {done} of {len(sources)} images are done", file=sys.stderr)
                 break
     for path in written[:20]:
         print(path)
@@ -124,7 +124,7 @@ def predict(
 def pictures_of(
     sources: list[Source], out: Path, formats: list[str], predictor: Predictor, options: SaveOptions
 ) -> Iterator[tuple[Source, tuple[np.ndarray, PictureInfo] | ValueError]]:
-    """Every picture in turn, or what is wrong with it or with the names of its results."""
+    """Each image in turn, or the error of reading it or of naming its results."""
     from depth_anything.images.read import read_image_with_info
 
     for source in sources:
@@ -139,7 +139,7 @@ def maps_of(
     answer: Callable[[np.ndarray], Prediction],
     pictures: Iterator[tuple[Source, tuple[np.ndarray, PictureInfo] | ValueError]],
 ) -> Iterator[tuple[Source, tuple[PictureInfo, Prediction] | ValueError]]:
-    """What every picture says about itself with its map, or its error."""
+    """The metadata and the prediction of each image, or its error."""
     for source, picture in pictures:
         try:
             if isinstance(picture, ValueError):
@@ -151,7 +151,7 @@ def maps_of(
 
 
 def sky_finder(method: str, accept_license: bool) -> Callable[[Prediction], np.ndarray] | None:
-    """How the option --sky finds a sky mask; None for off."""
+    """The function that finds the sky mask for --sky; None for off."""
     if method == "off":
         return None
     import numpy as np
@@ -167,7 +167,7 @@ def sky_finder(method: str, accept_license: bool) -> Callable[[Prediction], np.n
 def with_camera(
     prediction: Prediction, info: PictureInfo, fov: float | None, focal_mm: float | None, intrinsics: str | None
 ) -> Prediction:
-    """The prediction with what is known about its camera: the options, or else EXIF."""
+    """The prediction with its camera, from the options or else from EXIF."""
     from depth_anything.geometry import camera
 
     try:

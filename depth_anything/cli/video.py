@@ -32,20 +32,20 @@ def video(
     """Depth maps of a video, stabilised over time. Run the same command again to resume an interrupted run.
 
     Args:
-        input: a video, a folder or a pattern of pictures ('shots/*.png', shot_%04d.png).
+        input: a video, a folder or a pattern of images ('shots/*.png', shot_%04d.png).
         out: folder for the results, or the name of one video.
-        source: number of a camera, instead of an input; Ctrl-C ends the recording.
+        source: number of a camera, instead of a file; Ctrl-C ends the recording.
         model: a name that `depth-anything models` lists, a hub id, a checkpoint, a transformers folder, an .onnx file.
         save: what to write, separated by commas: color, gray, side (videos), gray16 (lossless FFV1), png16, exr, npz.
         stabilise: off leaves the map of every frame as the model predicted it.
-        codec: of color, gray and side. h264 is x264, under the GPL, as PyAV's wheel brings it.
+        codec: codec of color, gray and side; h264 is x264 from PyAV's wheel, under the GPL.
         colors: Spectral_r, inferno, turbo, gray.
-        ends: two values at the ends of the colours; by default they follow the clip slowly, metres go up to the
-            model's farthest.
-        fps: frames per second of a sequence of pictures; 25 unless told.
-        frames: stop after so many.
+        ends: the values at both ends of the colour map; by default a range that follows the clip slowly, for metric
+            models from 0 to the model's maximum.
+        fps: frames per second of an image sequence, 25 by default.
+        frames: stop after this many frames.
         exr_channel: name of the EXR channel, Z or R.
-        overwrite: replace results that exist.
+        overwrite: replace existing results.
     """
     import signal
 
@@ -58,7 +58,7 @@ def video(
 
     if (input is None) == (source is None):
         raise ValueError(
-            "give a video, a folder or a pattern of pictures, or --source with a camera's number: one of them"
+            "expected one input: a video, a folder or a pattern of images, or --source with the number of a camera"
         )
     if frames is not None and frames < 1:
         raise ValueError(f"--frames {frames}: expected 1 or more")
@@ -107,7 +107,8 @@ def video(
         print(lacking, file=sys.stderr)
     if clip.is_live and earlier:
         print(
-            f"{clip.stem}: an earlier recording was broken off; this is what it left. Repeat to record", file=sys.stderr
+            f"{clip.stem}: these are the frames of an interrupted recording; repeat the command to record",
+            file=sys.stderr,
         )
     elif clip.is_live and not stop and converted.frames != frames:
         print(f"{clip.stem}: no more frames came after {converted.frames}", file=sys.stderr)

@@ -1,1 +1,1 @@
-"""Pseudo labels: a teacher labels unlabelled pictures, on one process, many ranks or a Ray cluster."""
+"""Pseudo labels: a teacher labels unlabelled images, on one process, many ranks or a Ray cluster."""

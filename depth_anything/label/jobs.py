@@ -1,4 +1,4 @@
-"""Shards to label: how a worker gets its teacher, which shards are left, who takes which, and what became of one."""
+"""Shards to label: loading a worker's teacher, the shards that are left, claims on them, and their outcomes."""
 
 from __future__ import annotations
 
@@ -51,12 +51,12 @@ class Outcome:
     failed: list[dict[str, str]] = field(default_factory=list)
     encoding_error: float = 0.0
     error: str | None = None
-    """Why the whole shard failed; the next run tries it again."""
+    """Why the whole shard failed; the next run retries it."""
     unwritable: bool = False
 
 
 def load_teacher(asked: LabelOptions, cuda_of_rank: bool = False) -> Teacher:
-    """The teacher on its device; torchrun's ranks take a GPU each."""
+    """The teacher on its device; each rank of torchrun takes one GPU."""
     device = asked.device
     if device == "cuda" and cuda_of_rank:
         device = f"cuda:{os.environ.get('LOCAL_RANK', 0)}"
@@ -73,10 +73,10 @@ def load_teacher(asked: LabelOptions, cuda_of_rank: bool = False) -> Teacher:
 
 
 def remaining(store: Store, recipe: LabelRecipe, units: list[Unit]) -> list[Unit]:
-    """The units that have no manifest yet.
+    """Units that have no manifest yet.
 
     Raises:
-        ValueError: the store holds labels of another recipe, or of other pictures.
+        ValueError: the storage holds labels of another recipe, or of other images.
     """
     asked = asdict(recipe)
     try:
@@ -92,8 +92,8 @@ def remaining(store: Store, recipe: LabelRecipe, units: list[Unit]) -> list[Unit
     strays = sorted(done - {unit.name for unit in units})
     if strays:
         raise ValueError(
-            f"{store.where} holds {len(strays)} shards of other pictures (the first: {strays[0]}): the source, or the "
-            "size of its units, is not what it was when this folder was begun; use another folder"
+            f"{store.where} holds {len(strays)} shards of other images (the first: {strays[0]}): the source, or the "
+            "size of its shards, has changed since this folder was started; use another folder"
         )
     return [unit for unit in units if unit.name not in done]
 
@@ -101,9 +101,10 @@ def remaining(store: Store, recipe: LabelRecipe, units: list[Unit]) -> list[Unit
 def claimed(units: list[Unit], store: Store, rank: int = 0, world: int = 1) -> Iterator[Unit]:
     """The units that one of `world` workers labels; workers claim units as they go.
 
-    Each worker starts at a different position. When it meets a unit that another worker has claimed, it lists once what
-    is left and continues there in its own order, so that workers rarely meet again and storage is rarely queried. What
-    a worker that died had claimed is left for the next run."""
+    Each worker starts at a different position. When it finds a unit that another worker has claimed, it lists the
+    remaining units once and continues with them in its own order, so that workers rarely collide again and storage is
+    rarely queried. Units claimed by a worker that died are left for the next run.
+    """
     start = len(units) * rank // world
     order = deque((*units[start:], *units[:start]))
     while order:
@@ -118,7 +119,7 @@ def claimed(units: list[Unit], store: Store, rank: int = 0, world: int = 1) -> I
 
 
 def attempt(labeller: Labeller, unit: Unit) -> Outcome:
-    """Label a unit; errors of its images or of the disk become part of the outcome."""
+    """Label a unit; errors of its images or of the disk are reported in the outcome."""
     try:
         manifest = labeller(unit)
     except ValueError as error:
@@ -130,8 +131,6 @@ def attempt(labeller: Labeller, unit: Unit) -> Outcome:
     except RuntimeError as error:
         if "out of memory" in str(error):
             batch = labeller.recipe.batch
-            raise ValueError(
-                f"a batch of {batch} pictures does not fit into the device: use a smaller --batch"
-            ) from None
+            raise ValueError(f"a batch of {batch} images does not fit into the device: use a smaller --batch") from None
         raise
     return Outcome(unit.name, manifest.labelled, manifest.failed, manifest.encoding_error)

@@ -1,7 +1,7 @@
 """Run a labelling job in one process, on torchrun ranks or on Ray workers; resume an interrupted job.
 
-All of them call the same function, `Labeller`, on units that have no manifest yet. A run that was stopped anywhere goes
-on when the same command is given again.
+All of them run `Labeller` on the units that have no manifest yet. A run that was stopped at any point resumes when the
+same command is run again.
 """
 
 from __future__ import annotations
@@ -36,12 +36,12 @@ from depth_anything.label.teacher import Labeller, LabelRecipe
 GIVE_UP = 10
 """After this many shards in a row that cannot be written, a worker stops."""
 PATIENCE_S = 1800
-"""Seconds that a rank with failures waits for ranks that neither finish a shard nor end."""
+"""Seconds that a rank with failures waits for other ranks that neither finish a shard nor exit."""
 
 
 @dataclass
 class Report:
-    """What became of a run."""
+    """Outcome of a run."""
 
     units: int
     """Of the source."""
@@ -54,19 +54,19 @@ class Report:
 
     @property
     def exit_code(self) -> int:
-        """0 all done; 1 some failed; 2 all failed."""
+        """0: all done; 1: some failed; 2: all failed."""
         if not (self.failed_pictures or self.failed_units):
             return 0
         return 1 if self.labelled or self.done_before else 2
 
     def __str__(self) -> str:
-        lines = [f"{self.done_before} of {self.units} shards were there; {self.shards} more, {self.labelled} pictures"]
+        lines = [f"{self.done_before} of {self.units} shards were there; {self.shards} more, {self.labelled} images"]
         if self.shards:
             lines.append(f"largest error of the encoding: {self.encoding_error:.1e} of a map's range")
         if self.failed_pictures or self.failed_units:
             lines.append(
-                f"failed: {self.failed_pictures} pictures (listed in their manifests), {self.failed_units} whole units "
-                "(tried again when this command is given again)"
+                f"failed: {self.failed_pictures} images (listed in their manifests), {self.failed_units} whole shards "
+                "(the same command tries them again)"
             )
         return "\n".join(lines)
 
@@ -81,21 +81,21 @@ class Report:
 def label(
     source: str, out: str, asked: LabelOptions, kind: str = "auto", shard_size: int = PICTURES, ray: str | None = None
 ) -> Report:
-    """Label what is not labelled yet.
+    """Label the units that are not labelled yet.
 
     Args:
         source: see `data.unlabeled.units`.
         out: folder or URL for the shards.
         asked: the teacher, its device, batch and encoding.
-        kind: of the source.
-        shard_size: pictures in a shard, where the source can be cut.
+        kind: kind of the source.
+        shard_size: images per shard, for sources that can be divided.
         ray: address of a Ray cluster, or "local".
 
     Returns:
-        What this process did; on Ray, what all workers did.
+        The outcome in this process; on Ray, in all workers.
 
     Raises:
-        ValueError: the teacher, the source or the output is not fit for it, or another job writes there.
+        ValueError: the teacher, the source or the output cannot be used, or another job writes to the same output.
     """
     source, out = (path if is_url(path) else os.path.abspath(path) for path in (source, out))
     rank, world = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
@@ -127,7 +127,7 @@ def label(
 
 
 def job_name(world: int) -> str:
-    """The same for all ranks of one torchrun, different for everything else."""
+    """A name of this job: the same in all ranks of one torchrun, different in every other job."""
     names = ("TORCHELASTIC_RUN_ID", "TORCHELASTIC_RESTART_COUNT", "MASTER_ADDR", "MASTER_PORT", "SLURM_JOB_ID",
              "SLURM_STEP_ID")  # fmt: skip
     if world > 1:
@@ -152,7 +152,7 @@ def label_here(labeller: Labeller, units: Iterable[Unit]) -> Iterator[Outcome]:
 
 
 def follow(outcomes: Iterator[Outcome], report: Report, total: int, rank: int = 0) -> None:
-    """Count outcomes as they come, and show them."""
+    """Count and show outcomes as they arrive."""
     unwritable = 0
     with tqdm(total=total, unit="shard", disable=None if rank == 0 else True) as progress:
         for outcome in outcomes:
@@ -170,7 +170,7 @@ def follow(outcomes: Iterator[Outcome], report: Report, total: int, rank: int = 
 
 
 def end_together(store: Store, rank: int, world: int, has_failures: bool) -> None:
-    """torchrun ends all ranks when one exits with an error, so a rank with failures waits for the others first."""
+    """Wait for the other ranks before exiting with an error, because torchrun ends all ranks when one fails."""
     store.claim(f"rank-{rank}-ended")
     if not has_failures or "TORCHELASTIC_RUN_ID" not in os.environ:
         return

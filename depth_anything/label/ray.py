@@ -1,7 +1,7 @@
 """Labelling on a Ray cluster: each worker has a teacher, and a driver assigns units to the workers.
 
-Plain actors rather than Ray Data: when a machine dies, Ray Data waits for its actors to come back, which on a smaller
-cluster they never do; here their units go to the workers that still run.
+This uses plain actors rather than Ray Data: when a machine dies, Ray Data waits for its actors to return, which never
+happens on a smaller cluster. Here their units go to the workers that still run.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from depth_anything.label.teacher import Labeller, LabelRecipe
 from depth_anything.system.extras import needs
 
 DEATHS = 3
-"""After this many workers died on it, a unit counts as failed."""
+"""A unit counts as failed after this many workers died while labelling it."""
 SILENCE_S = 60
-"""Seconds between the driver's messages while no worker runs."""
+"""Seconds between messages of the driver while no worker runs."""
 
 
 class Worker:
@@ -35,7 +35,7 @@ class Worker:
         self.labeller = Labeller(teacher, recipe, open_store(out), asked.threads)
 
     def ready(self) -> None:
-        """Returns when the teacher is loaded."""
+        """Return once the teacher is loaded."""
 
     def label(self, unit: Unit) -> Outcome:
         return attempt(self.labeller, unit)
@@ -44,14 +44,15 @@ class Worker:
 def label_on_ray(
     address: str, out: str, asked: LabelOptions, recipe: LabelRecipe, units: list[Unit], workers: int | None = None
 ) -> Iterator[Outcome]:
-    """Label units on a cluster, one worker a GPU, or one for as many cores as a teacher has threads.
+    """Label units on a cluster, with one worker per GPU, or per group of as many cores as a teacher has threads.
 
     Args:
-        address: "local" for a cluster of this machine, "auto" for the one that it belongs to, else HOST:PORT or ray://.
-        workers: how many; None takes as many as the cluster has room for now.
+        address: "local" for a cluster on this machine, "auto" for the one it belongs to, or HOST:PORT or ray://.
+        workers: number of workers; None takes as many as the cluster has room for now.
 
     Raises:
-        ValueError: no Ray, no cluster there, no room for a worker, or a worker that cannot load the teacher.
+        ValueError: Ray is not installed, there is no cluster at this address, it has no room for a worker, or a worker
+            cannot load the teacher.
     """
     ray = connect(address)
     cores = asked.threads or 1
@@ -60,10 +61,10 @@ def label_on_ray(
     room = int(ray.cluster_resources().get(resource, 0) // share)
     if not room:
         raise ValueError(f"ray {address}: no worker fits, each needs {share} {resource}; see --device and --threads")
-    # A worker has as many units at a time as a single process. The driver replaces dead workers, not Ray.
+    # A worker has as many units in progress as a single process. The driver replaces dead workers; Ray does not.
     worker_class = ray.remote(max_restarts=0, max_concurrency=CONCURRENT_SHARDS, **demand)(Worker)
     todo, deaths, left = deque(units), Counter(), len(units)
-    futures: dict[Any, tuple[Any, Unit | None]] = {}  # what a worker is busy with; None: with starting
+    futures: dict[Any, tuple[Any, Unit | None]] = {}  # the worker and its unit; None while the worker starts
     free: dict[Any, int] = {}  # running workers, and how many more units each can take
 
     def hire() -> None:
@@ -113,10 +114,10 @@ def label_on_ray(
 
 
 def connect(address: str) -> Any:
-    """The library, connected to a cluster.
+    """Return the module `ray`, connected to a cluster.
 
     Raises:
-        ValueError: not installed, or no cluster at this address.
+        ValueError: Ray is not installed, or there is no cluster at this address.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     with needs("ray", "--ray"):
@@ -126,7 +127,7 @@ def connect(address: str) -> Any:
         options["include_dashboard"] = False
     host, _, port = address.removeprefix("ray://").rpartition(":")
     try:
-        if port.isdigit():  # Ray itself would try for ten minutes
+        if port.isdigit():  # by default Ray tries for ten minutes
             socket.create_connection((host, int(port)), timeout=10).close()
         ray.init(address=address, **options)
     except (OSError, ValueError, RuntimeError) as error:
@@ -135,6 +136,6 @@ def connect(address: str) -> Any:
 
 
 def last_line(error: Exception) -> str:
-    """What an error of Ray says at the end of its traceback, without the type's name."""
+    """The last line of a Ray error's traceback, without the name of the exception type."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return lines[-1].removeprefix("ValueError: ") if lines else type(error).__name__

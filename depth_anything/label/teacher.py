@@ -1,7 +1,8 @@
 """Step 2 of the papers: a teacher labels unlabelled images, one shard at a time (V1 section 3.2, V2 section 4).
 
-A unit is the images of one shard, about a thousand: read them, predict, encode, write a tar, then its manifest. A unit
-without a manifest is labelled again. launch.py distributes units over processes and machines.
+A unit is the set of images of one shard, about a thousand: they are read, predicted, encoded and written to a tar file,
+then its manifest is written. A unit without a manifest is labelled again. launch.py distributes units over processes
+and machines.
 """
 
 from __future__ import annotations
@@ -35,17 +36,17 @@ if TYPE_CHECKING:
 
 Precision = Literal["fp32", "bf16"]
 WAITING = 4
-"""Batches of pictures that may wait for others of their size; then the fullest batch runs as it is."""
+"""Number of incomplete batches that may wait for more images of their size; beyond it the fullest one runs."""
 
 
 @dataclass(frozen=True)
 class LabelRecipe:
-    """Everything that determines the labels, except the images and the machine's arithmetic."""
+    """Everything that determines the labels besides the images and the arithmetic of the machine."""
 
     teacher: str
     """As given by the user."""
     teacher_sha256: str
-    """Of its weights, see `weights_sha256`."""
+    """Hash of its weights, see `weights_sha256`."""
     input_size: int
     dtype: Precision
     batch: int
@@ -54,17 +55,17 @@ class LabelRecipe:
 
 @dataclass
 class Manifest:
-    """Outcome of a unit; its file marks the shard as complete. No timestamps, so equal input gives equal bytes."""
+    """Outcome of a unit; its file marks the shard as complete. It has no timestamps: equal input gives equal bytes."""
 
     unit: str
     source: str
     recipe: LabelRecipe
     labelled: int = 0
-    """Samples in the shard."""
+    """Number of samples in the shard."""
     failed: list[dict[str, str]] = field(default_factory=list)
-    """Key and error of each picture that could not be read or labelled."""
+    """Key and error of each image that could not be read or labelled."""
     encoding_error: float = 0.0
-    """Largest difference between a teacher's map and what the shard holds, as a share of the map's range."""
+    """Largest difference between a map of the teacher and the stored map, relative to the range of the map."""
     bytes: int = 0
     sha256: str = ""
     """Of the shard."""
@@ -76,13 +77,13 @@ class Manifest:
 class Teacher:
     """A network that predicts disparity at the network's size.
 
-    In bf16 the encoder runs in mixed precision and the decoder in float32: a map that left the network with the 8
-    significant bits of a bfloat16 would have steps that a student's gradient matching learns.
+    In bf16 the encoder runs in mixed precision and the decoder in float32: a map with the 8 significant bits of a
+    bfloat16 has steps, which the gradient matching loss of a student would learn.
 
     Args:
         model: with weights, in evaluation mode.
         device: "cpu", "cuda", "cuda:1", "mps".
-        input_size: lower bound of the shorter side; None takes the model's own.
+        input_size: lower bound of the shorter side; None takes the model's default.
 
     Raises:
         ValueError: the model predicts metres.
@@ -98,19 +99,19 @@ class Teacher:
         self.device = device
         self.dtype = dtype
         size = model.variant.asked_size(input_size)
-        assert isinstance(size, int)  # only models of metres have one size for all pictures
+        assert isinstance(size, int)  # only metric models have one size for all images
         self.input_size = size
 
     def network_size(self, height: int, width: int) -> tuple[int, int]:
-        """The size at the network of a picture of that size."""
+        """Size at the network of an image of the given size."""
         return network_size(height, width, self.input_size, self.model.variant.patch)
 
     def prepare(self, image_HW3: np.ndarray) -> Tensor:
-        """The network's input (1, 3, h, w) of an upright uint8 RGB picture, on the device."""
+        """The network's input (1, 3, h, w) of an upright uint8 RGB image, on the device."""
         return to_tensor(image_HW3, self.network_size(*image_HW3.shape[:2]), self.device)
 
     def __call__(self, images_13HW: list[Tensor]) -> np.ndarray:
-        """Disparity float32 (B, h, w) of pictures of one network size."""
+        """Disparity float32 (B, h, w) of images of one network size."""
         import torch
 
         image_B3HW = torch.cat(images_13HW)
@@ -135,7 +136,7 @@ def manifest_name(unit: Unit) -> str:
 
 
 def commit(store: Store, unit: Unit, shard: Path, manifest: Manifest) -> None:
-    """Write the shard, then its manifest. If killed in between, the unit is labelled again with the same bytes."""
+    """Write the shard, then its manifest. After a kill in between, the unit is labelled again with the same bytes."""
     with shard.open("rb") as file:
         manifest.sha256 = hashlib.file_digest(file, "sha256").hexdigest()
         manifest.bytes = file.tell()
@@ -146,11 +147,11 @@ def commit(store: Store, unit: Unit, shard: Path, manifest: Manifest) -> None:
 class Labeller:
     """Labels units, several at a time, so that one is read while another is written.
 
-    A thread of its own runs the network and never waits for a disk: other threads read, decode, encode and write. Which
-    pictures share a batch depends on their unit only, never on what else runs.
+    One thread runs the network and never waits for a disk: other threads read, decode, encode and write. Which images
+    share a batch depends only on their unit, never on what else runs.
 
     Args:
-        threads: for decoding and encoding; None takes one per core.
+        threads: number of threads for decoding and encoding; None takes one per core.
     """
 
     def __init__(self, teacher: Teacher, recipe: LabelRecipe, store: Store, threads: int | None = None):
@@ -160,23 +161,23 @@ class Labeller:
         self.stopped = False
         workers = threads or min(32, os.cpu_count() or 1)
         self.ahead = 2 * (recipe.batch + workers)
-        """Images that are decoded, and maps that are encoded, in advance."""
+        """Number of images that are decoded, and of maps that are encoded, in advance."""
         self.network = ThreadPoolExecutor(1)
         self.workers = ThreadPoolExecutor(workers)
         self.feeding = threading.Lock()
         """Held by the unit whose images go to the network; the previous one may still be written."""
 
     def close(self) -> None:
-        """Stop what is under way."""
+        """Stop all work in progress."""
         self.stopped = True
         self.network.shutdown(cancel_futures=True)
         self.workers.shutdown(cancel_futures=True)
 
     def __call__(self, unit: Unit) -> Manifest:
-        """Label one unit; write its shard and its manifest.
+        """Label one unit, and write its shard and its manifest.
 
         Raises:
-            ValueError: the unit's archive cannot be read to its end.
+            ValueError: the archive of the unit cannot be read to its end.
             OSError: the shard cannot be written.
         """
         manifest = Manifest(unit.name, unit.path, self.recipe)
@@ -187,7 +188,7 @@ class Labeller:
         return manifest
 
     def _samples(self, unit: Unit, manifest: Manifest) -> Generator[tuple[str, dict[str, bytes]], None, None]:
-        """The finished samples of a unit, in an order that follows from its pictures alone."""
+        """The finished samples of a unit, in an order that depends only on its images."""
 
         def failed(key: str, error: Exception) -> None:
             manifest.failed.append({"key": key, "error": str(error)})
@@ -196,7 +197,7 @@ class Labeller:
         finished: deque[tuple[str, Future]] = deque()
 
         def encoded(keep: int) -> Iterator[tuple[str, dict[str, bytes]]]:
-            """Samples in order, until at most `keep` are still being encoded."""
+            """Samples in order, until no more than `keep` are still being encoded."""
             while len(finished) > keep:
                 key, future = finished.popleft()
                 try:
@@ -209,7 +210,7 @@ class Labeller:
                 yield key, members
 
         def predicted(keep: int) -> None:
-            """Send maps on to be encoded, until at most `keep` batches are in the network."""
+            """Submit maps for encoding, until no more than `keep` batches are in the network."""
             while len(maps) > keep:
                 batch, disparity_BHW = maps.popleft().result()
                 for (key, jpeg, size), disparity_HW in zip(batch, disparity_BHW, strict=True):
@@ -224,7 +225,7 @@ class Labeller:
         yield from encoded(keep=0)
 
     def _decoded(self, unit: Unit, failed: Callable[[str, Exception], None]) -> Iterator[tuple[str, bytes, np.ndarray]]:
-        """Key, JPEG and pixels of the pictures of a unit in their order, decoded ahead by other threads."""
+        """Key, JPEG and pixels of the images of a unit in order, decoded ahead by other threads."""
         decoding: deque[tuple[str, Future]] = deque()
 
         def first() -> Iterator[tuple[str, bytes, np.ndarray]]:
@@ -244,7 +245,7 @@ class Labeller:
             yield from first()
 
     def _batches(self, pictures: Iterator[tuple[str, bytes, np.ndarray]]) -> Iterator[list]:
-        """Pictures of one network size together; the last of each size in the order in which the sizes appeared."""
+        """Images of one network size together; the last of each size in the order in which the sizes appeared."""
         waiting: dict[tuple[int, int], list] = {}
         for picture in pictures:
             size = self.teacher.network_size(*picture[2].shape[:2])
@@ -257,7 +258,7 @@ class Labeller:
         yield from waiting.values()
 
     def _predict(self, batch: list) -> tuple[list, np.ndarray]:
-        """In the network's thread: maps of a batch, and what else is needed of its pictures."""
+        """Key, JPEG and size of each image of a batch, and their maps; runs in the network's thread."""
         disparity_BHW = self.teacher([self.teacher.prepare(image_HW3) for _, _, image_HW3 in batch])
         return [(key, jpeg, image_HW3.shape[:2]) for key, jpeg, image_HW3 in batch], disparity_BHW
 
@@ -283,8 +284,10 @@ class Labeller:
 
 
 def jpeg_and_pixels(content: bytes) -> tuple[bytes, np.ndarray]:
-    """A picture for the shard and for the teacher: its own bytes where it is a JPEG that lies upright, else its upright
-    pixels as one, so that whoever reads the shard sees what the teacher saw; and uint8 RGB (H, W, 3).
+    """An image as JPEG bytes for the shard, and as uint8 RGB (H, W, 3) for the teacher.
+
+    An upright JPEG keeps its own bytes. Other images are encoded from their upright pixels, so that readers of the
+    shard see what the teacher saw.
     """
     image_HW3, info = read_image_with_info(content)
     is_upright = content.startswith(b"\xff\xd8\xff") and info.orientation == 1

@@ -2,7 +2,7 @@
 transformers. The one of MiDaS 3.1, with which V1 compares (Tables 10 and 11), is a BEiT-L.
 
 They answer as `DinoVisionTransformer` does, so that decoder and training stay the same: patch tokens on the grid of one
-per 14 x 14 pixels. Their own patches have 16 pixels, so the picture is enlarged by 16 / 14 first. Neither has a norm
+per 14 x 14 pixels. Their own patches have 16 pixels, so the image is enlarged by 16 / 14 first. Neither has a norm
 over its tokens behind the last block, so none is applied. SynCLR-L is a plain ViT-L/14: DINOv2's network with other
 weights. Extra `transfer`.
 
@@ -34,7 +34,7 @@ SYNCLR = "visual."
 class BeitEncoder(nn.Module):
     """BEiT (Bao et al. 2022): no position table, but in every block a bias for each distance between two patches.
 
-    At another size than its own those biases are interpolated, as MiDaS 3.1 does. Pictures come normalised with
+    At another size than its own those biases are interpolated, as MiDaS 3.1 does. Images come normalised with
     ImageNet's mean; BEiT was trained on -1..1, and gets that.
     """
 
@@ -64,9 +64,9 @@ class BeitEncoder(nn.Module):
 
 
 class SamEncoder(nn.Module):
-    """The picture encoder of Segment Anything (Kirillov et al. 2023), without its neck.
+    """The image encoder of Segment Anything (Kirillov et al. 2023), without its neck.
 
-    Most blocks look within windows of 14 x 14 patches, padded at the border; four look at the whole picture. At another
+    Most blocks look within windows of 14 x 14 patches, padded at the border; four look at the whole image. At another
     size than its own the position table is resized bicubically and those four blocks' tables linearly, as in ViTDet.
     """
 
@@ -97,7 +97,7 @@ Encoder = DinoVisionTransformer | BeitEncoder | SamEncoder | EfficientNetLite
 
 
 def enlarged(image_B3HW: Tensor) -> Tensor:
-    """The picture at 16 pixels where it had 14."""
+    """The image at 16 pixels where it had 14."""
     size = [side // PATCH * PATCH_16 for side in image_B3HW.shape[-2:]]
     return F.interpolate(image_B3HW, size=size, mode="bicubic", align_corners=False)
 

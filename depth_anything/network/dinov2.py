@@ -125,7 +125,7 @@ class PatchEmbed(nn.Module):
 
 
 class DinoVisionTransformer(nn.Module):
-    """DINOv2, as both papers use it: a picture in, patch tokens of chosen blocks out."""
+    """DINOv2, as both papers use it: an image in, patch tokens of chosen blocks out."""
 
     def __init__(self, variant: Variant):
         super().__init__()

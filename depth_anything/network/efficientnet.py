@@ -118,7 +118,7 @@ class Block(nn.Module):
 
 
 class EfficientNetLite(nn.Module):
-    """A picture in, the maps of chosen blocks out, at strides of 4, 8, 16 and 32 pixels."""
+    """An image in, the maps of chosen blocks out, at strides of 4, 8, 16 and 32 pixels."""
 
     def __init__(self, variant: Variant):
         super().__init__()
@@ -141,7 +141,7 @@ class EfficientNetLite(nn.Module):
                 module.learns = True
 
     def forward(self, image_B3HW: Tensor, taps: tuple[int, ...]) -> list[Tensor]:
-        """The maps (B, C, h, w) behind the blocks in `taps`, of a picture that is normalised with ImageNet's mean."""
+        """The maps (B, C, h, w) behind the blocks in `taps`, of an image that is normalised with ImageNet's mean."""
         mean_311, std_311 = (image_B3HW.new_tensor(rgb)[:, None, None] for rgb in (IMAGENET_MEAN, IMAGENET_STD))
         image_B3HW = image_B3HW * (std_311 / OWN_STD) + (mean_311 - OWN_MEAN) / OWN_STD
         # Every map behind it keeps this order, in which convolutions of each channel are much faster.

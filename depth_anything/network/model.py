@@ -44,7 +44,7 @@ class DepthAnything(nn.Module):
         return self.pretrained(image_B3HW, self.variant.taps)
 
     def forward(self, image_B3HW: Tensor) -> Tensor:
-        """A map (B, H, W) from a normalised picture whose sides are multiples of the variant's patch.
+        """A map (B, H, W) from a normalised image whose sides are multiples of the variant's patch.
 
         Returns:
             Affine-invariant disparity (>= 0, larger is nearer) or metres, as `variant.quantity` says.
@@ -61,7 +61,7 @@ class DepthAnything(nn.Module):
         return self.decode(self.encode(image_B3HW), *self.grid(image_B3HW))
 
     def grid(self, image_B3HW: Tensor) -> tuple[int, int]:
-        """How many patches a picture is high and wide at the network."""
+        """How many patches an image is high and wide at the network."""
         return image_B3HW.shape[-2] // self.variant.patch, image_B3HW.shape[-1] // self.variant.patch
 
     def decode(self, levels: list[Tensor], h: int, w: int) -> Tensor:
@@ -105,7 +105,7 @@ class DepthAnything(nn.Module):
 
     @torch.inference_mode()
     def infer_image(self, image_bgr_HW3: np.ndarray, input_size: int | None = None) -> np.ndarray:
-        """The official V2 method: a uint8 BGR picture (as OpenCV reads it) in, a float32 map (H, W) at its size out.
+        """The official V2 method: a uint8 BGR image (as OpenCV reads it) in, a float32 map (H, W) at its size out.
 
         Runs where the model is. `input_size` is the lower bound of the shorter side: 518, unless the variant's row says
         otherwise.
@@ -120,7 +120,7 @@ class DepthAnything(nn.Module):
     def infer_rgb(
         self, image_HW3: np.ndarray, input_size: int | None = None, K_33: np.ndarray | None = None
     ) -> np.ndarray:
-        """The same for RGB. A camera-aware model's metres are those of the camera `K_33` (pixels of the picture), or of
+        """The same for RGB. A camera-aware model's metres are those of the camera `K_33` (pixels of the image), or of
         the one that `camera.assumed_focal` takes.
 
         Raises:

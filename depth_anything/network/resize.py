@@ -1,4 +1,4 @@
-"""From a picture to the network's input and back to the picture's size, as the official code does it.
+"""From an image to the network's input and back to the image's size, as the official code does it.
 
 RGB / 255, bicubic resize to multiples of 14 without padding, ImageNet normalisation; bilinear back (V1 supplement; V2
 README). The size rule is plain Python; the tensor half needs torch.
@@ -20,7 +20,7 @@ IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 MAX_TOKENS = 16384
 """Largest number of patches of 14 at the network's input: 518 x 6,199 pixels, an aspect ratio of 12. Attention grows
-with its square; a longer picture gets a smaller lower bound."""
+with its square; a longer image gets a smaller lower bound."""
 
 
 def most_tokens(patch: int) -> int:
@@ -31,7 +31,7 @@ def most_tokens(patch: int) -> int:
 def network_size(
     height: int, width: int, input_size: int | tuple[int, int], patch: int = PATCH, max_tokens: int | None = None
 ) -> tuple[int, int]:
-    """Height and width at the network's input for a picture of height x width pixels.
+    """Height and width at the network's input for an image of height x width pixels.
 
     The shorter side becomes `input_size` as a lower bound, the aspect ratio is kept, each side is rounded to a multiple
     of `patch` (half to even, as NumPy rounds), and up where it would fall below the bound. The steps are the official
@@ -60,13 +60,13 @@ def network_size(
         return rounded if rounded >= bound else math.ceil(patches) * patch
 
     h, w = side(height), side(width)
-    # The longest pictures are more than max_tokens times as long as high: there the long side gives way.
+    # The longest images are more than max_tokens times as long as high: there the long side gives way.
     limit = max_tokens // (min(h, w) // patch) * patch
     return min(h, limit), min(w, limit)
 
 
 def lower_bound(height: int, width: int, input_size: int, patch: int = PATCH, max_tokens: int | None = None) -> int:
-    """`input_size`, or the largest multiple of `patch` at which so long a picture stays within `max_tokens` patches."""
+    """`input_size`, or the largest multiple of `patch` at which so long an image stays within `max_tokens` patches."""
     short, long = min(height, width), max(height, width)
     max_tokens = max_tokens or most_tokens(patch)
     return min(input_size, patch * max(1, math.isqrt(max_tokens * short // long)))
@@ -75,7 +75,7 @@ def lower_bound(height: int, width: int, input_size: int, patch: int = PATCH, ma
 def to_tensor(
     image_HW3: np.ndarray, size: tuple[int, int], device: str = "cpu", rule: Literal["cubic", "bilinear"] = "cubic"
 ) -> Tensor:
-    """A uint8 RGB picture as the network's input, (1, 3, h, w) float32, normalised, at `size`."""
+    """A uint8 RGB image as the network's input, (1, 3, h, w) float32, normalised, at `size`."""
     import torch
 
     pixels_HW3 = torch.from_numpy(np.require(image_HW3, requirements=["C", "W"])).to(device)
@@ -86,8 +86,8 @@ def resize(image_HW3: Tensor, size: tuple[int, int], rule: Literal["cubic", "bil
     """Bicubic (a = -0.75) from uint8 (H, W, 3) to float32 (h, w, 3) in 0..1, without antialias and without clipping.
 
     Equal to OpenCV's INTER_CUBIC on floats within 1e-5. Four samples are gathered for every result, first down, then
-    across, so that a huge picture is never turned into floats as a whole; their positions are computed in float64 and
-    then rounded to float32, as OpenCV does: elsewhere the coordinates of a large picture move its edges by up to 4e-4.
+    across, so that a huge image is never turned into floats as a whole; their positions are computed in float64 and
+    then rounded to float32, as OpenCV does: elsewhere the coordinates of a large image move its edges by up to 4e-4.
     The rule "bilinear" is ZoeDepth's: linear, corner pixels on corner pixels.
     """
     resized = image_HW3
@@ -137,7 +137,7 @@ def normalise(image_B3HW: Tensor) -> Tensor:
 
 
 def resize_back(map_BHW: Tensor, size: tuple[int, int], align_corners: bool) -> Tensor:
-    """Bilinear from the network's size to the picture's `size` (H, W); V1 align_corners=False, V2 and nano True."""
+    """Bilinear from the network's size to the image's `size` (H, W); V1 align_corners=False, V2 and nano True."""
     import torch.nn.functional as F
 
     return F.interpolate(map_BHW[:, None], size=size, mode="bilinear", align_corners=align_corners)[:, 0]

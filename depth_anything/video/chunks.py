@@ -1,4 +1,4 @@
-"""What is written of a clip's frames: ranges that move slowly or not at all, and the files of one chunk."""
+"""Writing the frames of a clip: value ranges that change slowly or not at all, and the files of one chunk."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ from depth_anything.video.stabilise import StabilisedFrame
 FORMATS = ("color", "gray", "side", "gray16", "png16", "exr", "npz")
 VIDEOS = ("color", "gray", "side", "gray16")
 FOLLOW = 0.02
-"""Share of the way to a frame's own range that the range of the colours goes: 50 frames make two thirds of it."""
+"""How far the colour range moves towards the range of each frame: 50 frames cover two thirds of a change."""
 
 
 class Ranges:
-    """From a map to 8 and 16 bits, without the flicker of a range for each frame.
+    """Converts maps to 8 and 16 bits without flicker, which a separate range for every frame would cause.
 
-    - Colours: from the 1st to the 99th percentile, which change slowly and are reset at a cut; or as given.
-      Metres: from 0 to the model's farthest, or as given.
-    - 16 bits of disparity: one linear range from cut to cut, half as wide again on both sides as the first frame's
-      values. A value that falls outside makes it wider from that frame on, so nothing is ever clipped.
-    - 16 bits of metres: millimetres.
+    - Colours: the given range, or from the 1st to the 99th percentile, which change slowly and are reset at a cut.
+      Metres: the given range, or from 0 to the model's maximum.
+    - 16-bit disparity: one linear range between two cuts, which extends the range of the first frame by half its width
+      on both sides. A value outside widens it from that frame on, so nothing is clipped.
+    - 16-bit metres: millimetres.
 
     Args:
         fixed: (low, high) for the colours of the whole clip.
@@ -62,7 +62,7 @@ class Ranges:
             self.low16, self.high16 = min(self.low16, least - span / 2), max(self.high16, most + span / 2)
 
     def nearness(self, values_HW: np.ndarray) -> np.ndarray:
-        """float32 (H, W): 1 near, 0 far, by the range of the colours."""
+        """float32 (H, W) within the colour range: 1 is near, 0 is far."""
         span = self.high - self.low
         if span <= 0:
             return np.zeros(values_HW.shape, np.float32)
@@ -79,7 +79,7 @@ class Ranges:
         return np.round((values_HW.astype(np.float64) - self.low16) * factor).astype(np.uint16)
 
     def state(self) -> np.ndarray:
-        """What the next chunk must know."""
+        """State that the next chunk needs."""
         return np.array([self.low, self.high, self.low16, self.high16, self.is_new])
 
     def restore(self, state: np.ndarray) -> None:
@@ -90,7 +90,7 @@ class Ranges:
 
 @dataclass(frozen=True)
 class FrameRow:
-    """One frame's line of `<stem>_frames.csv`."""
+    """The row of one frame in `<stem>_frames.csv`."""
 
     frame: int
     pts: int
@@ -106,12 +106,12 @@ class ChunkWriter:
     """The files of one chunk in a folder of its own.
 
     Args:
-        folder: to be made.
-        formats: of FORMATS.
-        codec: for the 8-bit videos.
-        colors: of colormap.COLORMAPS.
+        folder: folder to create.
+        formats: names in FORMATS.
+        codec: codec of the 8-bit videos.
+        colors: name in colormap.COLORMAPS.
         exr_channel: Z or R.
-        clip: whose frames they are.
+        clip: clip that the frames belong to.
     """
 
     def __init__(
@@ -163,7 +163,7 @@ class ChunkWriter:
         )  # fmt: skip
 
     def close(self, quantity: str) -> None:
-        """End every file, and write the rows."""
+        """Finish all files and write the rows."""
         for piece in self.pieces.values():
             piece.close()
         if self.raw is not None:
@@ -172,7 +172,7 @@ class ChunkWriter:
         np.save(self.folder / "rows.npy", np.array([astuple(row) for row in self.rows], np.float64))
 
     def _write_npz(self, quantity: str) -> None:
-        """The chunk's maps as one array float32 (frames, H, W), which is never completely in memory."""
+        """Writes the maps of a chunk as one array float32 (frames, H, W), without holding all of it in memory."""
         raw = self.folder / "npz.raw"
         header = {"descr": "<f4", "fortran_order": False, "shape": (len(self.rows), *self.shape)}
         with zipfile.ZipFile(self.folder / "maps.npz", "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:

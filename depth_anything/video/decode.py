@@ -1,4 +1,4 @@
-"""Frames in: upright RGB pictures with their time, from a video file, a sequence of pictures, or a camera."""
+"""Reading frames: upright RGB images with their time, from a video file, an image sequence or a camera."""
 
 from __future__ import annotations
 
@@ -23,53 +23,53 @@ DEFAULT_FPS = 25.0
 """Frame rate of an image sequence, which states none."""
 
 IMAGE_BRANDS = ("avif", "avis", "heic", "heix", "hevc", "hevx", "heim", "heis", "mif1", "msf1")
-"""Of image files that look like MP4: FFmpeg splits tiles, transparency and animation into tracks of their own."""
+"""Brands of image files in the MP4 container; FFmpeg splits their tiles, transparency and animation into tracks."""
 
 
 @dataclass(frozen=True)
 class Frame:
-    """One upright picture and its time."""
+    """One upright image and its time."""
 
     index: int
     pts: int
-    """Time in units of the clip's time_base, from the clip's start; grows from frame to frame."""
+    """Time since the start of the clip in units of its time_base; increases from frame to frame."""
     duration: int
-    """In the same units; 0 if the file does not state it."""
+    """Duration in the same units; 0 if the file does not state it."""
     image_HW3: np.ndarray
 
 
 @dataclass(frozen=True)
 class Clip:
-    """Where frames come from, and what is known before they are decoded."""
+    """A source of frames, and what is known about them before decoding."""
 
     stem: str
-    """How outputs are called."""
+    """Base name of the outputs."""
     time_base: Fraction
     """Seconds per unit of pts."""
     rate: Fraction
-    """Frames per second, on average."""
+    """Average number of frames per second."""
     count: int | None
     """Number of frames, as stated or estimated from the duration; None for a camera."""
     promised: int | None = None
-    """Number of frames stated by the file."""
+    """Number of frames that the file states."""
     path: Path | None = None
-    """A video file, of which the sound is kept."""
+    """A video file, whose audio tracks are kept."""
     pictures: tuple[Path, ...] = ()
     camera: int | None = None
     pixel_aspect: Fraction = Fraction(1)
-    """Width by height of a pixel of the upright picture."""
+    """Ratio of width to height of a pixel in the upright frame."""
     transfer: hdr.Transfer | None = None
-    """How a file in HDR writes light; its frames come as SDR."""
+    """Transfer function of an HDR file; its frames are returned as SDR."""
 
     def lacking(self, frames: int) -> str | None:
-        """A line where a file promised more frames than the `frames` that could be decoded."""
+        """A message if the file states more than the `frames` frames that could be decoded."""
         if not self.promised or frames >= self.promised:
             return None
-        return f"{self.path}: promises {self.promised} frames, {frames} could be decoded"
+        return f"{self.path}: states {self.promised} frames, {frames} of them could be decoded"
 
     @property
     def is_live(self) -> bool:
-        """Whether it can be read only once."""
+        """Whether the clip can be read only once."""
         return self.camera is not None
 
     def identity(self) -> list[Any]:
@@ -79,14 +79,14 @@ class Clip:
 
 
 def open_clip(source: str | Path | int, fps: float | None = None) -> Clip:
-    """A clip from a video file, a folder or pattern of pictures (`shots/*.png`, `shot_%04d.png`), or a camera's number.
+    """A clip from a video file, a folder or pattern of images (`shots/*.png`, `shot_%04d.png`), or a camera's number.
 
     Args:
-        source: as above.
-        fps: frames per second of a sequence of pictures; 25 by default. A file states its own.
+        source: path, pattern or camera number.
+        fps: frames per second of an image sequence, 25 by default; video files state their own.
 
     Raises:
-        ValueError: nothing there that holds frames; one line.
+        ValueError: the source has no frames.
     """
     if isinstance(source, int):
         return Clip(f"camera{source}", Fraction(1, 1000), Fraction(30), None, camera=source)
@@ -103,17 +103,17 @@ def open_clip(source: str | Path | int, fps: float | None = None) -> Clip:
         )
         return Clip(stem, 1 / rate, rate, len(pictures), pictures=tuple(pictures))
     if fps is not None:
-        raise ValueError(f"{source}: says itself how many frames per second it has; --fps is for sequences of pictures")
+        raise ValueError(f"{source}: states its own number of frames per second; --fps is for image sequences")
     return _open_file(Path(text))
 
 
 def frames(clip: Clip, skip: int = 0) -> Iterator[Frame]:
     """The frames of a clip, after the first `skip` of them, one at a time in memory.
 
-    Broken pieces of a file are passed over, as players do.
+    Damaged parts of a file are skipped, as players do.
 
     Raises:
-        ValueError: a picture of a sequence cannot be read, or a frame has another size than those before it.
+        ValueError: an image of a sequence cannot be read, or a frame differs in size from the frames before it.
     """
     if clip.camera is not None:
         yield from _camera_frames(clip.camera)
@@ -124,7 +124,7 @@ def frames(clip: Clip, skip: int = 0) -> Iterator[Frame]:
 
 
 def _of_one_size(frames: Iterator[Frame], clip: Clip) -> Iterator[Frame]:
-    """The frames, as long as all have the size of the first."""
+    """The frames; raises ValueError at the first one that differs in size."""
     size = None
     for frame in frames:
         size = size or frame.image_HW3.shape
@@ -136,7 +136,7 @@ def _of_one_size(frames: Iterator[Frame], clip: Clip) -> Iterator[Frame]:
 
 
 def _natural(path: Path) -> list[Any]:
-    """Sorts frame_2 before frame_10."""
+    """Sort key that puts frame_2 before frame_10."""
     return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", str(path))]
 
 
@@ -146,7 +146,7 @@ def _natural(path: Path) -> list[Any]:
 def _open_file(path: Path) -> Clip:
     av = load_av()
     if not path.is_file():
-        raise ValueError(missing(path, "expected a video, or a folder or pattern of pictures"))
+        raise ValueError(missing(path, "expected a video, or a folder or pattern of images"))
     try:
         with av.open(str(path)) as container:
             if container.metadata.get("major_brand") in IMAGE_BRANDS:
@@ -155,7 +155,7 @@ def _open_file(path: Path) -> Clip:
                 )
             stream = moving_picture(container)
             if stream is None:
-                raise ValueError(f"{path}: no moving picture in it; expected a video")
+                raise ValueError(f"{path}: no video track in it; expected a video")
             rate = stream.average_rate or stream.guessed_rate or Fraction(25)
             count = stream.frames or None
             if count is None and container.duration is not None:
@@ -182,15 +182,15 @@ def _open_file(path: Path) -> Clip:
 
 
 def file_frames(clip: Clip, skip: int = 0, every: int = 1) -> Iterator[Frame]:
-    """The frames of a video file as a player shows them: the one decoder of videos.
+    """The frames of a video file as a player shows them. All video files are decoded here.
 
-    The display matrix is applied, mirroring too; transparent parts lie on white; HDR becomes SDR (hdr.py). Frames of
-    any size follow each other as the file has them.
+    The display matrix is applied, including mirroring; transparent parts are composited on white; HDR is converted to
+    SDR (hdr.py). Frames may differ in size.
 
     Args:
-        clip: of a video file.
-        skip: frames that are left out at the beginning.
-        every: then one in so many is taken.
+        clip: clip of a video file.
+        skip: number of frames to omit at the beginning.
+        every: return every n-th of the remaining frames.
     """
     av = load_av()
     to_rgb = av.video.reformatter.VideoReformatter()
@@ -207,13 +207,13 @@ def file_frames(clip: Clip, skip: int = 0, every: int = 1) -> Iterator[Frame]:
 
 
 def start_time(container: Any, time_base: Fraction) -> int:
-    """Start time of a file, in units of a stream's time base; subtracted from every stream of the file."""
+    """Start time of a file in units of a stream's time base; it is subtracted from the times of every stream."""
     if container.start_time is None:
         return 0
     return max(0, round(Fraction(container.start_time, load_av().time_base) / time_base))
 
 
-# -- pictures and cameras ----------------------------------------------------------------------------------------------
+# -- images and cameras ----------------------------------------------------------------------------------------------
 
 
 def _picture_frames(clip: Clip, skip: int) -> Iterator[Frame]:
@@ -222,7 +222,7 @@ def _picture_frames(clip: Clip, skip: int) -> Iterator[Frame]:
 
 
 def _camera_frames(number: int) -> Iterator[Frame]:
-    """Frames of a camera until it stops; their times are the camera's clock, or else the machine's."""
+    """Frames of a camera until it stops, with times from the camera's clock, or from the machine's if it has none."""
     import time
 
     cv2 = load_cv2()
@@ -236,7 +236,7 @@ def _camera_frames(number: int) -> Iterator[Frame]:
             there, picture_bgr = capture.read()
             if not there:
                 return
-            # Capture time, if the driver states it: frames wait in its buffer while the network works.
+                # Capture time, if the driver states it: frames wait in its buffer while the network runs.
             now = capture.get(cv2.CAP_PROP_POS_MSEC), 1000 * time.monotonic()
             first = first or now
             taken, read = now[0] - first[0], now[1] - first[1]

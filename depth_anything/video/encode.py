@@ -1,7 +1,7 @@
-"""Frames out: pieces of video, encoded one by one, and their joining into one file with its times and its sound.
+"""Writing videos: pieces that are encoded one by one, then joined into one file with frame times and audio tracks.
 
-A piece holds the frames of one chunk, one packet per frame in order (no frame waits for a later one), so packets and
-times are put together only at the end: whatever frame rate the input had, constant or not, is kept exactly.
+A piece holds the frames of one chunk, with one packet per frame in order (no frame depends on a later one). Packets get
+their times when the pieces are joined, so the frame times of the input are kept exactly, also with a variable rate.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ CodecName = Literal["vp9", "av1", "mpeg4", "h264", "ffv1"]
 
 @dataclass(frozen=True)
 class Codec:
-    """FFmpeg's name and options of a codec."""
+    """Name and options of a codec in FFmpeg."""
 
     encoder: str
     options: dict[str, str]
     takes_odd_sizes: bool = True
-    """In 4:2:0, where colours have half the size."""
+    """Whether the pixel format is 4:2:0, with colours at half the resolution."""
 
 
 CODECS: dict[str, Codec] = {
@@ -42,28 +42,28 @@ CODECS: dict[str, Codec] = {
     "h264": Codec("libx264", {"crf": "18", "preset": "veryfast", "bf": "0"}, takes_odd_sizes=False),
     "ffv1": Codec("ffv1", {"level": "3", "slicecrc": "1"}),
 }
-"""vp9 (BSD), av1 (BSD) and mpeg4 (LGPL) may go wherever FFmpeg may; h264 is x264, which is under the GPL."""
+"""vp9 (BSD), av1 (BSD) and mpeg4 (LGPL) have no stricter licence than FFmpeg; h264 is x264, under the GPL."""
 
 
 class Piece:
-    """One piece of video: pictures in, a Matroska file out.
+    """One piece of video: images in, a Matroska file out.
 
     Args:
-        path: the file.
-        codec: of CODECS; ffv1 takes uint16 (H, W) and is lossless, the others uint8 (H, W, 3) or (H, W).
-        clip: whose rate and pixel shape it has.
+        path: file to write.
+        codec: name in CODECS; ffv1 takes uint16 (H, W) and is lossless, the others take uint8 (H, W, 3) or (H, W).
+        clip: clip whose frame rate and pixel aspect ratio the piece has.
     """
 
     def __init__(self, path: Path, codec: CodecName, clip: Clip):
         self.path, self.codec, self.clip = path, CODECS[codec], clip
         self.rate = encoder_rate(clip.rate)
-        os.environ.setdefault("SVT_LOG", "1")  # SVT-AV1 prints its settings for every piece; only its errors
+        os.environ.setdefault("SVT_LOG", "1")  # SVT-AV1 prints its settings for every piece; errors only
         self.container = load_av().open(str(path), "w", format="matroska")
         self.stream: Any = None
         self.count = 0
 
     def add(self, picture: np.ndarray) -> None:
-        """Encode the next picture; all have one size."""
+        """Encode the next image; all images have the same size."""
         av = load_av()
         layout = {(2, "uint16"): "gray16le", (2, "uint8"): "gray", (3, "uint8"): "rgb24"}[
             picture.ndim, str(picture.dtype)
@@ -78,7 +78,7 @@ class Piece:
         self.count += 1
 
     def close(self) -> None:
-        """Write what is left in the encoder, and the file's end."""
+        """Write what is left in the encoder, and finish the file."""
         if self.stream is not None:
             self.container.mux(self.stream.encode(None))
         self.container.close()
@@ -99,20 +99,20 @@ class Piece:
 
 
 def encoder_rate(rate: Fraction) -> Fraction:
-    """The frame rate, or one near it that every encoder takes (SVT-AV1: 240 at most; MPEG-4: 65535 ticks a second).
+    """The frame rate, or the nearest one that all encoders accept (SVT-AV1: at most 240; MPEG-4: 65535 ticks a second).
 
-    The encoder only uses it for rate control: `join` gives each its own time.
+    Encoders use it only for rate control: `join` sets the time of each frame.
     """
     return 1 / (1 / min(rate, Fraction(240))).limit_denominator(65535)
 
 
 def sounds(container: Any) -> list[Any]:
-    """A file's sound tracks, without those that FFmpeg does not know and cannot copy (some phones add one)."""
+    """The audio tracks of a file, except those that FFmpeg does not know and cannot copy (some phones add one)."""
     return [stream for stream in container.streams.audio if stream.codec_context is not None]
 
 
 def container_format(clip: Clip, codec: CodecName) -> Literal["mp4", "matroska"]:
-    """MP4, or Matroska for lossless video and for sound that MP4 cannot hold."""
+    """MP4, or Matroska for lossless video and for audio that MP4 cannot hold."""
     if codec == "ffv1":
         return "matroska"
     if clip.path is None:
@@ -135,17 +135,17 @@ def join(
     form: Literal["mp4", "matroska"],
     sound_until: float = float("inf"),
 ) -> None:
-    """One file of all pieces and the clip's sound, neither of them encoded again.
+    """Join all pieces and the audio tracks of the clip in one file, without encoding them again.
 
     Args:
-        path: the file to write.
+        path: file to write.
         pieces: files that `Piece` wrote, in order.
-        times: for each piece int64 (frames, 2): pts and duration, in units of time_base.
-        time_base: seconds.
-        clip: whose sound is copied.
-        comment: goes into the file's metadata.
-        form: of the file.
-        sound_until: seconds at which the sound ends, if only a part of the clip is written.
+        times: int64 (frames, 2) for each piece: pts and duration in units of time_base.
+        time_base: unit of time in seconds.
+        clip: clip whose audio is copied.
+        comment: text for the metadata of the file.
+        form: container format of the file.
+        sound_until: time in seconds at which the audio ends, if only a part of the clip is written.
     """
     av = load_av()
     with av.open(str(path), "w", format=form) as output:
@@ -153,7 +153,7 @@ def join(
         with av.open(str(pieces[0])) as first:
             picture = output.add_stream_from_template(first.streams.video[0], opaque=True)
         picture.time_base = time_base
-        picture.codec_context.sample_aspect_ratio = clip.pixel_aspect  # VP9 and AV1 leave it to the container
+        picture.codec_context.sample_aspect_ratio = clip.pixel_aspect  # VP9 and AV1 store it in the container only
         sources = [_picture_packets(pieces, times, time_base, picture)]
         sound = av.open(str(clip.path)) if clip.path else None
         if sound is not None and sounds(sound):
@@ -168,7 +168,7 @@ def join(
 def _picture_packets(
     pieces: Sequence[Path], times: Sequence[np.ndarray], time_base: Fraction, target: Any
 ) -> Iterator[tuple[float, Any]]:
-    """(seconds, packet) of all pieces, each packet with its frame's time."""
+    """(seconds, packet) of all pieces; each packet has the time of its frame."""
     for piece, times_N2 in zip(pieces, times, strict=True):
         with load_av().open(str(piece)) as container:
             packets = (packet for packet in container.demux(video=0) if packet.size)
@@ -181,7 +181,7 @@ def _picture_packets(
 
 
 def _sound_packets(sound: Any, targets: dict[int, Any], end: float) -> Iterator[tuple[float, Any]]:
-    """(seconds, packet) of a file's sound up to `end`, its clock beginning where that of the pictures does."""
+    """(seconds, packet) of the audio of a file up to `end`, on the clock of the frames."""
     last = 0.0
     for packet in sound.demux(*[sound.streams[index] for index in targets]):
         if packet.dts is None:

@@ -14,20 +14,20 @@ from depth_anything.images.color_modes import on_white
 from depth_anything.system.extras import needs
 
 _WITH_ALPHA = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
-"""FFmpeg's own decoders of these pass over transparency; these do not."""
+"""FFmpeg's native decoders of these formats ignore transparency; these decoders do not."""
 _UNSPECIFIED, _BT709, _BT2020 = 2, 1, 9
 _CONVERTED = (0, 1, _UNSPECIFIED, 3, 4, 5, 6, 7, _BT2020, 10)
-"""Matrices that FFmpeg converts to RGB (3 is reserved and means nothing)."""
+"""Matrix coefficients that FFmpeg converts to RGB (3 is reserved)."""
 _HDR: dict[int, hdr.Transfer] = {16: "PQ", 18: "HLG"}
 _NAMELESS = range(28, 40)
-"""Of FFmpeg's AVFrameSideDataType, those that came after PyAV's list."""
+"""Values of FFmpeg's AVFrameSideDataType that PyAV does not list."""
 
 
 def load_av() -> Any:
-    """The module av (PyAV, FFmpeg's libraries), quiet.
+    """The module av (PyAV, which contains FFmpeg), with its log output turned off.
 
     Raises:
-        ValueError: it is not installed.
+        ValueError: PyAV is not installed.
     """
     with needs("video", "video"):
         import av
@@ -39,30 +39,30 @@ def load_av() -> Any:
 
 @dataclass(frozen=True)
 class Decoded:
-    """A frame as the decoder left it, and how it wants to be shown."""
+    """A frame as decoded, and how it is to be displayed."""
 
     frame: Any
     turn: int
-    """As EXIF counts orientations."""
+    """Orientation, numbered as in EXIF."""
     matrix: int
-    """What Y, Cb and Cr are made of; this and the next two by their numbers in ITU-T H.273."""
+    """Matrix coefficients of Y, Cb and Cr; this field and the next two are code points of ITU-T H.273."""
     primaries: int
     transfer: hdr.Transfer | None
 
 
 def moving_picture(container: Any) -> Any:
-    """The first video track that is not a cover picture; None where there is none."""
+    """The first video track that is not a cover image; None where there is none."""
     attached = load_av().stream.Disposition.attached_pic
     return next((stream for stream in container.streams.video if not stream.disposition & attached), None)
 
 
 def decode(container: Any, stream: Any) -> Iterator[Decoded]:
-    """Frames of a stream; packets that cannot be decoded are passed over."""
+    """Frames of a stream; packets that cannot be decoded are skipped."""
     av = load_av()
-    # Not by frames: FFmpeg's frame threads and Python's lock wait for each other when a stream is left half read.
+    # With frame threads, FFmpeg and Python's lock deadlock when a stream is only partly read.
     stream.thread_type = "SLICE"
     own = decoder = stream.codec_context
-    # Of the file's header: where a decoder finds nothing about colours in the frames, it forgets what stood there.
+    # From the header: a decoder that finds no colour information in the frames discards that of the header.
     header = own.colorspace, own.color_primaries, own.color_trc
     if own.name in _WITH_ALPHA and stream.metadata.get("alpha_mode") == "1":
         decoder = av.codec.CodecContext.create(_WITH_ALPHA[own.name], "r")
@@ -71,10 +71,10 @@ def decode(container: Any, stream: Any) -> Iterator[Decoded]:
     while True:
         try:
             packet = next(packets)
-        except (StopIteration, av.error.FFmpegError):  # the file's end, or where it was cut off
+        except (StopIteration, av.error.FFmpegError):  # end of the file, or the place where it is cut off
             return
         try:
-            if turn is None and decoder is not own:  # only the file's own decoder is told of its display matrix
+            if turn is None and decoder is not own:  # only the file's own decoder gets the display matrix
                 turn = next((_orientation(frame) for frame in own.decode(packet)), None)
             for frame in decoder.decode(packet):
                 said = (frame.colorspace, frame.color_primaries, frame.color_trc)
@@ -88,18 +88,18 @@ def decode(container: Any, stream: Any) -> Iterator[Decoded]:
 
 
 def unknown_colours(decoded: Decoded) -> str | None:
-    """What stands in the way where FFmpeg would show a frame in false colours, without a word."""
+    """Why FFmpeg would show a frame in false colours without reporting it; None where the colours are right."""
     if decoded.matrix not in _CONVERTED:
         return f"its colours are stored in a form that FFmpeg does not convert (matrix {decoded.matrix} of ITU-T H.273)"
     if decoded.matrix == _UNSPECIFIED and decoded.transfer is None and "DOVI_METADATA" in _side_data(decoded.frame):
-        return "Dolby Vision of profile 5, whose picture only Dolby's decoders can show"
+        return "Dolby Vision of profile 5, which only Dolby's decoders can show"
     return None
 
 
 def _orientation(frame: Any) -> int:
     """The EXIF orientation nearest to a frame's display matrix.
 
-    The matrix maps a stored point (x, y), y downwards, to (a x + c y, b x + d y) of the shown picture.
+    The matrix maps a stored point (x, y), with y downwards, to (a x + c y, b x + d y) of the displayed image.
     """
     matrix = _side_data(frame).get("DISPLAYMATRIX")
     if matrix is None:
@@ -111,10 +111,10 @@ def _orientation(frame: Any) -> int:
 
 
 def _side_data(frame: Any) -> Any:
-    """What lies beside a frame's pixels, by name.
+    """The side data of a frame by name.
 
-    PyAV 18 answers nothing where FFmpeg left a kind that it has no name for (EXIF, views of a spatial video): those are
-    taken away first, by FFmpeg's own filter.
+    PyAV 18 returns nothing if FFmpeg left a kind of side data that PyAV has no name for (EXIF, views of a spatial
+    video). FFmpeg's own filter removes those kinds first.
     """
     try:
         return frame.side_data

@@ -1,8 +1,9 @@
-"""Depth maps of a video: decode, predict and encode in parallel, in chunks, with the memory of a few frames.
+"""Depth maps of a video: decoding, prediction and encoding run in parallel, in chunks, in the memory of a few frames.
 
-A chunk of CHUNK frames is written atomically, together with the state that the next one needs, into a hidden folder
-beside the results. An interrupted run resumes after its last complete chunk and ends with the same frames; at the end
-the chunks are joined, the sound is copied, and the folder is removed."""
+A chunk of CHUNK frames is written atomically, with the state that the next chunk needs, into a hidden folder beside the
+results. An interrupted run resumes after its last complete chunk and ends with the same frames. At the end the chunks
+are joined, the audio tracks are copied, and the folder is removed.
+"""
 
 from __future__ import annotations
 
@@ -31,26 +32,26 @@ from depth_anything.video.encode import CodecName, container_format, join
 from depth_anything.video.stabilise import StabilisedFrame, Stabiliser
 
 CHUNK = 100
-"""Frames that are written, or lost, together."""
+"""Number of frames that are written together; an interrupted run loses at most these."""
 BATCH = 4
-"""Frames that go through the network together."""
+"""Number of frames in a batch of the network."""
 MAPS_AHEAD = 4
-"""Maps that wait for the encoder; one batch of pictures waits for the network. So the memory is bounded."""
+"""Maps that may wait for the encoder, besides one batch of images for the network; this bounds the memory."""
 
 
 @dataclass(frozen=True)
 class VideoOptions:
-    """What is made of a clip."""
+    """What to write, and how."""
 
     formats: tuple[str, ...] = ("color",)
-    """Of FORMATS."""
+    """Names in FORMATS."""
     stabilise: bool = True
-    """Without it every map stays as the model gave it; colours follow their slow range all the same."""
+    """Without it every map stays as the model predicted it; the colour range changes slowly in both cases."""
     codec: CodecName = "vp9"
-    """For the 8-bit videos; gray16 is always FFV1."""
+    """Codec of the 8-bit videos; gray16 is always FFV1."""
     colors: str = "Spectral_r"
     ends: tuple[float, float] | None = None
-    """Values at the ends of the colours, for the whole clip."""
+    """Values at both ends of the colour map, for the whole clip."""
     exr_channel: str = "Z"
 
 
@@ -64,7 +65,7 @@ class Converted:
 
 @dataclass(frozen=True)
 class Mapped:
-    """A frame with its map, and after the last one of a chunk what the next chunk must know."""
+    """A frame with its map; the last one of a chunk also has the state that the next chunk needs."""
 
     frame: Frame
     prediction: Prediction
@@ -73,10 +74,10 @@ class Mapped:
 
 
 def output_paths(clip: Clip, out: Path, options: VideoOptions, quantity: str) -> dict[str, Path]:
-    """Where each format goes: `out` is a folder, or the name of the one video that is asked for.
+    """The path of each format: `out` is a folder, or the file name if a single video is requested.
 
     Raises:
-        ValueError: an unknown format, or a file's name for what is not one video.
+        ValueError: unknown format, or a file name for more than a single video.
     """
     for name in options.formats or ("",):
         if name not in FORMATS:
@@ -90,7 +91,7 @@ def output_paths(clip: Clip, out: Path, options: VideoOptions, quantity: str) ->
             raise ValueError(f"{out}: one file holds one of {', '.join(VIDEOS)}; for more, give a folder")
         form = forms[options.formats[0]]
         if out.suffix.lower() not in suffixes[form]:
-            why = "sound or lossless video that MP4 cannot hold" if form == "matroska" else "MP4"
+            why = "audio or lossless video that MP4 cannot hold" if form == "matroska" else "MP4"
             raise ValueError(f"{out}: this will be {why}; give a name that ends in {suffixes[form][0]}")
         return {options.formats[0]: out}
     paths = {}
@@ -118,25 +119,25 @@ def convert(
     begun: Callable[[int], None] = lambda done: None,
     advance: Callable[[], None] = lambda: None,
 ) -> Converted:
-    """Write a clip's maps.
+    """Write the maps of a clip.
 
     Args:
-        clip: of `video_in.open_clip`.
+        clip: clip from `decode.open_clip`.
         predictor: the model.
         out: a folder, or the name of one video.
         options: what to write.
-        limit: stop after so many frames.
+        limit: stop after this many frames.
         stopped: called before each frame; True ends the clip (for cameras).
         weights: identifies the predictor; a resumed run must have the same.
-        overwrite: replace results that exist, and start from the beginning if an unfinished run had other options.
-            Without it, what a camera's recording left that was killed is finished instead of a new one.
+        overwrite: replace existing results, and start from the beginning if an unfinished run had other options.
+            Without it, the remains of an interrupted camera recording are finished before a new recording can start.
         begun: called once with the number of frames that an earlier run has finished.
         advance: called after each frame.
 
     Raises:
-        ValueError: nothing can be decoded, results exist already, another unfinished run is in the way.
+        ValueError: no frame can be decoded, results exist already, or another unfinished run uses the same folder.
     """
-    colormap.table(options.colors)  # refuses early
+    colormap.table(options.colors)  # refuse unknown formats early
     quantity = predictor.variant.quantity
     paths = output_paths(clip, out, options, quantity)
     folder = out.parent if out in paths.values() else out
@@ -159,7 +160,7 @@ def convert(
         _claim(work, note, overwrite)
         done = sum(len(np.load(chunk / "rows.npy")) for chunk in _whole_chunks(work))
         begun(done)
-        was_all = done % CHUNK > 0 or (clip.is_live and done > 0)  # only a clip's last chunk is short
+        was_all = done % CHUNK > 0 or (clip.is_live and done > 0)  # only the last chunk of a clip is short
         if not was_all:
             pictures = islice(frames(clip, done), limit and max(0, limit - done))
             pictures = takewhile(lambda _: not stopped(), pictures)
@@ -168,7 +169,7 @@ def convert(
         chunks = _whole_chunks(work)
         if not chunks:
             shutil.rmtree(work)
-            raise ValueError(f"{clip.path or clip.stem}: no frame came; it is damaged, or a camera that gives nothing")
+            raise ValueError(f"{clip.path or clip.stem}: no frame came; the file is damaged, or the camera sends none")
         comment = json.loads((work / "comment.json").read_text())
         with naming(first):
             count = _finish(clip, chunks, paths, comment, limit)
@@ -178,7 +179,7 @@ def convert(
 
 @contextmanager
 def _alone(work: Path) -> Iterator[None]:
-    """The block in which no other run writes the same results; nothing is held where the system has no flock."""
+    """Ensure that no other run writes the same results; has no effect on systems without flock."""
     try:
         import fcntl
     except ModuleNotFoundError:
@@ -190,7 +191,7 @@ def _alone(work: Path) -> Iterator[None]:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise ValueError(f"{work}: another run is at it now; wait until it ends, or use another folder") from None
+            raise ValueError(f"{work}: another run is at work in it; wait until it ends, or use another") from None
         try:
             yield
         finally:
@@ -198,14 +199,14 @@ def _alone(work: Path) -> Iterator[None]:
 
 
 def _claim(work: Path, note: dict[str, Any], overwrite: bool) -> None:
-    """Take the hidden folder for this run, or resume from what an interrupted one left there."""
+    """Create the hidden folder, or resume from the one that an interrupted run left."""
     path = work / "note.json"
     if work.exists() and not path.exists():
         shutil.rmtree(work)
     if path.exists() and json.loads(path.read_text()) != json.loads(json.dumps(note)):
         if not overwrite:
             raise ValueError(
-                f"{work}: an unfinished run of another clip, model or options; repeat that one, or use --overwrite"
+                f"{work}: an unfinished run of another clip, model or options; finish that one, or use --overwrite"
             )
         shutil.rmtree(work)
     make_folder(work)
@@ -224,7 +225,7 @@ def _make_chunks(
     options: VideoOptions,
     advance: Callable[[], None],
 ) -> None:
-    """All chunks that are missing: those of `pictures`."""
+    """Write all missing chunks: those of the frames in `pictures`."""
     is_metric = predictor.variant.quantity == "depth_m"
     steady = Stabiliser(is_metric) if options.stabilise else None
     ends = options.ends or ((0.0, float(predictor.variant.max_depth or 1)) if is_metric else None)
@@ -251,14 +252,14 @@ def _make_chunk(
     ranges: Ranges,
     advance: Callable[[], None],
 ) -> None:
-    """One complete chunk."""
+    """Write one complete chunk."""
     part, item = work / f"{index:06d}.part", None
     writer = ChunkWriter(part, options.formats, options.codec, options.colors, options.exr_channel, clip)
     for item in group:
         ranges.follow(item.prediction.values, item.steady.cut)
         writer.add(item.frame, item.prediction, item.steady, ranges)
         advance()
-    assert item is not None  # groupby makes no empty groups
+    assert item is not None  # groupby yields no empty groups
     writer.close(item.prediction.quantity)
     np.savez(part / "state.npz", ranges=ranges.state(), **(item.state or {}))  # type: ignore[arg-type]
     write_text(work / "comment.json", json.dumps(item.prediction.text()))
@@ -266,7 +267,7 @@ def _make_chunk(
 
 
 def _batches(pictures: Iterator[Frame]) -> Iterator[list[Frame]]:
-    """Frames in batches that end where chunks end, so that a resumed run makes the same ones."""
+    """Frames in batches that end where chunks end, so that a resumed run forms the same batches."""
     for _, chunk in groupby(pictures, key=lambda frame: frame.index // CHUNK):
         while batch := list(islice(chunk, BATCH)):
             yield batch
@@ -280,7 +281,7 @@ def _map(batches: Iterator[list[Frame]], predictor: Predictor, steady: Stabilise
                 answer = StabilisedFrame(prediction.values, frame.index == 0, 1.0, 0.0)
             else:
                 answer = steady(frame.image_HW3, prediction.values)
-                note = "Steadied over the clip: scale, shift and running mean of the last frames."
+                note = "Stabilised over the clip: scale, shift and running mean of the last frames."
                 prediction = replace(
                     prediction,
                     notes=(*prediction.notes, note),
@@ -291,7 +292,7 @@ def _map(batches: Iterator[list[Frame]], predictor: Predictor, steady: Stabilise
 
 
 def _finish(clip: Clip, chunks: list[Path], paths: dict[str, Path], text: dict[str, str], limit: int | None) -> int:
-    """Join the chunks into the results, and count their frames. May be repeated after a kill."""
+    """Join the chunks into the results, and count their frames. Can be repeated after a kill."""
     rows = [np.load(chunk / "rows.npy") for chunk in chunks]
     times, time_base = _times(np.concatenate(rows), clip)
     pieces = np.split(times, np.cumsum([len(chunk) for chunk in rows])[:-1])
@@ -300,7 +301,7 @@ def _finish(clip: Clip, chunks: list[Path], paths: dict[str, Path], text: dict[s
     for name, path in paths.items():
         if name in VIDEOS:
             form = "matroska" if path.suffix == ".mkv" else "mp4"
-            silent = replace(clip, path=None) if name == "gray16" else clip  # sound would move its first frame off 0
+            silent = replace(clip, path=None) if name == "gray16" else clip  # audio would move its first frame off 0
             with new_file(path, overwrite=True) as part:
                 parts = [chunk / f"{name}.mkv" for chunk in chunks]
                 join(part, parts, pieces, time_base, silent, comment, form, until)
@@ -313,10 +314,10 @@ def _finish(clip: Clip, chunks: list[Path], paths: dict[str, Path], text: dict[s
 
 
 def _times(rows: np.ndarray, clip: Clip) -> tuple[np.ndarray, Fraction]:
-    """int64 (frames, 2): each frame's time and how long it is shown, and the seconds of their unit.
+    """int64 (frames, 2), the time and duration of each frame, and their unit in seconds.
 
-    Where the frame rate is constant but for the rounding of a coarse clock (Matroska's is a millisecond), the unit is
-    one frame; otherwise it is the clip's own.
+    If the frame rate is constant except for the rounding of a coarse clock (a millisecond in Matroska), the unit is one
+    frame; otherwise it is the time base of the clip.
     """
     pts, duration = rows[:, 1].astype(np.int64), rows[:, 2].astype(np.int64)
     even = np.arange(len(pts)) / float(clip.rate * clip.time_base)
@@ -339,7 +340,7 @@ def _write_rows(path: Path, rows: np.ndarray, times: np.ndarray, time_base: Frac
 
 
 def _gather(chunks: list[Path], name: str, path: Path) -> None:
-    """The numbered files of all chunks in one folder, renamed into place at the end."""
+    """Move the numbered files of all chunks into one folder, which gets its final name at the end."""
     gathered = chunks[0].parent / f"{name}.gathered"
     if name == "npz":
         moves = [(chunk / "maps.npz", f"frames_{int(chunk.name) * CHUNK:06d}.npz") for chunk in chunks]
@@ -347,7 +348,7 @@ def _gather(chunks: list[Path], name: str, path: Path) -> None:
     else:
         moves = [(file, file.name) for chunk in chunks for file in sorted((chunk / name).iterdir())]
     if not moves and not gathered.exists():
-        return  # an earlier run came this far
+        return  # left by an earlier run
     gathered.mkdir(exist_ok=True)
     for file, target in moves:
         os.replace(file, gathered / target)

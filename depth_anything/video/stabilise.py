@@ -1,16 +1,16 @@
-"""A clip's maps without flicker: every frame in the scale of the last ones, and averaged along the motion.
+"""Temporal stabilisation: the maps of a clip are aligned with the preceding ones and averaged along the motion.
 
-A relative model predicts every frame with its own scale, shift and noise. Both are taken out here
-from past frames only, so that a video of any length, and a camera, need the memory of one frame:
+A relative model predicts every frame with its own scale, shift and noise. Both are removed here using past frames only,
+so that a video of any length, or a camera, needs the memory of one frame:
 
-1. Optical flow finds each pixel again in the last frame; where the two colours differ it was not found. 2. The new map
-is aligned with the last stabilised one by scale and shift: robust least squares over the pixels found again
-   (evaluate/align.py), there and back, because both sides are noisy and a fit in one direction would shrink the range
-   a little with every frame. Scale and shift lean back to 1 and 0, so that nothing drifts over a long clip.
-3. Each pixel becomes a running mean along its track. Where the map really changes, the mean gives way.
-4. Where too few pixels are found again a scene cut is assumed, and the state is reset.
+1. Optical flow finds each pixel in the last frame; pixels whose colours differ count as not found.
+2. The new map is aligned with the last stabilised one by scale and shift: robust least squares over the pixels that
+   were found (evaluate/align.py), in both directions, because both maps are noisy and a fit in one direction would
+   shrink the range a little with every frame. Scale and shift decay towards 1 and 0, so that long clips do not drift.
+3. Each pixel becomes a running mean along its track, which forgets its past where the map really changes.
+4. If too few pixels are found, a scene cut is assumed and the state is reset.
 
-Metres keep their scale: step 2 is left out for them.
+Metric maps keep their scale: they skip step 2.
 """
 
 from dataclasses import dataclass
@@ -22,17 +22,17 @@ from depth_anything.evaluate.align import fit_scale_shift
 from depth_anything.system.extras import needs
 
 FLOW_SIDE = 384
-"""Longer side, in pixels, of the pictures in which motion is looked for and scales are fitted."""
+"""Longer side, in pixels, of the images on which motion is estimated and scales are fitted."""
 FOUND = 20
-"""Grey levels of 255 by which a pixel may differ from itself in the last frame."""
+"""Largest difference, in grey levels of 255, between a pixel and the same pixel in the last frame."""
 CUT = 1 / 3
-"""Below this share of pixels found again the scene was cut."""
+"""Share of pixels found in the last frame below which a scene cut is assumed."""
 MEMORY = 8
-"""Frames in the running mean of a pixel."""
+"""Number of frames in the running mean of a pixel."""
 GIVE_WAY = 4.0
-"""Robust deviations of the map's blurred change from which on it counts as real, and the mean forgets."""
+"""A blurred change of the map above this many robust deviations counts as real, and the mean forgets its past."""
 LEAN = 0.02
-"""Share of the way back to the model's own scale and shift that each frame goes."""
+"""How far each frame returns to the model's own scale and shift."""
 
 
 @dataclass(frozen=True)
@@ -42,17 +42,17 @@ class StabilisedFrame:
     values_HW: np.ndarray
     """float32 (H, W), in the quantity of the model and the scale of the clip."""
     cut: bool
-    """Whether a scene begins here; true for the first frame."""
+    """Whether a scene starts here; true for the first frame."""
     scale: float
     shift: float
-    """What the model's map was multiplied with and what was added, before the mean was taken."""
+    """The factor that the map of the model was multiplied by before averaging; `shift` was then added."""
 
 
 class Stabiliser:
-    """Steadies the frames of one clip, in their order.
+    """Stabilises the maps of one clip, frame by frame.
 
     Args:
-        is_metric: the maps are metres: average them, but leave their scale alone.
+        is_metric: the maps are in metres: they are averaged but keep their scale.
     """
 
     def __init__(self, is_metric: bool = False):
@@ -63,7 +63,7 @@ class Stabiliser:
         self.scale, self.shift = 1.0, 0.0
 
     def __call__(self, image_HW3: np.ndarray, values_HW: np.ndarray) -> StabilisedFrame:
-        """The next frame: its upright picture, uint8 RGB, and the model's map of it, float32 of the same size."""
+        """Stabilise the next frame: its upright image, uint8 RGB, and its map, float32 of the same size."""
         grey_hw = small_grey(image_HW3)
         cut = True
         if self.mean_HW.shape == values_HW.shape:
@@ -95,7 +95,7 @@ class Stabiliser:
         last_hw = cv2.remap(small(self.mean_HW, found_hw.shape), position_hw2, None, cv2.INTER_LINEAR)
         values_hw = small(values_HW, found_hw.shape)
         if not self.is_metric:
-            # The noise of a running mean of independent frames is 1 / (2 MEMORY - 1) of theirs.
+            # The noise variance of a running mean of independent frames is 1 / (2 MEMORY - 1) of theirs.
             fitted = fair_fit(values_hw, last_hw, found_hw, self.scale**2 / (2 * MEMORY - 1))
             if fitted is not None:
                 self.scale, self.shift = fitted[0] ** (1 - LEAN), fitted[1] * (1 - LEAN)
@@ -113,10 +113,10 @@ class Stabiliser:
 
 
 def sureness(change_hw: np.ndarray, found_hw: np.ndarray) -> np.ndarray:
-    """How much of a pixel's past still holds, 0 to 1, float32: nothing where it was not found, less where it changes.
+    """Weight of each pixel's past, 0 to 1, float32: 0 where the pixel was not found, lower where the map changes.
 
-    Noise goes when it is blurred, and the median tells how much of it is left; what sticks out from that by more than
-    GIVE_WAY is the scene itself. Specks would stay as specks in the mean: whole patches count, with soft edges.
+    Blurring removes most of the noise, and the median estimates what is left; a change larger than GIVE_WAY times that
+    comes from the scene. Single pixels would remain visible as specks, so whole patches with soft edges are used.
     """
     cv2 = load_cv2()
     blurred_hw = cv2.GaussianBlur(change_hw.astype(np.float32), (0, 0), 6)
@@ -127,7 +127,7 @@ def sureness(change_hw: np.ndarray, found_hw: np.ndarray) -> np.ndarray:
 
 
 def small_grey(image_HW3: np.ndarray) -> np.ndarray:
-    """A picture in grey, uint8, its longer side at most FLOW_SIDE."""
+    """An image in grey, uint8, its longer side at most FLOW_SIDE."""
     cv2 = load_cv2()
     height, width = image_HW3.shape[:2]
     factor = min(1.0, FLOW_SIDE / max(height, width))
@@ -136,13 +136,13 @@ def small_grey(image_HW3: np.ndarray) -> np.ndarray:
 
 
 def small(map_HW: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
-    """A map at the size at which motion is looked for."""
+    """A map at the size at which motion is estimated."""
     cv2 = load_cv2()
     return cv2.resize(map_HW.astype(np.float32, copy=False), shape[::-1], interpolation=cv2.INTER_AREA)
 
 
 def enlarge(position_hw2: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Positions (x, y) at another size: resized, and in that size's pixels."""
+    """Positions (x, y) at another size: resized, and in pixels of that size."""
     cv2 = load_cv2()
     h, w = position_hw2.shape[:2]
     if (h, w) == (height, width):
@@ -155,10 +155,10 @@ def enlarge(position_hw2: np.ndarray, height: int, width: int) -> np.ndarray:
 
 
 def find_again(last_hw: np.ndarray, grey_hw: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Where the pixels of a picture were in the last one (DIS optical flow, Kroeger et al. 2016).
+    """Positions of the pixels of an image in the last image (DIS optical flow, Kroeger et al. 2016).
 
     Returns:
-        float32 (h, w, 2): x and y in the last picture; and bool (h, w): whether it really looks the same there.
+        float32 (h, w, 2): x and y in the last image; bool (h, w): whether the colours there agree.
     """
     cv2 = load_cv2()
     flow_hw2 = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM).calc(grey_hw, last_hw, None)
@@ -175,14 +175,15 @@ def fair_fit(
 ) -> tuple[float, float] | None:
     """Scale and shift from values to target where both are noisy (Deming 1943), robust; None where they differ much.
 
-    Plain least squares blames all noise on the target and so finds too small a scale: from frame to frame a clip would
-    lose its range. The fair scale lies between the least squares there and the inverse of the one back, where the
-    ratio of the noises puts it. Five rounds, in which points far off (2 robust deviations: half) lose their weight.
+    Plain least squares attributes all noise to the target and so underestimates the scale: the range of a clip would
+    shrink from frame to frame. The unbiased scale lies between the forward fit and the inverse of the backward fit, at
+    a position that the ratio of the noise variances determines. Five iterations reduce the weight of outliers (to a
+    half at 2 robust deviations).
 
     Args:
-        values, target: of one shape.
-        valid: bool, same shape: what counts.
-        noise_ratio: variance of the target's noise by that of the values'.
+        values, target: arrays of the same shape.
+        valid: bool, same shape: points to use.
+        noise_ratio: noise variance of the target divided by that of the values.
     """
     weights, scale, shift, agreement = np.ones(values.shape), 1.0, 0.0, 0.0
     for _ in range(5):
@@ -205,7 +206,7 @@ def load_cv2() -> Any:
     """The module cv2 (OpenCV).
 
     Raises:
-        ValueError: it is not installed.
+        ValueError: OpenCV is not installed.
     """
     with needs("video", "this"):
         import cv2

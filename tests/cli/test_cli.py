@@ -82,7 +82,7 @@ def test_standard_input(photo, tmp_path):
         (["--save", "gif"], "gif"),
         (["--save", "ply"], "--near --far"),
         (["--save", "npz", "--near", "1", "--far", "9"], "npz would stay disparity"),
-        (["--sky-policy", "zero"], "nobody looks for the sky"),
+        (["--sky-policy", "zero"], "needs a sky mask"),
         (["--model", "v9"], "v9"),
         (["--device", "tpu"], "tpu"),
         (["--intrinsics", "1,2"], "fx,fy,cx,cy"),

@@ -80,7 +80,7 @@ def test_the_authors_options_are_answered_in_our_words(capsys):
         for official in ("--encoder", "--img-path", "--outdir", "--pred-only", "--grayscale"):
             assert f"the authors' {official} is {OFFICIAL[official]}" in said
     assert "--model" in refusal(capsys, "predict", "--encoder=vitl", "x.jpg")
-    assert "PICTURES" in refusal(capsys, "predict", "--img_path", "x.jpg")
+    assert "IMAGES" in refusal(capsys, "predict", "--img_path", "x.jpg")
 
 
 def test_old_spellings_of_options_are_replaced_by_options_that_exist():

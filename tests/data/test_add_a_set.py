@@ -60,7 +60,7 @@ def test_a_labelled_set_is_checked_and_trained_on(root, monkeypatch, capsys):
     monkeypatch.setitem(LABELED, "toy", LabeledSet("toy", Toy, 2, "off", "this test"))
     assert run("data", "check", "toy", root / "toy", "-o", root / "out") == 0
     said = capsys.readouterr().out
-    assert f"toy: 2 pictures in {root / 'toy'}: 100.0% of 2" in said and "read 2: 2 usable" in said
+    assert f"toy: 2 images in {root / 'toy'}: 100.0% of 2" in said and "read 2: 2 usable" in said
 
     recipe = replace(get_recipe("nano-teacher"), data=("toy",), validation_scenes=0)
     data, held_out = open_data(recipe, {"toy": root / "toy"}, root / "scenes")

@@ -29,7 +29,7 @@ def test_a_whole_copy(name, tmp_path, capsys):
     said = capsys.readouterr().out
     expected = LABELED[name].pictures
     printed = short(LABELED_PICTURES[name])
-    assert f"2 pictures in {tmp_path / 'data'}; the papers train on {printed}: 0.0% of {expected:,}" in said
+    assert f"2 images in {tmp_path / 'data'}; the papers train on {printed}: 0.0% of {expected:,}" in said
     assert "read 2: 2 usable, 0 refused, 0 broken" in said and f"sizes: {WIDTH} x {HEIGHT} (2)" in said
     assert "lower half nearer than upper half in 100% of the pictures\n" in said
     invalid = 6 if name != "megadepth" else 6 + 6  # its nearest 1 % and farthest 2 %
@@ -122,7 +122,7 @@ def test_rendered_scenes(tmp_path, capsys):
     write_shard(tmp_path / "data/scenes-00000.tar", [scene(seed, *size) for seed, size in enumerate(SIZES)])
     assert run("data", "check", "scenes", tmp_path / "data", "-o", tmp_path / "out") == 0
     said = capsys.readouterr().out
-    assert said.startswith(f"scenes: 5 pictures in {tmp_path / 'data'}\n") and "5 usable" in said
+    assert said.startswith(f"scenes: 5 images in {tmp_path / 'data'}\n") and "5 usable" in said
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["scenes.png"]
 
 

@@ -278,7 +278,7 @@ def test_too_large_a_batch_is_one_clear_line(tmp_path: Path):
 
     write_photos(tmp_path / "photos", 3)
     (unit,) = units("folder", tmp_path / "photos")
-    with pytest.raises(ValueError, match="a batch of 3 pictures does not fit into the device: use a smaller --batch"):
+    with pytest.raises(ValueError, match="a batch of 3 images does not fit into the device: use a smaller --batch"):
         label_one(unit, tmp_path / "out", Small())
 
 

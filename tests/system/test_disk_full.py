@@ -81,7 +81,7 @@ def test_the_line_names_the_file(namespace, inputs, tmp_path, command, kilobytes
     assert not [path for path in left if str(path).endswith(named)]
     if counts:
         done = len([path for path in left if path.suffix == ".npy"])
-        assert f"{done} of 4 pictures are done" in lines[0] and run.returncode == (1 if done else 2)
+        assert f"{done} of 4 images are done" in lines[0] and run.returncode == (1 if done else 2)
 
 
 def test_a_librarys_own_error_is_asked_of_the_disk(tmp_path, monkeypatch):

@@ -106,7 +106,7 @@ def write_nothing(path: Path) -> Path:
 
 @pytest.mark.parametrize(
     ("name", "write", "expected"),
-    [("film.m4a", write_sound, "no moving picture"), ("film.mkv", write_nothing, "film.mkv: ")],
+    [("film.m4a", write_sound, "no video track"), ("film.mkv", write_nothing, "film.mkv: ")],
 )
 def test_files_without_a_frame(tmp_path, capsys, name, write, expected):
     assert convert(write(tmp_path / name), tmp_path / "out") == 2
@@ -179,7 +179,7 @@ def test_two_runs_do_not_write_one_clip(tmp_path, capsys):
     film = clips.write_film(tmp_path / "film.mp4", 5, sound=None)
     with video_run._alone(tmp_path / "out" / ".film_color.unfinished"):
         assert convert(film, tmp_path / "out") == 2
-        assert "another run is at it" in said(capsys)
+        assert "another run is at work" in said(capsys)
     assert convert(film, tmp_path / "out") == 0
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["film_color.mp4"]
 

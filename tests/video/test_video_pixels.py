@@ -107,7 +107,7 @@ def test_a_video_cut_short_gives_label_its_frames_and_one_line(tmp_path):
     failed = []
     found = dict(read_unit(unit, lambda key, error: failed.append(str(error))))
     assert list(found) == [f"cut-0000{number}0" for number in range(3)]
-    assert len(failed) == 1 and "promises 60 frames" in failed[0]
+    assert len(failed) == 1 and "states 60 frames" in failed[0]
 
 
 @pytest.mark.parametrize("animated", [False, True])
