@@ -1,6 +1,6 @@
-"""What a model's file says about itself: one list of fields, written and read here for checkpoints and for exports.
+"""Metadata in model files: one list of fields, written and read here for checkpoints and for exported files.
 
-safetensors, ONNX and OpenVINO files carry them as text. No torch.
+safetensors, ONNX and OpenVINO files store them as text. No torch.
 """
 
 import math
@@ -15,18 +15,18 @@ FIELDS = {
     "version": "v1 or v2",
     "quantity": "disparity or depth_m",
     "head": "as in `Variant.head`",
-    "max_depth": "metres at the top of the range; empty: none",
-    "canonical_focal": "of a camera-aware model, in pixels of the network's input; absent: none",
+    "max_depth": "upper end of the range in metres; empty: none",
+    "canonical_focal": "focal length of a camera-aware model, in pixels of the network's input; absent: none",
     "licence": "of the weights",
     "input_size": "exports: lower bound of the shorter side at the network",
-    "form": "exports: `road` (from the picture to its map) or `network` (the bare one)",
-    "depth_anything": "exports: the version of this package that wrote it",
+    "form": "exports: `image` (with pre- and post-processing) or `network` (without)",
+    "depth_anything": "exports: version of the package that wrote the file",
 }
-"""Field -> what it says. Whatever carries them takes the names from here."""
+"""Field -> its meaning. All file formats take the names from here."""
 
 
 def metadata_of(variant: Variant, **more: str) -> dict[str, str]:
-    """The fields of a file that holds `variant`; `more` are those that only exports have."""
+    """The fields of a file that holds `variant`; `more` are fields that only exports have."""
     assert more.keys() <= FIELDS.keys()
     fields = {
         "variant": variant.name,
@@ -43,24 +43,26 @@ def metadata_of(variant: Variant, **more: str) -> dict[str, str]:
 
 
 def variant_of_metadata(path: str | Path, fields: Mapping[str, str], wanted: Variant | None = None) -> Variant:
-    """The row that a file's fields name, with the file's own range, camera, licence and size.
+    """The variant that the fields of a file name, with the range, camera, licence and size stated in the file.
 
     Args:
-        path: of the file, for error lines.
-        fields: as found in it; others than `FIELDS` are passed over.
-        wanted: whose sizes are taken where the name is in no table.
+        path: path of the file, for error messages.
+        fields: fields of the file; those not in `FIELDS` are ignored.
+        wanted: variant whose sizes are used if the name is unknown.
 
     Raises:
-        ValueError: no or an unknown name, numbers that are none, or fields that disagree.
+        ValueError: the name is missing or unknown, a number is invalid, or fields contradict each other.
     """
     name = fields.get("variant")
     row = VARIANTS.get(name or "") or TRIED.get(name or "", wanted)
     if row is None:
-        raise ValueError(f"{path} says it is {name!r}, which is unknown here: pass variant=, or update")
+        raise ValueError(
+            f"{path} states the model {name!r}, which is unknown to this version: pass variant=, or update"
+        )
     max_depth = number(path, fields, "max_depth")
     if max_depth is not None and max_depth != row.max_depth:
         row = with_max_depth(row, max_depth)
-    # exports of earlier versions state no head: metres without an upper end are those of the log head
+    # exports of earlier versions do not state the head: metres without an upper end belong to the log head
     if fields.get("head", "log" if fields.get("quantity") == "depth_m" and max_depth is None else "") == "log":
         row = with_log_head(row)
     if (canonical_focal := number(path, fields, "canonical_focal")) is not None:
@@ -69,7 +71,7 @@ def variant_of_metadata(path: str | Path, fields: Mapping[str, str], wanted: Var
         row = replace(row, input_size=int(input_size))
     if (fields.get("version"), fields.get("quantity")) != (row.version, row.quantity):
         raise ValueError(
-            f"{path}: its metadata says {fields.get('version')} and {fields.get('quantity')} beside {row.name}, "
+            f"{path}: its metadata states {fields.get('version')} and {fields.get('quantity')} beside {row.name}, "
             f"which is {row.version} and {row.quantity}: save it again, or take another file"
         )
     licence = fields.get("licence", row.licence)
@@ -77,7 +79,7 @@ def variant_of_metadata(path: str | Path, fields: Mapping[str, str], wanted: Var
 
 
 def number(path: str | Path, fields: Mapping[str, str], name: str) -> float | None:
-    """A field's number above 0; None where it is empty or absent."""
+    """The number in a field, above 0; None if the field is empty or absent."""
     text = fields.get(name)
     if not text:
         return None
@@ -86,5 +88,5 @@ def number(path: str | Path, fields: Mapping[str, str], name: str) -> float | No
     except ValueError:
         value = math.nan
     if not 0 < value < math.inf:
-        raise ValueError(f"{path}: its metadata says {name} {text!r}; expected a number above 0: save it again")
+        raise ValueError(f"{path}: its metadata states {name} {text!r}; expected a number above 0: save it again")
     return value

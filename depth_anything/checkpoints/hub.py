@@ -1,8 +1,8 @@
-"""Where weights come from (bundled, brought by hand, the Hugging Face hub) and what their owners allow. No torch.
+"""Sources of weights (bundled, copied by hand, the Hugging Face hub) and their licences. No torch.
 
-Weights whose owner does not clearly allow commercial use are handed out only after `accept_license=True`
-(`--accept-license`), once per model: the answer is remembered in `accepted_licences.json` of the cache folder. A path
-that the user names asks nothing: whoever has the file has met its owner's terms.
+Weights whose owner does not clearly allow commercial use are returned only after `accept_license=True`
+(`--accept-license`), once per model: the consent is stored in `accepted_licences.json` of the cache folder. For a path
+that the user gives no consent is needed, because the user already has the file.
 """
 
 import re
@@ -12,31 +12,31 @@ from depth_anything.system.files import cache_dir, missing, recall, remember
 from depth_anything.variants import VARIANTS, Variant, official_file, our_name
 
 WEIGHTS = Path(__file__).parent / "weights"
-"""Folder of the bundled files."""
+"""Folder of the bundled weights."""
 ACCEPTED = "accepted_licences.json"
 
 V1_MIXIN_IDS = {f"LiheYoung/depth_anything_vit{size[0]}14": f"v1-{size}" for size in ("small", "base", "large")}
-"""The ids that V1's own `from_pretrained` takes: the same weights as the official files."""
+"""The ids that V1's own `from_pretrained` accepts: the same weights as the official files."""
 
 
 def is_repository(name: str) -> bool:
-    """Whether `name` reads like a hub id, `owner/name`, rather than like a path of a file."""
+    """Whether `name` looks like a hub id, `owner/name`, rather than like the path of a file."""
     suffixes = (".pth", ".pt", ".bin", ".ckpt", ".safetensors", ".onnx")
     return re.fullmatch(r"[\w-][\w.-]*/[\w-][\w.-]*", name) is not None and not name.lower().endswith(suffixes)
 
 
 def no_such_model(name: str) -> str:
-    """The line for a model that is neither a name of ours nor a file or folder that is there."""
+    """The error for a model that is neither a known name nor an existing file or folder."""
     expected = "expected a checkpoint, a transformers folder, or one of `depth-anything models`"
     return missing(name, our_name(name) or expected)
 
 
 def variant_of_repository(repo: str) -> Variant | None:
-    """The row whose weights live in the hub repository `repo`; None for a repository that no row names."""
+    """The variant whose weights are in the hub repository `repo`; None if no variant names the repository."""
     if repo in V1_MIXIN_IDS:
         return VARIANTS[V1_MIXIN_IDS[repo]]
     for row in VARIANTS.values():
-        # The Space of V1's demo holds all of its files: that id alone names no model.
+        # The Space of V1's demo holds the files of several models: its id does not identify one.
         if repo == row.transformers_repo or (repo == row.hub_repo and row.hub_type == "model"):
             return row
     return None
@@ -45,11 +45,11 @@ def variant_of_repository(repo: str) -> Variant | None:
 def find_weights(variant: Variant, accept_license: bool = False) -> Path:
     """The file that holds the weights of a row of `VARIANTS`.
 
-    Looks at the bundled files, then at `cache_dir()`, then at the hub (whose own cache counts as within reach).
+    Looks for it among the bundled files, then in `cache_dir()`, then on the hub and in the hub's own cache.
 
     Raises:
-        ValueError: never released, licence not accepted, or no hub within reach; the message says what to bring and
-            where to put it.
+        ValueError: the weights were never released, their licence is not accepted, or the hub cannot be reached; the
+            message states which file to download and where to put it.
     """
     name = variant.name
     if variant.hub_file is None or variant.hub_repo is None:
@@ -77,7 +77,7 @@ def find_folder(repo: str, accept_license: bool = False) -> Path:
     """The local copy of a hub repository in the transformers layout.
 
     Raises:
-        ValueError: no hub within reach, no such repository, or a licence that is not clear and not accepted.
+        ValueError: the hub cannot be reached, there is no such repository, or its licence is unclear and not accepted.
     """
     import huggingface_hub
     from huggingface_hub.errors import LocalEntryNotFoundError
@@ -104,15 +104,15 @@ def find_folder(repo: str, accept_license: bool = False) -> Path:
 
 
 def stated_at(repo: str) -> str:
-    """The licence of a repository that `VARIANTS` does not know."""
+    """The licence of a repository that is not in `VARIANTS`."""
     return f"see https://huggingface.co/{repo}"
 
 
 def reach(url: str, otherwise: str) -> None:
-    """Ask the hub for a file's header, once: a machine without a network hears one line, not a minute of retries.
+    """Request the header of a file from the hub once, so that a machine without a network gets an error at once.
 
     Raises:
-        ValueError: no hub within reach, or it does not give this file; `otherwise` says what to do then.
+        ValueError: the hub cannot be reached or does not serve this file; `otherwise` states what to do then.
     """
     from huggingface_hub import constants, get_hf_file_metadata
     from huggingface_hub.errors import HfHubHTTPError
@@ -124,7 +124,7 @@ def reach(url: str, otherwise: str) -> None:
         raise ValueError(
             f"the hub answered {status} for {url}: check the name and your access, or {otherwise}"
         ) from None
-    except Exception as error:  # DNS, proxy, timeout, offline mode: the hub's HTTP client decides how it says so
+    except Exception as error:  # DNS, proxy, timeout, offline mode: the exception depends on the hub's HTTP client
         why = "HF_HUB_OFFLINE is set" if constants.HF_HUB_OFFLINE else type(error).__name__
         raise ValueError(
             f"no Hugging Face hub within reach ({why}): {otherwise}; the bundled model 'nano' needs no download"
@@ -132,10 +132,10 @@ def reach(url: str, otherwise: str) -> None:
 
 
 def require_licence(name: str, licence: str, commercial: bool | None, accept: bool) -> None:
-    """Return where commercial use is clearly allowed or the licence is accepted, now or earlier.
+    """Return if commercial use is clearly allowed, or if the licence is accepted now or was accepted earlier.
 
     Raises:
-        ValueError: not accepted; the message says what is not clear and how to accept.
+        ValueError: the licence is not accepted; the message states the licence and how to accept it.
     """
     if commercial:
         return
@@ -148,4 +148,4 @@ def require_licence(name: str, licence: str, commercial: bool | None, accept: bo
         else:
             why = f"its owner does not allow commercial use (licence: {licence})"
         raise ValueError(f"{name}: {why}; accept this once with accept_license=True (command line: --accept-license)")
-    remember(ACCEPTED, {**accepted, name: licence})  # where nothing can be kept, the next process asks again
+    remember(ACCEPTED, {**accepted, name: licence})  # on a read-only disk, accepted for this process only

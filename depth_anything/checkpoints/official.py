@@ -1,8 +1,8 @@
-"""Weights in and out of files: official .pth, the transformers layout, DINOv2 backbones, ours (safetensors).
+"""Reading and writing weights: official .pth, the transformers layout, DINOv2 backbones, our safetensors files.
 
-Inside the package weights carry the official key names, in float32. V1 and V2 files have the same keys and shapes, and
-so have relative and metric ones: which model a file holds is said by the `variant` argument, by our metadata or by a
-transformers config, never by a guess.
+Inside the package, weights have the official key names and are in float32. V1 and V2 files have the same keys and
+shapes, and so do relative and metric ones. Which model a file holds is determined by the `variant` argument, by our
+metadata or by a transformers config, and never guessed.
 """
 
 import json
@@ -33,20 +33,20 @@ from depth_anything.variants import VARIANTS, Variant, get_variant, official_fil
 
 ENCODER, DECODER, METRIC = "pretrained.", "depth_head.", "metric_head."
 ZOEDEPTH = "core.core."
-"""Before the keys of the relative network in V1's metric files; their other keys are those of our metric head."""
+"""Prefix of the relative network's keys in V1's metric files; the other keys belong to our metric head."""
 ZOEDEPTH_CONSTANTS = "conditional_log_binomial.log_binomial_transform."
 SIZE_NAMES = {192: "nano", 384: "ViT-S", 768: "ViT-B", 1024: "ViT-L", 1536: "ViT-g"}
 WHOLE = re.compile(
     r"(?P<prefix>(?:.*?\.)??)(?:core\.core\.)?"
     r"(?:pretrained\.(?:cls_token|pos_embed|patch_embed\.conv\.weight)|backbone\.embeddings\.cls_token)"
 )
-"""Keys by which a whole model is recognised, and what a training script put before all its keys."""
+"""Keys by which a whole model, and the prefix that a training script put before all its keys, are recognised."""
 BACKBONE = re.compile(r"(?P<prefix>(?:.*?\.)??)(?:embeddings\.)?cls_token")
 """The same for an encoder alone."""
 
 
 class Model(Protocol):
-    """What can be saved: a network that knows its variant."""
+    """A network with its variant, which can be saved."""
 
     variant: Variant
 
@@ -56,18 +56,18 @@ class Model(Protocol):
 def load(
     id_or_path: str | Path, variant: Variant | str | None = None, accept_license: bool = False
 ) -> tuple[State, Variant]:
-    """Weights by name, by hub id or by path.
+    """Load weights by name, hub id or path.
 
     Args:
         id_or_path: a name of `VARIANTS`, a checkpoint file, a transformers folder, or a hub id in that layout.
-        variant: which model the file holds, where the file itself does not say it (official .pth files do not).
+        variant: the model in the file, if the file does not state it (official .pth files do not).
         accept_license: needed once for weights from the hub whose owner does not clearly allow commercial use.
 
     Returns:
-        The state dict, official keys and float32, and the row that it belongs to.
+        The state dict with official keys in float32, and its variant.
 
     Raises:
-        ValueError: unknown, ambiguous, broken or unfitting; one line that says what to do.
+        ValueError: unknown, ambiguous, damaged or unsuitable; the message states what to do.
     """
     name = str(id_or_path)
     wanted = get_variant(variant) if isinstance(variant, str) else variant
@@ -82,7 +82,7 @@ def load(
     if row is None:
         return load_state(id_or_path, wanted)
     if wanted is not None and wanted != row:
-        raise ValueError(f"{name} is {row.name}, but variant says {wanted.name}: leave variant out")
+        raise ValueError(f"{name} is {row.name}, but variant is {wanted.name}: omit variant")
     return load_state(hub.find_weights(row, accept_license), row)
 
 
@@ -110,18 +110,18 @@ def load_state(path: str | Path, variant: Variant | str | None = None) -> tuple[
 
 
 def load_backbone(path: str | Path, variant: Variant | str | None = None, accept_license: bool = False) -> State:
-    """The encoder's weights for a training that starts from them, keys as in `encoder_of(variant).state_dict()`.
+    """Initial weights of the encoder for training, with keys as in `encoder_of(variant).state_dict()`.
 
     Args:
-        path: an official DINOv2 file (`dinov2_vits14_pretrain.pth`), a transformers Dinov2 folder, or any whole model
-            that `load_state` reads, or a name of `VARIANTS`; its decoder is left out (V2's metric fine-tuning starts
-            like that). For V2's other teachers: a transformers folder of BEiT or SAM, SynCLR's file. For nano's
-            EfficientNet: the file of its PyPI package.
-        variant: the model to be trained, whose size is then checked; always needed for those other teachers.
-        accept_license: as for `load`.
+        path: an official DINOv2 file (`dinov2_vits14_pretrain.pth`), a transformers Dinov2 folder, any whole model that
+            `load_state` reads, or a name of `VARIANTS`; a decoder is ignored (V2's metric fine-tuning starts this way).
+            For V2's other teachers: a transformers folder of BEiT or SAM, or SynCLR's file. For an EfficientNet: the
+            file of its PyPI package.
+        variant: the model to train, whose size is then checked; required for the other teachers.
+        accept_license: as in `load`.
 
     Raises:
-        ValueError: no such file, broken, another size, or keys that are not these models' (registers, say).
+        ValueError: the file does not exist, is damaged, has another size, or has foreign keys (such as registers).
     """
     named = VARIANTS.get(str(path))
     path = hub.find_weights(named, accept_license) if named else Path(path).expanduser()
@@ -152,10 +152,10 @@ def load_backbone(path: str | Path, variant: Variant | str | None = None, accept
 
 
 def save(model: Model, path: str | Path, dtype: torch.dtype = torch.float32) -> None:
-    """Write our format: safetensors, official keys, and metadata that says which model it is.
+    """Write our format: safetensors with official keys, and metadata that states the model.
 
     Args:
-        dtype: of the numbers in the file; float16 halves it. Loading answers float32 whatever the file stores.
+        dtype: type of the numbers in the file; float16 halves its size. Loading always returns float32.
 
     Raises:
         ValueError: the name does not end in .safetensors.
@@ -174,12 +174,12 @@ def save(model: Model, path: str | Path, dtype: torch.dtype = torch.float32) -> 
 def save_transformers(model: Model, folder: str | Path) -> None:
     """Write the transformers layout: model.safetensors, preprocessor_config.json, and config.json last.
 
-    `transformers.AutoModelForDepthEstimation.from_pretrained(folder)` and `pipeline("depth-estimation", folder)` read
-    it, and so does `load`. docs/checkpoints.md says where their answers differ from ours.
+    `transformers.AutoModelForDepthEstimation.from_pretrained(folder)`, `pipeline("depth-estimation", folder)` and
+    `load` read it. docs/checkpoints.md describes where their results differ from ours.
 
     Raises:
-        ValueError: an encoder, a head or a camera that transformers' layout does not know, or a metric range that is
-            not a whole number of metres, which its config cannot hold.
+        ValueError: the transformers layout has no such encoder, head or camera, or the metric range is not a whole
+            number of metres, which its config cannot store.
     """
     folder, variant = Path(folder), model.variant
     if variant.encoder != "dinov2":
@@ -209,9 +209,9 @@ def save_transformers(model: Model, folder: str | Path) -> None:
 
 
 def sort_metadata(path: Path) -> None:
-    """Bring the metadata of a safetensors file into one order: the library writes it in another one each time.
+    """Sort the metadata of a safetensors file, whose order the library does not fix.
 
-    Equal weights then are equal bytes. The order of keys does not change the header's length.
+    Equal weights then give equal bytes. The order of keys does not change the length of the header.
     """
     with path.open("r+b") as file:
         length = int.from_bytes(file.read(8), "little")
@@ -224,51 +224,51 @@ def sort_metadata(path: Path) -> None:
 
 
 def decide_variant(path: Path, contents: Contents, wanted: Variant | None) -> Variant:
-    """The one variant on which the metadata, config.json and the argument agree.
+    """The variant on which the metadata, config.json and the argument agree.
 
-    An official file name is not enough to choose, but it is enough to object.
+    An official file name does not select a variant, but it must not contradict the other sources.
 
     Raises:
-        ValueError: nobody says it, or two disagree.
+        ValueError: no source states the variant, or two sources disagree.
     """
     claims: dict[str, Variant] = {}
     if "variant" in contents.metadata:
-        claims["its metadata says"] = variant_of_metadata(path, contents.metadata, wanted)
+        claims["its metadata states"] = variant_of_metadata(path, contents.metadata, wanted)
     if contents.config is not None:
-        claims["its config.json says"] = variant_of_config(contents.config, path, wanted)
+        claims["its config.json states"] = variant_of_config(contents.config, path, wanted)
     declared = next(iter(claims.values()), None)
     if wanted is not None:
-        claims["variant says"] = wanted
+        claims["variant is"] = wanted
     named = next((row for row in VARIANTS.values() if official_file(row) == path.name), None)
     if not claims:
         width, _ = size_of(path, contents.state)
         bins = is_zoedepth(contents.state)
         names = ", ".join(row.name for row in VARIANTS.values() if row.width == width and (row.head == "bins") == bins)
         raise ValueError(
-            f"{path} does not say which model it holds (V1, V2 and metric files have the same keys): "
+            f"{path} does not state which model it holds (V1, V2 and metric files have the same keys): "
             f"pass variant=, one of {names or ', '.join(VARIANTS)}"
             + (f"; its name is that of {named.name}" if named else "")
         )
     if named is not None:
-        claims["its name says"] = named
+        claims["its name states"] = named
     (first, row), *others = claims.items()
     for other, claimed in others:
         if (claimed.version, claimed.head, claimed.max_depth) != (row.version, row.head, row.max_depth):
             raise ValueError(
                 f"{path}: {first} {label(row)}, but {other} {label(claimed)}: "
-                "take the file of the model you mean, or correct (or rename) this one if you are sure"
+                "use the file of the model you mean, or correct (or rename) this one if you are sure"
             )
     if wanted is None:
         return row
     if not declared:
         return wanted
-    # The argument's sizes (it may be a row of the caller's own), the file's licence and camera.
+    # Sizes from the argument, which may be a variant of the caller; licence and camera from the file.
     focal = row.canonical_focal or wanted.canonical_focal
     return replace(wanted, licence=row.licence, commercial=row.commercial, canonical_focal=focal)
 
 
 def label(row: Variant) -> str:
-    """A variant's name, and its range where that is not its row's own."""
+    """Name of a variant, with its range if that differs from the row in `VARIANTS`."""
     usual = VARIANTS.get(row.name)
     if row.head == "log":
         return f"{row.name} in metres without an upper end"
@@ -278,16 +278,16 @@ def label(row: Variant) -> str:
 
 
 def without_prefix(path: Path, state: State, known: re.Pattern[str] = WHOLE) -> State:
-    """The model of a training script that held it beside other modules (`model.pretrained...`, `criterion...`): its
-    keys without what stands before all of them. Any other state dict as it is.
+    """The model in the state dict of a training script that also held other modules (`model.pretrained...`,
+    `criterion...`), without the prefix of its keys. Any other state dict is returned unchanged.
 
     Raises:
-        ValueError: several models.
+        ValueError: the state dict holds several models.
     """
     prefixes = sorted({match["prefix"] for key in state if (match := known.fullmatch(key))} - {beit_sam.SYNCLR})
     if len(prefixes) > 1:
         names = ", ".join(prefix or "none" for prefix in prefixes)
-        raise ValueError(f"{path} holds several models (prefixes: {names}): save the one that you mean alone")
+        raise ValueError(f"{path} holds several models (prefixes: {names}): save only the one you mean")
     if not prefixes:
         return state
     before = prefixes[0]
@@ -295,12 +295,12 @@ def without_prefix(path: Path, state: State, known: re.Pattern[str] = WHOLE) -> 
 
 
 def is_zoedepth(state: State) -> bool:
-    """Whether a state dict, in our names, has V1's metric head."""
+    """Whether a state dict with our names has V1's metric head."""
     return any(key.startswith(METRIC) for key in state)
 
 
 def from_zoedepth(state: State) -> State:
-    """The names of V1's metric files to ours; any other state dict as it is."""
+    """Rename the keys of V1's metric files to ours; any other state dict is returned unchanged."""
     if not any(key.startswith(ZOEDEPTH) for key in state):
         return state
     return {
@@ -311,7 +311,7 @@ def from_zoedepth(state: State) -> State:
 
 
 def to_zoedepth(state: State) -> State:
-    """Our names to those of V1's metric files, which also hold the numbers of the bins."""
+    """Rename our keys to those of V1's metric files, and add the constants of the bins that these hold."""
     named = {
         key.removeprefix(METRIC) if key.startswith(METRIC) else ZOEDEPTH + key: tensor for key, tensor in state.items()
     }
@@ -321,10 +321,10 @@ def to_zoedepth(state: State) -> State:
 
 
 def with_bins_of(path: Path, state: State, row: Variant) -> Variant:
-    """The row with the kind of bins that the file holds: bounded bins have twice as many attractor outputs.
+    """The variant with the kind of bins in the file: bounded bins have twice as many attractor outputs.
 
     Raises:
-        ValueError: a ZoeDepth head where the row has none, or the reverse.
+        ValueError: the file has a ZoeDepth head and the variant has none, or the reverse.
     """
     if is_zoedepth(state) != (row.head == "bins"):
         has, fits = ("", "v1-metric-nyu-large or v1-metric-kitti-large") if row.head != "bins" else ("no ", "another")
@@ -336,7 +336,7 @@ def with_bins_of(path: Path, state: State, row: Variant) -> Variant:
 
 
 def size_of(path: Path, state: State) -> tuple[int, int]:
-    """Width and number of blocks of the encoder in a state dict, official or transformers keys."""
+    """Width and number of blocks of the encoder in a state dict with official or transformers keys."""
     blocks = [re.match(r"(?:pretrained\.blocks|backbone\.encoder\.layer)\.(\d+)\.", key) for key in state]
     depth = 1 + max((int(match[1]) for match in blocks if match), default=-1)
     keys = (ENCODER + "cls_token", "backbone.embeddings.cls_token", ENCODER + "pos_embed")  # SAM has no class token
@@ -355,7 +355,7 @@ def size_of(path: Path, state: State) -> tuple[int, int]:
 
 
 def refuse_other_size(path: Path, state: State, row: Variant) -> None:
-    """Raise ValueError, naming both sizes, where a file is not of the size that `row` expects."""
+    """Raise ValueError, which names both sizes, if a file does not have the size of `row`."""
     (width, depth), sizes = size_of(path, state), (row.width, row.depth)
     if (width, depth) != sizes:
         found, expected = (f"{SIZE_NAMES.get(w, 'a ViT')} (width {w}, {d} blocks)" for w, d in ((width, depth), sizes))
@@ -363,7 +363,7 @@ def refuse_other_size(path: Path, state: State, row: Variant) -> None:
 
 
 def refuse_other_keys(path: Path, state: State, shapes: dict[str, torch.Size], what: str) -> None:
-    """Raise ValueError where keys are missing or unexpected or have another shape."""
+    """Raise ValueError if keys are missing or unexpected, or have another shape."""
     missing = [key for key in shapes if key not in state]
     unexpected = [key for key in state if key not in shapes]
     reshaped = [key for key, shape in shapes.items() if key in state and state[key].shape != shape]
@@ -373,7 +373,7 @@ def refuse_other_keys(path: Path, state: State, shapes: dict[str, torch.Size], w
         (missing, "missing"),
         (unexpected, "unexpected"),
         (reshaped, "of another shape"),
-        (whole, "not of floats, so perhaps quantised"),
+        (whole, "not of floats, perhaps quantised"),
     ):
         if keys:
             faults.append(f"{len(keys)} {fault} (first: {keys[0]})")
@@ -385,7 +385,7 @@ def refuse_other_keys(path: Path, state: State, shapes: dict[str, torch.Size], w
 
 @lru_cache(maxsize=4)
 def official_shapes(variant: Variant) -> dict[str, torch.Size]:
-    """Key -> shape of a variant's state dict in our names, without memory for it."""
+    """Key -> shape of the state dict of a variant with our names, without allocating it."""
     with torch.device("meta"):
         parts = {ENCODER: beit_sam.encoder_of(variant).state_dict(), DECODER: DPTHead(variant).state_dict()}
         if variant.bins is not None and variant.max_depth is not None:

@@ -1,7 +1,7 @@
-"""Tensors in files, safely: safetensors, torch pickles, folders with config.json. Knows nothing of models.
+"""Safe reading of tensors from files: safetensors, torch pickles, folders with config.json. Independent of models.
 
-Pickles are read as tensors only (`weights_only=True`): code in them never runs. docs/checkpoints.md lists what odd
-files are answered; tests/checkpoints/test_odd_checkpoints.py writes them.
+Pickles are read as tensors only (`weights_only=True`): code in them never runs. docs/checkpoints.md lists the results
+for unusual files; tests/checkpoints/test_odd_checkpoints.py writes such files.
 """
 
 import pickle
@@ -28,32 +28,32 @@ IN_FOLDER = (
     "pytorch_model.bin.index.json",
     "pytorch_model.bin",
 )
-"""What a transformers folder keeps its weights in; the first that is there is taken."""
+"""Files with the weights in a transformers folder; the first that exists is read."""
 WRAPPERS = (
     "state_dict", "model_state_dict", "model_state", "model", "module", "net", "network", "weights", "params",
     "model_ema", "ema", "ema_state_dict", "model_ema_state_dict", "state_dict_ema", "ema_model", "teacher", "student",
 )  # fmt: skip
-"""Under which training scripts save the model's weights, beside the optimizer's and other things."""
+"""Keys under which training scripts save the weights of the model, beside the state of the optimizer and others."""
 IN_BETWEEN = re.compile(r"(?:^|(?<=\.))(?:_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.")
-"""What torch.compile, FSDP and checkpointed activations put into the names of what they wrap."""
+"""Parts that torch.compile, FSDP and activation checkpointing add to the names of modules."""
 
 
 @dataclass
 class Contents:
-    """What a file or folder holds, as found."""
+    """Unmodified content of a file or folder."""
 
     state: State
     metadata: dict[str, str] = field(default_factory=dict)
-    """Of safetensors files."""
+    """Metadata of a safetensors file."""
     config: dict[str, Any] | None = None
     """config.json of a transformers folder."""
 
 
 def read(path: Path) -> Contents:
-    """The tensors of a checkpoint file or a transformers folder, with what stands beside them.
+    """The tensors of a checkpoint file or a transformers folder, with their metadata.
 
     Raises:
-        ValueError: nothing there, not readable as weights, or numbers in it that are none.
+        ValueError: the path does not exist, cannot be read as weights, or holds NaN or infinite values.
     """
     if not path.exists():
         raise ValueError(no_such_model(str(path)))
@@ -72,10 +72,10 @@ def read(path: Path) -> Contents:
 
 
 def weights_in(folder: Path) -> Path:
-    """The file with the weights, or with their index, of a folder in the transformers layout.
+    """The file with the weights, or with their index, in a folder in the transformers layout.
 
     Raises:
-        ValueError: there is none; the line names what lies there instead.
+        ValueError: there is none; the message names what the folder holds instead.
     """
     found = next((folder / name for name in IN_FOLDER if (folder / name).exists()), None)
     if found is not None:
@@ -97,21 +97,21 @@ def weights_in(folder: Path) -> Path:
 
 
 def shards_of(index: Path) -> list[Path]:
-    """The files that an index names, which lie beside it whatever folders it names."""
+    """The files that an index names; they lie beside the index, whatever folders it names."""
     names = read_json(index).get("weight_map")
     if not isinstance(names, dict) or not names or not all(isinstance(name, str) for name in names.values()):
-        raise ValueError(f"{index} holds no weight_map (tensor -> file): bring it again")
+        raise ValueError(f"{index} holds no weight_map (tensor -> file): download it again")
     shards = [index.parent / Path(name).name for name in sorted(set(names.values()))]
     for shard in shards:
         if not shard.exists():
-            raise ValueError(f"no file {shard}, which its index names: bring all parts")
+            raise ValueError(f"no file {shard}, which its index names: download all parts")
     return shards
 
 
 def read_file(path: Path) -> Contents:
-    """The tensors of one file: safetensors, or a pickle of tensors alone. Its first bytes decide, not its name."""
+    """The tensors of one file, safetensors or a pickle of tensors only. Its first bytes decide, not its name."""
     if not path.is_file():
-        raise ValueError(f"{path} is no regular file: expected a checkpoint")
+        raise ValueError(f"{path} is not a regular file: expected a checkpoint")
     with path.open("rb") as file:
         head = file.read(512)
     if not head:
@@ -122,7 +122,12 @@ def read_file(path: Path) -> Contents:
             with safe_open(path, framework="pt") as file:
                 state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
                 metadata = file.metadata() or {}
-        except (SafetensorError, OSError, RuntimeError, AttributeError) as error:  # the last: a type torch has not
+        except (
+            SafetensorError,
+            OSError,
+            RuntimeError,
+            AttributeError,
+        ) as error:  # the last one: a type that torch does not have
             raise damaged(path, error) from None
     elif head.startswith((b"PK", b"\x80")):
         if head.startswith(b"PK"):
@@ -130,7 +135,7 @@ def read_file(path: Path) -> Contents:
         state = tensors_of(path, unpickle(path))
     else:
         if what := told_by(head):
-            raise ValueError(f"{path} is not a checkpoint but {what}: bring .pth or .safetensors")
+            raise ValueError(f"{path} is not a checkpoint but {what}: expected .pth or .safetensors")
         if head.startswith(b"\x08"):  # the first field of its protobuf
             raise ValueError(f"{path} is not a checkpoint but perhaps an ONNX model: give it a name that ends in .onnx")
         raise ValueError(f"{path} is not a checkpoint (it begins with {head[:9]!r}): expected .pth or .safetensors")
@@ -142,7 +147,7 @@ def read_file(path: Path) -> Contents:
 
 
 def refuse_other_zip(path: Path) -> None:
-    """Raise ValueError for a zip that torch.save did not write, by what it holds."""
+    """Raise ValueError for a zip file that torch.save did not write; the message states what it holds."""
     try:
         with zipfile.ZipFile(path) as archive:
             names = [name for name in archive.namelist() if not name.endswith("/")]
@@ -168,10 +173,10 @@ def refuse_other_zip(path: Path) -> None:
 
 
 def unpickle(path: Path) -> object:
-    """A torch file, tensors and plain values only.
+    """Read a torch file, restricted to tensors and plain values.
 
     Raises:
-        ValueError: it wants to run code, or it is damaged.
+        ValueError: the file contains code, or is damaged.
     """
     try:
         with warnings.catch_warnings(action="ignore"):
@@ -182,15 +187,15 @@ def unpickle(path: Path) -> object:
             raise damaged(path, error) from None
         code = f"code in it ({wish[1]})" if wish else "more in it than tensors, or damage"
         raise ValueError(
-            f"{path} is a pickle with {code}; nothing of it was run: bring tensors only "
-            "(torch.save(model.state_dict(), FILE)), .safetensors best"
+            f"{path} is a pickle with {code}; nothing of it was run: save tensors only "
+            "(torch.save(model.state_dict(), FILE)), preferably as .safetensors"
         ) from None
-    except Exception as error:  # what is broken inside a file may surface as any error
+    except Exception as error:  # damaged files may raise any exception
         raise damaged(path, error) from None
 
 
 def damaged(path: Path, error: Exception) -> ValueError:
-    """The line for a file that ends early or is broken inside."""
+    """The error for a file that is truncated or damaged."""
     reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:120]
     return ValueError(
         f"{path} is damaged or cut short ({path.stat().st_size} bytes; {reason}): download or copy it again"
@@ -198,18 +203,18 @@ def damaged(path: Path, error: Exception) -> ValueError:
 
 
 def tensors_of(path: Path, value: object) -> State:
-    """The state dict in what was unpickled: itself, or under one of `WRAPPERS`, which may lie in one another.
+    """The state dict in an unpickled object: the object itself, or under one of `WRAPPERS`, which may be nested.
 
     Raises:
-        ValueError: there is none, or there are several.
+        ValueError: there is no state dict, or there are several.
     """
     while isinstance(value, Mapping) and not is_state(value):
         inner = [name for name in WRAPPERS if isinstance(value.get(name), Mapping)]
         states = [name for name in inner if is_state(value[name])] or inner
         if len(states) > 1:
             raise ValueError(
-                f"{path} holds several sets of weights ({', '.join(states)}): save the one that you mean alone, such "
-                f"as with torch.save(torch.load(FILE)[{states[-1]!r}], NEW_FILE)"
+                f"{path} holds several sets of weights ({', '.join(states)}): save only the one you mean, for example "
+                f"with torch.save(torch.load(FILE)[{states[-1]!r}], NEW_FILE)"
             )
         if not states:
             keys = ", ".join(str(key)[:40] for key in list(value)[:5]) or "nothing"
@@ -224,20 +229,20 @@ def tensors_of(path: Path, value: object) -> State:
 
 
 def is_state(value: Mapping) -> bool:
-    """Whether this is names of tensors, and at least one."""
+    """Whether this is a dict from names to tensors, with at least one entry."""
     return len(value) > 0 and all(isinstance(tensor, Tensor) for tensor in value.values())
 
 
 def refuse_not_finite(path: Path, state: State) -> None:
-    """Raise ValueError, naming the first tensor, where a number in it is NaN or infinite, or where it has none."""
+    """Raise ValueError, which names the first tensor that has NaN, infinite or no values."""
     for key, tensor in state.items():
         if tensor.is_meta:
             raise ValueError(f"{path}: the tensor {key} has no values (it was saved from the meta device)")
         if not tensor.is_floating_point() or tensor.numel() == 0 or torch.isfinite(tensor.float().sum()):
             continue
         wrong = int((~torch.isfinite(tensor.float())).sum())
-        if wrong:  # none where only the sum was too large
+        if wrong:  # 0 if only the sum overflowed
             raise ValueError(
                 f"{path}: {wrong} of the {tensor.numel()} numbers in the tensor {key} are NaN or infinite, so the "
-                "training that wrote it had failed: take an earlier checkpoint"
+                "training that wrote it had diverged: use an earlier checkpoint"
             )

@@ -1,8 +1,8 @@
 """The layout of the transformers library: its key names, its config.json and its preprocessor_config.json.
 
-Names are those of the published `*-hf` files, which transformers 5 reads and writes; in memory it has others. Network
-and weights are the same; the query, key and value projections are three tensors there and one here. docs/checkpoints.md
-says where answers differ.
+The names are those of the published `*-hf` files, which transformers 5 reads and writes; in memory it uses others. The
+network and the weights are the same; the query, key and value projections are three tensors there and one here.
+docs/checkpoints.md describes where results differ.
 """
 
 from pathlib import Path
@@ -29,7 +29,7 @@ NAMES = [
     *((f"depth_head.projects.{i}.", f"neck.reassemble_stage.layers.{i}.projection.") for i in range(4)),
     *((f"depth_head.resize_layers.{i}.", f"neck.reassemble_stage.layers.{i}.resize.") for i in range(4)),
     *((f"depth_head.scratch.layer{i + 1}_rn.", f"neck.convs.{i}.") for i in range(4)),
-    # transformers counts the fusion blocks in the order in which they run: from coarse to fine
+    # transformers numbers the fusion blocks in the order in which they run: from coarse to fine
     *((f"depth_head.scratch.refinenet{4 - i}.", f"neck.fusion_stage.layers.{i}.") for i in range(4)),
     (".out_conv.", ".projection."),
     (".resConfUnit1.conv", ".residual_layer1.convolution"),
@@ -38,17 +38,17 @@ NAMES = [
     ("depth_head.scratch.output_conv2.0.", "head.conv2."),
     ("depth_head.scratch.output_conv2.2.", "head.conv3."),
 ]
-"""Parts of names: official, transformers. What no pair touches (norm1, norm2, mlp.fc1, mlp.fc2) is called the same."""
+"""Parts of names: official, transformers. Names in no pair (norm1, norm2, mlp.fc1, mlp.fc2) are the same in both."""
 IN_MEMORY = [
     *((f".attention.{part[0]}_proj.", f".attention.attention.{part}.") for part in ("query", "key", "value")),
     (".attention.o_proj.", ".attention.output.dense."),
     (".mlp.down_proj.", ".mlp.weights_out."),
 ]
-"""Parts of names: as transformers 5 has them in memory (what `torch.save(model.state_dict())` writes), as published."""
+"""Parts of names: in memory of transformers 5 (as `torch.save(model.state_dict())` writes them), and as published."""
 
 
 def transformers_names(key: str) -> tuple[str, ...]:
-    """What transformers calls the official `key`: one name, or three where it splits query, key and value."""
+    """The names in transformers of the official `key`: one, or three if query, key and value are split."""
     for official, theirs in NAMES:
         key = key.replace(official, theirs)
     if ".attn.qkv." not in key:
@@ -57,7 +57,7 @@ def transformers_names(key: str) -> tuple[str, ...]:
 
 
 def to_transformers(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Official key names to those of the published `*-hf` files."""
+    """Rename official keys to those of the published `*-hf` files."""
     theirs: dict[str, Tensor] = {}
     for key, tensor in state.items():
         names = transformers_names(key)
@@ -66,7 +66,7 @@ def to_transformers(state: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def published_names(theirs: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The names that transformers 5 has in memory to those of the published files; published ones as they are."""
+    """Rename keys of transformers 5 in memory to those of the published files; published names stay unchanged."""
     state = {}
     for key, tensor in theirs.items():
         for in_memory, published in IN_MEMORY:
@@ -80,9 +80,9 @@ def published_names(theirs: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def from_transformers(theirs: dict[str, Tensor], keys: list[str]) -> dict[str, Tensor]:
-    """The names of published `*-hf` files, or those of transformers in memory, to the official `keys`.
+    """Rename keys of published `*-hf` files, or of transformers in memory, to the official `keys`.
 
-    Incomplete tensors are left out and unknown names kept, so that a comparison with `keys` names both.
+    Incomplete tensors are omitted and unknown names kept, so that a comparison with `keys` reports both.
     """
     rest = published_names(theirs)
     state: dict[str, Tensor] = {}
@@ -95,7 +95,7 @@ def from_transformers(theirs: dict[str, Tensor], keys: list[str]) -> dict[str, T
 
 def transformers_config(variant: Variant) -> dict[str, Any]:
     """config.json of a variant, for `transformers.AutoModelForDepthEstimation`."""
-    max_depth = variant.max_depth or 1  # transformers multiplies a relative map by it too, and accepts integers only
+    max_depth = variant.max_depth or 1  # transformers multiplies relative maps by it too, and accepts integers only
     return {
         "architectures": ["DepthAnythingForDepthEstimation"],
         "model_type": "depth_anything",
@@ -147,7 +147,7 @@ BACKBONE_DEFAULTS = {
     "hidden_size": 768, "num_hidden_layers": 12, "num_attention_heads": 12, "mlp_ratio": 4, "use_swiglu_ffn": False,
     "image_size": 224, "patch_size": 14, "layer_norm_eps": 1e-6, "apply_layernorm": True,
 }  # fmt: skip
-"""What a published config.json means where its backbone_config says nothing."""
+"""Defaults of a published config.json for fields that are absent from its backbone_config."""
 DEFAULTS = {
     "patch_size": 14, "reassemble_hidden_size": 384, "reassemble_factors": [4, 2, 1, 0.5],
     "neck_hidden_sizes": [48, 96, 192, 384], "fusion_hidden_size": 64, "head_in_index": -1, "head_hidden_size": 32,
@@ -156,7 +156,7 @@ DEFAULTS = {
 
 
 def network_of(config: dict[str, Any]) -> dict[str, Any]:
-    """All that decides the answer in a config.json, with transformers' defaults filled in."""
+    """The fields of a config.json that determine the result, completed with the defaults of transformers."""
     backbone = config.get("backbone_config") or transformers_config(VARIANTS["v1-small"])["backbone_config"]
     stages = backbone.get("out_indices") or [int(name[len("stage") :]) for name in backbone.get("out_features", [])]
     return {
@@ -171,10 +171,10 @@ def variant_of_config(config: dict[str, Any], path: Path, wanted: Variant | None
     """The variant that a config.json describes. V1 and V2 differ in `out_indices`, metric models in head and range.
 
     Args:
-        wanted: a row of the caller's own, which counts beside `VARIANTS`.
+        wanted: a variant of the caller, which is considered besides `VARIANTS`.
 
     Raises:
-        ValueError: not a Depth Anything config, or a network that is none of `VARIANTS`.
+        ValueError: not a Depth Anything config, or a network that is not in `VARIANTS`.
     """
     if config.get("model_type") != "depth_anything":
         raise ValueError(f"{path}: model_type {config.get('model_type')!r}: expected 'depth_anything'")
@@ -182,9 +182,9 @@ def variant_of_config(config: dict[str, Any], path: Path, wanted: Variant | None
         network = network_of(config)
         metres = float(network["max_depth"])
     except (AttributeError, TypeError, ValueError) as error:
-        raise ValueError(f"{path}: config.json has a value of a wrong type ({error}): bring it again") from None
+        raise ValueError(f"{path}: config.json has a value of the wrong type ({error}): download it again") from None
     rows = [row for row in (wanted, *VARIANTS.values()) if row is not None and row.head != "bins"]
-    if network["depth_estimation_type"] == "metric":  # another range than the published ones
+    if network["depth_estimation_type"] == "metric":  # a range other than the published ones
         rows += [with_max_depth(row, metres) for row in rows if row.head == "linear"]
     differing = []
     for row in rows:
@@ -194,5 +194,5 @@ def variant_of_config(config: dict[str, Any], path: Path, wanted: Variant | None
             return row
     faults, nearest = min(zip(differing, rows, strict=True), key=lambda pair: len(pair[0]))
     raise ValueError(
-        f"{path}: config.json is of no known variant; it differs from {nearest.name} in {', '.join(faults)}"
+        f"{path}: config.json matches no known variant; it differs from {nearest.name} in {', '.join(faults)}"
     )

@@ -1,10 +1,10 @@
-"""The encoders by family, and those that V2 tried as teachers beside DINOv2 (V2 Table 13): BEiT-L and SAM-L, through
-transformers. The one of MiDaS 3.1, with which V1 compares (Tables 10 and 11), is a BEiT-L.
+"""The encoders by family, with those that V2 compares with DINOv2 as teachers (V2 Table 13): BEiT-L and SAM-L from
+transformers. The encoder of MiDaS 3.1, with which V1 compares (Tables 10 and 11), is a BEiT-L.
 
-They answer as `DinoVisionTransformer` does, so that decoder and training stay the same: patch tokens on the grid of one
-per 14 x 14 pixels. Their own patches have 16 pixels, so the image is enlarged by 16 / 14 first. Neither has a norm
-over its tokens behind the last block, so none is applied. SynCLR-L is a plain ViT-L/14: DINOv2's network with other
-weights. Extra `transfer`.
+They return the same as `DinoVisionTransformer`, so decoder and training stay the same: one patch token per 14 x 14
+pixels. Their own patches have 16 pixels, so the image is first enlarged by 16 / 14. Neither has a norm over its tokens
+after the last block, so none is applied. SynCLR-L is a plain ViT-L/14: DINOv2's network with other weights. Needs the
+extra `transfer`.
 
 Shapes: B batch, H W pixels, h w patches (H / 14, W / 14), N tokens (h * w), C width.
 """
@@ -28,14 +28,14 @@ if TYPE_CHECKING:
 
 PATCH_16 = 16
 SYNCLR = "visual."
-"""Before the keys of SynCLR's released files."""
+"""Prefix of the keys in SynCLR's released files."""
 
 
 class BeitEncoder(nn.Module):
-    """BEiT (Bao et al. 2022): no position table, but in every block a bias for each distance between two patches.
+    """BEiT (Bao et al. 2022): instead of a position table, every block has a bias for each distance of two patches.
 
-    At another size than its own those biases are interpolated, as MiDaS 3.1 does. Images come normalised with
-    ImageNet's mean; BEiT was trained on -1..1, and gets that.
+    At other sizes than the one it was trained at, the biases are interpolated, as in MiDaS 3.1. The input is normalised
+    with ImageNet's mean and deviation, and converted to the range -1..1 that BEiT was trained with.
     """
 
     def __init__(self, model: "BeitModel"):
@@ -49,8 +49,8 @@ class BeitEncoder(nn.Module):
         mean_311, std_311 = (image_B3HW.new_tensor(rgb)[:, None, None] for rgb in (IMAGENET_MEAN, IMAGENET_STD))
         image_B3HW = enlarged(2 * (image_B3HW * std_311 + mean_311) - 1)
         grid_BChw = self.patch_embed(image_B3HW)
-        # transformers keeps its index of distances for the next call. Made here, because one that is made in a
-        # prediction (inference mode) would be refused by the next training step.
+        # transformers caches its index of distances. It is created here, because a tensor that was created in inference
+        # mode cannot be used in a training step.
         with torch.inference_mode(False):
             self.blocks[0].relative_position_bias.generate_relative_position_index(tuple(grid_BChw.shape[-2:]))  # type: ignore[operator, union-attr]
         x_BNC = grid_BChw.flatten(2).transpose(1, 2)
@@ -66,8 +66,9 @@ class BeitEncoder(nn.Module):
 class SamEncoder(nn.Module):
     """The image encoder of Segment Anything (Kirillov et al. 2023), without its neck.
 
-    Most blocks look within windows of 14 x 14 patches, padded at the border; four look at the whole image. At another
-    size than its own the position table is resized bicubically and those four blocks' tables linearly, as in ViTDet.
+    Most blocks attend within windows of 14 x 14 patches, padded at the border; four attend to the whole image. At other
+    sizes than the one it was trained at, the position table is resized bicubically and the tables of those four blocks
+    linearly, as in ViTDet.
     """
 
     def __init__(self, model: "SamVisionModel"):
@@ -97,7 +98,7 @@ Encoder = DinoVisionTransformer | BeitEncoder | SamEncoder | EfficientNetLite
 
 
 def enlarged(image_B3HW: Tensor) -> Tensor:
-    """The image at 16 pixels where it had 14."""
+    """The image enlarged by 16 / 14."""
     size = [side // PATCH * PATCH_16 for side in image_B3HW.shape[-2:]]
     return F.interpolate(image_B3HW, size=size, mode="bicubic", align_corners=False)
 
@@ -121,7 +122,7 @@ def encoder_of(variant: Variant) -> Encoder:
 
 
 def config_of(variant: Variant) -> "BeitConfig | SamVisionConfig":
-    """What transformers calls the network of a `beit` or `sam` variant: the published sizes, nothing dropped at random.
+    """The transformers config of a `beit` or `sam` variant: the published sizes, without stochastic depth.
 
     Raises:
         ValueError: transformers is not installed.
@@ -153,11 +154,12 @@ SAME = (
 def read_folder(folder: Path, variant: Variant) -> dict[str, Tensor]:
     """The weights of a `beit` or `sam` encoder from a transformers folder, keys as in `encoder_of(variant)`.
 
-    Any model of the family will do (BeitForImageClassification, SamModel ...); what is not the encoder is left out. So
-    will MiDaS 3.1, which transformers calls a DPT on BEiT (Intel/dpt-beit-large-512).
+    Any model of the family is accepted (BeitForImageClassification, SamModel ...), and only its encoder is read. MiDaS
+    3.1 is accepted too; in transformers it is a DPT with a BEiT backbone (Intel/dpt-beit-large-512).
 
     Raises:
-        ValueError: transformers is not installed; another family or size than the variant's; incomplete or damaged.
+        ValueError: transformers is not installed, the folder holds another family or size than the variant's, or it is
+            incomplete or damaged.
     """
     ours = config_of(variant)
     from transformers import BeitModel, DPTForDepthEstimation, SamVisionModel
@@ -186,7 +188,7 @@ def read_folder(folder: Path, variant: Variant) -> dict[str, Tensor]:
             loaded = BeitModel.from_pretrained(folder, add_pooling_layer=False, **options)
         else:
             loaded = SamVisionModel.from_pretrained(folder, **options)
-    except Exception as error:  # whatever is broken inside may surface as any error
+    except Exception as error:  # damaged files may raise any exception
         raise ValueError(f"{folder} cannot be read ({str(error).splitlines()[0]}): copy it again") from None
     model, report = loaded
     model = model.backbone.beit if midas else model
@@ -197,9 +199,9 @@ def read_folder(folder: Path, variant: Variant) -> dict[str, Tensor]:
 
 
 def from_synclr(state: dict[str, Tensor], variant: Variant) -> dict[str, Tensor]:
-    """The keys of SynCLR's files (Tian et al. 2024) to DINOv2's: a plain ViT has no layer scale, which is one of 1.
+    """Rename the keys of SynCLR's files (Tian et al. 2024) to DINOv2's, and add layer scales of 1, which a ViT lacks.
 
-    Its position table is interpolated by DINOv2's rule in SynCLR's own training code too.
+    SynCLR's own training code interpolates the position table by DINOv2's rule, too.
     """
     plain = {key.removeprefix(SYNCLR): tensor for key, tensor in state.items() if key.startswith(SYNCLR)}
     scales = {f"blocks.{i}.ls{j}.gamma": torch.ones(variant.width) for i in range(variant.depth) for j in (1, 2)}

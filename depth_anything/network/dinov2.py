@@ -15,7 +15,7 @@ from depth_anything.system.device import is_eager_cpu_inference
 from depth_anything.variants import Variant
 
 POSITION_OFFSET = 0.1
-"""DINOv2 resizes its position table by the factor (n + 0.1) / side; the official weights expect that sampling step."""
+"""DINOv2 resizes its position table by the factor (n + 0.1) / side; the official weights expect this sampling step."""
 TENTHS = 10
 
 
@@ -33,7 +33,7 @@ class Attention(nn.Module):
 
 
 def mix_tokens(qkv_BN3C: Tensor, heads: int) -> Tensor:
-    """Attention among the tokens, head by head: queries, keys and values (B, N, 3 C) in, (B, N, C) out."""
+    """Attention between the tokens in every head: queries, keys and values (B, N, 3 C) in, (B, N, C) out."""
     batch, tokens, width = qkv_BN3C.shape[0], qkv_BN3C.shape[1], qkv_BN3C.shape[2] // 3
     q, k, v = qkv_BN3C.reshape(batch, tokens, 3, heads, width // heads).permute(2, 0, 3, 1, 4).unbind(0)
     return attend(q, k, v).transpose(1, 2).reshape(batch, tokens, width)
@@ -42,10 +42,10 @@ def mix_tokens(qkv_BN3C: Tensor, heads: int) -> Tensor:
 def attend(q_BHND: Tensor, k_BHND: Tensor, v_BHND: Tensor) -> Tensor:
     """softmax(q k^T / sqrt(D)) v for H heads of D channels.
 
-    torch's fused kernel, except for bfloat16 on a processor: there plain products over 192 queries at a time, whose
-    scores stay in the cache, take three quarters of its time (docs/log.md). In float32 the fused kernel wins.
+    Uses torch's fused kernel, except for bfloat16 on a CPU: there, plain products over 192 queries at a time, whose
+    scores stay in the cache, take three quarters of the time (docs/log.md). In float32 the fused kernel is faster.
     """
-    if torch.compiler.is_exporting():  # the form in which runtimes know attention; torch would scale both factors
+    if torch.compiler.is_exporting():  # the form of attention that runtimes recognise; torch would scale both factors
         return (q_BHND * q_BHND.shape[-1] ** -0.5 @ k_BHND.transpose(-2, -1)).softmax(dim=-1) @ v_BHND
     if not (q_BHND.dtype == torch.bfloat16 and is_eager_cpu_inference(q_BHND)):
         return F.scaled_dot_product_attention(q_BHND, k_BHND, v_BHND)
@@ -66,7 +66,7 @@ class Mlp(nn.Module):
 
 
 class SwiGLU(nn.Module):
-    """Gated feed-forward of the giant: two thirds of the MLP's hidden width, rounded up to a multiple of 8."""
+    """Gated feed-forward layer of the giant: two thirds of the MLP's hidden width, rounded up to a multiple of 8."""
 
     def __init__(self, width: int):
         super().__init__()
@@ -79,7 +79,7 @@ class SwiGLU(nn.Module):
 
 
 def gate(x_BNC: Tensor) -> Tensor:
-    """SwiGLU's: silu of the first half of the channels times the second."""
+    """The gate of SwiGLU: silu of the first half of the channels, times the second half."""
     first, second = x_BNC.chunk(2, dim=-1)
     return F.silu(first) * second
 
@@ -125,7 +125,7 @@ class PatchEmbed(nn.Module):
 
 
 class DinoVisionTransformer(nn.Module):
-    """DINOv2, as both papers use it: an image in, patch tokens of chosen blocks out."""
+    """DINOv2 as used in both papers: an image in, patch tokens of selected blocks out."""
 
     def __init__(self, variant: Variant):
         super().__init__()
@@ -136,13 +136,13 @@ class DinoVisionTransformer(nn.Module):
         self.pos_embed = nn.Parameter(torch.zeros(1, 1 + side * side, width))
         self.mask_token = nn.Parameter(
             torch.zeros(1, width)
-        )  # in every file; read where patches are hidden (train/masked_patches.py)
+        )  # in every file; used when patches are masked (train/masked_patches.py)
         self.blocks = nn.ModuleList(Block(variant) for _ in range(variant.depth))
         self.norm = nn.LayerNorm(width, eps=1e-6)
         self.init_weights()
 
     def init_weights(self) -> None:
-        """Start from nothing, as DINOv2 does: truncated normal 0.02 for tables and linear layers, zero biases."""
+        """Initialise as DINOv2 does: truncated normal with deviation 0.02 for tables and linear layers, zero biases."""
         nn.init.trunc_normal_(self.pos_embed, std=0.02)
         nn.init.normal_(self.cls_token, std=1e-6)
         for module in self.blocks.modules():
@@ -153,14 +153,14 @@ class DinoVisionTransformer(nn.Module):
     def position_table(self, h: int, w: int) -> Tensor:
         """The position table (1, 1 + h * w, C) for h x w patches.
 
-        DINOv2 takes the table as it is at its own size; at any other it resamples bicubically, side / (n + 0.1) apart.
-        Both are A_h . table . A_w^T here: matrices of plain arithmetic mean the same numbers in torch, ONNX Runtime and
-        OpenVINO, where resize operators differ, and the size stays symbolic.
+        DINOv2 uses the table unchanged at its own size; at any other size it resamples it bicubically with a step of
+        side / (n + 0.1). Here both are A_h . table . A_w^T. Matrices from plain arithmetic give the same numbers in
+        torch, ONNX Runtime and OpenVINO, whose resize operators differ, and keep the size symbolic.
         """
         side = self.table_side
         cls_11C, table_SSC = self.pos_embed[:, :1], self.pos_embed[0, 1:].reshape(side, side, -1)
         size_2 = torch.stack([torch.scalar_tensor(n, dtype=torch.int64, device=table_SSC.device) for n in (h, w)])
-        # Not a sum of absolute differences: in OpenVINO that went wrong for grids smaller than the table.
+        # A sum of absolute differences gives wrong results in OpenVINO for grids smaller than the table.
         is_other_size = (size_2 != side).sum().clamp(max=1)
         rows_hS, columns_wS = cubic_matrix(h, side, is_other_size), cubic_matrix(w, side, is_other_size)
         table_hSC = (rows_hS @ table_SSC.float().flatten(1)).unflatten(1, (side, -1))
@@ -168,9 +168,9 @@ class DinoVisionTransformer(nn.Module):
         return torch.cat([cls_11C, table_hwC.reshape(1, h * w, -1).to(cls_11C.dtype)], dim=1)
 
     def forward(self, image_B3HW: Tensor, taps: tuple[int, ...], hidden_BN: Tensor | None = None) -> list[Tensor]:
-        """Patch tokens (B, N, C) after each block in `taps`, each through the final norm, without the class token.
+        """Patch tokens (B, N, C) after each block in `taps`, after the final norm, without the class token.
 
-        Of the patches in `hidden_BN` (bool) the network sees the mask token and the position only.
+        Patches in `hidden_BN` (bool) are replaced by the mask token, to which their position is added.
         """
         h, w = image_B3HW.shape[-2] // PATCH, image_B3HW.shape[-1] // PATCH
         x_BNC = self.patch_embed(image_B3HW)
@@ -189,12 +189,12 @@ class DinoVisionTransformer(nn.Module):
 
 
 def cubic_matrix(size: int, side: int, is_other_size: Tensor) -> Tensor:
-    """Weights (size, side), float32, of `size` bicubic samples of `side` entries, side / (size + 0.1) apart.
+    """Weights (size, side), float32, of `size` bicubic samples of `side` entries with a step of side / (size + 0.1).
 
-    Borders are clamped. `is_other_size` is 1, or 0 for a step of side / size: the identity where the two are equal.
+    Borders are clamped. `is_other_size` is 1, or 0 for a step of side / size, which is the identity if both are equal.
 
-    Sample i lies at (i + 1/2) 10 side / n - 1/2 entries, n = 10 size + 1. Computed in integers, because a runtime that
-    was allowed bfloat16 would lose the place otherwise.
+    Sample i lies at (i + 1/2) 10 side / n - 1/2 entries, with n = 10 size + 1. This is computed in integers, because a
+    runtime that may use bfloat16 would lose the position otherwise.
     """
     n = TENTHS * size + is_other_size * int(TENTHS * POSITION_OFFSET)
     doubled_n1 = ((2 * torch.arange(size, device=n.device) + 1) * (TENTHS * side) + n)[:, None]  # 2 n (position + 1)

@@ -1,8 +1,8 @@
 """The decoder: a dense prediction transformer (DPT) that turns four token maps into one map at full size.
 
-Reassemble (tokens to maps at 4, 2, 1 and 1/2 times the patch grid), fuse from coarse to fine, predict. A convolutional
-encoder's four maps are fused as they come. Attribute names are those of the official checkpoints. Batch norm and the
-class-token readout exist in the authors' code, but in no release.
+It reassembles the tokens to maps at 4, 2, 1 and 1/2 times the patch grid, fuses them from coarse to fine, and predicts
+the map. The four maps of a convolutional encoder are fused directly. Attribute names are those of the official
+checkpoints. Batch norm and the class-token readout exist in the authors' code but in no released model.
 
 Shapes: B batch, N tokens, C width, h w patches, F features. Sizes stay symbolic (`h * 14`, never `int(...)`).
 """
@@ -18,24 +18,24 @@ from depth_anything.system.device import is_eager_cpu_inference
 from depth_anything.variants import Variant
 
 HEAD_CHANNELS = 32
-"""Of the last features before the map."""
+"""Number of channels of the last features before the map."""
 
 
 @dataclass(frozen=True)
 class Stages:
-    """What the decoder computes on its way to the map; ZoeDepth's head reads all of it."""
+    """Intermediate results of the decoder; ZoeDepth's head reads all of them."""
 
     bottleneck_BFhw: Tensor
     """The coarsest level."""
     paths: tuple[Tensor, Tensor, Tensor, Tensor]
     """Results of the four fusion stages (B, F, h, w), from coarse to fine."""
     activation_BCHW: Tensor
-    """The last features, at the network's size."""
+    """The last features, at the size of the network's input."""
     map_B1HW: Tensor
 
 
 class ResidualConvUnit(nn.Module):
-    """Two 3x3 convolutions with ReLU before each, and a skip."""
+    """Two 3x3 convolutions, each after a ReLU, with a skip connection."""
 
     def __init__(self, features: int):
         super().__init__()
@@ -47,25 +47,25 @@ class ResidualConvUnit(nn.Module):
 
 
 class FeatureFusionBlock(nn.Module):
-    """Add the finer level to the running map, refine, enlarge to `size`, mix channels."""
+    """Add the finer level to the running map, refine it, resize it to `size`, and mix its channels."""
 
     def __init__(self, features: int):
         super().__init__()
         self.out_conv = nn.Conv2d(features, features, 1)
-        self.resConfUnit1 = ResidualConvUnit(features)  # for the finer level; in every file, unused in refinenet4
+        self.resConfUnit1 = ResidualConvUnit(features)  # for the finer level; in every checkpoint, unused in refinenet4
         self.resConfUnit2 = ResidualConvUnit(features)
 
     def forward(self, x_BFhw: Tensor, finer_BFhw: Tensor | None, size: tuple[int, int]) -> Tensor:
         if finer_BFhw is not None:
             x_BFhw = x_BFhw + self.resConfUnit1(finer_BFhw)
         x_BFhw = self.resConfUnit2(x_BFhw)
-        # The official order is resize, then 1x1 convolution. Both are linear and bilinear weights sum to one, so the
-        # cheaper order answers the same.
+        # The official order is resizing, then the 1x1 convolution. Both are linear and bilinear weights sum to one, so
+        # the cheaper order gives the same result.
         return F.interpolate(self.out_conv(x_BFhw), size=size, mode="bilinear", align_corners=True)
 
 
 class Scratch(nn.Module):
-    """The layers that are trained from scratch, under the name that every checkpoint gives them."""
+    """The layers that are trained from scratch, under their name in all checkpoints."""
 
     def __init__(self, variant: Variant):
         super().__init__()
@@ -86,9 +86,9 @@ class Scratch(nn.Module):
 
 
 class DPTHead(nn.Module):
-    """Four levels in, one map out: ReLU disparity, a sigmoid in 0..1 for V2's metric models, or a free number.
+    """Four levels in, one map out: disparity after a ReLU, 0..1 after a sigmoid (V2's metric models), or unbounded.
 
-    A level is a block's patch tokens (B, N, C), or a map (B, C, h, w) of a convolutional encoder.
+    A level is the patch tokens (B, N, C) of a block, or a map (B, C, h, w) of a convolutional encoder.
     """
 
     def __init__(self, variant: Variant):
@@ -117,7 +117,7 @@ class DPTHead(nn.Module):
         return enlarge_and_predict(self.scratch.output_conv2, x, (h * self.patch, w * self.patch))
 
     def stages(self, levels: list[Tensor], h: int, w: int) -> Stages:
-        """The map and all that was computed on the way."""
+        """The map and all intermediate results."""
         level4, paths = self.fuse(levels, h, w)
         x = self.scratch.output_conv1(paths[-1])
         x = F.interpolate(x, size=(h * self.patch, w * self.patch), mode="bilinear", align_corners=True)
@@ -150,25 +150,25 @@ class DPTHead(nn.Module):
 
 
 STRIP = 600_000
-"""Numbers in a strip of the enlarged features: 37 rows of 518 pixels and 32 channels, 2.4 MB."""
+"""Values in a strip of the resized features: 37 rows of 518 pixels and 32 channels, 2.4 MB."""
 
 
 def enlarge_and_predict(output_conv2: nn.Sequential, x_BFhw: Tensor, size: tuple[int, int]) -> Tensor:
-    """`output_conv2(interpolate(x, size))`, one strip of rows after the other, so that each stays in the cache.
+    """`output_conv2(interpolate(x, size))`, computed in strips of rows that fit into the cache.
 
-    The last 1x1 convolution is done in float32: the eight bits of bfloat16 would leave steps in the map.
+    The last 1x1 convolution runs in float32: the eight significant bits of bfloat16 would cause steps in the map.
     """
     _, relu, _, *last = output_conv2
     conv1, conv2 = (cast(nn.Conv2d, output_conv2[index]) for index in (0, 2))
     weight2, bias2 = conv2.weight.float(), cast(Tensor, conv2.bias).float()
     (batch, features, rows, _), (height, width) = x_BFhw.shape, size
-    position_H = torch.arange(height) * ((rows - 1) / max(height - 1, 1))  # corners on corners
+    position_H = torch.arange(height) * ((rows - 1) / max(height - 1, 1))  # align_corners=True
     above_H = position_H.long().clamp(max=max(rows - 2, 0))
     part_H11 = (position_H - above_H)[:, None, None].to(x_BFhw.dtype)
     map_B1HW = x_BFhw.new_empty(batch, 1, height, width, dtype=torch.float32)
     step = max(1, STRIP // (width * features))
     for top in range(0, height, step):
-        first, end = max(top - 1, 0), min(top + step + 1, height)  # one row more on both sides, for the 3x3 convolution
+        first, end = max(top - 1, 0), min(top + step + 1, height)  # one more row on both sides, for the 3x3 convolution
         low, high = int(above_H[first]), min(int(above_H[end - 1]) + 2, rows)
         wide = F.interpolate(x_BFhw[:, :, low:high], size=(high - low, width), mode="bilinear", align_corners=True)
         above = above_H[first:end] - low

@@ -1,11 +1,11 @@
 """V1's metric head: ZoeDepth's adaptive bins on our decoder (V1 section 4.3; Bhat et al. 2023, section 3).
 
-Every pixel has 64 depths, the centres of its bins. The decoder's bottleneck proposes them, and its four fusion stages,
-from coarse to fine, pull them towards attractors. A binomial distribution over the bins, decided at full size, weighs
-them. Attribute names are those of the released checkpoints, without their prefix `core.core.` before the relative
-network.
+Every pixel has 64 depths, the centres of its bins. They are initialised from the decoder's bottleneck, and each of the
+four fusion stages, from coarse to fine, moves them towards attractors. The depth is their mean under a binomial
+distribution over the bins, which is computed at full size. Attribute names are those of the released checkpoints,
+without the prefix `core.core.` of the relative network.
 
-Shapes: B batch, H W pixels, h w any stage's size, F features of the decoder, K bins, A attractors, E embedding.
+Shapes: B batch, H W pixels, h w size of a stage, F features of the decoder, K bins, A attractors, E embedding.
 """
 
 import torch
@@ -19,16 +19,16 @@ BINS = 64
 EMBEDDING = 128
 SEED_HIDDEN = 256
 ATTRACTORS = (16, 8, 4, 1)
-"""From the coarsest stage to the finest."""
+"""Number of attractors, from the coarsest stage to the finest."""
 ATTRACTION = 300.0
-"""alpha of the attraction. The released configuration says 1000, but the released code never passes it on and computes
-with 300, so that is what the weights were trained with."""
+"""alpha of the attraction. The released configuration states 1000, but the released code does not use it: it computes
+with 300, and so were the weights trained."""
 NEAREST_M = 1e-3
-"""Lower end of bounded bins, metres."""
+"""Lower end of bounded bins, in metres."""
 SMALLEST_WIDTH = 1e-3
-"""Added to a bounded bin's width, and to a bounded attractor."""
+"""Added to the width of a bounded bin, and to a bounded attractor."""
 SMALLEST_SHARE = 1e-4
-"""Added to each half of a pair of which one share is taken, and the smallest probability."""
+"""Added to both numbers of a pair before their ratio is computed; also the smallest probability."""
 TEMPERATURES = (0.0212, 50.0)
 
 
@@ -45,7 +45,7 @@ class PixelMlp(nn.Module):
 
 
 def log_binomial(success_B1HW: Tensor, temperature_B1HW: Tensor) -> Tensor:
-    """Probabilities (B, K, H, W) of the bins under a binomial distribution, flattened by a temperature.
+    """Probabilities (B, K, H, W) of the bins under a binomial distribution with a temperature.
 
     softmax over k of (log C(K - 1, k) + k log p + (K - 1 - k) log(1 - p)) / t.
     """
@@ -75,12 +75,12 @@ class ConditionalLogBinomial(nn.Module):
 
 
 class BinsHead(nn.Module):
-    """Metres from the stages of the decoder.
+    """Depth in metres from the stages of the decoder.
 
     Args:
-        features: channels of the decoder's fusion stages.
-        kind: `softplus`: centres are free above 0. `normed`: centres lie between 1 mm and `max_depth`.
-        max_depth: metres; only bounded centres use it.
+        features: number of channels of the decoder's fusion stages.
+        kind: `softplus`: centres are unbounded above 0. `normed`: centres lie between 1 mm and `max_depth`.
+        max_depth: upper end in metres; used by bounded centres only.
     """
 
     def __init__(self, features: int, kind: BinKind, max_depth: float):
@@ -92,14 +92,14 @@ class BinsHead(nn.Module):
         self.seed_bin_regressor = PixelMlp(features, SEED_HIDDEN, BINS, last())
         self.seed_projector = PixelMlp(features, EMBEDDING, EMBEDDING)
         self.projectors = nn.ModuleList(PixelMlp(features, EMBEDDING, EMBEDDING) for _ in ATTRACTORS)
-        # A bounded attractor has two outputs, of which the released code reads the first (see `attractors_of`).
+        # A bounded attractor has two outputs; the released code uses only the first (see `attractors_of`).
         self.attractors = nn.ModuleList(
             PixelMlp(EMBEDDING, EMBEDDING, count * (2 if bounded else 1), last()) for count in ATTRACTORS
         )
         self.conditional_log_binomial = ConditionalLogBinomial(HEAD_CHANNELS + 1)
 
     def forward(self, stages: Stages) -> Tensor:
-        """Metres (B, H, W): the mean of the centres under the pixel's distribution."""
+        """Depth in metres (B, H, W): the mean of the centres under the distribution of the pixel."""
         bottleneck_BFhw = self.conv2(stages.bottleneck_BFhw)
         centres_BKhw = self.seed_centres(bottleneck_BFhw)
         embedding_BEhw = self.seed_projector(bottleneck_BFhw)
@@ -113,20 +113,20 @@ class BinsHead(nn.Module):
         return (share_BKHW * enlarged(depth_BKhw, features_BCHW)).sum(1)
 
     def seed_centres(self, bottleneck_BFhw: Tensor) -> Tensor:
-        """First centres: metres where free; 0..1, ascending, where bounded (then the network gives widths)."""
+        """Initial centres: metres if unbounded; ascending in 0..1 if bounded (the network then predicts widths)."""
         raw_BKhw = self.seed_bin_regressor(bottleneck_BFhw)
         return raw_BKhw if self.kind == "softplus" else centres_of_widths(raw_BKhw + SMALLEST_WIDTH)
 
     def attractors_of(self, raw: Tensor) -> Tensor:
-        """Attractors (B, A, h, w) in the centres' own unit.
+        """Attractors (B, A, h, w) in the unit of the centres.
 
-        Where bounded, ZoeDepth's paper divides one of two outputs by their sum. The released code overwrites that
-        quotient with the bare first output, and the weights were trained with it.
+        For bounded centres, ZoeDepth's paper divides one of two outputs by their sum. The released code overwrites this
+        ratio with the first output itself, and the weights were trained with that.
         """
         return raw if self.kind == "softplus" else (raw + SMALLEST_WIDTH).unflatten(1, (-1, 2))[:, :, 0]
 
     def metres(self, centres_BKhw: Tensor) -> Tensor:
-        """Centres in metres: as they are where free, else spread over the range, sorted and clipped."""
+        """Centres in metres: unchanged if unbounded, else scaled to the range, sorted and clipped."""
         if self.kind == "softplus":
             return centres_BKhw
         spread_BKhw = NEAREST_M + (self.max_depth - NEAREST_M) * centres_BKhw
@@ -136,7 +136,7 @@ class BinsHead(nn.Module):
 def attracted(centres_BKhw: Tensor, points_BAhw: Tensor) -> Tensor:
     """ZoeDepth's inverse attractor: each centre moves by the mean over attractors of d / (1 + alpha d^2), d = a - c.
 
-    One attractor after the other: all at once would hold K x A maps.
+    Computed for one attractor after the other, because all at once would need K x A maps in memory.
     """
     shift_BKhw = torch.zeros_like(centres_BKhw)
     for point_Bhw in points_BAhw.unbind(1):
@@ -146,22 +146,22 @@ def attracted(centres_BKhw: Tensor, points_BAhw: Tensor) -> Tensor:
 
 
 def centres_of_widths(widths_BKhw: Tensor) -> Tensor:
-    """Middles of bins that tile 0..1 in proportion to `widths` (> 0)."""
+    """Centres of bins that divide 0..1 in proportion to `widths` (> 0)."""
     share_BKhw = widths_BKhw / widths_BKhw.sum(1, keepdim=True)
     return share_BKhw.cumsum(1) - share_BKhw / 2
 
 
 def first_share(pair_B2HW: Tensor) -> Tensor:
-    """The first of two positive numbers over their sum, (B, 1, H, W)."""
+    """The first of two positive numbers divided by their sum, (B, 1, H, W)."""
     return pair_B2HW[:, :1] / pair_B2HW.sum(1, keepdim=True)
 
 
 def log_binomial_coefficient(n: Tensor, k: Tensor, epsilon: float = 1e-7) -> Tensor:
-    """log C(n, k) after Stirling, leading terms only, as ZoeDepth has it: n log n - k log k - (n - k) log(n - k)."""
+    """log C(n, k) by the leading terms of Stirling's formula (ZoeDepth): n log n - k log k - (n - k) log(n - k)."""
     n, k = n + epsilon, k + epsilon
     return n * n.log() - k * k.log() - (n - k) * (n - k + epsilon).log()
 
 
 def enlarged(x_BChw: Tensor, like_BDHW: Tensor) -> Tensor:
-    """At the size of another map: bilinear, corners on corners."""
+    """Resized to the size of another map: bilinear with align_corners=True."""
     return F.interpolate(x_BChw, size=like_BDHW.shape[2:], mode="bilinear", align_corners=True)

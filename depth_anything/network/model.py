@@ -1,4 +1,4 @@
-"""Depth Anything: an encoder (DINOv2's) and a DPT decoder, nothing else (V1 section 4.1, V2 section 6)."""
+"""Depth Anything: a DINOv2 encoder and a DPT decoder (V1 section 4.1, V2 section 6)."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from depth_anything.system.device import check_device
 from depth_anything.variants import Variant, get_variant
 
 LOG_METRES = (-10.0, 10.0)
-"""Ends of the log head's output: 0.05 mm to 22 km."""
+"""Range of the log head's output: 0.05 mm to 22 km."""
 
 
 class DepthAnything(nn.Module):
     """The network of both papers. State-dict keys are the official ones (`pretrained.*`, `depth_head.*`).
 
-    V1's metric models have a `metric_head` besides; checkpoints/official.py brings their files' names to ours and back.
+    V1's metric models also have a `metric_head`; checkpoints/official.py converts the names in their files.
 
     Args:
         variant: a row of `VARIANTS` or its name.
@@ -39,18 +39,18 @@ class DepthAnything(nn.Module):
             self.metric_head = BinsHead(self.variant.features, self.variant.bins, self.variant.max_depth)
 
     def encode(self, image_B3HW: Tensor) -> list[Tensor]:
-        """What the decoder reads: four times patch tokens (B, N, C) after the final norm, the last block's last, or
-        EfficientNet's four maps (B, C, h, w), from fine to coarse."""
+        """The input of the decoder: patch tokens (B, N, C) of four blocks after the final norm, in order of the blocks,
+        or the four maps (B, C, h, w) of an EfficientNet, from fine to coarse."""
         return self.pretrained(image_B3HW, self.variant.taps)
 
     def forward(self, image_B3HW: Tensor) -> Tensor:
         """A map (B, H, W) from a normalised image whose sides are multiples of the variant's patch.
 
         Returns:
-            Affine-invariant disparity (>= 0, larger is nearer) or metres, as `variant.quantity` says.
+            Affine-invariant disparity (>= 0, larger is nearer) or metres, as `variant.quantity` states.
 
         Raises:
-            ValueError: a side is not such a multiple.
+            ValueError: a side is not a multiple of the patch.
         """
         height, width = image_B3HW.shape[-2:]
         patch = self.variant.patch
@@ -61,11 +61,11 @@ class DepthAnything(nn.Module):
         return self.decode(self.encode(image_B3HW), *self.grid(image_B3HW))
 
     def grid(self, image_B3HW: Tensor) -> tuple[int, int]:
-        """How many patches an image is high and wide at the network."""
+        """Height and width of the network's input in patches."""
         return image_B3HW.shape[-2] // self.variant.patch, image_B3HW.shape[-1] // self.variant.patch
 
     def decode(self, levels: list[Tensor], h: int, w: int) -> Tensor:
-        """The map of h x w patches from what `encode` answers: disparity or metres, as `forward`."""
+        """The map of h x w patches from the result of `encode`: disparity or metres, as in `forward`."""
         if self.metric_head is not None:
             return self.metric_head(self.depth_head.stages(levels, h, w))
         map_BHW = self.depth_head(levels, h, w)[:, 0]
@@ -85,14 +85,14 @@ class DepthAnything(nn.Module):
 
         Args:
             id_or_path: a name of `VARIANTS`, a hub id, a checkpoint file or a transformers folder.
-            variant: needed where a file does not say which model it holds (official .pth files have the same keys in V1
-                and V2).
+            variant: required if a file does not state which model it holds (official .pth files have the same keys in
+                V1 and V2).
             device: "cpu", "cuda", "mps".
             accept_license: needed once for weights whose owner does not clearly allow commercial use.
 
         Raises:
-            ValueError: the file is missing, ambiguous, broken or does not fit, or there is no such device; the message
-                says what to do.
+            ValueError: the file is missing, ambiguous, damaged or does not fit, or the device does not exist; the
+                message states what to do.
         """
         from depth_anything.checkpoints.official import load
 
@@ -105,10 +105,9 @@ class DepthAnything(nn.Module):
 
     @torch.inference_mode()
     def infer_image(self, image_bgr_HW3: np.ndarray, input_size: int | None = None) -> np.ndarray:
-        """The official V2 method: a uint8 BGR image (as OpenCV reads it) in, a float32 map (H, W) at its size out.
+        """The official V2 method: a uint8 BGR image (as OpenCV reads it) in, a float32 map (H, W) of the same size out.
 
-        Runs where the model is. `input_size` is the lower bound of the shorter side: 518, unless the variant's row says
-        otherwise.
+        Runs on the device of the model. `input_size` is the lower bound of the shorter side; None takes the variant's.
 
         Raises:
             ValueError: not a uint8 array of shape (H, W, 3).
@@ -120,8 +119,8 @@ class DepthAnything(nn.Module):
     def infer_rgb(
         self, image_HW3: np.ndarray, input_size: int | None = None, K_33: np.ndarray | None = None
     ) -> np.ndarray:
-        """The same for RGB. A camera-aware model's metres are those of the camera `K_33` (pixels of the image), or of
-        the one that `camera.assumed_focal` takes.
+        """The same for RGB. The metres of a camera-aware model are for the camera `K_33` (in pixels of the image), or
+        for the one that `camera.assumed_focal` assumes.
 
         Raises:
             ValueError: not a uint8 array of shape (H, W, 3).
@@ -143,10 +142,10 @@ class DepthAnything(nn.Module):
 
 
 def refuse_other_image(picture: object, order: str) -> None:
-    """Raise ValueError where this is no uint8 array (H, W, 3), by what it is instead."""
+    """Raise ValueError if this is not a uint8 array (H, W, 3); the message states what it is instead."""
     expected = f"expected a uint8 array (H, W, 3) in {order}"
     if picture is None:
-        raise ValueError(f"the image is None: {expected} (cv2.imread gives None for a file that it cannot read)")
+        raise ValueError(f"the image is None: {expected} (cv2.imread returns None for a file that it cannot read)")
     if not isinstance(picture, np.ndarray):
         raise ValueError(f"the image is a {type(picture).__name__}: {expected}; Predictor takes paths, PIL and bytes")
     if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3 or picture.size == 0:

@@ -1,7 +1,7 @@
-"""From an image to the network's input and back to the image's size, as the official code does it.
+"""Preprocessing of an image for the network, and resizing of the map to the size of the image, as in the official code.
 
-RGB / 255, bicubic resize to multiples of 14 without padding, ImageNet normalisation; bilinear back (V1 supplement; V2
-README). The size rule is plain Python; the tensor half needs torch.
+RGB / 255, bicubic resizing to multiples of 14 without padding, ImageNet normalisation; bilinear resizing of the map (V1
+supplement; V2 README). The size rule is plain Python; the functions on tensors need torch.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ if TYPE_CHECKING:
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 MAX_TOKENS = 16384
-"""Largest number of patches of 14 at the network's input: 518 x 6,199 pixels, an aspect ratio of 12. Attention grows
-with its square; a longer image gets a smaller lower bound."""
+"""Largest number of patches of 14 pixels at the network's input: 518 x 6,199 pixels, an aspect ratio of 12. The cost of
+attention grows with its square; longer images get a smaller lower bound."""
 
 
 def most_tokens(patch: int) -> int:
-    """The largest number of patches of another size: of as many pixels."""
+    """The largest number of patches of another size, for the same number of pixels."""
     return MAX_TOKENS * PATCH**2 // patch**2
 
 
@@ -33,19 +33,19 @@ def network_size(
 ) -> tuple[int, int]:
     """Height and width at the network's input for an image of height x width pixels.
 
-    The shorter side becomes `input_size` as a lower bound, the aspect ratio is kept, each side is rounded to a multiple
-    of `patch` (half to even, as NumPy rounds), and up where it would fall below the bound. The steps are the official
-    code's, in float64, because they decide ties. An `input_size` of two numbers is (height, width) itself.
+    `input_size` is a lower bound of the shorter side, and the aspect ratio is kept. Each side is rounded to a multiple
+    of `patch` (half to even, as NumPy rounds), or up if it would fall below the bound. The steps are those of the
+    official code, in float64, because they decide ties. An `input_size` of two numbers is (height, width) itself.
 
     Args:
-        patch: the variant's: 14, or 32 of an EfficientNet.
-        max_tokens: the largest number of patches; None: `most_tokens(patch)`.
+        patch: patch size of the variant: 14, or 32 for an EfficientNet.
+        max_tokens: largest number of patches; None: `most_tokens(patch)`.
 
     Raises:
         ValueError: a side is below 1, or `input_size` is below `patch`.
     """
     if height < 1 or width < 1:
-        raise ValueError(f"picture of {width}x{height} pixels: expected at least 1x1")
+        raise ValueError(f"image of {width}x{height} pixels: expected at least 1x1")
     if isinstance(input_size, tuple):
         return input_size
     if input_size < patch:
@@ -60,13 +60,13 @@ def network_size(
         return rounded if rounded >= bound else math.ceil(patches) * patch
 
     h, w = side(height), side(width)
-    # The longest images are more than max_tokens times as long as high: there the long side gives way.
+    # Images that are more than max_tokens times as long as high: the long side is limited.
     limit = max_tokens // (min(h, w) // patch) * patch
     return min(h, limit), min(w, limit)
 
 
 def lower_bound(height: int, width: int, input_size: int, patch: int = PATCH, max_tokens: int | None = None) -> int:
-    """`input_size`, or the largest multiple of `patch` at which so long an image stays within `max_tokens` patches."""
+    """`input_size`, or the largest multiple of `patch` at which a long image stays within `max_tokens` patches."""
     short, long = min(height, width), max(height, width)
     max_tokens = max_tokens or most_tokens(patch)
     return min(input_size, patch * max(1, math.isqrt(max_tokens * short // long)))
@@ -85,10 +85,10 @@ def to_tensor(
 def resize(image_HW3: Tensor, size: tuple[int, int], rule: Literal["cubic", "bilinear"] = "cubic") -> Tensor:
     """Bicubic (a = -0.75) from uint8 (H, W, 3) to float32 (h, w, 3) in 0..1, without antialias and without clipping.
 
-    Equal to OpenCV's INTER_CUBIC on floats within 1e-5. Four samples are gathered for every result, first down, then
-    across, so that a huge image is never turned into floats as a whole; their positions are computed in float64 and
-    then rounded to float32, as OpenCV does: elsewhere the coordinates of a large image move its edges by up to 4e-4.
-    The rule "bilinear" is ZoeDepth's: linear, corner pixels on corner pixels.
+    Equal to OpenCV's INTER_CUBIC on floats within 1e-5. Four samples are gathered for every result, first vertically,
+    then horizontally, so that a large image is never converted to floats as a whole. Their positions are computed in
+    float64 and rounded to float32, as in OpenCV: otherwise values at the edges of a large image differ by up to 4e-4.
+    The rule "bilinear" is ZoeDepth's: linear with align_corners=True.
     """
     resized = image_HW3
     taps_of = {"cubic": cubic_taps, "bilinear": linear_taps}[rule]
@@ -101,7 +101,7 @@ def resize(image_HW3: Tensor, size: tuple[int, int], rule: Literal["cubic", "bil
 
 
 def cubic_taps(size: int, side: int) -> tuple[Tensor, Tensor]:
-    """For each of `size` results: its four of `side` samples, clamped at the borders, and their weights in float64."""
+    """Indices, clamped at the borders, and float64 weights of the four samples of `side` for each of `size` results."""
     import torch
 
     centre_n1 = ((torch.arange(size, dtype=torch.float64) + 0.5) * (side / size) - 0.5)[:, None].float().double()
@@ -110,7 +110,7 @@ def cubic_taps(size: int, side: int) -> tuple[Tensor, Tensor]:
 
 
 def linear_taps(size: int, side: int) -> tuple[Tensor, Tensor]:
-    """The same for the linear rule, two samples each; first and last result lie on the first and last sample."""
+    """The same for the linear rule, with two samples; the first and last results lie on the first and last samples."""
     import torch
 
     step = (side - 1) / (size - 1) if size > 1 else 0.0
@@ -120,7 +120,7 @@ def linear_taps(size: int, side: int) -> tuple[Tensor, Tensor]:
 
 
 def cubic_weight(distance: Tensor, a: float = -0.75) -> Tensor:
-    """Keys' cubic convolution kernel at `distance` in samples (|distance| <= 2), with torch's and OpenCV's a."""
+    """Keys' cubic convolution kernel at `distance` in samples (|distance| <= 2), with a as in torch and OpenCV."""
     import torch
 
     x = distance.abs()
@@ -130,14 +130,14 @@ def cubic_weight(distance: Tensor, a: float = -0.75) -> Tensor:
 
 
 def normalise(image_B3HW: Tensor) -> Tensor:
-    """Subtract ImageNet's mean, divide by its deviation; RGB in 0..1."""
+    """Normalise RGB in 0..1 with ImageNet's mean and standard deviation."""
     mean = image_B3HW.new_tensor(IMAGENET_MEAN).view(1, 3, 1, 1)
     std = image_B3HW.new_tensor(IMAGENET_STD).view(1, 3, 1, 1)
     return (image_B3HW - mean) / std
 
 
 def resize_back(map_BHW: Tensor, size: tuple[int, int], align_corners: bool) -> Tensor:
-    """Bilinear from the network's size to the image's `size` (H, W); V1 align_corners=False, V2 and nano True."""
+    """Resize a map bilinearly to the size (H, W) of the image; align_corners is False for V1, True for V2 and nano."""
     import torch.nn.functional as F
 
     return F.interpolate(map_BHW[:, None], size=size, mode="bilinear", align_corners=align_corners)[:, 0]

@@ -90,7 +90,7 @@ def test_exports_of_earlier_versions_state_no_head():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"variant": "nono"}, "x says it is 'nono', which is unknown here"),
+        ({"variant": "nono"}, "x states the model 'nono', which is unknown to this version"),
         ({"version": "v1"}, "says v1 and disparity beside nano, which is v2 and disparity"),
         ({"max_depth": "far"}, "says max_depth 'far'; expected a number above 0"),
         ({"max_depth": "nan"}, "says max_depth 'nan'"),

@@ -165,7 +165,7 @@ ODD: dict[str, tuple[str, Callable[[Path, State], Path], str]] = {
         "a.pt", lambda path, state: saved({"module": state, "dp_world_size": 8}, path), READ),
     "both `model` and `model_ema`": (
         "a.pth", lambda path, state: saved({"model": state, "model_ema": state}, path),
-        "holds several sets of weights (model, model_ema): save the one that you mean alone"),
+        "holds several sets of weights (model, model_ema): save only the one you mean"),
     "Lightning: keys begin with `model.`, a loss beside it": (
         "a.ckpt", lambda path, state: saved({"state_dict": {**prefixed(state, "model."), "loss.w": state[NORM]}}, path),
         READ),
@@ -180,7 +180,7 @@ ODD: dict[str, tuple[str, Callable[[Path, State], Path], str]] = {
         READ),
     "two models side by side": (
         "a.pth", lambda path, state: saved({**prefixed(state, "student."), **prefixed(state, "teacher.")}, path),
-        "holds several models (prefixes: student., teacher.): save the one that you mean alone"),
+        "holds several models (prefixes: student., teacher.): save only the one you mean"),
     "a transformers folder": ("a", folder, READ),
     "... with the names that transformers 5 has in memory": (
         "a", lambda path, state: folder(path, state, in_memory), READ),
@@ -202,7 +202,7 @@ ODD: dict[str, tuple[str, Callable[[Path, State], Path], str]] = {
         "in the tensor pretrained.norm.weight are NaN or infinite"),
     "integers for weights (quantised)": (
         "a.safetensors", lambda path, state: (save_file({key: state[key].char() for key in state}, path), path)[1],
-        "keys 155 not of floats, so perhaps quantised (first: pretrained.cls_token)"),
+        "keys 155 not of floats, perhaps quantised (first: pretrained.cls_token)"),
     "tensors of the meta device": (
         "a.pth", lambda path, state: saved({key: state[key].to("meta") for key in state}, path),
         "the tensor pretrained.cls_token has no values"),
@@ -250,7 +250,7 @@ ODD: dict[str, tuple[str, Callable[[Path, State], Path], str]] = {
     "an .npy": ("a.pth", array, "but a NumPy array"),
     "HDF5": ("a.pth", lambda path, _: written(path, b"\x89HDF\r\n\x1a\n" + bytes(99)), "an HDF5 file (Keras, TensorF"),
     "GGUF": ("a.pth", lambda path, _: written(path, b"GGUF" + bytes(99)), "a GGUF file of llama.cpp"),
-    "a named pipe": ("a.pth", fifo, "is no regular file"),
+    "a named pipe": ("a.pth", fifo, "is not a regular file"),
     "a checkpoint of torch.distributed in parts": (
         "a", lambda path, _: written(path / ".metadata", b"x").parent, "join them with `python -m torch.distributed"),
     "a clone of an official repository": (
@@ -264,13 +264,13 @@ ODD: dict[str, tuple[str, Callable[[Path, State], Path], str]] = {
     "an index that names files elsewhere": (
         "a", lambda path, _: written(
             path / "model.safetensors.index.json", '{"weight_map": {"a": "../../etc/passwd"}}').parent,
-        "passwd, which its index names: bring all parts"),
+        "passwd, which its index names: download all parts"),
     "a config.json of another model": (
         "a", lambda path, state: with_config(path, state, model_type="dpt"), "model_type 'dpt': expected 'depth_any"),
     "a config.json with text for a number": (
-        "a", lambda path, state: with_config(path, state, max_depth="far"), "config.json has a value of a wrong type"),
+        "a", lambda path, state: with_config(path, state, max_depth="far"), "config.json has a value of the wrong"),
     "a config.json with text for the backbone": (
-        "a", lambda path, state: with_config(path, state, backbone_config="x"), "config.json has a value of a wrong"),
+        "a", lambda path, state: with_config(path, state, backbone_config="x"), "config.json has a value of the wrong"),
     "safetensors: two tensors in the same bytes": (
         "a.safetensors", lambda path, _: with_header(path, {"a": floats(0, 4), "b": floats(0, 4)}),
         "invalid offset for tensor"),

@@ -62,8 +62,8 @@ def test_official_name_objects_but_does_not_choose(tmp_path, small):
     path = tmp_path / "depth_anything_v2_vits.pth"
     torch.save(small.state_dict(), path)
     assert "its name is that of v2-small" in refusal(path)
-    assert "variant says v1-small, but its name says v2-small" in refusal(path, "v1-small")
-    assert "variant says v2-metric-indoor-small, but its name says v2-small" in refusal(path, "v2-metric-indoor-small")
+    assert "variant is v1-small, but its name states v2-small" in refusal(path, "v1-small")
+    assert "variant is v2-metric-indoor-small, but its name states v2-small" in refusal(path, "v2-metric-indoor-small")
     assert load_state(path, "v2-small")[1] is VARIANTS["v2-small"]
 
 
@@ -127,15 +127,15 @@ def test_half_on_disk_is_float32_in_hand(tmp_path, nano):
 def test_metadata_against_the_argument(tmp_path, nano, small):
     save(small, tmp_path / "m.safetensors")
     assert load_state(tmp_path / "m.safetensors", "v2-small")[1] == VARIANTS["v2-small"]
-    assert "its metadata says v2-small, but variant says v1-small" in refusal(tmp_path / "m.safetensors", "v1-small")
-    assert "but variant says v2-metric-indoor-small" in refusal(tmp_path / "m.safetensors", "v2-metric-indoor-small")
+    assert "its metadata states v2-small, but variant is v1-small" in refusal(tmp_path / "m.safetensors", "v1-small")
+    assert "but variant is v2-metric-indoor-small" in refusal(tmp_path / "m.safetensors", "v2-metric-indoor-small")
     assert "but v2-large is ViT-L" in refusal(tmp_path / "m.safetensors", "v2-large")
 
     metadata = {**file_metadata.metadata_of(NANO), "version": "v1"}
     save_file(dict(nano.state_dict()), tmp_path / "lie.safetensors", metadata)
     assert "says v1 and disparity beside nano, which is v2 and disparity" in refusal(tmp_path / "lie.safetensors")
     save_file(dict(nano.state_dict()), tmp_path / "new.safetensors", {**metadata, "variant": "v9-small"})
-    assert "says it is 'v9-small', which is unknown here" in refusal(tmp_path / "new.safetensors")
+    assert "states the model 'v9-small', which is unknown to this version" in refusal(tmp_path / "new.safetensors")
 
 
 def test_a_range_and_a_licence_of_its_own(tmp_path):
@@ -150,7 +150,7 @@ def test_a_range_and_a_licence_of_its_own(tmp_path):
             "CC-BY-4.0",
             None,
         )
-    assert "says nano in metres up to 10.5, but variant says nano" in refusal(tmp_path / "m.safetensors", "nano")
+    assert "states nano in metres up to 10.5, but variant is nano" in refusal(tmp_path / "m.safetensors", "nano")
 
 
 def test_a_network_of_the_callers_own(tmp_path):
@@ -214,10 +214,10 @@ def test_published_folder(tmp_path, small):
     config["backbone_config"]["out_indices"] = [9, 10, 11, 12]
     (tmp_path / "config.json").write_text(json.dumps(config))
     assert load_state(tmp_path)[1] == VARIANTS["v1-small"]
-    assert "its config.json says v1-small, but variant says v2-small" in refusal(tmp_path, "v2-small")
+    assert "its config.json states v1-small, but variant is v2-small" in refusal(tmp_path, "v2-small")
 
     (tmp_path / "config.json").unlink()
-    assert "does not say which model it holds" in refusal(tmp_path)
+    assert "does not state which model it holds" in refusal(tmp_path)
     assert same(load_state(tmp_path, "v2-small")[0], small.state_dict())
 
 
@@ -226,7 +226,7 @@ def test_metadata_and_config_must_agree(tmp_path, small):
     config = json.loads((tmp_path / "config.json").read_text())
     config.update(depth_estimation_type="metric", max_depth=20)
     (tmp_path / "config.json").write_text(json.dumps(config))
-    assert "its metadata says v2-small, but its config.json says v2-metric-indoor-small" in refusal(tmp_path)
+    assert "its metadata states v2-small, but its config.json states v2-metric-indoor-small" in refusal(tmp_path)
 
 
 def test_fractional_range_does_not_fit_transformers(tmp_path):
@@ -242,7 +242,7 @@ def test_names_that_are_nothing(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert "v3-small: no such file; did you mean v2-small?" in refusal("v3-small", read=load)
     assert "unknown model 'v3-small'" in refusal("x.pth", "v3-small", read=load)
-    assert "v1-small is v1-small, but variant says v2-small" in refusal("v1-small", "v2-small", read=load)
+    assert "v1-small is v1-small, but variant is v2-small" in refusal("v1-small", "v2-small", read=load)
 
 
 def test_names_and_ids_offline(tmp_path, monkeypatch, small, nano):

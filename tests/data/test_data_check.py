@@ -169,7 +169,7 @@ def test_an_unlabelled_set(tmp_path, capsys, monkeypatch):
     write_sa1b(tmp_path / "data")
     assert run("data", "check", "sa1b", tmp_path / "data", "-o", tmp_path / "out") == 0
     said = capsys.readouterr().out
-    assert "sa1b: 6 pictures in" in said and "the papers train on 11.1M: 0.0% of 11,100,000" in said
+    assert "sa1b: 6 images in" in said and "the papers train on 11.1M: 0.0% of 11,100,000" in said
     assert "read 6: 6 usable, 0 broken" in said and "shorter side: 40 | 40 | 40 pixels" in said
     with Image.open(tmp_path / "out/sa1b.png") as sheet:
         assert sheet.size == (2 * module.TILE[0], module.TILE[1])  # one picture of each archive

@@ -274,7 +274,7 @@ def test_a_recording_that_was_killed_is_kept(tmp_path, camera, monkeypatch, caps
     shutil.rmtree(last)  # a kill leaves whole chunks only
     camera.left = 9
     assert record(tmp_path) == 0
-    assert camera.opened == 1 and "an earlier recording" in capsys.readouterr().err
+    assert camera.opened == 1 and "an interrupted recording" in capsys.readouterr().err
     assert len(clips.read_film(tmp_path / "camera0_side.mp4")[0]) == 8
     assert record(tmp_path) == 2 and "--overwrite" in said(capsys)
     assert record(tmp_path, "--overwrite") == 0 and camera.opened == 2
