@@ -1,4 +1,4 @@
-"""The outermost layer: bounds, hardens and counts every request around the application."""
+"""The outermost layer of the application: limits, secures and counts every request."""
 
 from __future__ import annotations
 
@@ -27,20 +27,20 @@ _HEADERS = {
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """What one server takes on."""
+    """Limits of a server."""
 
     max_bytes: int = 32 * 2**20
-    """Of a request's body."""
+    """Largest body of a request."""
     max_pixels: int = 50_000_000
-    """Of a picture; and of all pictures together that are decoded at once."""
+    """Largest number of pixels of an image, and of all images that are decoded at the same time."""
     seconds: float = 30.0
-    """For a client to send its picture; then for the answer to be ready; then for the client to take it."""
+    """Time for a client to send its image, for the result to be computed, and for the client to receive it."""
     at_once: int = 64
-    """Pictures that are received, wait, run or are being answered; the next request gets 429."""
+    """Images in progress, from upload to response; further requests get status 429."""
 
 
 class Metrics:
-    """What /metrics shows (Prometheus)."""
+    """The metrics at /metrics (Prometheus)."""
 
     def __init__(self) -> None:
         registry = self.registry = CollectorRegistry()
@@ -49,16 +49,21 @@ class Metrics:
             "depth_anything_requests", "Requests by path and status", ["path", "status"], registry=registry
         )
         self.seconds = Histogram(
-            "depth_anything_request_seconds", "From a request's head to its answer's end", ["path"], registry=registry
+            "depth_anything_request_seconds",
+            "From the head of a request to the end of its response",
+            ["path"],
+            registry=registry,
         )
-        self.inside = Gauge("depth_anything_pictures_inside", "Received, waiting, running, answered", registry=registry)
+        self.inside = Gauge(
+            "depth_anything_pictures_inside", "Images in progress, from upload to response", registry=registry
+        )
         self.network_seconds = Histogram("depth_anything_network_seconds", "Seconds of one batch", registry=registry)
         self.batch_pictures = Histogram(
-            "depth_anything_batch_pictures", "Pictures in a batch", buckets=(1, 2, 4, 8, 16, 32), registry=registry
+            "depth_anything_batch_pictures", "Images in a batch", buckets=(1, 2, 4, 8, 16, 32), registry=registry
         )
 
     def batch(self, pictures: int, seconds: float) -> None:
-        """Notes that the network ran once."""
+        """Record one run of the network."""
         self.network_seconds.observe(seconds)
         self.batch_pictures.observe(pictures)
 
@@ -66,16 +71,16 @@ class Metrics:
 class RequestGuard:
     """ASGI middleware around the whole application.
 
-    - Requests to a name that is not this server's, or from a page that is not, are refused (see Site).
-    - Of the path `bounded`, at most `limits.at_once` requests are inside; the next is answered 429 with Retry-After,
-      before its body is read.
-    - A client that does not take its answer within `limits.seconds` loses the connection.
-    - Where an answer is ready before the body was read, a little more of it is read, so that the client sees the answer
-      and no reset; then the connection is closed.
+    - Requests to a foreign host name, or from a foreign page, are refused (see Site).
+    - At most `limits.at_once` requests to the path `bounded` run at the same time; further ones get status 429 with
+      Retry-After before their body is read.
+    - A client that does not receive its response within `limits.seconds` is disconnected.
+    - If a response is ready before the body was read, a little more of the body is read, so that the client gets the
+      response instead of a connection reset; then the connection is closed.
 
     Args:
-        paths: what the metrics call by name; everything else is "other".
-        site: the names by which this server may be asked; None for any.
+        paths: paths that have their own label in the metrics; all others are "other".
+        site: the host names of this server; None accepts any.
     """
 
     def __init__(
@@ -91,7 +96,7 @@ class RequestGuard:
         self.site = site
         self.inside = 0
         self.mean_seconds = 1.0
-        """Of recent pictures: what Retry-After says."""
+        """Of recent images: what Retry-After says."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -128,27 +133,27 @@ class RequestGuard:
         return None if refused is None else JSONResponse({"detail": refused[1]}, refused[0])
 
     def _too_many(self) -> JSONResponse:
-        return too_busy(f"{self.limits.at_once} pictures are being worked on: try again later", self.mean_seconds)
+        return too_busy(f"{self.limits.at_once} images are in progress: try again later", self.mean_seconds)
 
 
 def too_busy(detail: str, seconds: float) -> JSONResponse:
-    """429, and after how many seconds to try again."""
+    """Status 429, with the number of seconds after which to try again."""
     return JSONResponse({"detail": detail}, 429, {"Retry-After": str(max(1, min(60, math.ceil(seconds))))})
 
 
 class _SlowReader(Exception):
-    """A client did not take its answer in time."""
+    """A client did not receive its response in time."""
 
 
 class _Exchange:
-    """One request and its answer on their way through the gate."""
+    """One request and its response."""
 
     def __init__(self, scope: Scope, receive: Receive, send: Send, seconds: float):
         self._receive, self._send, self._seconds = receive, send, seconds
         headers = dict(scope["headers"])
         self._unread = b"transfer-encoding" in headers or headers.get(b"content-length", b"0") != b"0"
         self.status = "closed"
-        """Of the answer, for the metrics; "closed" where the client went away before."""
+        """Status of the response for the metrics; "closed" if the client disconnected before it."""
 
     async def receive(self) -> Message:
         message = await self._receive()
@@ -167,7 +172,7 @@ class _Exchange:
         try:
             async with asyncio.timeout(self._seconds):
                 body = message.get("body", b"")
-                # in pieces: the server underneath notices between two of them that the client does not read
+                # in pieces: between two of them, the HTTP server notices that the client does not read
                 for start in range(0, len(body), _CHUNK_BYTES):
                     piece = bytes(memoryview(body)[start : start + _CHUNK_BYTES])
                     await self._send({"type": message["type"], "body": piece, "more_body": True})

@@ -1,4 +1,4 @@
-"""From an encoded picture to an encoded map: decode, wait for the network, encode; bounded in memory."""
+"""From an encoded image to an encoded map: decode, wait for the network, encode; bounded in memory."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ T = TypeVar("T")
 
 
 class Work:
-    """What runs behind the routes, from the application's start to its end.
+    """The processing behind the routes, from start to shutdown of the application.
 
     Args:
-        predictors: by the names that clients choose.
-        keep: folder for pictures and answers, or None.
+        predictors: predictors by the names that clients choose.
+        keep: folder for images and results, or None.
     """
 
     def __init__(self, predictors: Mapping[str, Predictor], limits: Limits, metrics: Metrics, keep: Path | None):
@@ -44,7 +44,7 @@ class Work:
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[Work]:
-        """The block in which `answer` may be called."""
+        """The context in which `answer` may be called."""
         tasks = [asyncio.create_task(batcher.run()) for batcher in self._batchers.values()]
         try:
             yield self
@@ -55,16 +55,16 @@ class Work:
             self._threads.shutdown()
 
     async def answer(self, data: bytes, model: str, options: responses.Options) -> responses.Answer:
-        """The map of an encoded picture.
+        """The map of an encoded image.
 
         Raises:
-            Refused: 413 too many pixels; 507 the answer could not be made, or not be kept, on this disk.
-            ValueError: the picture cannot be read, or the options cannot be answered for it.
+            Refused: 413 too many pixels; 507 the result could not be created or kept on the disk.
+            ValueError: the image cannot be read, or the options cannot be applied to it.
         """
         width, height = await self._in_thread(stored_size, data)
         if width * height > self._limits.max_pixels:
             most = self._limits.max_pixels / 1e6
-            raise Refused(413, f"the picture has {width} x {height} pixels; expected {most:g} megapixels at most")
+            raise Refused(413, f"the image has {width} x {height} pixels; expected {most:g} megapixels at most")
         batcher = self._batchers[model]
         async with self._budget.of(width * height):
             row = batcher.predictor.variant
@@ -82,26 +82,26 @@ class Work:
         try:
             return await self._in_thread(function, *arguments)
         except OSError as error:
-            what = "this server keeps pictures and cannot" if function is _keep else "the answer cannot be made"
+            what = "this server keeps images and cannot" if function is _keep else "the result cannot be created"
             raise Refused(507, f"{what}: {error.strerror}") from error
 
     async def _in_thread(self, function: Callable[..., T], *arguments: object) -> T:
-        """What the function answers. A caller that is cancelled goes when the thread is done with its picture.
+        """The result of the function. A cancelled caller returns once the thread has finished its image.
 
-        Until then the pixels are in memory, and their part of the budget is not another's.
+        Until then the pixels are in memory, and their share of the budget stays occupied.
         """
         job = self._threads.submit(function, *arguments)
         answer = asyncio.wrap_future(job)
         try:
             return await asyncio.shield(answer)
         except asyncio.CancelledError:
-            if not job.cancel():  # it has begun
+            if not job.cancel():  # it has started
                 await asyncio.wait({answer})
             raise
 
 
 def _intrinsics(info: PictureInfo, options: responses.Options, camera_aware: bool) -> np.ndarray | None:
-    """K from the options, or else from EXIF, as the command `predict` finds it; None where nothing is known."""
+    """K from the options, or else from EXIF, as in the command `predict`; None if neither states it."""
     row = FORMATS[options.format]
     wanted = camera_aware or row.says_camera or "camera" in row.needs
     if not wanted and options.fov is None and options.focal_mm is None:
@@ -112,7 +112,7 @@ def _intrinsics(info: PictureInfo, options: responses.Options, camera_aware: boo
 
 
 def _keep(folder: Path, data: bytes, form: str | None, answer: responses.Answer) -> None:
-    """Keeps a picture and its answer under the picture's hash: 0123456789abcdef.jpeg, ..._disparity.png."""
+    """Save an image and its result under the hash of the image: 0123456789abcdef.jpeg, ..._disparity.png."""
     stem = hashlib.sha256(data).hexdigest()[:16]
     files = {f"{stem}.{(form or 'picture').lower()}": data, answer.name.replace("picture", stem, 1): answer.body}
     for name, content in files.items():

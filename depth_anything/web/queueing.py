@@ -1,4 +1,4 @@
-"""Between many callers and one network: how many pixels may be in memory, and which pictures run together."""
+"""The queue between many callers and one network: it limits the pixels in memory and forms batches."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class Budget:
-    """Pixels that may be decoded at once. Who asks waits until there is room; first come, first served."""
+    """A budget of decoded pixels. Callers wait until there is room, in the order of their requests."""
 
     def __init__(self, pixels: int):
         self.free = pixels
@@ -29,7 +29,7 @@ class Budget:
 
     @asynccontextmanager
     async def of(self, pixels: int) -> AsyncIterator[None]:
-        """Room for so many pixels while the block runs."""
+        """Reserve room for this many pixels while the block runs."""
         ticket = asyncio.get_running_loop().create_future()
         self._waiting.append((pixels, ticket))
         self._admit()
@@ -57,15 +57,14 @@ class _Job:
 
 
 class Batcher:
-    """Runs one Predictor for many callers: one batch at a time, the picture that waited longest first.
+    """Runs one Predictor for many callers, one batch at a time, starting with the image that has waited longest.
 
-    A batch is that picture and the others waiting whose size at the network is the same. Batches fill up by themselves
-    while the one before runs; a lone picture never waits for company. Only torch runs several at once; elsewhere
-    a batch is one picture.
+    A batch is that image and all waiting images of the same size at the network. Batches fill up while the previous one
+    runs; a single image never waits for others. Only torch runs batches; with other backends a batch is one image.
 
     Args:
-        predictor: what runs; its `batch_size` is the most pictures of a batch.
-        observe: told the number of pictures and the seconds of every batch.
+        predictor: the predictor; its `batch_size` is the largest number of images in a batch.
+        observe: called with the number of images and the seconds of every batch.
     """
 
     def __init__(self, predictor: Predictor, observe: Callable[[int, float], None] = lambda pictures, seconds: None):
@@ -76,7 +75,7 @@ class Batcher:
         self._arrived = asyncio.Event()
 
     async def predict(self, image_HW3: np.ndarray) -> Prediction:
-        """The map of an upright uint8 RGB picture. A caller that is cancelled before its batch begins costs nothing."""
+        """The map of an upright uint8 RGB image. If the caller is cancelled before its batch starts, nothing runs."""
         height, width = image_HW3.shape[:2]
         size = network_size(height, width, self.predictor.input_size, self.predictor.variant.patch)
         job = _Job(image_HW3, size, asyncio.get_running_loop().create_future())
@@ -85,7 +84,7 @@ class Batcher:
         return await job.answer
 
     async def run(self) -> None:
-        """Serves `predict` until it is cancelled."""
+        """Process the calls of `predict` until cancelled."""
         loop = asyncio.get_running_loop()
         with ThreadPoolExecutor(1, "network") as thread:
             while True:
@@ -98,7 +97,7 @@ class Batcher:
                 try:
                     images = [job.image_HW3 for job in batch]
                     predictions = await loop.run_in_executor(thread, self.predictor.predict, images)
-                except Exception as error:  # each caller gets it; the server goes on
+                except Exception as error:  # each caller gets the error; the server keeps running
                     for job in batch:
                         if not job.answer.done():
                             job.answer.set_exception(error)
@@ -109,7 +108,7 @@ class Batcher:
                         job.answer.set_result(prediction)
 
     def _next_batch(self) -> list[_Job]:
-        """Takes the oldest picture and its companions from those that wait; callers that went away are dropped."""
+        """Take the oldest waiting image and those of its size; cancelled calls are dropped."""
         waiting = [job for job in self._waiting if not job.answer.done()]
         batch = [job for job in waiting if job.size == waiting[0].size][: self.batch_size]
         self._waiting = deque(job for job in waiting if job not in batch)

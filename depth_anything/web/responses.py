@@ -1,4 +1,4 @@
-"""A Prediction as the body of an answer: byte for byte the files that the command `predict` writes, or JSON."""
+"""A Prediction as the body of a response: the same bytes as the files of the command `predict`, or JSON."""
 
 from __future__ import annotations
 
@@ -22,21 +22,23 @@ Colors = Literal["Spectral_r", "inferno", "turbo", "gray"]
 
 
 class Options(BaseModel):
-    """What the query or the form of /v1/depth may say; the names are those of the command `predict`."""
+    """Options in the query or the form of /v1/depth; the names are those of the command `predict`."""
 
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
-    format: Form = Field("png16", description="What to answer with. json carries base64 of float32.")
-    model: str | None = Field(None, description="One of /v1/models; by default the first.", max_length=200)
-    colors: Colors = Field("Spectral_r", description="For color and side.")
+    format: Form = Field("png16", description="Format of the response. json holds float32 values in base64.")
+    model: str | None = Field(None, description="A name from /v1/models; by default the first.", max_length=200)
+    colors: Colors = Field("Spectral_r", description="Colour map for color and side.")
     near: float | None = Field(
-        None, gt=0, description="Metres of the nearest point, for normals, ply and glb of a relative disparity."
+        None,
+        gt=0,
+        description="Distance of the nearest point in metres, for normals, ply and glb from a relative disparity.",
     )
-    far: float | None = Field(None, gt=0, description="Metres of the farthest point, likewise.")
+    far: float | None = Field(None, gt=0, description="Distance of the farthest point in metres.")
     fov: float | None = Field(
-        None, gt=0, lt=180, description="Horizontal field of view in degrees; without it, EXIF is asked."
+        None, gt=0, lt=180, description="Horizontal field of view in degrees; without it, EXIF is used."
     )
-    focal_mm: float | None = Field(None, gt=0, description="Or the focal length as its 35 mm equivalent.")
+    focal_mm: float | None = Field(None, gt=0, description="Focal length as its 35 mm equivalent, instead of fov.")
 
 
 @dataclass(frozen=True)
@@ -46,11 +48,11 @@ class Answer:
     body: bytes
     media_type: str
     name: str
-    """For a client that saves it: picture_disparity.png."""
+    """File name for clients that save the map: picture_disparity.png."""
 
 
 def encode(prediction: Prediction, options: Options) -> Answer:
-    """The map in one of the forms. Files are made by `Prediction.save`, in a folder that is gone when it returns.
+    """Encode the map in one of the formats. `Prediction.save` writes the files, in a temporary folder.
 
     Raises:
         ValueError: the form needs metres, the camera, or a package that is not installed.
@@ -62,7 +64,7 @@ def encode(prediction: Prediction, options: Options) -> Answer:
 
 
 def check(options: Options, quantity: str, has_camera: bool) -> None:
-    """Refuses, before a network runs, what could not be answered after it.
+    """Refuse, before the network runs, a request whose result could not be encoded.
 
     Raises:
         ValueError: see `encode`.
@@ -73,10 +75,12 @@ def check(options: Options, quantity: str, has_camera: bool) -> None:
         return
     if quantity == "disparity" and (options.near is None or options.far is None):
         raise ValueError(
-            f"{form} needs metres, which a relative disparity has not: give near and far, the distances of the nearest "
+            f"{form} needs metres, which a relative disparity lacks: give near and far, the distances of the nearest "
             "and the farthest point, or choose a metric model"
         )
     if quantity == "depth_m" and (options.near is not None or options.far is not None):
-        raise ValueError("near and far belong to a relative disparity: this model answers metres already")
+        raise ValueError("near and far apply to a relative disparity: this model predicts metres")
     if not has_camera:
-        raise ValueError(f"{form} needs the camera: give fov or focal_mm; this picture's EXIF does not say")
+        raise ValueError(
+            f"{form} needs the camera: give fov or focal_mm; the EXIF data of this image does not state it"
+        )

@@ -1,4 +1,4 @@
-"""The HTTP API and the page: `create_app` builds it, `run` serves it until it is told to stop."""
+"""The HTTP API and the web page: `create_app` builds the application, `run` serves it until a signal stops it."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ T = TypeVar("T")
 
 
 class Problem(BaseModel):
-    """Why a request was not carried out."""
+    """Why a request was refused."""
 
     detail: str
 
@@ -58,13 +58,13 @@ class Model(BaseModel):
 
 
 class Server(BaseModel):
-    """What /v1/models responses."""
+    """Response of /v1/models."""
 
     version: str
     models: list[Model]
     formats: list[str]
     needs: dict[str, list[str]]
-    """What a format needs beside the map: metres, camera, picture."""
+    """What a format needs beside the map: metres, camera, image."""
     says_camera: list[str]
     """Formats that hold the camera where one is given."""
     colormaps: list[str]
@@ -76,14 +76,14 @@ class Server(BaseModel):
 _PROBLEMS: dict[int | str, dict[str, Any]] = {
     status: {"model": Problem, "description": text}
     for status, text in {
-        400: "The form is broken, or the client went away.",
-        401: "A bearer token is needed.",
-        408: "The picture did not arrive in time.",
+        400: "The form is malformed, or the client disconnected.",
+        401: "A bearer token is required.",
+        408: "The image did not arrive in time.",
         413: "Too many bytes or pixels.",
-        415: "Not a picture or a form, or compressed.",
-        422: "No picture, a damaged one, or options that cannot be answered.",
+        415: "Neither an image nor a form, or compressed.",
+        422: "No image, a damaged image, or options that cannot be applied.",
         429: "Too busy: try again after Retry-After seconds.",
-        507: "The answer could not be made, or not be kept (`--keep`): the disk is full, say.",
+        507: "The result could not be created or kept (`--keep`), for example because the disk is full.",
     }.items()
 }
 _BINARY = {"schema": {"type": "string", "format": "binary"}}
@@ -91,7 +91,7 @@ _DEPTH_DOCS: dict[str, Any] = {
     "responses": {
         **_PROBLEMS,
         200: {
-            "description": "The map, in the form that was asked for.",
+            "description": "The map in the requested format.",
             "content": {
                 media: {"schema": {"type": "object"}} if media == "application/json" else _BINARY
                 for media in sorted({FORMATS[form].media_type for form in responses.FORMS})
@@ -101,7 +101,7 @@ _DEPTH_DOCS: dict[str, Any] = {
     "openapi_extra": {
         "requestBody": {
             "required": True,
-            "description": "A picture: as the body, or as the file field `image` of a form, whose other fields are "
+            "description": "An image as the body, or as the file field `image` of a form, whose other fields are "
             "the options of the query.",
             "content": {
                 "multipart/form-data": {
@@ -133,11 +133,11 @@ def create_app(
     """The application.
 
     Args:
-        predictors: the models by the names that clients choose; the first is the default.
-        limits: see Limits.
-        token: what clients must send as a bearer token; None asks for none. The page itself is always answered.
-        keep: a folder in which pictures and answers are kept, named by the picture's SHA-256; None keeps nothing.
-        site: the names by which browsers may ask this server, as `serve` sets them; None looks at no name.
+        predictors: models by the names that clients choose; the first is the default.
+        limits: limits of the server.
+        token: bearer token that clients must send; None requires none. The page itself needs no token.
+        keep: folder in which images and results are kept, named by the SHA-256 of the image; None keeps nothing.
+        site: host names under which browsers may reach this server, as `serve` sets them; None accepts any.
     """
     limits = limits or Limits()
     metrics = Metrics()
@@ -149,7 +149,7 @@ def create_app(
 
     app = FastAPI(
         title="Depth Anything", version=__version__, lifespan=lifespan, docs_url=None, redoc_url=None,
-        description="One picture in, a dense map of how near everything is out. See docs/serve.md.",
+        description="Predicts a dense depth map for an image. See docs/serve.md.",
     )  # fmt: skip
     paths = frozenset({"/", "/healthz", "/metrics", "/openapi.json", "/v1/colormaps", "/v1/depth", "/v1/models"})
     app.add_middleware(RequestGuard, limits=limits, metrics=metrics, bounded="/v1/depth", paths=paths, site=site)
@@ -167,7 +167,7 @@ def create_app(
 
     @app.exception_handler(ClientDisconnect)
     def gone(_: Request, __: ClientDisconnect) -> JSONResponse:
-        return JSONResponse({"detail": "the client went away"}, 400)
+        return JSONResponse({"detail": "the client disconnected"}, 400)
 
     async def authorize(
         sent: Annotated[HTTPAuthorizationCredentials | None, Depends(HTTPBearer(auto_error=False))],
@@ -175,7 +175,7 @@ def create_app(
         if token is None:
             return
         if sent is None or not hmac.compare_digest(sent.credentials.encode(), token.encode()):
-            raise Refused(401, "this server needs its bearer token: Authorization: Bearer TOKEN")
+            raise Refused(401, "this server requires a bearer token: Authorization: Bearer TOKEN")
 
     def chosen_model(options: responses.Options) -> str:
         name = options.model or next(iter(predictors))
@@ -185,7 +185,7 @@ def create_app(
 
     @app.post("/v1/depth", response_class=Response, dependencies=[Depends(authorize)], **_DEPTH_DOCS)
     async def depth(request: Request, options: Annotated[responses.Options, Query()]) -> Response:
-        """The map of one picture."""
+        """The map of one image."""
         asked = request.query_params.multi_items()
         name = chosen_model(options)
         data, fields = await read_picture(request, limits)
@@ -202,8 +202,10 @@ def create_app(
             async with asyncio.timeout(limits.seconds):
                 result = await _unless_gone(request, app.state.work.answer(data, name, options))
         except TimeoutError:
-            return too_busy(f"no answer within {limits.seconds:g} s: try again, or a smaller picture", limits.seconds)
-        except ValueError as error:  # the picture or the options, in one line
+            return too_busy(
+                f"no result within {limits.seconds:g} s: try again, or send a smaller image", limits.seconds
+            )
+        except ValueError as error:  # about the image or the options, in one line
             raise Refused(422, str(error).removeprefix("picture bytes: ")) from None
         return Response(
             result.body, media_type=result.media_type,
@@ -212,7 +214,7 @@ def create_app(
 
     @app.get("/v1/models", dependencies=[Depends(authorize)], responses={401: _PROBLEMS[401]})
     async def models() -> Server:
-        """The models of this server, what it answers with, and its limits."""
+        """The models of this server, its output formats and its limits."""
         rows = [
             Model(
                 name=name, quantity=row.quantity, max_depth=row.max_depth, licence=row.licence,
@@ -255,13 +257,13 @@ def create_app(
 
 
 async def _unless_gone(request: Request, work: Coroutine[Any, Any, T]) -> T:
-    """What `work` answers; where the client goes away meanwhile, the work is cancelled.
+    """The result of `work`, which is cancelled if the client disconnects.
 
     Raises:
-        ClientDisconnect: the client went away.
+        ClientDisconnect: the client disconnected.
     """
     task = asyncio.ensure_future(work)
-    gone = asyncio.ensure_future(request.receive())  # the body was read: the next message can only be the end
+    gone = asyncio.ensure_future(request.receive())  # the body has been read: the next message can only be a disconnect
     try:
         await asyncio.wait({task, gone}, return_when=asyncio.FIRST_COMPLETED)
         if not task.done():
@@ -273,7 +275,7 @@ async def _unless_gone(request: Request, work: Coroutine[Any, Any, T]) -> T:
 
 
 def protocol_of(seconds: float) -> type[H11Protocol]:
-    """HTTP for uvicorn, which closes a connection on which no whole request has begun for so many seconds."""
+    """HTTP protocol for uvicorn that closes a connection if no complete request head arrives in the given time."""
 
     class Protocol(H11Protocol):
         def connection_made(self, transport: Any) -> None:
@@ -296,15 +298,15 @@ def protocol_of(seconds: float) -> type[H11Protocol]:
 
 
 def run(app: FastAPI, host: str, port: int, seconds: float, ready: Callable[[str], None]) -> None:
-    """Serves until SIGINT or SIGTERM; then takes no more requests, finishes those inside, and returns.
+    """Serve until SIGINT or SIGTERM; then accept no more requests, finish those in progress, and return.
 
     Args:
-        port: 0 takes a free one.
-        seconds: given to a client for the head of its request, and at the end to the requests inside.
-        ready: told the address as soon as connections are taken.
+        port: port to listen on; 0 chooses a free one.
+        seconds: time for a client to send the head of its request, and for requests in progress at shutdown.
+        ready: called with the address as soon as connections are accepted.
 
     Raises:
-        ValueError: the address cannot be had.
+        ValueError: the address cannot be used.
     """
     try:
         listener = socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
@@ -321,5 +323,5 @@ def run(app: FastAPI, host: str, port: int, seconds: float, ready: Callable[[str
             server_header=False,
             timeout_graceful_shutdown=math.ceil(seconds),
         )
-        with suppress(KeyboardInterrupt):  # uvicorn passes it on when all is done
+        with suppress(KeyboardInterrupt):  # uvicorn raises it again after the shutdown
             uvicorn.Server(config).run(sockets=[listener])

@@ -1,8 +1,8 @@
-"""Whom a browser may bring: requests to this server's own names, from pages of its own.
+"""Protection against requests that foreign pages send through a browser.
 
-A page elsewhere can let its own name point to 127.0.0.1 and then read this server's answers as if they were its own
-(DNS rebinding); or it can post a form here without reading the answer. The request's Host shows the first, its Origin
-the second: a browser sets both, and no page can change them.
+A foreign page can point its own host name to 127.0.0.1 and read the responses of this server as its own (DNS
+rebinding), or it can post a form to this server without reading the response. The Host header reveals the first, the
+Origin header the second: the browser sets both, and a page cannot change them.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ _AUTHORITY = re.compile(r"(\[[^\[\]@/\s]+\]|[^\[\]@/:\s]+)(?::\d*)?")
 
 @dataclass(frozen=True)
 class Site:
-    """The names by which a server may be asked.
+    """The host names of a server.
 
     Raises:
-        ValueError: one of the names is an address of a page, or has a port.
+        ValueError: a name is a URL or has a port.
     """
 
     host: str
-    """What it listens on. Where others reach it, every address in numbers will do: no name is rebound to be one."""
+    """The address it listens on. If others can reach it, all IP addresses are accepted: they cannot be rebound."""
     names: tuple[str, ...] = ()
-    """Further ones (`--host-name`); those of the loopback are always known. Pages under these names may post, too."""
+    """Further names (`--host-name`) besides those of the loopback. Pages under these names may post, too."""
 
     def __post_init__(self) -> None:
         for name in self.names:
@@ -33,9 +33,9 @@ class Site:
                 raise ValueError(f"--host-name {name}: expected a name in small letters, such as depth.example.org")
 
     def refusal(self, host: str | None, origin: str | None) -> tuple[int, str] | None:
-        """Status and line for a request with these headers; None where it may be carried out.
+        """Status and message that refuse a request with these headers; None if it is allowed.
 
-        A request without Host comes from no browser, and is carried out.
+        A request without Host does not come from a browser, and is allowed.
         """
         name = name_of(host) if host is not None else "localhost"
         others = not is_loopback(self.host)
@@ -43,23 +43,26 @@ class Site:
             is_loopback(name) or name in (self.host, *self.names) or (others and is_address(name))
         )
         if not known:
-            return 421, f"this server is not called {host!r}: start it with --host-name NAME for each name it has"
+            return 421, f"{host!r} is not a name of this server: start it with --host-name NAME for each of its names"
         if origin is None:
             return None
         _, _, authority = origin.partition("://")
         if authority.lower() == (host or "").lower() or name_of(authority) in self.names:
             return None
-        return 403, f"a page of {origin} asks: only this server's own page may, and those of its --host-name NAME"
+        return (
+            403,
+            f"request from a page of {origin}: only pages of this server and of its --host-name NAME may send requests",
+        )
 
 
 def name_of(authority: str) -> str | None:
-    """The host of `name:port` or `[address]:port`, in small letters; None for anything else."""
+    """The host of `name:port` or `[address]:port` in lower case; None for anything else."""
     found = _AUTHORITY.fullmatch(authority if authority.count(":") < 2 or authority[0] == "[" else f"[{authority}]")
     return found[1].lower().strip("[]").rstrip(".") if found else None
 
 
 def is_address(name: str) -> bool:
-    """Whether it is an IP address in numbers."""
+    """Whether it is an IP address."""
     try:
         ip_address(name)
     except ValueError:
@@ -68,5 +71,5 @@ def is_address(name: str) -> bool:
 
 
 def is_loopback(name: str) -> bool:
-    """Whether it names this machine and cannot be reached by others."""
+    """Whether it is this machine and other machines cannot reach it."""
     return name == "localhost" or (is_address(name) and ip_address(name).is_loopback)

@@ -1,6 +1,6 @@
-"""A picture and its options out of a request, within the limits. Never through the disk.
+"""Reading an image and its options from a request, within the limits and without using the disk.
 
-The picture is the body, or the file field `image` of a form; options stand in the query, or in the form's other fields.
+The image is the body, or the file field `image` of a form; the options are in the query, or in the other form fields.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _MOST_FIELDS, _FIELD_BYTES = 32, 4096
 
 
 class Refused(Exception):
-    """A request that is not carried out: a status of 4xx and one clear line."""
+    """A refused request: a status of 4xx and a message."""
 
     def __init__(self, status: int, detail: str):
         super().__init__(detail)
@@ -26,16 +26,16 @@ class Refused(Exception):
 
 
 async def read_picture(request: Request, limits: Limits) -> tuple[bytes, list[tuple[str, str]]]:
-    """The encoded picture that a request carries, and the form's other fields.
+    """The encoded image in a request, and the other fields of the form.
 
     Raises:
-        Refused: 400 a broken form, 408 too slow, 413 too large, 415 another kind of body, 422 no picture in it.
-        ClientDisconnect: the client went away.
+        Refused: 400 malformed form, 408 too slow, 413 too large, 415 unsupported body, 422 no image.
+        ClientDisconnect: the client disconnected.
     """
     if int(request.headers.get("content-length", "0")) > limits.max_bytes:
         raise _too_large(limits)
     if request.headers.get("content-encoding", "identity") != "identity":
-        raise Refused(415, "the body is compressed: send the picture's file as it is")
+        raise Refused(415, "the body is compressed: send the image file without compression")
     kind = request.headers.get("content-type", "").split(";")[0].strip().lower()
     fields: list[tuple[str, str]] = []
     try:
@@ -49,9 +49,9 @@ async def read_picture(request: Request, limits: Limits) -> tuple[bytes, list[tu
                     415, f"content type {kind!r}: expected an image/* body, or multipart/form-data with a file image"
                 )
     except TimeoutError:
-        raise Refused(408, f"the picture did not arrive within {limits.seconds:g} s") from None
+        raise Refused(408, f"the image did not arrive within {limits.seconds:g} s") from None
     if not data:
-        raise Refused(422, "no picture: send one as the body, or as the file field image of a form")
+        raise Refused(422, "no image: send one as the body, or as the file field image of a form")
     return data, fields
 
 
@@ -68,7 +68,7 @@ async def _from_form(request: Request, limits: Limits) -> tuple[bytes, list[tupl
     parser = MultiPartParser(
         request.headers, _bounded(request, limits), max_files=1, max_fields=_MOST_FIELDS, max_part_size=_FIELD_BYTES
     )
-    parser.spool_max_size = limits.max_bytes + 1  # never rolls over to the disk
+    parser.spool_max_size = limits.max_bytes + 1  # kept in memory, never written to the disk
     try:
         form = await parser.parse()
     except MultiPartException as error:

@@ -221,8 +221,8 @@ def form(*file: object) -> dict:
 
 CUT = (ROOT / "examples/kodak_19.jpg").read_bytes()[:9000]
 REFUSED = {
-    "no body": (422, "no picture", {}),
-    "an empty file": (422, "no picture", form("x.jpg", b"")),
+    "no body": (422, "no image", {}),
+    "an empty file": (422, "no image", form("x.jpg", b"")),
     "not a picture": (422, "not a picture", raw(b"hello")),
     "a zip bomb": (422, "not a picture", raw(zip_bomb())),
     "a zip bomb that says it is a PNG": (422, "not a picture", form("x.png", zip_bomb(), "image/png")),
@@ -337,7 +337,7 @@ def test_a_picture_that_cannot_be_kept_is_refused_in_one_line(nano, photo, tmp_p
     with TestClient(create_app({"nano": nano}, keep=kept)) as client:
         answer = client.post("/v1/depth", files={"image": photo.read_bytes()})
         assert client.get("/healthz").status_code == 200
-    assert answer.status_code == 507 and "keeps pictures and cannot: " in answer.json()["detail"]
+    assert answer.status_code == 507 and "keeps images and cannot: " in answer.json()["detail"]
     assert kept.read_text().startswith("no folder")
 
 
