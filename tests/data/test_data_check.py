@@ -195,7 +195,7 @@ def test_a_broken_picture_and_a_broken_archive_of_an_unlabelled_set(tmp_path, ca
     (pictures / "b.jpg").write_bytes(jpeg(1, 60, 40)[:200])
     assert run("data", "check", "folder", pictures, "-o", tmp_path / "out") == 1
     told = capsys.readouterr()
-    assert "folder: 2 pictures in" in told.out and "papers" not in told.out
+    assert "folder: 2 images in" in told.out and "papers" not in told.out
     assert told.err.count("error:") == 1 and f"error: {pictures}: b: " in told.err
     (pictures / "a.jpg").unlink()
     assert run("data", "check", "folder", pictures, "-o", tmp_path / "out") == 2
@@ -266,7 +266,7 @@ def test_limit_spreads_and_threads_change_nothing(tmp_path):
 def test_a_limited_walk_writes_no_list(tmp_path, capsys):
     WRITERS["kitti"](tmp_path / "data")
     assert run("data", "check", "kitti", tmp_path / "data", "-o", tmp_path / "out", "--limit", 1) == 0
-    assert "2 pictures in" in (said := capsys.readouterr().out) and "read 1: 1 usable" in said
+    assert "2 images in" in (said := capsys.readouterr().out) and "read 1: 1 usable" in said
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["kitti.png"]
 
 

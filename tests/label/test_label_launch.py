@@ -140,7 +140,7 @@ def test_another_recipe_or_other_pictures_are_refused(tmp_path: Path):
     with pytest.raises(ValueError, match="holds 1 shards of other images"):
         remaining(store, RECIPE, units("folder", tmp_path / "photos", size=3))
     (tmp_path / "photos/0005.jpg").write_bytes((tmp_path / "photos/000.jpg").read_bytes())
-    with pytest.raises(ValueError, match="not what it was when this folder was begun"):
+    with pytest.raises(ValueError, match="has changed since this folder was started"):
         remaining(store, RECIPE, units("folder", tmp_path / "photos", size=4))
 
 
