@@ -1,4 +1,4 @@
-"""Whose metres: the cameras of your own pictures, for a fine-tuning that knows focal lengths."""
+"""Cameras of the user's images, for fine-tuning a model that takes focal lengths into account."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,27 +16,26 @@ ADVICE = "give a text file with a line NAME,fx,fy,cx,cy for each picture"
 
 @dataclass(frozen=True)
 class PictureCamera:
-    """A camera, and the size of the upright picture in whose pixels it is told."""
+    """A camera matrix, and the size of the upright image in whose pixels it is given."""
 
     K_33: np.ndarray
     height: int
     width: int
 
     def seen_by(self, row: Variant) -> float:
-        """Its focal length in pixels of the network's input, where the network sees the picture at its own size."""
+        """Focal length in pixels of the network's input, if the network sees the image at its own size."""
         return camera.mean_focal(self.K_33) * get_variant(row.name).input_size / min(self.height, self.width)
 
 
 def cameras(own: UserFolder, asked: str) -> list[PictureCamera]:
-    """The camera of every picture of a folder, in its order.
+    """The camera of each image of a folder, in the order of the folder.
 
     Args:
-        asked: `exif` for what the pictures say themselves; `fx,fy,cx,cy` for one camera that took them all, in pixels
-            of the upright pictures; or a text file with a line `NAME,fx,fy,cx,cy` for each picture, NAME as it lies
-            below images/.
+        asked: `exif` for the EXIF data of the images; `fx,fy,cx,cy` for a single camera, in pixels of the upright
+            images; or a text file with a line `NAME,fx,fy,cx,cy` for each image, where NAME is its path below images/.
 
     Raises:
-        ValueError: a picture without a camera, one camera for pictures of several sizes, or no such file.
+        ValueError: an image has no camera, images of several sizes share one camera, or the file does not exist.
     """
     found = [image_info(own.path(number)) for number in range(len(own))]
     names = [Path(picture).relative_to("images").as_posix() for picture in own.pictures]
@@ -64,10 +63,10 @@ def cameras(own: UserFolder, asked: str) -> list[PictureCamera]:
 
 
 def read_cameras(path: Path) -> dict[str, np.ndarray]:
-    """K by picture from lines `NAME,fx,fy,cx,cy`.
+    """K by image from lines `NAME,fx,fy,cx,cy`.
 
     Raises:
-        ValueError: a line that is not so; its number is named.
+        ValueError: a malformed line; the message states its number.
     """
     matrices = {}
     for count, line in enumerate(read_text(path).splitlines(), 1):
@@ -79,7 +78,7 @@ def read_cameras(path: Path) -> dict[str, np.ndarray]:
 
 
 def numbers(text: str, where: str) -> list[float]:
-    """Four numbers separated by commas."""
+    """Parse four numbers separated by commas."""
     try:
         found = [float(number) for number in text.split(",")]
     except ValueError:

@@ -1,4 +1,4 @@
-"""Fine-tuning to metres: the loss, the rates, the measure during a run (V1 4.3, V2 metric)."""
+"""Fine-tuning to metres: the loss, the learning rates, the validation during a run (V1 4.3, V2 metric)."""
 
 import math
 from dataclasses import asdict, replace
@@ -29,15 +29,15 @@ FINAL_DIVISOR = 1e4
 
 
 def polynomial(step: int, steps: int) -> float:
-    """V2's rate at a step as a share of the highest: (1 - step / steps)^0.9."""
+    """V2's learning rate at a step, relative to the highest: (1 - step / steps)^0.9."""
     return (1 - step / steps) ** 0.9
 
 
 def one_cycle(step: int, steps: int) -> tuple[float, float]:
-    """ZoeDepth's rate (share of the highest) and momentum at a step.
+    """ZoeDepth's learning rate (relative to the highest) and momentum at a step.
 
-    One cycle (Smith 2018) as torch computes it, with a start at the top: flat for 70 % of the steps, while the momentum
-    falls from 0.95 to 0.85 along a cosine; then the rate falls to a ten-thousandth and the momentum rises again.
+    The one-cycle schedule (Smith 2018) as in torch, starting at the top: constant for 70 % of the steps, while the
+    momentum falls from 0.95 to 0.85 along a cosine; then the rate falls to a ten-thousandth and the momentum rises.
     """
     turn, end = FLAT_SHARE * steps - 1, steps - 1
     low, high = MOMENTA
@@ -53,7 +53,7 @@ def cosine(first: float, last: float, progress: float) -> float:
 
 
 def set_rate(optimizer: Optimizer, recipe: MetricRecipe, step: int) -> float:
-    """Give every group its rate, and its momentum under one cycle; answers the rate of what is new."""
+    """Set the rate of every group, and its momentum under one cycle; return the rate of the new layers."""
     if recipe.metric.schedule == "one_cycle":
         share, momentum = one_cycle(step, recipe.steps)
     else:
@@ -66,7 +66,7 @@ def set_rate(optimizer: Optimizer, recipe: MetricRecipe, step: int) -> float:
 
 
 def metric_losses(network: nn.Module, batch: Batch, recipe: MetricRecipe) -> Losses:
-    """SiLog of the recipe over all pixels whose true metres lie in its range; the prediction comes to the truth's size.
+    """SiLog of the recipe over all pixels whose true metres lie in its range; predictions are resized to the truth.
 
     Args:
         network: the model, or `teacher.MapAndTokens` around it.
@@ -96,7 +96,7 @@ def step_losses(
 
 
 def validate(model: DepthAnything, samples: Samples, recipe: MetricRecipe) -> dict[str, float]:
-    """`measure` during a run, by name. The range of a camera-aware run is its canonical camera's: all truth counts."""
+    """`measure` during a run, by name. In a camera-aware run, whose range is in canonical metres, all truth counts."""
     aware = recipe.metric.canonical_focal is not None
     settings = replace(recipe.metric, max_depth=math.inf) if aware else recipe.metric
     return asdict(measure(model, samples, settings))

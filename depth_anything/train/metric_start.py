@@ -1,4 +1,4 @@
-"""How a run for metres starts: from a relative model, the last layer fitted to metres."""
+"""The start of a metric run: weights of a relative model, with the last layer fitted to metres."""
 
 import math
 
@@ -14,19 +14,19 @@ from depth_anything.train.metres import metres_of
 from depth_anything.train.recipes.metric import MetricRecipe
 
 FITTED_SHARES = (0.001, 0.95)
-"""Of the range, between which a sigmoid is fitted: at the range's end it would start where it has no slope."""
+"""Shares of the range between which a sigmoid is fitted, because its slope vanishes at the ends."""
 LEAST_SPREAD = 0.1
 """Of the feature that varies most: the fit takes no feature to vary by less."""
 
 
 def start_model(recipe: MetricRecipe, weights: dict[str, Tensor] | None) -> DepthAnything:
-    """The recipe's model, started from a relative model's weights.
+    """The model of the recipe, initialised with the weights of a relative model.
 
     Args:
         weights: state dict of `recipe.metric.start` (`checkpoints.load`).
 
     Raises:
-        ValueError: no weights, or weights that lack what the encoder (and, as the recipe says, the decoder) needs.
+        ValueError: there are no weights, or they lack tensors of the encoder (of the decoder, if it starts from them).
     """
     if weights is None:
         raise ValueError(
@@ -37,7 +37,7 @@ def start_model(recipe: MetricRecipe, weights: dict[str, Tensor] | None) -> Dept
     model = DepthAnything(recipe.row)
     wanted = ("pretrained.",) if recipe.metric.init == "encoder" else ("pretrained.", "depth_head.")
     chosen = {key: tensor for key, tensor in weights.items() if key.startswith(wanted)}
-    if recipe.metric.init == "network":  # a metric model that is trained further keeps its head, too
+    if recipe.metric.init == "network":  # a metric model that is trained further keeps its head
         chosen |= {key: tensor for key, tensor in weights.items() if key.startswith("metric_head.")}
     lacking = [key for key in model.state_dict() if key.startswith(wanted) and key not in chosen]
     if lacking:
@@ -51,12 +51,12 @@ def start_model(recipe: MetricRecipe, weights: dict[str, Tensor] | None) -> Dept
 
 @torch.no_grad()
 def fit_last(model: DepthAnything, recipe: MetricRecipe, samples: Samples) -> None:
-    """Set the decoder's last layer to the least-squares fit of what it has to answer, over some training pictures.
+    """Set the last layer of the decoder to the least-squares fit of its target on some training images.
 
-    It has to answer the logarithm of metres, or their share of the range before the sigmoid. Everything below stays as
-    it came from the relative model, so that the run starts with what that one knows. A ridge of a tenth of the spread
-    keeps the layer small: large weights on features that hardly vary throw the first steps far off. Where such a
-    feature does fire, in another picture, the answer would leave the sigmoid's range: hence LEAST_SPREAD.
+    The target is the logarithm of metres, or their share of the range before the sigmoid. All layers below keep the
+    weights of the relative model, so the run starts from its knowledge. A ridge penalty of a tenth of the spread keeps
+    the weights small: large weights on features that hardly vary would destabilise the first steps. On an image where
+    such a feature is active, the result would leave the range of the sigmoid, hence LEAST_SPREAD.
     """
     settings = recipe.metric
     size = recipe.stages[0].sizes[0]
@@ -87,10 +87,10 @@ def fit_last(model: DepthAnything, recipe: MetricRecipe, samples: Samples) -> No
 
 
 def groups(model: DepthAnything, recipe: MetricRecipe) -> list[dict]:
-    """AdamW's groups: the encoder at its share of the rate, and what answers metres at all of it.
+    """Parameter groups of AdamW: the encoder at its share of the learning rate, the layers that predict metres at all.
 
-    Below a metric head of its own, a decoder that started from the relative model is no more than pre-trained. Both
-    papers' metric codes decay every parameter, norms and biases too.
+    Below a separate metric head, a decoder from the relative model counts as pre-trained. The metric code of both
+    papers applies weight decay to every parameter, including norms and biases.
     """
     slow = recipe.metric.pretrained_rate
     below_head = model.metric_head is not None and recipe.metric.init == "network"

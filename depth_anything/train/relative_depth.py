@@ -1,6 +1,6 @@
-"""Training for disparity, teacher or student: the start, the rates, the pictures, the losses, the measure.
+"""Training for disparity, of a teacher or a student: start, learning rates, images, losses, validation.
 
-`metric.py` has functions of the same names for metres; the loop takes whichever module fits its recipe.
+`metric.py` has functions of the same names for metres; the loop uses the module that matches its recipe.
 """
 
 from torch import nn
@@ -26,7 +26,7 @@ def step_losses(
     teacher: nn.Module | None,
     frozen: nn.Module | None,
 ) -> Losses:
-    """A student's losses where the recipe has unlabelled pictures, else a teacher's."""
+    """The losses of a student if the recipe has unlabelled images, else those of a teacher."""
     if recipe.unlabeled:
         return student_losses(network, one, recipe, stage, teacher, frozen)
     assert one.labeled is not None
@@ -34,5 +34,5 @@ def step_losses(
 
 
 def validate(model: DepthAnything, samples: Samples, recipe: Recipe) -> dict[str, float]:
-    """Mean AbsRel and delta1 over held-out pictures after least squares (protocol `pairs`)."""
+    """Mean AbsRel and delta1 over held-out images after least-squares alignment (protocol `pairs`)."""
     return validate_disparity(model, samples)

@@ -1,4 +1,4 @@
-"""The pictures that a recipe names: opened where they lie, rendered where they are ours."""
+"""The data that a recipe names: opened in the given folders, or rendered."""
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -14,11 +14,11 @@ from depth_anything.train.batches import Data
 from depth_anything.train.recipes.base import MaskedRecipe, Recipe
 
 FIRST_HELD_OUT_SEED = 10_000_000
-"""Held-out scenes have their seeds from here on, training scenes from 0."""
+"""First seed of the held-out scenes; the seeds of the training scenes start at 0."""
 
 
 def folders(given: Sequence[str]) -> dict[str, Path]:
-    """NAME=FOLDER of the command line."""
+    """Parse the NAME=FOLDER arguments of the command line."""
     pairs = [one.partition("=") for one in given]
     for name, _, folder in pairs:
         if not name or not folder:
@@ -37,20 +37,19 @@ def open_data(
     find_sky: Callable[[str, Samples], Samples] | None = None,
     device: str = "cpu",
 ) -> tuple[Data, Samples | None]:
-    """What a recipe learns from, and what it is watched on.
+    """The training data and the held-out data of a recipe.
 
     Args:
-        roots: the folder of each set that the recipe names, but for `scenes`.
-        scenes: folder of rendered scenes (training/, held_out/); what is missing there is rendered.
-        pseudo_labels: folder that `depth-anything label` wrote; without it unlabelled pictures come without labels,
-            and the teacher labels them in every step.
-        processes: workers for rendering.
-        find_sky: what is done about the sky of a labelled set, by its name (`sky_by_set`); None leaves it as the files
-            have it.
-        device: where a run trains: scenes alone are kept there, if they fit.
+        roots: the folder of each set that the recipe names, except `scenes`.
+        scenes: folder of rendered scenes (training/, held_out/); missing scenes are rendered.
+        pseudo_labels: folder that `depth-anything label` wrote; without it the teacher labels the unlabelled images in
+            every step.
+        processes: worker processes for rendering.
+        device: device of the training; scenes are kept in its memory if they are the only data and fit.
+        device: device of the training; scenes are kept in its memory if there are no other data and they fit.
 
     Raises:
-        ValueError: a set's folder is missing or is not laid out as it should be.
+        ValueError: the folder of a set is missing or does not have the official layout.
     """
     labeled = unlabeled = held_out = None
     if recipe.unlabeled_share > 0:
@@ -62,7 +61,7 @@ def open_data(
         else:
             unlabeled = Joined([open_pictures(name, recipe, roots) for name in recipe.unlabeled.data])
     if recipe.unlabeled_share < 1:
-        # What the user has is looked at before hours of rendering; the order of the sets stays the recipe's.
+        # The user's folders are checked before hours of rendering; the order of the sets is that of the recipe.
         read = open_pictures if isinstance(recipe, MaskedRecipe) else partial(open_set, find_sky=find_sky)
         named = (*recipe.data, *(recipe.minor[:1] if recipe.minor else ()))
         given = {name: read(name, recipe, roots) for name in named if name != "scenes"}
@@ -81,7 +80,7 @@ def open_data(
 
 
 def rendered(folder: Path, count: int, seed: int, processes: int | None) -> PackedScenes:
-    """Rendered scenes: those of a finished render of at least `count`, with whatever options; else they are made."""
+    """Rendered scenes: from a finished rendering of at least `count` scenes with any options, else rendered now."""
     from depth_anything.data.scenes.render import finished_scenes, render_shards
 
     if finished_scenes(folder) < count:
@@ -91,7 +90,7 @@ def rendered(folder: Path, count: int, seed: int, processes: int | None) -> Pack
 
 
 def on_device(samples: Samples, device: str) -> Samples:
-    """Scenes in a GPU's memory, where they fit into half of what is free: else its steps wait for the processor."""
+    """Scenes in GPU memory if they fit into half of the free memory; otherwise the GPU waits for the CPU."""
     if not (isinstance(samples, PackedScenes) and device.startswith("cuda")):
         return samples
     import torch
@@ -104,32 +103,32 @@ def on_device(samples: Samples, device: str) -> Samples:
 
 
 def root_of(name: str, recipe: Recipe, roots: Mapping[str, Path]) -> Path:
-    """Where the user has a set."""
+    """The user's folder of a set."""
     if name not in roots:
-        raise ValueError(f"{recipe.name} needs {name}: say where it lies with --data {name}=FOLDER")
+        raise ValueError(f"{recipe.name} needs {name}: give its folder with --data {name}=FOLDER")
     return roots[name]
 
 
 def open_set(
     name: str, recipe: Recipe, roots: Mapping[str, Path], find_sky: Callable[[str, Samples], Samples] | None
 ) -> Samples:
-    """A labelled set, with its sky."""
+    """A labelled set with its sky."""
     samples = open_labeled(name, root_of(name, recipe, roots))
     return find_sky(name, samples) if find_sky else samples
 
 
 def without_sky(name: str, samples: Samples) -> Samples:
-    """No set's sky counts as valid."""
+    """Mark the sky of every set as invalid."""
     return choose_sky(samples, "off")
 
 
 def sky_by_set(
     cache: Path, model: str | None = None, device: str = "cpu", accept_license: bool = False
 ) -> Callable[[str, Samples], Samples]:
-    """V1 section 3.1: sky has disparity 0. Each set's way is in `LABELED`: its own far value, or SegFormer's mask.
+    """V1 section 3.1: sky has disparity 0. `LABELED` states the source of each set's sky: its far value, or SegFormer.
 
     Args:
-        cache: folder for the masks, so that each picture is segmented once.
+        cache: folder for the masks, so that each image is segmented once.
         model: the SegFormer, by default `data.sky.SEGFORMER`.
     """
     found: list[SkySegmenter] = []
@@ -143,7 +142,7 @@ def sky_by_set(
 
 
 def open_pictures(name: str, recipe: Recipe, roots: Mapping[str, Path]) -> Samples:
-    """A set of pictures without labels; a labelled set's pictures, where it is named here."""
+    """A set of images without labels; for a labelled set, its images."""
     from depth_anything.data.unlabeled.pictures import Pictures
     from depth_anything.data.unlabeled.sets import UNLABELED, units
 

@@ -32,10 +32,10 @@ def get_recipe(name: str) -> Recipe:
 
 
 def shrunk(recipe: Recipe, size: float) -> Recipe:
-    """A part of a recipe's pictures, scenes and warm-up, at least a batch of each stage: to try it out.
+    """A recipe with a fraction of its images, scenes and warm-up, but at least a batch of each stage, for trial runs.
 
     Raises:
-        ValueError: not in 0..1.
+        ValueError: the fraction is not in 0..1.
     """
     if not 0 < size <= 1:
         raise ValueError(f"--size {size}: expected a part of the recipe, above 0 and up to 1")

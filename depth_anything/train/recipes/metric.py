@@ -1,4 +1,4 @@
-"""Fine-tuning to metres: the runs of both papers, and ours for mixed ranges, as functions. No torch here."""
+"""Fine-tuning to metres: the runs of both papers and ours for mixed ranges, as functions. No torch here."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -11,58 +11,59 @@ from depth_anything.variants import BinKind, Variant, get_variant, with_bins, wi
 
 @dataclass(frozen=True, kw_only=True)
 class Metric:
-    """What a run adds when it learns metres."""
+    """Additional settings of a run that learns metres."""
 
     head: Literal["sigmoid", "bins", "log"]
     """`sigmoid`: V2. `bins`: ZoeDepth's, V1. `log`: ours, without an upper end."""
     max_depth: float
-    """Metres. Truth beyond is left out; sigmoid and bounded bins end here. Those of the canonical camera, if there is
-    one."""
+    """Upper end in metres, of the canonical camera if there is one. Truth beyond is ignored; the output of a sigmoid
+    and of bounded bins ends here."""
     canonical_focal: float | None = None
-    """Focal length f_c, in pixels of the network's input, of the camera in whose metres the network learns and answers:
-    z_c = z f_c / f (Metric3D's label transformation). Needs pictures with intrinsics. None: metres as they are."""
+    """Focal length f_c, in pixels of the network's input, of the canonical camera in whose metres the network learns
+    and predicts: z_c = z f_c / f (Metric3D's label transformation). Needs intrinsics. None: metres unchanged."""
     min_depth: float = 1e-3
-    """Metres. Truth below is left out."""
+    """Lower end in metres. Truth below is ignored."""
     closed: bool = True
-    """Whether truth equal to an end counts: in V2's code, not in ZoeDepth's."""
+    """Whether truth equal to an end counts: yes in V2's code, no in ZoeDepth's."""
     bins: BinKind | None = None
     """Of the head `bins`."""
     loss: Literal["silog", "zoedepth_silog"] = "silog"
     """V2: sqrt(mean g^2 - 0.5 mean(g)^2). ZoeDepth: 10 sqrt(var g + 0.15 mean(g)^2)."""
     start: str
-    """The relative model whose weights it starts from: a row of `VARIANTS`, or what somebody else released."""
+    """The relative model whose weights the run starts from: a row of `VARIANTS`, or a model of others."""
     init: Literal["encoder", "network"] = "encoder"
-    """What starts from them. V1's paper and V2: the encoder alone. V1's released code: the DPT decoder, too."""
+    """The part that starts from them. V1's paper and V2: the encoder. V1's released code: the DPT decoder, too."""
     pretrained_rate: float = 0.1
-    """The encoder's share of the learning rate. V2: 5e-6 of 5e-5. V1's released code: 1 / 50, and the decoder below its
-    new head likewise."""
+    """Learning rate of the encoder relative to the new layers. V2: 5e-6 of 5e-5. V1's released code: 1 / 50, also for
+    the decoder below the new head."""
     fitted: int = 0
-    """Training pictures to which the decoder's last layer is fitted before the first step (ours; `metric.fit_last`): a
-    relative decoder answers larger for nearer, metres run the other way. 0: it starts as it comes."""
+    """Number of training images to which the decoder's last layer is fitted before the first step (ours;
+    `metric_start.fit_last`): a relative decoder predicts larger values for nearer points, metres are the opposite.
+    0: no fit."""
     schedule: Literal["polynomial", "one_cycle"] = "polynomial"
-    """V2: (1 - progress)^0.9. ZoeDepth: one cycle, flat for 70 %, then down a cosine, momentum against it."""
+    """V2: (1 - progress)^0.9. ZoeDepth: one cycle, constant for 70 %, then a cosine; the momentum runs inversely."""
     whole: bool = False
-    """The whole picture is brought to the network's size, aspect not kept, its truth stays at its own (ZoeDepth). Else
-    a random window at the network's size, as in relative training (V2)."""
+    """The whole image is resized to the network's size without keeping its aspect ratio, and the truth keeps its size
+    (ZoeDepth). Otherwise a random crop at the network's size is used, as in relative training (V2)."""
     kb_crop: bool = False
     """KITTI's bottom centre of 352 x 1216 (ZoeDepth)."""
     rotation: float = 0.0
-    """Largest turn in degrees: 1 in ZoeDepth."""
+    """Largest rotation in degrees: 1 in ZoeDepth."""
     colours: float = 0.0
-    """Chance that gamma 0.9 to 1.1, brightness, and each channel by 0.9 to 1.1 are drawn: 0.5 in ZoeDepth."""
+    """Probability of changing gamma (0.9 to 1.1), brightness and each channel (0.9 to 1.1): 0.5 in ZoeDepth."""
     brightness: float = 0.0
     """Largest change of brightness: ZoeDepth 0.25 on NYUv2, 0.1 on KITTI."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class MetricRecipe(Recipe):
-    """A run that learns metres. `variant` is the row whose sizes it has; `row` is the model that comes out."""
+    """A run that learns metres. `variant` is the row whose sizes it has; `row` is the resulting model."""
 
     metric: Metric
 
     @property
     def row(self) -> Variant:
-        """The model that is trained."""
+        """The model to train."""
         variant = get_variant(self.variant)
         variant = replace(variant, canonical_focal=self.metric.canonical_focal)
         match self.metric.head:
@@ -78,10 +79,10 @@ class MetricRecipe(Recipe):
 def v1_metric(data: str, init: Literal["encoder", "network"] = "network") -> MetricRecipe:
     """V1 section 4.3 in ZoeDepth's framework: 5 epochs of NYUv2 (24,231) or KITTI (23,158), batch 16.
 
-    Sizes are the paper's, 384 x 768 brought to multiples of 14. KITTI has ZoeDepth's bounded bins, as in the
-    configuration that goes with that size (the released file was trained otherwise: docs/metric.md). The released code
-    starts encoder and decoder from the relative model; the paper (`...-paper`) the encoder alone, which may then be
-    DINOv2's as well (V1 Table 10).
+    The sizes are those of the paper, with 384 x 768 rounded to multiples of 14. KITTI has ZoeDepth's bounded bins, as
+    in the configuration for this size (the released file was trained differently: docs/metric.md). The released code
+    initialises encoder and decoder from the relative model; the paper (`...-paper`) only the encoder, for which
+    DINOv2's weights are possible, too (V1 Table 10).
     """
     pictures, size, metres, brightness = {
         "nyu": (24_231, (392, 518), 10.0, 0.25),
@@ -123,7 +124,7 @@ V2_METRIC_EPOCHS = 120
 def v1_metric_midas(data: str) -> MetricRecipe:
     """V1 Tables 10 and 11, first row: the same fine-tuning from MiDaS 3.1's encoder, a BEiT-L.
 
-    The paper prints ZoeDepth's numbers there; its own settings for this row are unknown. Here they are the other rows'.
+    The paper prints ZoeDepth's numbers there; its settings for this row are unknown. Here they are those of the others.
     """
     recipe, row = v1_metric(data, "encoder"), f"v1-metric-{data}-midas-large"
     start = "Intel/dpt-beit-large-512"
@@ -133,7 +134,7 @@ def v1_metric_midas(data: str) -> MetricRecipe:
 def v2_metric(place: str, size: str) -> MetricRecipe:
     """V2's metric models: the encoder of the relative student, a new decoder with a sigmoid, SiLog, 120 epochs of 32.
 
-    Indoor: Hypersim's 59,543 training pictures, 20 m. Outdoor: Virtual KITTI 2, 19,559 in the authors' list, 80 m.
+    Indoor: Hypersim's 59,543 training images, 20 m. Outdoor: Virtual KITTI 2, 19,559 in the authors' list, 80 m.
     """
     data, pictures, metres = {"indoor": ("hypersim", 59_543, 20.0), "outdoor": ("vkitti2", 19_559, 80.0)}[place]
     return MetricRecipe(
@@ -151,9 +152,9 @@ def v2_metric(place: str, size: str) -> MetricRecipe:
 
 
 def v2_metric_mixed(size: str) -> MetricRecipe:
-    """Ours, in no paper: both of V2's metric sets in one model, whose head answers the logarithm of metres.
+    """Ours, in no paper: both of V2's metric sets in one model, whose head predicts the logarithm of metres.
 
-    A sigmoid times 80 m has few numbers left for a room; a logarithm has as many for every factor of two.
+    A sigmoid times 80 m leaves little of its range for a room; a logarithm has the same resolution at every distance.
     """
     indoor, outdoor = v2_metric("indoor", size), v2_metric("outdoor", size)
     return replace(
@@ -167,9 +168,9 @@ def v2_metric_mixed(size: str) -> MetricRecipe:
 
 
 def nano_metric(head: Literal["sigmoid", "log"] = "sigmoid") -> MetricRecipe:
-    """Ours: nano to metres on rendered scenes, which mix rooms and landscapes; minutes of two cores.
+    """Ours: nano fine-tuned to metres on rendered rooms and landscapes; minutes on two cores.
 
-    Windows have the picture's whole shorter side, at the size at which nano is used: metres hang on the zoom.
+    Crops have the whole shorter side of the image, at the input size of nano, because metres depend on the zoom.
     """
     return MetricRecipe(
         name="nano-metric" if head == "sigmoid" else f"nano-metric-{head}",

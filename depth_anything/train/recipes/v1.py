@@ -11,7 +11,7 @@ UNLABELED = tuple(UNLABELED_PICTURES)
 
 
 def v1_teacher_large() -> Recipe:
-    """V1's teacher: 20 epochs of six labelled sets. The batch is our choice: the paper names none."""
+    """V1's teacher: 20 epochs of six labelled sets. The batch size is our choice: the paper does not state it."""
     pictures = sum(LABELED_PICTURES[name] for name in V1_LABELED)
     return Recipe(
         name="v1-teacher-large",
@@ -22,9 +22,10 @@ def v1_teacher_large() -> Recipe:
 
 
 def v1_student(size: str) -> Recipe:
-    """V1's student: one pass over the unlabelled pictures, two of them beside each labelled one, L = the mean of three.
+    """V1's student: one pass over the unlabelled images, two for each labelled one; L is the mean of three losses.
 
-    The encoder starts from DINOv2 again, not from the teacher. The batch is our choice: the paper names none.
+    The encoder starts from DINOv2 again, not from the teacher. The batch size is our choice: the paper does not state
+    it.
     """
     return Recipe(
         name=f"v1-student-{size}",

@@ -10,7 +10,7 @@ V2_SYNTHETIC = ("blendedmvs", "hypersim", "irs", "tartanair", "vkitti2")
 
 
 def v2_teacher_giant() -> Recipe:
-    """V2's teacher: 160,000 steps of 64 pictures from five synthetic sets, L_ssi + 2 L_gm."""
+    """V2's teacher: 160,000 steps of 64 images from five synthetic sets, L_ssi + 2 L_gm."""
     return Recipe(
         name="v2-teacher-giant",
         variant="v2-giant",
@@ -20,10 +20,10 @@ def v2_teacher_giant() -> Recipe:
 
 
 def v2_student(size: str) -> Recipe:
-    """V2's student: 480,000 steps of 192 pseudo-labelled pictures, L_ssi + 2 L_gm without the noisiest tenth, + L_feat.
+    """V2's student: 480,000 steps of 192 pseudo-labelled images, L_ssi + 2 L_gm without the noisiest tenth, + L_feat.
 
-    Its author says that small and base need no perturbation under the giant teacher's labels; for large and giant we
-    keep V1's.
+    The author states that small and base need no perturbation with labels of the giant teacher; large and giant have
+    V1's.
     """
     strong = size in ("large", "giant")
     return Recipe(
