@@ -296,7 +296,6 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture):
     assert "largest error of the encoding" in printed
     for options, complaint in (
         ([str(EXAMPLES), out, "--input-size", "70"], "holds labels of another recipe"),
-        ([str(EXAMPLES)], "expected two paths"),
         ([str(tmp_path / "absent"), str(tmp_path / "other")], "no such file or folder"),
         ([str(EXAMPLES), str(tmp_path / "other"), "--teacher", "v2-metric-indoor-smal"], "v2-metric-indoor-smal"),
     ):
