@@ -46,8 +46,8 @@ def test_a_film_of_one_frame_is_a_still():
 
 
 @pytest.mark.parametrize("frames", [0, -3])
-def test_no_film_without_frames(frames):
-    with pytest.raises(ValueError, match=f"a film of {frames} frames: expected 1 or more"):
+def test_no_video_without_frames(frames):
+    with pytest.raises(ValueError, match=f"a video of {frames} frames: expected 1 or more"):
         render_sequence(SEED, frames)
 
 
