@@ -3,13 +3,14 @@
 from collections.abc import Iterable
 from html import escape
 from pathlib import Path
+from string import Template
 
 import numpy as np
 from PIL import Image
 
 from depth_anything.evaluate.score import Aligned
 from depth_anything.images.colormap import colored
-from depth_anything.system.files import atomic_folder, write_text
+from depth_anything.system.files import atomic_folder, package_text, write_text
 
 WIDTH = 480
 """Of a picture on the page, in pixels."""
@@ -72,33 +73,9 @@ def write_page(path: Path, title: str, table_html: str, folders: Iterable[Path])
             for file, caption in figures
         )
         sections.append(f"<h2>{escape(folder.relative_to(path.parent / 'pictures').as_posix())}</h2><div>{cells}</div>")
-    page = _PAGE.format(
-        title=escape(title), table=table_html, sections="\n".join(sections), percent=int(FULL_ERROR * 100)
-    )
-    write_text(path, page)
-
-
-_PAGE = """<!doctype html>
-<html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">
-<title>{title}</title>
-<style>
-body {{ font: 15px/1.5 system-ui, sans-serif; margin: 2em auto; max-width: 1500px; padding: 0 1em; color: #222 }}
-table {{ border-collapse: collapse; margin: 1em 0 }}
-td, th {{ padding: .25em .8em; border-bottom: 1px solid #ddd; text-align: right }}
-td:first-child, th:first-child {{ text-align: left }}
-h2 {{ font-size: 1em; font-weight: 600; margin: 2em 0 .3em }}
-div {{ display: flex; flex-wrap: wrap; gap: 8px }}
-figure {{ margin: 0; width: 280px }}
-img {{ width: 100%; display: block }}
-figcaption {{ font-size: 13px; color: #555 }}
-</style>
-<h1>{title}</h1>
-{table}
-<p>Red is near, blue is far; every map of a row has the truth's colours. Errors are relative, from black (0) to yellow
-({percent} % and more). Grey pixels have no truth or do not count.</p>
-{sections}
-</html>
-"""
+    page = Template(package_text("evaluate/page.html"))
+    parts = {"title": escape(title), "table": table_html, "sections": "\n".join(sections)}
+    write_text(path, page.substitute(parts, percent=int(FULL_ERROR * 100)))
 
 
 def _disparity(map_HW: np.ndarray, aligned: Aligned) -> np.ndarray:

@@ -1,13 +1,16 @@
-"""Evaluation protocols by name, as data. Columns of different protocols are different numbers: never mix them.
+"""Evaluation protocols by name, as data (protocols.json). Columns of different ones are different numbers: never mix.
 
 Published numbers for "AbsRel on KITTI" differ by alignment space, crop, cap and the floor under small
 disparities; on far outdoor scenes the floor alone moves AbsRel by a factor of two. `score.py` carries a protocol out.
 """
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from math import inf
 from typing import Literal
+
+from depth_anything.system.files import package_text
 
 Align = Literal["none", "median", "scale", "scale_shift"]
 Space = Literal["disparity", "depth", "own"]
@@ -75,128 +78,25 @@ class Protocol:
         return cut
 
 
-PAIRS = Protocol(
-    name="pairs",
-    floor="first_percentile",
-    averaging="scene_group",
-    default_cut=Cut(),
-    source="this project: robust against a few far pixels, usable where depth has no unit",
-)
+def _read_protocols() -> dict[str, Protocol]:
+    """protocols.json: the fields of each that differ from the defaults, or from those of the protocol `like`."""
+    found: dict[str, Protocol] = {}
+    for fields in json.loads(package_text("evaluate/protocols.json")):
+        fields["cuts"] = {name: Cut(**cut) for name, cut in fields.get("cuts", {}).items()}
+        if "default_cut" in fields:
+            fields["default_cut"] = Cut(**fields["default_cut"])
+        if "metrics" in fields:
+            fields["metrics"] = tuple(fields["metrics"])
+        base = fields.pop("like", None)
+        if base:
+            fields["cuts"] = fields["cuts"] or found[base].cuts
+        found[fields["name"]] = replace(found[base], **fields) if base else Protocol(**fields)
+    return found
 
-_MIDAS_CUTS = {
-    "nyuv2": Cut(farthest_m=10),
-    "kitti": Cut(farthest_m=80),
-    "sintel": Cut(farthest_m=72),
-    "eth3d": Cut(farthest_m=72),
-}
-MIDAS = Protocol(
-    name="midas",
-    floor="cap",
-    cuts=_MIDAS_CUTS,
-    source="Ranftl et al. 2020, section 7, and its published NYU and KITTI scripts; caps of ETH3D and Sintel from the "
-    "paper's text, unconfirmed by code",
-)
 
-DA_RELATIVE = Protocol(
-    name="da-relative",
-    floor="cap",
-    clip=True,
-    metrics=("abs_rel", "delta1"),
-    cuts={
-        "kitti": Cut(nearest_m=1e-3, farthest_m=80, crop="garg"),
-        "nyuv2": Cut(nearest_m=1e-3, farthest_m=10, crop="eigen_rectangle"),
-        "sintel": Cut(nearest_m=1e-3, farthest_m=72),
-        "ddad": Cut(nearest_m=1e-3, farthest_m=80, crop="garg"),
-        "eth3d": Cut(nearest_m=1e-3, farthest_m=72),
-        "diode-indoor": Cut(nearest_m=1e-3, farthest_m=50),
-    },
-    source="V1 supplement section 1 (align as MiDaS, original resolution); no code was published. Crops and caps are "
-    "those with which others reproduced KITTI, NYUv2 and DIODE indoor from the official weights",
-)
-
-MARIGOLD = Protocol(
-    name="marigold",
-    space="own",
-    floor=1e-3,
-    clip=True,
-    fit_positive_only=True,
-    cuts={
-        "nyuv2": Cut(nearest_m=1e-3, farthest_m=10, crop="eigen_rectangle"),
-        "kitti": Cut(nearest_m=1e-5, farthest_m=80, crop="kb+eigen"),
-        "eth3d": Cut(nearest_m=1e-5),
-        "diode": Cut(nearest_m=0.6, farthest_m=350),
-    },
-    source="Marigold (Ke et al. 2024), released evaluation: disparity models are fitted to 1/z, depth models to z",
-)
-
-MOGE = Protocol(
-    name="moge",
-    floor="farthest_truth",
-    far_outlier=1000,
-    default_cut=Cut(),
-    source="MoGe (Wang et al. 2025), released evaluation, affine-invariant disparity",
-)
-
-_METRIC = ("delta1", "delta2", "delta3", "abs_rel", "sq_rel", "rmse", "rmse_log", "log10", "silog")
-_ZOE_OUTDOOR = Cut(nearest_m=1e-3, farthest_m=80, crop="kb+garg")
-ZOEDEPTH_METRIC = Protocol(
-    name="zoedepth-metric",
-    align="none",
-    space="depth",
-    clip=True,
-    align_corners=True,
-    flip_average=True,
-    metrics=_METRIC,
-    cuts={
-        "nyuv2": Cut(nearest_m=1e-3, farthest_m=10, crop="eigen_rectangle"),
-        "kitti": _ZOE_OUTDOOR,
-        "sunrgbd": Cut(farthest_m=8, crop="eigen_rectangle"),
-        "ibims": Cut(farthest_m=10, crop="eigen_rectangle"),
-        "hypersim": Cut(nearest_m=1e-3, farthest_m=80, crop="eigen_rectangle"),
-        "vkitti2": _ZOE_OUTDOOR,
-        "diode-indoor": Cut(nearest_m=1e-3, farthest_m=10, crop="eigen_rectangle"),
-        "diode-outdoor": Cut(nearest_m=1e-3, farthest_m=80, crop="garg"),
-        "ddad": Cut(nearest_m=1e-3, farthest_m=80, crop="garg"),
-    },
-    source="ZoeDepth (Bhat et al. 2023), released evaluation, as V1 section 4.3 uses it",
-)
-
-V2_METRIC = Protocol(
-    name="v2-metric",
-    align="none",
-    space="depth",
-    align_corners=True,
-    closed=True,
-    few_valid="skip",
-    metrics=("delta1", "delta2", "delta3", "abs_rel", "sq_rel", "rmse", "rmse_log", "log10", "silog_half"),
-    cuts={
-        "kitti": Cut(nearest_m=1e-3, farthest_m=80),
-        "vkitti2": Cut(nearest_m=1e-3, farthest_m=80),
-        "hypersim": Cut(nearest_m=1e-3, farthest_m=20),
-    },
-    source="V2 released metric training code: its validation, full frame, without crop",
-)
-
-PROTOCOLS: dict[str, Protocol] = {
-    protocol.name: protocol
-    for protocol in (
-        PAIRS,
-        MIDAS,
-        DA_RELATIVE,
-        replace(
-            DA_RELATIVE,
-            name="da-relative-disparity",
-            measure="disparity",
-            clip=False,
-            source="the same, measured in disparity: the first author says both (Depth-Anything issues 174 and 157)",
-        ),
-        MARIGOLD,
-        MOGE,
-        ZOEDEPTH_METRIC,
-        V2_METRIC,
-    )
-}
+PROTOCOLS: dict[str, Protocol] = _read_protocols()
 """Every protocol by name."""
+PAIRS = PROTOCOLS["pairs"]
 
 
 def get_protocol(name: str) -> Protocol:

@@ -4,6 +4,7 @@ The condition is `Prediction.control_image()`: disparity from its minimum (0) to
 in three channels; as a tensor that divided by 255, not normalised further.
 """
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,7 @@ from torch import Tensor
 
 from depth_anything.system.device import check_device
 from depth_anything.system.extras import needs
+from depth_anything.system.files import package_text
 
 if TYPE_CHECKING:
     from diffusers import ControlNetModel
@@ -21,22 +23,7 @@ if TYPE_CHECKING:
 RELEASED = "LiheYoung/Depth-Anything"
 RELEASED_FILE = "checkpoints_controlnet/diffusion_pytorch_model.safetensors"
 """In the authors' Space."""
-CONFIG: dict[str, Any] = {
-    "act_fn": "silu",
-    "attention_head_dim": 8,
-    "block_out_channels": [320, 640, 1280, 1280],
-    "conditioning_channels": 3,
-    "conditioning_embedding_out_channels": [16, 32, 96, 256],
-    "controlnet_conditioning_channel_order": "rgb",
-    "cross_attention_dim": 768,
-    "down_block_types": ["CrossAttnDownBlock2D"] * 3 + ["DownBlock2D"],
-    "flip_sin_to_cos": True,
-    "freq_shift": 0,
-    "in_channels": 4,
-    "layers_per_block": 2,
-    "norm_eps": 1e-5,
-    "norm_num_groups": 32,
-}
+CONFIG: dict[str, Any] = json.loads(package_text("transfer/controlnet_config.json"))
 """V1's controlnet/config.json, without what is diffusers' default."""
 
 

@@ -3,6 +3,7 @@
 Class maps are uint8 from 0; 255 is unlabelled and never counts.
 """
 
+import json
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -13,7 +14,7 @@ import numpy as np
 from PIL import Image
 
 from depth_anything.images.read import read_image
-from depth_anything.system.files import find, read_text
+from depth_anything.system.files import find, package_text, read_text
 
 IGNORE, UNKNOWN = 255, -1
 
@@ -137,17 +138,10 @@ def ade_names(path: Path) -> tuple[str, ...]:
     return tuple(lines)
 
 
-CITYSCAPES_NAMES = (
-    "road", "sidewalk", "building", "wall", "fence", "pole", "traffic light", "traffic sign", "vegetation", "terrain",
-    "sky", "person", "rider", "car", "truck", "bus", "train", "motorcycle", "bicycle",
-)  # fmt: skip
-CITYSCAPES_IDS = (7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 31, 32, 33)
-"""labelIds of the 19 evaluated classes, in the order of their trainIds."""
-CITYSCAPES_COLOURS = (
-    (128, 64, 128), (244, 35, 232), (70, 70, 70), (102, 102, 156), (190, 153, 153), (153, 153, 153), (250, 170, 30),
-    (220, 220, 0), (107, 142, 35), (152, 251, 152), (70, 130, 180), (220, 20, 60), (255, 0, 0), (0, 0, 142), (0, 0, 70),
-    (0, 60, 100), (0, 80, 100), (0, 0, 230), (119, 11, 32),
-)  # fmt: skip
+CITYSCAPES_NAMES, CITYSCAPES_IDS, CITYSCAPES_COLOURS = map(
+    tuple, zip(*json.loads(package_text("transfer/cityscapes_classes.json")), strict=True)
+)
+"""Of the 19 evaluated classes in the order of their trainIds: name, labelId, colour (R, G, B)."""
 
 
 class Cityscapes(PairedFiles):

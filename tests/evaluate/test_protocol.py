@@ -1,11 +1,13 @@
 """Protocols as data: each says where it comes from and what it covers."""
 
+from dataclasses import fields
 from math import isfinite
+from typing import Literal, get_args, get_origin, get_type_hints
 
 import pytest
 
 from depth_anything.evaluate.metrics import METRICS
-from depth_anything.evaluate.protocol import PROTOCOLS, get_protocol
+from depth_anything.evaluate.protocol import PROTOCOLS, Crop, Floor, Protocol, get_protocol
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS.values(), ids=list(PROTOCOLS))
@@ -18,6 +20,11 @@ def test_protocol_is_consistent(protocol):
         assert all(isfinite(cut.farthest_m) for cut in protocol.cuts.values())
     if protocol.align == "none":
         assert protocol.space == "depth"
+    hints = get_type_hints(Protocol)
+    for name in (field.name for field in fields(Protocol) if get_origin(hints[field.name]) is Literal):
+        assert getattr(protocol, name) in get_args(hints[name])
+    assert isinstance(protocol.floor, float) or protocol.floor in get_args(Floor)
+    assert all(cut.crop in get_args(Crop) for cut in protocol.cuts.values())
 
 
 def test_the_cuts_that_people_trip_over():
