@@ -22,12 +22,7 @@ from depth_anything.system.files import read_json, told_by
 
 State = dict[str, Tensor]
 
-IN_FOLDER = (
-    "model.safetensors.index.json",
-    "model.safetensors",
-    "pytorch_model.bin.index.json",
-    "pytorch_model.bin",
-)
+IN_FOLDER = ("model.safetensors.index.json", "model.safetensors", "pytorch_model.bin.index.json", "pytorch_model.bin")
 """Files with the weights in a transformers folder; the first that exists is read."""
 WRAPPERS = (
     "state_dict", "model_state_dict", "model_state", "model", "module", "net", "network", "weights", "params",

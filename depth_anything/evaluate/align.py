@@ -8,10 +8,7 @@ import numpy as np
 
 
 def fit_scale_shift(
-    prediction: np.ndarray,
-    target: np.ndarray,
-    valid: np.ndarray | None = None,
-    weights: np.ndarray | None = None,
+    prediction: np.ndarray, target: np.ndarray, valid: np.ndarray | None = None, weights: np.ndarray | None = None
 ) -> tuple[float, float]:
     """Scale s and shift t that minimise sum w (s * prediction + t - target)^2 over the valid points.
 
@@ -45,10 +42,7 @@ def fit_scale_shift(
 
 
 def fit_scale(
-    prediction: np.ndarray,
-    target: np.ndarray,
-    valid: np.ndarray | None = None,
-    weights: np.ndarray | None = None,
+    prediction: np.ndarray, target: np.ndarray, valid: np.ndarray | None = None, weights: np.ndarray | None = None
 ) -> float:
     """Scale s that minimises sum w (s * prediction - target)^2 over the valid points; 0 for an all-zero prediction.
 

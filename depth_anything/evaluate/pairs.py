@@ -38,10 +38,7 @@ DENSE = 0.9
 
 
 def evaluate_pairs(
-    manifest: str | Path,
-    predict: Callable[[np.ndarray], np.ndarray],
-    model_name: str,
-    quantity: Quantity = "disparity",
+    manifest: str | Path, predict: Callable[[np.ndarray], np.ndarray], model_name: str, quantity: Quantity = "disparity"
 ) -> PairsResult:
     """Protocol `pairs` for anything that turns a picture into a map.
 
@@ -58,11 +55,7 @@ def evaluate_pairs(
 
 
 def run_pairs(
-    data: str | Path,
-    candidate: Candidate,
-    form: str = "text",
-    out: str | Path | None = None,
-    pictures: int = 12,
+    data: str | Path, candidate: Candidate, form: str = "text", out: str | Path | None = None, pictures: int = 12
 ) -> str:
     """The command `evaluate pairs`: what it prints.
 

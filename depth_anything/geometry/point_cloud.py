@@ -22,10 +22,7 @@ _MAX_TEXTURE_SIDE = 8192  # what graphics hardware takes everywhere
 
 
 def write_ply(
-    path: str | os.PathLike[str],
-    points_HW3: np.ndarray,
-    image_HW3: np.ndarray | None,
-    text: Mapping[str, str],
+    path: str | os.PathLike[str], points_HW3: np.ndarray, image_HW3: np.ndarray | None, text: Mapping[str, str]
 ) -> None:
     """Every known point, coloured by the picture, as little-endian binary PLY with `text` as comments.
 
@@ -88,10 +85,7 @@ def triangles(points_HW3: np.ndarray, edge: float = EDGE) -> np.ndarray:
 
 
 def write_glb(
-    path: str | os.PathLike[str],
-    points_HW3: np.ndarray,
-    image_HW3: np.ndarray,
-    text: Mapping[str, str],
+    path: str | os.PathLike[str], points_HW3: np.ndarray, image_HW3: np.ndarray, text: Mapping[str, str]
 ) -> None:
     """The surface that the camera sees as GLB: a mesh with the picture as its unlit texture, cut at edges, in metres.
 

@@ -34,8 +34,7 @@ class Codec:
 
 CODECS: dict[str, Codec] = {
     "vp9": Codec(
-        "libvpx-vp9",
-        {"deadline": "realtime", "cpu-used": "7", "crf": "22", "lag-in-frames": "0", "row-mt": "1"},
+        "libvpx-vp9", {"deadline": "realtime", "cpu-used": "7", "crf": "22", "lag-in-frames": "0", "row-mt": "1"}
     ),
     "av1": Codec("libsvtav1", {"preset": "10", "crf": "26", "svtav1-params": "pred-struct=1"}),
     "mpeg4": Codec("mpeg4", {"flags": "+qscale", "global_quality": str(3 * 118)}),

@@ -283,9 +283,7 @@ def _map(batches: Iterator[list[Frame]], predictor: Predictor, steady: Stabilise
                 answer = steady(frame.image_HW3, prediction.values)
                 note = "Stabilised over the clip: scale, shift and running mean of the last frames."
                 prediction = replace(
-                    prediction,
-                    notes=(*prediction.notes, note),
-                    **{prediction.quantity: answer.values_HW},
+                    prediction, notes=(*prediction.notes, note), **{prediction.quantity: answer.values_HW}
                 )
             at_end = steady is not None and (frame.index + 1) % CHUNK == 0
             yield Mapped(frame, replace(prediction, image=None), answer, steady.state() if at_end and steady else None)

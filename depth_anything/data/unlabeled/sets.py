@@ -51,8 +51,7 @@ UNLABELED = {
     ),
     "openimages": UnlabeledSet(tars=("train_?.tar", "train_?.tar.gz"), folders=("train_?", "train")),
     "places365": UnlabeledSet(
-        tars=("train_large_places365*.tar", "train_256_places365*.tar"),
-        folders=("data_large/?/*", "data_256/?/*"),
+        tars=("train_large_places365*.tar", "train_256_places365*.tar"), folders=("data_large/?/*", "data_256/?/*")
     ),
     "sa1b": UnlabeledSet(tars=("sa_??????.tar",), folders=("sa_??????",)),
 }
