@@ -8,6 +8,7 @@ reflectances.
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,7 @@ import numpy as np
 
 from depth_anything.data.scenes.patterns import TILE, grey_pattern, photo_count, photo_crop
 from depth_anything.data.scenes.texture_baking import SIDE
+from depth_anything.system.files import package_text
 
 if TYPE_CHECKING:
     from depth_anything.data.scenes.model_library import Library, Model
@@ -40,38 +42,8 @@ SLOTS: dict[str, tuple[str, str | None]] = {
     "glass": ("glass", None),
 }
 
-FAMILIES: dict[str, tuple[str, ...]] = {
-    # what a surface may be made of: patterns of `grey_pattern`, or "photo"
-    "floor": ("wood", "wood", "planks", "planks", "tiles", "carpet", "carpet", "checker", "marble", "plaster", "photo"),
-    "wall": ("plaster", "plaster", "plaster", "plaster", "stripes", "brick", "planks", "tiles", "paper", "photo"),
-    "facade": ("windows", "windows", "windows", "brick", "plaster", "planks", "tiles"),
-    "ground": ("grass", "grass", "dirt", "dirt", "cloud", "speckle", "photo"),
-    "road": ("asphalt", "asphalt", "asphalt", "dirt", "cobbles"),
-    "pavement": ("tiles", "cobbles", "asphalt", "speckle", "brick"),
-    "wood": ("wood", "wood", "planks", "plain"),
-    "fabric": ("carpet", "plain", "checker", "stripes", "paper", "fabric", "photo"),
-    "leaf": ("grass", "cloud", "dirt"),
-    "bark": ("bark", "wood", "dirt"),
-    "stone": ("dirt", "cloud", "marble", "speckle"),
-    "print": ("text", "text", "photo", "paper", "stripes", "plain", "checker"),
-    "plain": ("plain", "plain", "plaster"),
-    "skin": ("plain",),
-    "paint": ("plain",),
-    "any": (
-        "plain",
-        "plain",
-        "cloud",
-        "stripes",
-        "checker",
-        "text",
-        "photo",
-        "photo",
-        "wood",
-        "marble",
-        "paper",
-        "fabric",
-    ),
-}
+FAMILIES: dict[str, list[str]] = json.loads(package_text("data/scenes/families.json"))
+"""What a surface may be made of: patterns of `grey_pattern`, or "photo"."""
 
 
 @dataclass(frozen=True)

@@ -21,35 +21,15 @@ from tqdm import tqdm
 
 from depth_anything.data.scenes.shapes import Mesh
 from depth_anything.data.scenes.texture_baking import CannotUse, bake, read_model
-from depth_anything.system.files import atomic_path, cache_dir, walk
+from depth_anything.system.files import atomic_path, cache_dir, package_text, walk
 
 VERSION = 1  # raised when the same files give other models
 ENDINGS, ARCHIVES = (".obj", ".glb"), (".sh3f", ".zip")
 
-NO_USE = (
-    r"door|window|stair|elevator|escalator|pool|carpet|rug\b|tatami|mat\b|fence|railing|shower|sandpit|sidewalk|blind|"
-    r"shutter|column|hung|hanging|chandelier|ceiling|pendant|wall|socket|spotlight|track light|porch|strip|curtain|"
-    r"intercom|hood|umbrella|fountain|snowman|wire|contemporary living room|frame|hut|garage|pergola|sitting|\bsit[mf]|"
-    r"^suit\b|pantalon|blouson|\brobe"
-)
-ROLES: tuple[tuple[str, str, str], ...] = (
-    # role, class of the pixels, words in the name; the first that fits counts
-    ("animal", "animal", r"\bcat\b|(?<!hot )\bdog\b(?!.house)|bulldog|(?<!clothes.)horse|deer|rabbit|"
-     r"(?<!roasted.)chicken|bird|cow|animal|fish|duck"),
-    ("person", "person", r"character|\bmale|female|person|people|\bman\b|woman|human|\bboy|girl"),
-    ("toy", "object", r"toy|car model|doll|scooter|tricycle|stroller|kart"),
-    ("car", "vehicle", r"vehicle|\bcar\b|truck|sedan|beetle|\bvan\b|\bbus\b|peugeot|renault|ford|leon|fork ?lift"),
-    ("plant", "plant", r"plant|flower|bonsai|ficus|yucca|cactus|bamboo|tulip|lily|orchid|shrub|bush|hedge"),
-    ("lamp", "object", r"lamp|light"),
-    ("sofa", "furniture", r"sofa|couch|futon|puff"),
-    ("chair", "furniture", r"chair|stool|seat"),
-    ("bed", "furniture", r"\bbed\b|crib"),
-    ("table", "furniture", r"table\b|desk\b"),
-    ("tree", "tree", r"\btree|maple|beech|\boak\b|\bpine|cypress|palm|birch|poplar"),
-    ("outdoor", "object", r"exterior|bench|mail|bin\b|trash|barrel|hydrant|container"),
-    ("storage", "furniture", r"bookcase|shel|cabinet|cupboard|wardrobe|dresser|fridge|refrigerator|oven|stove|washing|"
-     r"dryer|piano|tv|television|drawer|vanity|locker|chest|sink|freezer|fireplace|radiator|commode|sideboard|island"),
-)  # fmt: skip
+_ROWS = [line.split("\t") for line in package_text("data/scenes/model_roles.txt").splitlines() if line[0] != "#"]
+NO_USE = _ROWS[0][2]
+ROLES = _ROWS[1:]
+"""(role, class of the pixels, words in the name as a regular expression); the first that fits counts."""
 
 
 @dataclass(frozen=True)
