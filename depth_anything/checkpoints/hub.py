@@ -61,15 +61,23 @@ def find_weights(variant: Variant, accept_license: bool = False) -> Path:
     brought = cache_dir() / (official_file(variant) or f"{name}{Path(variant.hub_file).suffix}")
     if brought.exists():
         return brought
+    otherwise = f"bring {{url}} and put it at {brought} (or pass its path, with variant={name!r})"
+    return fetch(variant.hub_repo, variant.hub_file, variant.hub_type, otherwise)
 
+
+def fetch(repo: str, file: str, kind: str, otherwise: str) -> Path:
+    """A file of a hub repository (`kind`: model or space), from the hub's own cache or from the hub.
+
+    Raises:
+        ValueError: no hub within reach, or it does not give this file; `otherwise` says what to do with its {url}.
+    """
     import huggingface_hub
 
-    repo, file, kind = variant.hub_repo, variant.hub_file, variant.hub_type
     cached = huggingface_hub.try_to_load_from_cache(repo, file, repo_type=kind)
     if isinstance(cached, str):
         return Path(cached)
     url = huggingface_hub.hf_hub_url(repo, file, repo_type=kind)
-    reach(url, f"bring {url} and put it at {brought} (or pass its path, with variant={name!r})")
+    reach(url, otherwise.replace("{url}", url))
     return Path(huggingface_hub.hf_hub_download(repo, file, repo_type=kind))
 
 

@@ -13,6 +13,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from depth_anything.checkpoints.hub import fetch
 from depth_anything.system.device import check_device
 from depth_anything.system.extras import needs
 from depth_anything.system.files import package_text
@@ -68,7 +69,8 @@ def load_controlnet(path: str | Path | None = None) -> "ControlNetModel":
         ValueError: it cannot be had or read.
     """
     library = diffusers()
-    path = released() if path is None else Path(path)
+    otherwise = "bring {url} and give its path with --controlnet"
+    path = fetch(RELEASED, RELEASED_FILE, "space", otherwise) if path is None else Path(path)
     try:
         if path.is_dir() and (path / "config.json").is_file():
             return library.ControlNetModel.from_pretrained(path)
@@ -81,24 +83,6 @@ def load_controlnet(path: str | Path | None = None) -> "ControlNetModel":
         return model
     except (OSError, RuntimeError) as error:
         raise ValueError(f"{path}: not a ControlNet that can be read ({str(error).splitlines()[0]})") from None
-
-
-def released() -> Path:
-    """V1's released weights, from the hub or its cache.
-
-    Raises:
-        ValueError: no hub within reach.
-    """
-    import huggingface_hub
-
-    from depth_anything.checkpoints.hub import reach
-
-    cached = huggingface_hub.try_to_load_from_cache(RELEASED, RELEASED_FILE, repo_type="space")
-    if isinstance(cached, str):
-        return Path(cached)
-    url = huggingface_hub.hf_hub_url(RELEASED, RELEASED_FILE, repo_type="space")
-    reach(url, f"bring {url} and give its path with --controlnet")
-    return Path(huggingface_hub.hf_hub_download(RELEASED, RELEASED_FILE, repo_type="space"))
 
 
 def load_base(path: str | Path, part: str):

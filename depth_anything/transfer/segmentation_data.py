@@ -13,6 +13,7 @@ from typing import Protocol
 import numpy as np
 from PIL import Image
 
+from depth_anything.data.benchmarks.read_truth import read_numbers
 from depth_anything.images.read import read_image
 from depth_anything.system.files import find, package_text, read_text
 
@@ -77,24 +78,6 @@ class PairedFiles:
         lacking = [label for _, label in self.pairs if not label.is_file()]
         if lacking:
             raise ValueError(f"{root}: {len(lacking)} class maps are missing (first: {lacking[0]}); expected {layout}")
-
-
-def read_numbers(path: Path) -> np.ndarray:
-    """The numbers of a class map: integers (H, W), from 0.
-
-    Raises:
-        ValueError: not readable, or a picture in colours.
-    """
-    try:
-        with Image.open(path) as stored:
-            if stored.mode not in ("1", "L", "P", "I", "I;16", "I;16B"):
-                raise ValueError(
-                    f"{path}: a picture in colours ({stored.mode}), no class map; expected one channel that holds a "
-                    "number for each class"
-                )
-            return np.asarray(stored).astype(np.int64)
-    except OSError as error:
-        raise ValueError(f"{path}: not readable as a class map ({error})") from None
 
 
 def number_table(classes: Sequence[int], nothing: Iterable[int]) -> np.ndarray:

@@ -35,9 +35,14 @@ def uint16_truth(path: Path, per_unit: float, kind: Kind = "metric_depth") -> Tr
     return Truth(stored / per_unit, stored > 0, kind)
 
 
+def read_numbers(path: Path) -> np.ndarray:
+    """A PNG with one channel, of classes or a mask, as stored: int64 (H, W). Errors as in `read_uint16`."""
+    return _read_png(path, ("1", "L", "P", "I", "I;16", "I;16B"), "numbers of classes, or a mask").astype(np.int64)
+
+
 def read_mask(path: Path) -> np.ndarray:
-    """A PNG with one channel as bool (H, W): where it is not 0. Errors as in `read_uint16`."""
-    return _read_png(path, ("1", "L", "P", "I;16", "I"), "mask") != 0
+    """The same as bool (H, W): where it is not 0."""
+    return read_numbers(path) != 0
 
 
 def read_first_channel(path: Path) -> np.ndarray:
