@@ -123,8 +123,14 @@ def test_255_is_unlabelled_in_ade20k(ade, form):
     [
         (np.array([[0, 1, 151, 200, 2, 3]] * 4, np.uint8), "holds 151, 200, no class of ADE20K; expected 0 to 150"),
         (np.array([[0, 1, 256 + 7, 300, 40000, 511]] * 4, np.uint16), "holds 263, 300, 511, ..., no class"),
-        (np.full((4, 6, 3), 120, np.uint8), r"expected a PNG with one channel \(numbers of classes, or a mask\), got pixels RGB$"),
-        (np.full((4, 6, 4), 120, np.uint8), r"expected a PNG with one channel \(numbers of classes, or a mask\), got pixels RGBA$"),
+        (
+            np.full((4, 6, 3), 120, np.uint8),
+            r"expected a PNG with one channel \(numbers of classes, or a mask\), got pixels RGB$",
+        ),
+        (
+            np.full((4, 6, 4), 120, np.uint8),
+            r"expected a PNG with one channel \(numbers of classes, or a mask\), got pixels RGBA$",
+        ),
     ],
 )
 def test_what_is_no_class_map_is_refused_by_file_and_value(ade, raw, expected):
