@@ -30,7 +30,8 @@ def pages(tmp_path_factory) -> Path:
 
 def test_the_navigation_has_every_page_once():
     listed = list(stage.paths_in(CONFIG["nav"]))
-    written = [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("benchmarks/results/*.md")]
+    folders = ("*.md", "docs/**/*.md", "benchmarks/results/*.md", "integrations/*/*.md")
+    written = [path for folder in folders for path in ROOT.glob(folder)]
     assert sorted(listed) == sorted([*(str(path.relative_to(ROOT)) for path in written), "examples/README.md"])
 
 
