@@ -1,4 +1,4 @@
-"""How a run for disparity starts, and its learning rates; what hidden patches teach starts alike."""
+"""Initial weights and learning rates of runs for disparity and for masked patches."""
 
 import torch
 from torch import Tensor, nn
@@ -9,24 +9,24 @@ from depth_anything.network.model import DepthAnything
 from depth_anything.train.recipes.base import Recipe
 
 POSITIONS = ("_token", "pos_embed", "_bias_table", "rel_pos_h", "rel_pos_w")
-"""Ends of the names of parameters that say where, as each family calls them: they are no weight matrices."""
+"""Suffixes of the names of position parameters in each family: they are not weight matrices, and do not decay."""
 
 DECODER_UNREAD = "depth_head.scratch.refinenet4.resConfUnit1."
 UNREAD = ("pretrained.mask_token", DECODER_UNREAD)
-"""In every official file, and never read when disparity is learned: DDP would wait for their gradients."""
+"""In every official file but unused when disparity is learned: DDP would wait for their gradients."""
 
 
 def start_model(recipe: Recipe, weights: dict[str, Tensor] | None) -> DepthAnything:
-    """Weights from the seed; then those that are given: DINOv2's for the encoder, or a whole model's.
+    """Random weights from the seed, replaced by the given ones: DINOv2's for the encoder, or those of a whole model.
 
     Raises:
-        ValueError: the recipe starts from a trained encoder, and nothing is given.
+        ValueError: the recipe starts from a pretrained encoder, and no weights are given.
     """
     if recipe.from_backbone and weights is None:
         raise ValueError(f"{recipe.name} starts from a trained encoder (docs/train.md): give it with --backbone")
     torch.manual_seed(recipe.seed)
     model = DepthAnything(recipe.variant)
-    # The last ReLU answers 0 everywhere, and learns nothing, where random weights happen to start below it.
+    # With random weights that start below the last ReLU, the output is 0 everywhere and nothing is learned.
     last = model.depth_head.scratch.output_conv2[2]
     assert isinstance(last, nn.Conv2d) and last.bias is not None
     nn.init.constant_(last.bias, 0.5)
@@ -39,7 +39,7 @@ def start_model(recipe: Recipe, weights: dict[str, Tensor] | None) -> DepthAnyth
 
 
 def groups(model: DepthAnything, recipe: Recipe) -> list[dict]:
-    """AdamW's groups: encoder and decoder at their own rates, decay on weight matrices only."""
+    """Parameter groups of AdamW: encoder and decoder with their own rates, weight decay on matrices only."""
     result = []
     for part, share in ((model.pretrained, recipe.encoder_rate), (model.depth_head, 1.0)):
         for decayed in (True, False):
@@ -54,7 +54,7 @@ def groups(model: DepthAnything, recipe: Recipe) -> list[dict]:
 
 
 def set_rate(optimizer: Optimizer, recipe: Recipe, step: int) -> float:
-    """The decoder's learning rate at a step: up over the warm-up, then down to 0 in a straight line."""
+    """The learning rate of the decoder at a step: linear warm-up, then linear decay to 0."""
     total = sum(stage.steps * stage.batch for stage in recipe.stages)
     stage, seen = recipe.stage_of(step)
     rising = (seen + stage.batch) / recipe.warmup if seen < recipe.warmup else 1.0

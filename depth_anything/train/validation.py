@@ -1,4 +1,4 @@
-"""How a run is watched: held-out pictures, scored as the pairs are. It does not choose what is released."""
+"""Validation during a run: held-out images, scored as the pairs are. It does not select what is released."""
 
 from typing import Protocol
 
@@ -11,13 +11,13 @@ from depth_anything.evaluate.score import TooFewPixels, align, score
 
 
 class Answers(Protocol):
-    """A model that answers a picture with its disparity."""
+    """A model that predicts the disparity of an image."""
 
     def infer_rgb(self, image_HW3: np.ndarray) -> np.ndarray: ...
 
 
 def validate_disparity(model: Answers, samples: Samples) -> dict[str, float]:
-    """Mean AbsRel and delta1 over held-out pictures, sky left out, after least squares (protocol `pairs`)."""
+    """Mean AbsRel and delta1 over held-out images without sky, after least-squares alignment (protocol `pairs`)."""
     scores = []
     for _, sample in usable(samples):
         known_HW = sample.valid_HW & ~sample.sky_HW & (sample.disparity_HW > 0)

@@ -1,6 +1,6 @@
-"""Training a depth ControlNet beside a frozen Stable Diffusion 1.5.
+"""Training of a depth ControlNet for a frozen Stable Diffusion 1.5.
 
-V1 published config and weights, and nothing about the training: the settings here are those of diffusers' own example.
+V1 published the config and the weights but not the training: the settings here are those of the example in diffusers.
 
 Shapes: B batch, H W pixels, h w latents (H / 8, W / 8), T tokens of the caption, D their width.
 """
@@ -32,17 +32,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class ControlRecipe:
-    """All that decides a ControlNet's weights, besides data and machine. V1 published none: diffusers' example."""
+    """Everything that determines the weights besides the data and the machine. Values: the example in diffusers."""
 
     steps: int = 15_000
     batch: int = 4
     size: int = 512
-    """Side of the square pictures: shorter side to it, middle cut out."""
+    """Side of the square images: the shorter side is resized to it, then the centre is cropped."""
     learning_rate: float = 1e-5
     weight_decay: float = 1e-2
     clip: float = 1.0
     no_caption: float = 0.1
-    """Share of captions that are left out, so that guidance has something to lean on."""
+    """Share of captions that are dropped, so that the model also learns to predict without one (for guidance)."""
     seed: int = 0
 
     def __post_init__(self):
@@ -58,7 +58,7 @@ class ControlRecipe:
 
 @dataclass(frozen=True)
 class Painted:
-    """A picture, its control image and its caption."""
+    """An image, its control image and its caption."""
 
     image_HW3: np.ndarray
     control_HW3: np.ndarray
@@ -66,20 +66,20 @@ class Painted:
 
 
 class ControlSet:
-    """Pictures with captions and control images, by number.
+    """Images with captions and control images, by number.
 
     Args:
-        pictures: a folder; `<stem>.txt` beside a picture is its caption (absent: none).
-        controls: a folder with `<stem>_control.png`, as `predict --save control` writes it.
+        pictures: folder of images; `<stem>.txt` beside an image is its caption (if absent, it has none).
+        controls: folder with `<stem>_control.png`, as `predict --save control` writes it.
 
     Raises:
-        ValueError: no picture, or one without control image.
+        ValueError: there are no images, or an image has no control image.
     """
 
     def __init__(self, pictures: str | Path, controls: str | Path):
         self.paths = sorted(walk(pictures, SUFFIXES))
         if not self.paths:
-            raise ValueError(f"{pictures}: no pictures")
+            raise ValueError(f"{pictures}: no images")
         relative = [path.relative_to(pictures).with_suffix("") for path in self.paths]
         self.controls = [Path(controls) / path.with_name(f"{path.name}_control.png") for path in relative]
         lacking = [path for path in self.controls if not path.is_file()]
@@ -108,7 +108,7 @@ def control_loss(
     text_BTD: Tensor,
     condition_B3HW: Tensor,
 ) -> Tensor:
-    """Mean squared error of the predicted noise (or velocity, as the scheduler says) at the given steps."""
+    """Mean squared error of the predicted noise (or velocity, depending on the scheduler) at the given steps."""
     noisy_B4hw = scheduler.add_noise(latents_B4hw, noise_B4hw, steps_B)
     answer = predicted(unet, controlnet, noisy_B4hw, steps_B, text_BTD, condition_B3HW)
     target = noise_B4hw
@@ -120,7 +120,7 @@ def control_loss(
 def predicted(
     unet, controlnet, noisy_B4hw: Tensor, steps_B: Tensor, text_BTD: Tensor, condition_B3HW: Tensor
 ) -> Tensor:
-    """What the UNet answers with the ControlNet's residuals in its skips and its middle."""
+    """The prediction of the UNet with the residuals of the ControlNet added to its skip connections and middle."""
     skips, middle = controlnet(
         noisy_B4hw, steps_B, encoder_hidden_states=text_BTD, controlnet_cond=condition_B3HW, return_dict=False
     )
@@ -135,7 +135,7 @@ def predicted(
 
 
 def squared(image_HW3: np.ndarray, size: int) -> np.ndarray:
-    """Shorter side to `size`, middle cut out: what diffusers' example does to pictures and control images alike."""
+    """Resize the shorter side to `size` and crop the centre, as the example in diffusers does with both images."""
     fitted = ImageOps.fit(Image.fromarray(image_HW3), (size, size), Image.Resampling.BILINEAR)
     return np.asarray(fitted)
 
@@ -149,17 +149,17 @@ def train(
     device: str = "cpu",
     save_seconds: float = 300.0,
 ) -> "ControlNetModel":
-    """Train a ControlNet beside a frozen Stable Diffusion 1.5; `out` receives config.json and the weights, as V1's.
+    """Train a ControlNet for a frozen Stable Diffusion 1.5; `out` receives config.json and the weights in V1's layout.
 
-    Also what every run leaves (docs/train.md). Stopped, it goes on where it was.
+    It also receives the same files as every run (docs/train.md), from which an interrupted run resumes.
 
     Args:
         base: folder or hub id of the base model.
-        controlnet: to start from; None: a copy of the UNet's encoder behind zero convolutions, as in the paper (Zhang
-            et al. 2023).
+        controlnet: ControlNet to start from; None: a copy of the UNet's encoder behind zero convolutions, as in the
+            paper (Zhang et al. 2023).
 
     Raises:
-        ValueError: no such device here, a part is missing, or `out` holds the state of another recipe.
+        ValueError: the device does not exist, a part is missing, or `out` holds a state of another recipe.
     """
     check_device(device)
     library = diffusers()
@@ -197,18 +197,18 @@ def train(
 
 @dataclass(frozen=True)
 class Painting:
-    """What one forward pass sees."""
+    """The input of one forward pass."""
 
     image_B3HW: Tensor
     """float32 in -1..1."""
     condition_B3HW: Tensor
     captions: list[str]
     seed: int
-    """Of the latents' noise, and of the steps at which it is added."""
+    """Seed of the noise in the latents, and of the steps at which it is added."""
 
 
 def build_slice(recipe: ControlRecipe, samples: ControlSet, step: int, device: str) -> Painting:
-    """A step's pictures, decided by seed and step alone."""
+    """The images of a step, determined by the seed and the step."""
     rng = np.random.default_rng([recipe.seed, step])
     seed = int(rng.integers(2**62))
     found = [samples[int(number)] for number in rng.choice(len(samples), recipe.batch)]
@@ -220,6 +220,6 @@ def build_slice(recipe: ControlRecipe, samples: ControlSet, step: int, device: s
 
 
 def tokens(tokenizer, captions: list[str]) -> Tensor:
-    """(B, T) token numbers, cut or filled to the text encoder's length."""
+    """Token numbers (B, T), truncated or padded to the length of the text encoder."""
     length = tokenizer.model_max_length
     return tokenizer(captions, padding="max_length", truncation=True, max_length=length, return_tensors="pt").input_ids

@@ -1,7 +1,7 @@
 """Semantic segmentation on our encoder: Mask2Former through a pyramid, or a linear probe (V1 section 4.4, semseg/).
 
-The classifier's parts are transformers' Mask2Former; the pyramid is that of V1's configuration. Both heads answer
-scores for every class; `segmentation_predict.py` makes class maps of them.
+The parts of the classifier are transformers' Mask2Former; the pyramid is that of V1's configuration. Both heads predict
+scores for every class; `segmentation_predict.py` converts them to class maps.
 
 Shapes: B batch, H W pixels, h w patches, N tokens, D width of the encoder, Q queries, K classes.
 """
@@ -34,23 +34,23 @@ with needs("transfer", "segmentation"):
 
 @dataclass(frozen=True)
 class Segments:
-    """What a segmenter is, as its file says it."""
+    """Properties of a segmentation model, as its file states them."""
 
     variant: str
-    """Row of `VARIANTS` whose encoder it has."""
+    """Row of `VARIANTS` whose encoder the model has."""
     head: str
     """`mask2former` or `linear`."""
     names: tuple[str, ...]
-    """Of the classes."""
+    """Names of the classes."""
     crop: int
-    """Side of the windows that it was trained on."""
+    """Side of the crops that the model was trained on."""
     stride: int
-    """Between windows at inference."""
+    """Distance between windows at inference."""
     queries: int = 200
 
 
 class Pyramid(nn.Module):
-    """Four token maps to maps at 4, 2, 1 and 1/2 times the patch grid (mmsegmentation's Feature2Pyramid)."""
+    """Resizes four token maps to 4, 2, 1 and 1/2 times the patch grid (mmsegmentation's Feature2Pyramid)."""
 
     def __init__(self, width: int):
         super().__init__()
@@ -66,7 +66,7 @@ class Pyramid(nn.Module):
 
 
 def mask2former_config(width: int, classes: int, queries: int) -> Mask2FormerConfig:
-    """V1's settings: as many channels as the encoder has, 32 to a head, 6 layers for pixels and 9 for queries."""
+    """V1's settings: as many channels as the encoder, 32 per attention head, 6 pixel layers and 9 query layers."""
     return Mask2FormerConfig(
         num_labels=classes,  # type: ignore[call-arg]  (every config of transformers takes it)
         feature_size=width,
@@ -76,7 +76,7 @@ def mask2former_config(width: int, classes: int, queries: int) -> Mask2FormerCon
         dim_feedforward=4 * width,
         num_attention_heads=width // 32,
         encoder_layers=6,
-        decoder_layers=10,  # transformers counts the queries' first prediction, too
+        decoder_layers=10,  # transformers also counts the first prediction of the queries
         num_queries=queries,
         dropout=0.0,
         class_weight=2.0,
@@ -90,7 +90,7 @@ def mask2former_config(width: int, classes: int, queries: int) -> Mask2FormerCon
 
 
 class Mask2FormerHead(Mask2FormerPreTrainedModel):
-    """transformers' Mask2Former without its backbone: four maps in, class and mask logits of every layer out."""
+    """Mask2Former of transformers without its backbone: four maps in, class and mask logits of every layer out."""
 
     def __init__(self, config: Mask2FormerConfig):
         super().__init__(config)
@@ -102,7 +102,7 @@ class Mask2FormerHead(Mask2FormerPreTrainedModel):
         self.post_init()
 
     def forward(self, maps_BDhw: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
-        """Class logits (B, Q, K + 1) and mask logits (B, Q, h, w), the final layer's last."""
+        """Class logits (B, Q, K + 1) and mask logits (B, Q, h, w) of every layer, in order."""
         pixels = self.pixel_decoder(maps_BDhw, output_hidden_states=False)
         queries = self.transformer_module(
             multi_scale_features=pixels.multi_scale_features,
@@ -127,8 +127,8 @@ class Mask2FormerSegmenter(nn.Module):
         self.head = Mask2FormerHead(mask2former_config(variant.width, len(about.names), about.queries))
 
     def logits(self, image_B3HW: Tensor) -> tuple[list[Tensor], list[Tensor]]:
-        """Class and mask logits of every layer. V1's configuration reads the encoder's last four blocks, all sizes; of
-        MiDaS' encoder, which has no norm behind them, those that its decoder was trained to read."""
+        """Class and mask logits of every layer. V1's configuration reads the last four blocks of the encoder at all
+        sizes. MiDaS' encoder has no norm after them, so the blocks that its decoder was trained with are read."""
         taps = last_four(self.variant) if self.variant.encoder == "dinov2" else self.variant.taps
         tokens = self.pretrained(image_B3HW, taps)
         classes, masks = self.head(self.pyramid([as_map(x_BND, image_B3HW) for x_BND in tokens]))
@@ -164,7 +164,7 @@ class Mask2FormerSegmenter(nn.Module):
 
 
 class LinearProbe(nn.Module):
-    """DINOv2's linear probe: batch norm and one 1x1 convolution on the last block's patch tokens, or its map."""
+    """DINOv2's linear probe: batch norm and one 1x1 convolution on the patch tokens, or the map, of the last block."""
 
     def __init__(self, about: Segments):
         super().__init__()
@@ -191,10 +191,10 @@ Segmenter = Mask2FormerSegmenter | LinearProbe
 
 
 def build(about: Segments) -> Segmenter:
-    """A segmenter with random weights.
+    """A segmentation model with random weights.
 
     Raises:
-        ValueError: an unknown head or variant.
+        ValueError: unknown head or variant.
     """
     heads = {"mask2former": Mask2FormerSegmenter, "linear": LinearProbe}
     if about.head not in heads:
@@ -203,7 +203,7 @@ def build(about: Segments) -> Segmenter:
 
 
 def as_map(tokens_BND: Tensor, image_B3HW: Tensor) -> Tensor:
-    """Patch tokens as a map (B, D, h, w); what is a map already, as it is."""
+    """Patch tokens as a map (B, D, h, w); a map is returned unchanged."""
     if tokens_BND.ndim == 4:
         return tokens_BND
     h, w = image_B3HW.shape[2] // PATCH, image_B3HW.shape[3] // PATCH
@@ -211,7 +211,7 @@ def as_map(tokens_BND: Tensor, image_B3HW: Tensor) -> Tensor:
 
 
 def masks_of(classes_HW: Tensor) -> tuple[Tensor, Tensor]:
-    """The classes of a picture (C,), and each one's mask as 0 and 1 (C, H, W); unlabelled pixels are in none."""
+    """The classes of an image (C,), and their masks as 0 and 1 (C, H, W); unlabelled pixels are in no mask."""
     present_C = classes_HW.unique()
     present_C = present_C[present_C != IGNORE].long()
     return present_C, (classes_HW[None] == present_C[:, None, None]).float()
@@ -221,7 +221,7 @@ def masks_of(classes_HW: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def save(model: Segmenter, path: str | Path) -> None:
-    """Write weights and what they are: safetensors with metadata.
+    """Write weights with their metadata as safetensors.
 
     Raises:
         ValueError: the name does not end in .safetensors.
@@ -246,10 +246,10 @@ def save(model: Segmenter, path: str | Path) -> None:
 
 
 def load(path: str | Path, device: str = "cpu") -> Segmenter:
-    """A segmenter that `save` wrote, in evaluation mode.
+    """Load a segmentation model that `save` wrote, in evaluation mode.
 
     Raises:
-        ValueError: no such device here, no such file, or another kind of file.
+        ValueError: the device or the file does not exist, or the file is of another kind.
     """
     from depth_anything.checkpoints.safe_read import read
 
@@ -276,10 +276,10 @@ def load(path: str | Path, device: str = "cpu") -> Segmenter:
 
 
 def encoder_of(variant: Variant | str, start: str | Path, accept_license: bool = False) -> dict[str, Tensor]:
-    """The encoder's weights for a segmenter: a name of `VARIANTS`, a checkpoint, a DINOv2 file, or MiDaS' folder.
+    """Encoder weights for a segmentation model: a name of `VARIANTS`, a checkpoint, a DINOv2 file, or MiDaS' folder.
 
     Raises:
-        ValueError: they cannot be had, or are of another size.
+        ValueError: the weights cannot be loaded, or have another size.
     """
     from depth_anything.checkpoints import official
 

@@ -1,4 +1,4 @@
-"""Pictures in, class maps out: sliding windows, several scales, mirroring; and pictures of them with a legend."""
+"""Prediction of class maps: sliding windows, several scales, mirroring; and coloured images of them with a legend."""
 
 import numpy as np
 import torch
@@ -13,7 +13,7 @@ from depth_anything.transfer.segmentation import Segmenter
 from depth_anything.transfer.segmentation_data import ClassSamples, confusion, palette
 
 MULTI_SCALE = (0.5, 0.75, 1.0, 1.25, 1.5, 1.75, 2.0)
-"""Of V1's multi-scale test."""
+"""Scales of V1's multi-scale test."""
 
 
 @torch.inference_mode()
@@ -22,9 +22,9 @@ def predict(model: Segmenter, image_HW3: np.ndarray, ratios: tuple[float, ...] =
 
     Args:
         image_HW3: uint8 RGB, any size.
-        ratios: none: one scale, the shorter side brought to the crop, the longer one to at most four crops (V1's test).
-            Else several scales of the picture's own size, each also mirrored, softmax of the scores averaged (V1's
-            multi-scale test: 0.5 to 2 in quarters).
+        ratios: empty: one scale, at which the shorter side is one crop and the longer one at most four (V1's test).
+            Otherwise scales relative to the size of the image, each also mirrored, whose softmax scores are averaged
+            (V1's multi-scale test: 0.5 to 2 in steps of 0.25).
     """
     height, width = image_HW3.shape[:2]
     if not ratios:
@@ -41,7 +41,7 @@ def predict(model: Segmenter, image_HW3: np.ndarray, ratios: tuple[float, ...] =
 
 
 def scaled_scores(model: Segmenter, image_HW3: np.ndarray, scale: float, device: str) -> Tensor:
-    """Scores (K, H, W) at the picture's size, computed at `scale` times it."""
+    """Scores (K, H, W) at the size of the image, computed at `scale` times that size."""
     height, width = image_HW3.shape[:2]
     size = (max(1, round(width * scale)), max(1, round(height * scale)))
     picture = np.array(Image.fromarray(image_HW3).resize(size, Image.Resampling.BILINEAR))
@@ -51,7 +51,7 @@ def scaled_scores(model: Segmenter, image_HW3: np.ndarray, scale: float, device:
 
 
 def sliding_scores(model: Segmenter, image_13HW: Tensor) -> Tensor:
-    """Mean of the scores of all windows over a pixel. Windows are `stride` apart; the last ones end at the border."""
+    """Mean scores of all windows that cover a pixel. Windows are `stride` apart; the last ones end at the border."""
     height, width = image_13HW.shape[2:]
     patch = model.variant.patch
     image_13HW = F.pad(image_13HW, (0, -width % patch, 0, -height % patch))
@@ -67,7 +67,7 @@ def sliding_scores(model: Segmenter, image_13HW: Tensor) -> Tensor:
 
 
 def starts(side: int, crop: int, stride: int) -> list[int]:
-    """Where the windows of one axis begin."""
+    """First positions of the windows along one axis."""
     steps = max(side - crop + stride - 1, 0) // stride + 1
     return [max(min(index * stride, side - crop), 0) for index in range(steps)]
 
@@ -79,14 +79,14 @@ def evaluate(
     device: str = "cpu",
     ranks: Ranks = Ranks(),  # noqa: B008 (frozen)
 ) -> float:
-    """mIoU over a set, 0 to 1. Several processes share the pictures, and all answer alike.
+    """mIoU over a set, 0 to 1. Several processes share the images, and all return the same value.
 
     Raises:
-        ValueError: another number of classes than the model has.
+        ValueError: the number of classes differs from that of the model.
     """
     count = len(model.about.names)
     if len(samples.names) != count:
-        raise ValueError(f"the model knows {count} classes, the set has {len(samples.names)}")
+        raise ValueError(f"the model has {count} classes, the set has {len(samples.names)}")
     counts = np.zeros((count, count), np.int64)
     for number in range(ranks.rank, len(samples), ranks.world):
         sample = samples[number]
@@ -97,7 +97,7 @@ def evaluate(
 def colored(
     classes_HW: np.ndarray, names: tuple[str, ...], image_HW3: np.ndarray | None = None, opacity: float = 1.0
 ) -> np.ndarray:
-    """uint8 (H, W, 3): each class in its colour; over the picture where the opacity is below 1."""
+    """uint8 (H, W, 3): each class in its colour, blended with the image if the opacity is below 1."""
     paint_HW3 = palette(names)[classes_HW]
     if image_HW3 is None or opacity >= 1:
         return paint_HW3
@@ -105,7 +105,7 @@ def colored(
 
 
 def with_legend(colored_HW3: np.ndarray, classes_HW: np.ndarray, names: tuple[str, ...]) -> np.ndarray:
-    """The same with a legend to its right: the classes that occur, the largest first, with their share."""
+    """The same with a legend on the right: the classes that occur, by decreasing area, with their share."""
     shares = np.bincount(classes_HW.ravel(), minlength=len(names)) / classes_HW.size
     order = [index for index in np.argsort(-shares, kind="stable") if shares[index] > 0]
     row, margin = 16, 4

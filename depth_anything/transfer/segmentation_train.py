@@ -1,4 +1,5 @@
-"""Training a segmenter: batches, loss, rates and measure of its own, in the one loop (`train.steps`)."""
+"""Training of segmentation models: their batches, loss, learning rates and validation in the common loop
+(`train.steps`)."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,20 +24,21 @@ from depth_anything.transfer.segmentation_recipes import SegmentationRecipe
 
 
 def rate_share(step: int, recipe: SegmentationRecipe) -> float:
-    """The rate at a step as a share of the highest: a line up over the warm-up, then a line down to 0."""
+    """The learning rate at a step relative to the highest: linear increase during warm-up, then linear decay to 0."""
     if step < recipe.warmup:
         return 1e-6 + (1 - 1e-6) * step / max(recipe.warmup - 1, 1)
     return 1 - (step - recipe.warmup) / (recipe.steps - recipe.warmup)
 
 
 UNREAD = ("pretrained.mask_token",)
-"""In every DINOv2 file, and never read: DDP would wait for its gradient."""
+"""In every DINOv2 file but unused here: DDP would wait for its gradient."""
 NO_DECAY = ("pos_embed", "relative_position_bias", "queries_embedder", "queries_features", "level_embed")
 NORMS = (nn.LayerNorm, nn.GroupNorm, nn.BatchNorm2d)
 
 
 def groups(model: Segmenter, recipe: SegmentationRecipe) -> list[dict]:
-    """AdamW's groups: the encoder at its share, decay on all but norms, positions, queries and levels (V1's keys)."""
+    """Parameter groups of AdamW: the encoder at its share of the rate, no decay on norms, positions, queries and levels
+    (V1's keys)."""
     plain = {id(p) for module in model.modules() if isinstance(module, NORMS) for p in module.parameters()}
     chosen: dict[tuple[float, float], list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
@@ -50,19 +52,19 @@ def groups(model: Segmenter, recipe: SegmentationRecipe) -> list[dict]:
 
 @dataclass(frozen=True)
 class Windows:
-    """What one forward pass sees."""
+    """The input of one forward pass."""
 
     image_B3HW: Tensor
     """float32, ImageNet-normalised, 0 where padded."""
     classes_BHW: Tensor
     seed: int
-    """Of the points at which Mask2Former's loss looks."""
+    """Seed of the points at which Mask2Former's loss is computed."""
 
 
 def build_slice(
     recipe: SegmentationRecipe, samples: ClassSamples, step: int, slices: int = 1, index: int = 0, device: str = "cpu"
 ) -> Windows:
-    """Slice `index` of a step's pictures, cut into equal slices, each picture's random window of crop x crop pixels."""
+    """Slice `index` of the images of a step, which is divided into equal slices; each image is a crop x crop crop."""
     images, classes = [], []
     each = recipe.batch // slices
     first = step * recipe.batch + index * each
@@ -80,14 +82,14 @@ def build_slice(
 
 
 def step_losses(network: nn.Module, one: Windows) -> Losses:
-    """The head's loss, of its own random points."""
+    """The loss of the head, at random points from the seed of the batch."""
     torch.manual_seed(one.seed)
     loss = network(one.image_B3HW, one.classes_BHW)
     return Losses(loss, {"loss": loss.detach()})
 
 
 def set_rate(optimizer: torch.optim.Optimizer, recipe: SegmentationRecipe, step: int) -> float:
-    """Give every group its rate; answers the head's."""
+    """Set the learning rate of every group; return that of the head."""
     rate = recipe.learning_rate * rate_share(step, recipe)
     for group in optimizer.param_groups:
         group["lr"] = rate * group["share"]
@@ -95,7 +97,7 @@ def set_rate(optimizer: torch.optim.Optimizer, recipe: SegmentationRecipe, step:
 
 
 class LossOf(nn.Module):
-    """A segmenter that answers its loss: what DDP can wrap."""
+    """A segmentation model that returns its loss, so that DDP can wrap it."""
 
     def __init__(self, model: Segmenter):
         super().__init__()
@@ -117,27 +119,27 @@ def train(
     save_seconds: float = 300.0,
     log_every: int = 50,
 ) -> Segmenter:
-    """Carry out a recipe; `out` receives what every run leaves (docs/train.md).
+    """Run a recipe; `out` receives the same files as every run (docs/train.md).
 
-    A step is cut into equal parts, one for each process times `accumulate`: V1's 16 GPUs with a picture each are 4
-    processes with `accumulate` 4. BatchNorm statistics are per part; there is no SyncBN, as V1 has.
+    A step is divided into equal slices, `accumulate` for each process: V1's 16 GPUs with one image each correspond to 4
+    processes with `accumulate` 4. BatchNorm statistics are per slice; V1's SyncBN is not implemented.
 
     Args:
-        encoder: `segmentation.encoder_of`; None starts from random weights.
-        validation: measured every `validate_every` steps and at the end, at one scale.
+        encoder: result of `segmentation.encoder_of`; None starts from random weights.
+        validation: set to measure every `validate_every` steps and at the end, at one scale.
         ranks: the processes and their devices (`distributed.join`).
 
     Raises:
-        ValueError: no pictures, classes that do not fit the recipe, or a state of another recipe.
+        ValueError: there are no images, the classes do not fit the recipe, or `out` holds a state of another recipe.
     """
     if not len(training) or len(training.names) != recipe.classes:
         raise ValueError(
-            f"{recipe.name} wants pictures of {recipe.classes} classes: got {len(training)} of {len(training.names)}"
+            f"{recipe.name} expects images with {recipe.classes} classes: got {len(training)} of {len(training.names)}"
         )
     machine = Machine(accumulate=accumulate)
     slices, _ = ranks.slices(machine)
     if recipe.batch % slices:
-        raise ValueError(f"a step of {recipe.batch} pictures cannot be cut into {slices} equal parts")
+        raise ValueError(f"a step of {recipe.batch} images cannot be divided into {slices} equal slices")
     model, optimizer = start(recipe, training.names, encoder, ranks.device)
     network: nn.Module = LossOf(model)
     if ranks.world > 1:
@@ -172,7 +174,7 @@ def train(
 def start(
     recipe: SegmentationRecipe, names: tuple[str, ...], encoder: dict[str, Tensor] | None, device: str = "cpu"
 ) -> tuple[Segmenter, torch.optim.Optimizer]:
-    """Step 0: random weights from the seed, the encoder's where they are given, AdamW."""
+    """The state at step 0: random weights from the seed, the given weights of the encoder, AdamW."""
     torch.manual_seed(recipe.seed)
     model = segmentation.build(Segments(recipe.variant, recipe.head, names, recipe.crop, recipe.stride, recipe.queries))
     if encoder is not None:

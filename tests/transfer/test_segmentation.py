@@ -288,7 +288,7 @@ def test_accumulated_parts_are_one_step(tmp_path):
 
 
 def test_sets_and_files_that_do_not_fit_are_refused(tmp_path):
-    with pytest.raises(ValueError, match="wants pictures of 18 classes: got 4 of 3"):
+    with pytest.raises(ValueError, match="expects images with 18 classes: got 4 of 3"):
         segmentation_train.train(nano_scenes(), tmp_path, Patches(4), None)
     (tmp_path / "x.safetensors").write_bytes(b"no")
     with pytest.raises(ValueError, match=r"x\.safetensors"):
