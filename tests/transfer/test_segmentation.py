@@ -283,7 +283,7 @@ def test_accumulated_parts_are_one_step(tmp_path):
     )
     a, b = whole.classify.weight, parts.classify.weight
     assert torch.allclose(a, b, atol=1e-3)  # batch norm sees each part by itself
-    with pytest.raises(ValueError, match="equal parts"):
+    with pytest.raises(ValueError, match="equal slices"):
         segmentation_train.train(recipe, tmp_path / "x", Patches(4), encoder, accumulate=3)
 
 
