@@ -1,4 +1,4 @@
-"""What is measured: anything that turns a picture into a map, and the two floors that need no model."""
+"""What is measured: anything that turns an image into a map, and the two baselines that need no model."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ class Candidate:
     predict: Callable[[np.ndarray, str], np.ndarray]
     """(uint8 (H, W, 3) RGB, the image's key in its test set) -> float map at any size."""
     finished: bool = False
-    """Whether the maps exist already: then the picture is not looked at."""
+    """Whether the maps exist already: then the image is not looked at."""
 
 
 def _row(image_HW3: np.ndarray, key: str) -> np.ndarray:
@@ -27,9 +27,9 @@ def _row(image_HW3: np.ndarray, key: str) -> np.ndarray:
 
 
 ROW = Candidate("row", "disparity", _row)
-"""Disparity = image row: lower in the picture is nearer. What a model must beat to have learned anything."""
+"""Disparity = image row: lower in the image is nearer. What a model must beat to have learned anything."""
 CONSTANT = Candidate("constant", "disparity", lambda image_HW3, key: np.zeros(image_HW3.shape[:2]))
-"""One value everywhere: what the fit's shift alone is worth."""
+"""One value everywhere: the score of the fit's shift alone."""
 FLOORS = {floor.name: floor for floor in (ROW, CONSTANT)}
 
 

@@ -17,7 +17,7 @@ from depth_anything.images.read import read_image
 
 @dataclass(frozen=True)
 class Da2kScores:
-    """One model on DA-2K. Accuracies are shares of all pairs, not means over pictures."""
+    """One model on DA-2K. Accuracies are shares of all pairs, not means over images."""
 
     model: str
     accuracy: float
@@ -33,16 +33,16 @@ class Da2kScores:
 def evaluate_da2k(root: Path, candidates: list[Candidate], out: Path) -> list[Da2kScores]:
     """Score models on DA-2K.
 
-    The map is resized bilinearly to the picture and read at the annotated pixels; metres are negated first. No
+    The map is resized bilinearly to the image and read at the annotated pixels; metres are negated first. No
     alignment: only the order counts.
 
     Args:
         root: the folder of annotations.json.
-        candidates: the models; every picture is read once for all of them.
-        out: folder for the scores, one line a picture; an interrupted run resumes.
+        candidates: the models; every image is read once for all of them.
+        out: folder for the scores, one line an image; an interrupted run resumes.
 
     Raises:
-        ValueError: annotations or pictures that are missing or broken, a point outside its picture, NaN in a map.
+        ValueError: annotations or images that are missing or broken, a point outside its image, NaN in a map.
     """
     pictures = read_annotations(root)
     journals = [_journal(out, candidate) for candidate in candidates]

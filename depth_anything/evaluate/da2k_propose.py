@@ -1,7 +1,7 @@
 """Making more pairs like DA-2K's (V2 section 6): regions propose points, models vote, a person settles disputes.
 
 Points that all models order alike are taken as easy and left out, as the paper does; the pairs over which they differ
-are written to annotations.json with an empty `closer_point`, and each is drawn on a copy of its picture. A person fills
+are written to annotations.json with an empty `closer_point`, and each is drawn on a copy of its image. A person fills
 in point1 or point2, or removes the pair. `evaluate da2k` refuses the file until every pair is settled.
 """
 
@@ -39,7 +39,7 @@ class Dispute:
     picture: str
     """Path below the output folder."""
     point1: tuple[int, int]
-    """(row, column) in the upright picture."""
+    """(row, column) in the upright image."""
     point2: tuple[int, int]
     votes: dict[str, str]
     """By model: point1, point2 or tie: which it takes to be closer."""
@@ -51,7 +51,7 @@ def propose(
     """Write OUT/annotations.json, OUT/images/ and OUT/index.html with the pairs that a person should settle.
 
     Args:
-        pictures: a picture or a folder of pictures; the first folder below it becomes the scenario.
+        pictures: an image or a folder of images; the first folder below it becomes the scenario.
         candidates: at least two models; the paper takes four.
         out: a folder that holds no annotations.json yet.
         regions: `grid`, or `sam:ID` for a Segment Anything model of transformers.

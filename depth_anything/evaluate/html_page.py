@@ -13,7 +13,7 @@ from depth_anything.images.colormap import colored
 from depth_anything.system.files import atomic_folder, package_text, write_text
 
 WIDTH = 480
-"""Of a picture on the page, in pixels."""
+"""Of an image on the page, in pixels."""
 FULL_ERROR = 0.5
 """Relative error that is shown in the brightest colour."""
 _UNMEASURED = 60
@@ -23,7 +23,7 @@ def save_pictures(folder: Path, image_HW3: np.ndarray, aligned: dict[str, Aligne
     """Write image.jpg, truth.png and, per model, <n>_map.png and <n>_error.png. The folder is renamed into place at the
     end.
 
-    All maps share the truth's colours: red is near. Pixels without a score are grey in truth and error.
+    All maps share the ground truth's colours: red is near. Pixels without a score are grey in ground truth and error.
     """
     first = next(iter(aligned.values()))
     disparity = _disparity(first.truth_HW, first)
@@ -52,7 +52,7 @@ def pictured(folder: Path) -> list[str]:
 
 
 def write_page(path: Path, title: str, table_html: str, folders: Iterable[Path]) -> None:
-    """An HTML page: the numbers on top, then the pictures of each folder. Needs no network and no script.
+    """An HTML page: the numbers on top, then the images of each folder. Needs no network and no script.
 
     Args:
         path: the page; the folders lie below its own.
@@ -87,7 +87,7 @@ def _greyed(picture_HW3: np.ndarray, mask_HW: np.ndarray) -> np.ndarray:
 
 
 def _small(picture_HW3: np.ndarray, mask_HW: np.ndarray | None = None) -> np.ndarray:
-    """At most WIDTH pixels wide: of every block of pixels one that counts, so that sparse truth stays visible."""
+    """At most WIDTH pixels wide: one pixel that counts of every block, so that sparse ground truth stays visible."""
     step = min(-(-picture_HW3.shape[1] // WIDTH), picture_HW3.shape[0])
     height, width = picture_HW3.shape[0] // step, picture_HW3.shape[1] // step
     if mask_HW is None:

@@ -1,4 +1,4 @@
-"""Scores on disk, one line an image, so that a stopped evaluation goes on where it was."""
+"""Scores on disk, one line an image, so that a stopped evaluation resumes."""
 
 import re
 from pathlib import Path
@@ -11,8 +11,8 @@ from depth_anything.system.files import make_folder
 class Journal:
     """A file of JSON lines: first what was measured and how, then one object per image.
 
-    Every line is written as soon as it is known. A last line that was cut short, by a stop in the middle of writing,
-    is dropped and its image done again.
+    Every line is written as soon as it is known. A last line that was cut short by an interrupt is dropped, and
+    its image is evaluated again.
 
     Args:
         path: the file; made, with its folders, where it is not there.

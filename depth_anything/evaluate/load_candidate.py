@@ -6,7 +6,7 @@ Names:
     hf:disparity:ID, hf:depth_m:ID           the same, if the model does not state its quantity
     predictions:disparity:FOLDER             maps that something else wrote, one file per image of the set, by its key
     predictions:depth_m:FOLDER
-    row, constant                            the floors
+    row, constant                            the baselines
 """
 
 from pathlib import Path
@@ -30,7 +30,7 @@ def load_candidate(name: str, **options: Any) -> Candidate:
     Args:
         name: see the top of this file.
         options: for `Predictor` (device, dtype, input_size, accept_license, ...); `hf:` models take `device` of them
-            only, finished maps and floors none.
+            only, existing maps and baselines none.
 
     Raises:
         ValueError: an unknown name, or a model or folder that cannot be had.
@@ -123,7 +123,7 @@ def _from_transformers(name: str, quantity: Quantity | None, model_id: str, devi
         inputs = processor(images=image_HW3, return_tensors="pt").to(device)
         sizes = {"target_sizes": [image_HW3.shape[:2]]}
         if model.config.model_type == "zoedepth":
-            sizes["source_sizes"] = sizes["target_sizes"]  # it pads the picture, and needs it to cut the padding off
+            sizes["source_sizes"] = sizes["target_sizes"]  # it pads the image, and needs it to cut the padding off
         with torch.inference_mode():
             outputs = model(**inputs)
             answer = processor.post_process_depth_estimation(outputs, **sizes)[0]["predicted_depth"]

@@ -82,14 +82,14 @@ def boundary_f1(depth_HW: np.ndarray, truth_HW: np.ndarray, valid_HW: np.ndarray
     """F1 of occluding edges between neighbouring pixels (Depth Pro, Bochkovskii et al. 2024, section 3.3).
 
     A neighbour is behind a pixel where its depth is more than t times as large. For each of the four directions such
-    relations of the prediction are compared with those of the truth: precision and recall are averaged over directions,
-    F1 over thresholds with weights t. As in the authors' code a direction or threshold without edges counts as 0, so
-    the same map on both sides scores 1 only where the truth has edges in all four directions at every threshold.
-    Blind to a common factor; a relative disparity must be aligned first. Two disparities give the same number as the
-    two depths: a ratio turned upside down is the relation in the opposite direction.
+    relations of the prediction are compared with those of the ground truth: precision and recall are averaged over
+    directions, F1 over thresholds with weights t. As in the authors' code a direction or threshold without edges counts
+    as 0, so the same map on both sides scores 1 only where the ground truth has edges in all four directions at every
+    threshold. Blind to a common factor; a relative disparity must be aligned first. Two disparities give the same
+    number as the two depths: the inverse of a ratio is the relation in the opposite direction.
 
     Args:
-        depth_HW, truth_HW: positive depth, one size. The truth must be dense around edges (synthetic or scanned).
+        depth_HW, truth_HW: positive depth, one size. The ground truth must be dense at edges (synthetic or scanned).
         valid_HW: bool; a relation counts where both of its pixels are valid.
         step: pixels from one to its neighbour. 1 is the paper's; more forgives edges that are blurred over less.
 
@@ -103,7 +103,7 @@ def boundary_f1(depth_HW: np.ndarray, truth_HW: np.ndarray, valid_HW: np.ndarray
         raise ValueError(f"expected two maps of one size, got {depth_HW.shape} and {truth_HW.shape}")
     valid = np.ones(truth_HW.shape, dtype=bool) if valid_HW is None else np.asarray(valid_HW, dtype=bool)
     p, g = (np.where(valid, x, 1.0).astype(np.float64) for x in (depth_HW, truth_HW))
-    ratios = []  # (ratio of the prediction, ratio of the truth) to the neighbour in each of the four directions
+    ratios = []  # (ratio of the prediction, ratio of the ground truth) to the neighbour in each of the four directions
     for near, far in ((np.s_[:, :-step], np.s_[:, step:]), (np.s_[:-step], np.s_[step:])):
         both = valid[near] & valid[far]
         forward = (p[far] / p[near])[both], (g[far] / g[near])[both]
@@ -120,7 +120,7 @@ def boundary_f1(depth_HW: np.ndarray, truth_HW: np.ndarray, valid_HW: np.ndarray
 def coarse_boundary_f1(depth_HW: np.ndarray, truth_HW: np.ndarray, valid_HW: np.ndarray | None = None) -> float:
     """`boundary_f1` between pixels a 120th of the shorter side apart: whether there are outlines at all.
 
-    At one pixel of a large truth every small network scores 0, whose edges are a few pixels wide and as much displaced.
+    At one pixel of a large ground truth every small network scores 0: its edges are a few pixels wide and displaced.
     """
     return boundary_f1(depth_HW, truth_HW, valid_HW, step=max(1, round(min(truth_HW.shape) / COARSE_SIDE)))
 
@@ -128,11 +128,11 @@ def coarse_boundary_f1(depth_HW: np.ndarray, truth_HW: np.ndarray, valid_HW: np.
 def flicker(
     disparity_THW: np.ndarray, truth_THW: np.ndarray | None = None, valid_THW: np.ndarray | None = None
 ) -> float:
-    """How much a clip's map changes from frame to frame where the truth does not: lower is steadier.
+    """How much a clip's map changes from frame to frame where the ground truth does not: lower is steadier.
 
     mean |(p_t+1 - p_t) - (g_t+1 - g_t)| over pixels valid in both frames, divided by the interquartile range of the
     whole predicted clip, so that the result does not depend on the map's unit. Both clips must be in one unit already
-    (one alignment for the clip, never one per frame). Without a truth the camera and the scene must stand still.
+    (one alignment for the clip, never one per frame). Without a ground truth the camera and the scene must stand still.
 
     Args:
         disparity_THW: at least two frames.
@@ -172,7 +172,7 @@ def mean_iou(counts: np.ndarray) -> float:
 
 @dataclass(frozen=True)
 class Metric:
-    """A number with its direction. `compute` of a pixel metric takes (prediction, truth), flat, positive."""
+    """A number with its direction. `compute` of a pixel metric takes (prediction, ground truth), flat, positive."""
 
     name: str
     label: str

@@ -5,7 +5,7 @@ fair guess for many photographs; `constant` predicts one value. A model that is 
 nothing beyond the usual orientation of a camera.
 
 Order is DA-2K's question without its people: of random pairs of pixels, how often is the nearer one nearer in the map?
-Outlines are measured where the truth has them: on dense truth.
+Outlines are measured where the ground truth is dense.
 """
 
 from collections.abc import Callable
@@ -28,19 +28,19 @@ from depth_anything.evaluate.score import Aligned, Quantity, align, check_same_w
 __all__ = ["PairsResult", "evaluate_pairs", "point_pairs", "run_pairs"]
 
 POINT_PAIRS = 20_000
-"""Pairs of pixels drawn in each picture: then a picture's accuracy is known to about half a per cent."""
+"""Pairs of pixels drawn in each image: then an image's accuracy is known to about half a per cent."""
 CLEAR_RATIO = 1.1
 """A pair counts where one point is at least this many times as far: sensors err by less, so its order is certain."""
 FEWEST_POINT_PAIRS = 100
-"""A picture with fewer clear pairs is too flat for an ordinal score."""
+"""An image with fewer clear pairs is too flat for an ordinal score."""
 DENSE = 0.9
-"""Share of the pixels that a truth must know for outlines. Depth cameras and stereo matching lose them just there."""
+"""Share of the pixels that a ground truth must know for outlines: depth cameras and stereo matching lose these."""
 
 
 def evaluate_pairs(
     manifest: str | Path, predict: Callable[[np.ndarray], np.ndarray], model_name: str, quantity: Quantity = "disparity"
 ) -> PairsResult:
-    """Protocol `pairs` for anything that turns a picture into a map.
+    """Protocol `pairs` for anything that turns an image into a map.
 
     Args:
         manifest: JSON file, see `data.benchmarks.pairs`, or a folder with scene shards.
@@ -49,7 +49,7 @@ def evaluate_pairs(
         quantity: what the map is; metres are inverted before the fit.
 
     Raises:
-        ValueError: a broken manifest, or a map or truth that cannot be scored; the line names the pair.
+        ValueError: a broken manifest, or a map or ground truth that cannot be scored; the line names the pair.
     """
     return _evaluate(manifest, Candidate(model_name, quantity, lambda image_HW3, key: predict(image_HW3)))
 
@@ -63,7 +63,7 @@ def run_pairs(
         data: the manifest, or a folder with scene shards.
         candidate: the model.
         form: one of report.FORMS.
-        out: folder for report.{txt,json,csv,md} and a page of pictures, index.html; None: neither.
+        out: folder for report.{txt,json,csv,md} and a page of images, index.html; None: neither.
         pictures: how many pairs, spread evenly over the manifest, the page shows.
 
     Raises:
@@ -81,7 +81,7 @@ def point_pairs(aligned: Aligned) -> tuple[np.ndarray, np.ndarray]:
     """Random pairs of scored pixels whose true order is beyond doubt, always the same ones for a truth.
 
     Two points are drawn independently from all scored pixels. The pair counts where the farther one's depth is at least
-    CLEAR_RATIO of the nearer one's; a truth that is a disparity is compared as such.
+    CLEAR_RATIO of the nearer one's; a ground truth that is a disparity is compared as such.
 
     Returns:
         (pairs,) the nearer point, (pairs,) the farther one, as positions in the flattened map.
@@ -130,7 +130,7 @@ def _evaluate_pair(image: BenchmarkImage, candidate: Candidate, picture: Path | 
 def _scores(
     map_HW: np.ndarray, quantity: Quantity, aligned: Aligned, points: tuple[np.ndarray, np.ndarray], dense: bool
 ) -> Scores:
-    """Everything that the truth can give. Order is read from the map as it came: no fit turns it round."""
+    """Everything that the ground truth can give. Order is read from the map as it came: no fit turns it round."""
     values = score(aligned, PAIRS.metrics)
     if len(points[0]) >= FEWEST_POINT_PAIRS:
         height, width = aligned.truth_HW.shape

@@ -11,7 +11,7 @@ from depth_anything.evaluate.protocol import PAIRS
 from depth_anything.evaluate.report import Report, heading
 
 OUTLINES = ("boundary_f1", "coarse_boundary_f1")
-"""Metrics of whole maps, where the truth is dense."""
+"""Metrics of whole maps, where the ground truth is dense."""
 MEASURED = (*PAIRS.metrics, "ordinal", *OUTLINES)
 """In the order of the table."""
 REGIONS = ("all", "indoor", "outdoor")
@@ -24,14 +24,14 @@ class Scores:
     """One map against one truth."""
 
     values: dict[str, float]
-    """By metric of MEASURED; those that this truth cannot give are not there."""
+    """By metric of MEASURED; those that this ground truth cannot give are not there."""
     scale: float
     """Fitted scale; negative where the map runs the wrong way."""
 
 
 @dataclass(frozen=True)
 class PairScore:
-    """One pair: the model and the two floors on it."""
+    """One pair: the model and the two baselines on it."""
 
     key: str
     group: str
@@ -92,7 +92,7 @@ class PairsResult:
         return {"protocol": PAIRS.name, "model": self.model} | regions
 
     def report(self) -> Report:
-        """Each metric by region beside the baselines; CSV has a line a pair, empty where the truth gives no number."""
+        """Each metric by region beside the baselines; CSV has a line per pair, empty where there is no number."""
         sides = ("model", "row", "constant")
         found = [self.comparison(region, metric) for metric in MEASURED for region in REGIONS]
         turned = sum(s.model.scale < 0 for s in self.scores)

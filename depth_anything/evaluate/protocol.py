@@ -23,9 +23,9 @@ class Cut:
     """Which pixels of a data set count. The same set is cut differently by different protocols."""
 
     nearest_m: float = 0.0
-    """Truth below is left out; also the smallest depth a clipped prediction may take."""
+    """Ground truth below is left out; also the smallest depth a clipped prediction may take."""
     farthest_m: float = inf
-    """The cap: truth beyond is left out; also the largest depth a clipped prediction may take."""
+    """The cap: ground truth beyond is left out; also the largest depth a clipped prediction may take."""
     crop: Crop = "none"
 
 
@@ -39,21 +39,21 @@ class Protocol:
     """Where the fit is made; `own`: disparity for a model that predicts disparity, depth for one that predicts
     metres."""
     measure: Literal["depth", "disparity"] = "depth"
-    """Where the metrics are taken. A truth of kind `disparity` is always measured as disparity."""
+    """Where the metrics are taken. A ground truth of kind `disparity` is always measured as disparity."""
     floor: Floor | float = "none"
     """Smallest aligned disparity: 1/cap, 1/(farthest true depth), 1st percentile of the true disparity, or a number."""
     clip: bool = False
     """Clip the depth to be measured to the cut's [nearest_m, farthest_m]."""
     closed: bool = False
-    """Whether truth equal to nearest_m or farthest_m counts."""
+    """Whether ground truth equal to nearest_m or farthest_m counts."""
     far_outlier: float = inf
-    """Truth farther than this many times its 1st percentile is left out."""
+    """Ground truth farther than this many times its 1st percentile is left out."""
     fit_positive_only: bool = False
     """Fit only where the prediction is above 0."""
     align_corners: bool = False
-    """Rule of the bilinear resize to the truth's size."""
+    """Rule of the bilinear resize to the ground truth's size."""
     flip_average: bool = False
-    """Average the prediction with that of the mirrored picture."""
+    """Average the prediction with that of the mirrored image."""
     min_valid: int = 10
     """An image with fewer pixels to score is an error, or is left out and named where `few_valid` says so."""
     few_valid: Literal["error", "skip"] = "error"

@@ -1,4 +1,4 @@
-"""Models over a test set: every image is read once for all models, and every score is kept as soon as it is known.
+"""Evaluate models on a test set: each image is read once for all models, and each score is written at once.
 
 Scores go to OUT/<protocol>/<set>/<model>.jsonl, one line an image. An interrupted run resumes; a line
 that was cut short is done again. Nothing is averaged over fewer images without saying so: what a protocol skips is
@@ -65,15 +65,15 @@ def evaluate_set(
         contents: the set's images, from `sets.read_benchmark`.
         candidates: the models; each image is read once for all of them.
         protocol: what is done and measured.
-        out: folder for scores and pictures.
-        pictures: how many images, spread evenly over the set, go to the page of pictures.
+        out: folder for scores and images.
+        pictures: how many images, spread evenly over the set, go to the page.
 
     Returns:
         One result per candidate, in their order.
 
     Raises:
-        ValueError: a file, map or truth that cannot be used (the line names the image), or scores in `out` that were
-            made by another model of that name or under another definition of the protocol.
+        ValueError: a file, map or ground truth that cannot be used (the line names the image), or scores in `out` of
+            another model of that name or under another definition of the protocol.
     """
     name = contents.benchmark.name
     journals = [_journal(out, name, candidate, protocol) for candidate in candidates]
@@ -97,7 +97,7 @@ def evaluate_set(
 
 
 def picture_folders(contents: Contents, protocol: Protocol, out: Path, pictures: int) -> dict[str, Path]:
-    """Where the pictures of the chosen images lie, by image key: `pictures` images spread evenly over the set."""
+    """The folders of the images on the page, by image key: `pictures` images spread evenly over the set."""
     count = len(contents.images)
     spread = np.linspace(0, count - 1, min(pictures, count)).round().astype(int)
     folder = out / "pictures" / protocol.name / contents.benchmark.name
@@ -107,8 +107,8 @@ def picture_folders(contents: Contents, protocol: Protocol, out: Path, pictures:
 def predict(candidate: Candidate, image_HW3: np.ndarray, key: str, protocol: Protocol, cut: Cut) -> np.ndarray:
     """The model's map under a protocol.
 
-    With a kb crop the model sees the cropped picture only, as in the released code, and its map is put back where the
-    crop was taken. With `flip_average` the map is the mean with that of the mirrored picture. Finished maps are taken
+    With a kb crop the model sees the cropped image only, as in the released code, and its map is put back where the
+    crop was taken. With `flip_average` the map is the mean with that of the mirrored image. Finished maps are taken
     as they are.
     """
     if candidate.finished:

@@ -38,10 +38,10 @@ def run(
     Args:
         table: `pairs`, `da2k-propose`, or a name in TABLES; those of segmentation measure files of `segment train`.
             None: any `sets` under any `protocol`, beside no published number.
-        data: the manifest for `pairs`; pictures for `da2k-propose`; else ROOT, the folder with one folder per test set.
-        models: names for `load_candidate`; none: the table's own models that can be had. form: one of report.FORMS.
-        out: folder for scores (from which an interrupted run resumes), report.{txt,json,csv,md} and index.html with
-        pictures;
+        data: the manifest for `pairs`; images for `da2k-propose`; else ROOT, the folder with one folder per test set.
+        models: names for `load_candidate`; none: the table's own models that are available.
+        form: one of report.FORMS.
+        out: folder for scores (from which an interrupted run resumes), report.{txt,json,csv,md} and index.html;
             None: `evaluation` for a table, nothing for pairs, `da2k-proposed` for proposals.
         sets: only these columns of the table; without a table, any keys of BENCHMARKS.
         protocol: another protocol than the table's; the published numbers are then not shown.

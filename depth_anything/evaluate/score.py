@@ -78,10 +78,10 @@ def kb_window(height: int, width: int) -> tuple[slice, slice]:
 
 
 def scored_pixels(truth: Truth, protocol: Protocol, cut: Cut) -> np.ndarray:
-    """Bool (H, W): valid, finite, positive truth inside the cut.
+    """Bool (H, W): valid, finite, positive ground truth inside the cut.
 
     Raises:
-        ValueError: the cut is in metres and the truth is not.
+        ValueError: the cut is in metres and the ground truth is not.
         TooFewPixels: fewer than the protocol's `min_valid` pixels are left.
     """
     values = truth.values_HW
@@ -114,7 +114,7 @@ def check_same_way_up(image_HW3: np.ndarray, truth: Truth) -> None:
 
 
 def align(map_HW: np.ndarray, quantity: Quantity, truth: Truth, protocol: Protocol, cut: Cut) -> Aligned:
-    """Resize the map to the truth, fit it over the scored pixels, floor it, and invert it where depth is measured.
+    """Resize the map to the ground truth, fit it over the scored pixels, apply the floor, invert it to measure depth.
 
     Args:
         map_HW: the model's map, at any size.

@@ -1,1 +1,1 @@
-"""Pictures and maps in files: decoding, colour modes, EXIF, colour maps."""
+"""Images and maps in files: decoding, colour modes, EXIF, colour maps."""

@@ -27,7 +27,7 @@ def read(stream: BinaryIO) -> tuple[int, int] | None:
 
 
 def hdr_signal(found: tuple[int, int] | None) -> tuple[hdr.Transfer, bool] | None:
-    """How an HDR picture stands for light, and whether its primaries are BT.2020's; None for an SDR one."""
+    """How an HDR image stands for light, and whether its primaries are BT.2020's; None for an SDR one."""
     if found is None or found[1] not in _TRANSFERS:
         return None
     return _TRANSFERS[found[1]], found[0] != _BT709

@@ -9,12 +9,12 @@ from PIL import Image, ImageCms
 from depth_anything.images import hdr, tiff
 
 HDR_SIGNAL = "depth_anything_hdr"
-"""Where `Image.info` holds how an HDR picture stands for light and whether its primaries are BT.2020's."""
+"""Where `Image.info` holds how an HDR image stands for light and whether its primaries are BT.2020's."""
 _STRIP_PIXELS = 4_000_000
 
 
 def strips(image: Image.Image) -> Iterator[tuple[int, Image.Image]]:
-    """The picture in bands of whole rows, so that conversions need little memory beside it."""
+    """The image in bands of whole rows, so that conversions need little memory beside it."""
     rows = max(1, _STRIP_PIXELS // image.width)
     for top in range(0, image.height, rows):
         yield top, image.crop((0, top, image.width, min(top + rows, image.height)))
@@ -37,7 +37,7 @@ def converter(image: Image.Image) -> Callable[[Image.Image], np.ndarray]:
 
 
 def on_white(strip: Image.Image) -> np.ndarray:
-    """A picture with transparency as it looks on white."""
+    """An image with transparency as it looks on white."""
     rgba = strip.convert("LA").convert("RGBA") if strip.mode == "La" else strip.convert("RGBA")
     result = Image.new("RGB", strip.size, "white")
     result.paste(rgba, mask=rgba.getchannel("A"))
@@ -45,7 +45,7 @@ def on_white(strip: Image.Image) -> np.ndarray:
 
 
 def _sdr(strip: Image.Image, signal: tuple[hdr.Transfer, bool]) -> np.ndarray:
-    """An HDR picture as it looks in SDR, on white."""
+    """An HDR image as it looks in SDR, on white."""
     rgba_HW4 = np.array(strip.convert("RGBA"))
     transfer, wide = signal
     rgba_HW4[..., :3] = hdr.to_sdr(rgba_HW4[..., :3].astype(np.uint16) * 257, transfer, wide)

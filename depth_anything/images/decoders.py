@@ -1,4 +1,4 @@
-"""The decoders of Pillow, libtiff and LibRaw, kept quiet and made honest: what they would print is an error or nothing.
+"""Pillow, libtiff and LibRaw without their messages: what they would print becomes an error or is dropped.
 
 Pillow's pixel limit, Python's warning filters and standard error belong to the whole process: one change at a time.
 """
@@ -26,7 +26,7 @@ _SILENT = logging.NullHandler()
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """One thread at a time, and no word from Pillow about odd metadata: no help to anybody who wants a depth map."""
+    """One thread at a time, and no warnings from Pillow about odd metadata, which does not matter for depth."""
     with _PROCESS_LOCK, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         logging.getLogger("PIL").addHandler(_SILENT)  # a logger without any prints to standard error
@@ -34,7 +34,7 @@ def quiet() -> Iterator[None]:
 
 
 def read_exif(image: Image.Image) -> Image.Exif:
-    """The picture's EXIF; empty where it is damaged, since the pixels may be well."""
+    """The image's EXIF; empty where it is damaged, since the pixels may be well."""
     with quiet():
         try:
             tags = image.getexif()
@@ -65,7 +65,7 @@ def decode(image: Image.Image) -> None:
 def _decoder_lines() -> Iterator[list[str]]:
     """What libtiff and LibRaw print meanwhile, in a list that is filled at the end.
 
-    They write to the standard error of the process and answer half a picture; nothing else tells what they met.
+    They write to the standard error of the process and return half an image; nothing else reports the error.
     """
     lines: list[str] = []
     with tempfile.TemporaryFile() as log:

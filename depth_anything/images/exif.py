@@ -1,4 +1,4 @@
-"""What a camera wrote beside its pixels: how the picture is turned, and through which lens (EXIF 2.32)."""
+"""What a camera wrote beside its pixels: how the image is turned, and through which lens (EXIF 2.32)."""
 
 import math
 
@@ -45,7 +45,7 @@ def focal_35mm(exif: Image.Exif) -> float | None:
     if stated is not None and possible(stated):
         return stated
     focal_mm, pixels_per_unit = number(0x920A), number(0xA20E)  # FocalLength, FocalPlaneXResolution
-    width, height = number(0xA002), number(0xA003)  # of the picture as it was taken, not as it may have been resized
+    width, height = number(0xA002), number(0xA003)  # of the image as it was taken, not as it may have been resized
     if focal_mm is None or pixels_per_unit is None or width is None or height is None:
         return None
     unit = number(0xA210) if 0xA210 in tags else 2  # FocalPlaneResolutionUnit; inches where it is absent

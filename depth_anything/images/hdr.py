@@ -1,4 +1,4 @@
-"""HDR pictures as SDR ones: from the light that PQ and HLG signals (ITU-R BT.2100) stand for to sRGB uint8.
+"""HDR images as SDR ones: from the light that PQ and HLG signals (ITU-R BT.2100) stand for to sRGB uint8.
 
 Networks were trained on ordinary photographs. Seen as if it were one, an HDR signal is pale and dim. Here its light is
 taken relative to reference white (BT.2408: 203 cd/m2 of PQ, 75 % of HLG), brought from BT.2020's to sRGB's primaries
@@ -25,7 +25,7 @@ ROWS = 64
 
 
 def to_sdr(signal_HW3: np.ndarray, transfer: Transfer, wide: bool = True) -> np.ndarray:
-    """An HDR picture as an ordinary one.
+    """An HDR image as an ordinary one.
 
     Args:
         signal_HW3: uint16 (H, W, 3), R'G'B' over the full range of 16 bits.

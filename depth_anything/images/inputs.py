@@ -1,4 +1,4 @@
-"""The pictures that a command line names, each with a name for its outputs that no other picture shares."""
+"""The images that a command line names, each with a name for its outputs that no other image shares."""
 
 import glob
 import os
@@ -15,16 +15,16 @@ from depth_anything.system.files import is_hidden, read_text, walk
 def find_images(
     inputs: Sequence[str | os.PathLike[str]], exclude: str | os.PathLike[str] | None = None
 ) -> list[Source]:
-    """The pictures that `inputs` name, each once, in order, with names for their outputs that never collide.
+    """The images that `inputs` name, each once, in order, with names for their outputs that never collide.
 
     An input is a file, a folder (searched through all its folders, sorted), a glob pattern such as
     `'shots/**/*.jpg'`, a .txt file with one path or folder per line (relative to the current folder, or else to the
-    list's own), or `-` for one picture through standard input. Files that do not exist are kept: reading them gives the
+    list's own), or `-` for one image through standard input. Files that do not exist are kept: reading them gives the
     error, and the rest is done. Raw camera files are found by their names and by patterns; in a folder they are passed
     over, since they lie beside their JPEGs.
 
-    The output stem of a picture in a folder is its path below that folder without the suffix; of a file its name
-    without the suffix. Where two pictures would share a stem (letters' case ignored, as some disks do), each of them
+    The output stem of an image in a folder is its path below that folder without the suffix; of a file its name
+    without the suffix. Where two images would share a stem (letters' case ignored, as some disks do), each of them
     gets its path below the deepest folder that holds all inputs, and where that is still shared, with its suffix:
     a/x.jpg b/x.jpg -> a/x b/x; x.jpg x.png -> x.jpg x.png.
 
@@ -33,7 +33,7 @@ def find_images(
         exclude: a folder that is not searched: the output folder, if it lies inside an input.
 
     Raises:
-        PictureError: nothing was named, or a folder, pattern or list holds no picture.
+        PictureError: nothing was named, or a folder, pattern or list holds no image.
     """
     if not inputs:
         raise PictureError("no input: give files, folders, patterns, a .txt list of paths, or - for standard input")
@@ -50,7 +50,7 @@ def find_images(
 
 
 def _expand(entry: str, excluded: Path | None, in_list: bool = False) -> Iterator[tuple[Path | None, str]]:
-    """(path, stem of its outputs) of every picture that one input names; the path is None for standard input."""
+    """(path, stem of its outputs) of every image that one input names; the path is None for standard input."""
     path = Path(entry)
     if entry == "-" and not in_list:
         yield None, "stdin"

@@ -1,4 +1,4 @@
-"""Maps to files and back: 16-bit PNG, PFM, NPZ, EXR, and 8-bit pictures.
+"""Maps to files and back: 16-bit PNG, PFM, NPZ, EXR, and 8-bit images.
 
 The writers write to the given path; `files.new_file` gives a temporary name, which is renamed at the end.
 
@@ -25,7 +25,7 @@ PNG16_MAX = 65535
 """Largest value of 16-bit PNG: 65.535 m in millimetres; what is farther is stored as that."""
 
 
-# -- pictures --------------------------------------------------------------------------------------------------------
+# -- images ----------------------------------------------------------------------------------------------------------
 
 
 def write_picture(path: str | os.PathLike[str], image: np.ndarray, text: Mapping[str, str]) -> None:

@@ -1,6 +1,6 @@
-"""Read the pictures that people have: any common format and mode, upright, as RGB uint8.
+"""Read the images that people have: any common format and mode, upright, as RGB uint8.
 
-One rule for every input, so that the network sees what a person sees:
+The same rules for every input, so that the network sees what a person sees:
 - The EXIF or TIFF orientation is applied. Numpy arrays are taken as upright.
 - Transparent parts are composited on white.
 - 16-bit grey: 65535 is white, or 0 where a TIFF says so. Where the largest value fits in 12 bits or fewer, the file
@@ -10,9 +10,9 @@ One rule for every input, so that the network sees what a person sees:
 - Of an animation, the first frame. Colour profiles are not applied, except that LAB becomes sRGB.
 - HDR (AVIF, HEIC, PNG in PQ or HLG) becomes SDR (hdr.py).
 - Raw camera files are developed (raw.py); the preview inside is not the photograph.
-- A TIFF whose layout would come out as another picture is refused (tiff.py).
+- A TIFF whose layout would come out as another image is refused (tiff.py).
 - A header that promises more than MAX_PIXELS is refused before anything is decoded. A file that is cut short is an
-  error; it never becomes a half grey picture.
+  error; it never becomes a half grey image.
 """
 
 import io
@@ -60,7 +60,7 @@ class PictureInfo:
     """Metadata of an image."""
 
     width: int
-    """Of the upright picture."""
+    """Of the upright image."""
     height: int
     format: str | None
     """Pillow's name of it, such as JPEG; RAW for a camera's raw file; None for pixels in memory."""
@@ -72,7 +72,7 @@ class PictureInfo:
 
 
 def read_image(source: PictureSource) -> np.ndarray:
-    """Any picture as RGB, upright: the pixels of `read_image_with_info`.
+    """Any image as RGB, upright: the pixels of `read_image_with_info`.
 
     Returns:
         uint8 (H, W, 3).
@@ -90,7 +90,7 @@ def read_image_with_info(source: PictureSource) -> tuple[np.ndarray, PictureInfo
             array uint8 (H, W), (H, W, 3) RGB or (H, W, 4) RGBA.
 
     Raises:
-        PictureError: (a ValueError) not a picture, damaged, cut short, too large, or of a wrong type; one line.
+        PictureError: (a ValueError) not an image, damaged, cut short, too large, or of a wrong type; one line.
     """
     if isinstance(source, np.ndarray):
         image_HW3 = _from_array(source)
@@ -100,7 +100,7 @@ def read_image_with_info(source: PictureSource) -> tuple[np.ndarray, PictureInfo
             image_HW3 = develop(image)
             return image_HW3, _raw_info(image, (image_HW3.shape[1], image_HW3.shape[0]))
         decode(image)
-        # After decoding: a PNG's EXIF may follow its pixels, and the TIFF decoder has turned the picture already.
+        # After decoding: a PNG's EXIF may follow its pixels, and the TIFF decoder has turned the image already.
         about = _info(image)
         upright_HW3 = np.empty((about.height, about.width, 3), np.uint8)
         stored_HW3 = exif.as_stored(upright_HW3, about.orientation)
@@ -138,7 +138,7 @@ def stored_size(source: PictureSource) -> tuple[int, int]:
 
 
 def _info(image: Image.Image) -> PictureInfo:
-    """Of an opened picture; of a PNG, after it was decoded."""
+    """Of an opened image; of a PNG, after it was decoded."""
     width, height = image.size
     tags = read_exif(image)
     orientation = exif.orientation(tags)
@@ -160,7 +160,7 @@ def _raw_info(image: raw.Raw, size: tuple[int, int]) -> PictureInfo:
 
 @contextmanager
 def _opened(source: PictureSource) -> Iterator[Image.Image | raw.Raw]:
-    """The picture with its header parsed and checked, not decoded. Every failure inside becomes one PictureError."""
+    """The image with its header parsed and checked, not decoded. Every failure inside becomes one PictureError."""
     name = name_of(source)
     try:
         if isinstance(source, Image.Image):
@@ -216,7 +216,7 @@ def _opened(source: PictureSource) -> Iterator[Image.Image | raw.Raw]:
 
 
 def _hdr_signal(stream: BinaryIO) -> tuple[hdr.Transfer, bool] | None:
-    """How an HDR picture stands for light, and whether it has BT.2020's primaries; None for an ordinary one."""
+    """How an HDR image stands for light, and whether it has BT.2020's primaries; None for an ordinary one."""
     position = stream.tell()
     try:
         return cicp.hdr_signal(cicp.read(stream))
@@ -258,7 +258,7 @@ def _check_complete(image: Image.Image, stream: BinaryIO) -> None:
 
 
 def _from_array(array: np.ndarray) -> np.ndarray:
-    """A numpy picture as RGB uint8 (H, W, 3); the same memory where it already is."""
+    """A numpy image as RGB uint8 (H, W, 3); the same memory where it already is."""
     grey = array.ndim == 2 or (array.ndim == 3 and array.shape[2] == 1)
     if array.dtype != np.uint8 or not (grey or (array.ndim == 3 and array.shape[2] in (3, 4))) or array.size == 0:
         raise PictureError(

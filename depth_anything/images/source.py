@@ -1,4 +1,4 @@
-"""Where pictures come from: what a caller may give, how messages call it, and the stream of its bytes."""
+"""Where images come from: what a caller may give, how messages call it, and the stream of its bytes."""
 
 import io
 import os
@@ -24,12 +24,12 @@ _HEIF_BRANDS = (b"heic", b"heix", b"hevc", b"heim", b"heis", b"mif1", b"msf1")
 
 
 class PictureError(ValueError):
-    """A picture that cannot be read. The message is one line: which picture, what is wrong, what to do."""
+    """An image that cannot be read. The message is one line: which image, what is wrong, what to do."""
 
 
 @dataclass(frozen=True)
 class Source:
-    """One picture to process, found by `find_images`."""
+    """One image to process, found by `find_images`."""
 
     stem: str
     """Where its outputs go below the output folder: `<stem>_<kind>.<ext>`, with / between folders."""

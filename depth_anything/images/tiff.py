@@ -20,7 +20,7 @@ _KINDS = {_UNSIGNED: "", _SIGNED: " signed", _FLOAT: " float", 5: " complex inte
 
 
 def directories(stream: BinaryIO, most: int = 16) -> Iterator[Any]:
-    """The tags of a TIFF's first picture and of what hangs below it (SubIFDs), `most` at most; nothing of other files.
+    """The tags of a TIFF's first image and of what hangs below it (SubIFDs), `most` at most; nothing of other files.
 
     Raises:
         Exception: of any type, where the file is damaged.
@@ -43,7 +43,7 @@ def directories(stream: BinaryIO, most: int = 16) -> Iterator[Any]:
 
 
 def is_raw(stream: BinaryIO) -> bool:
-    """Whether a TIFF is a camera's raw file: its first picture is then a thumbnail of the sensor's data."""
+    """Whether a TIFF is a camera's raw file: its first image is then a thumbnail of the sensor's data."""
     return any(
         _DNG_VERSION in tags or tags.get(_PHOTOMETRIC) in (_FILTER_ARRAY, _LINEAR_RAW) for tags in directories(stream)
     )
@@ -79,7 +79,7 @@ def describe(stream: BinaryIO) -> str:
 
 
 def problem(image: Image.Image) -> str | None:
-    """Why a TIFF that Pillow has opened would come out as another picture, in a line; None where it does not."""
+    """Why a TIFF that Pillow has opened would come out as another image, in a line; None where it does not."""
     tags = image.tag_v2  # type: ignore[attr-defined]
     if tags.get(_SUBFILE, 0) & 1:
         return "the first picture of this TIFF is a thumbnail of another; save the full picture as a file of its own"
@@ -100,7 +100,7 @@ def unread(image: Image.Image) -> str:
 def mend(image: Any) -> None:
     """Have Pillow's decoder read what it would misread: before the pixels are loaded.
 
-    Uncompressed planes of 16 bits are taken for 8, and planes beyond the picture's for parts of it; words that libtiff
+    Uncompressed planes of 16 bits are taken for 8, and planes beyond the image's for parts of it; words that libtiff
     has put into the machine's order are turned round once more.
     """
     tags = image.tag_v2
@@ -136,7 +136,7 @@ def values(image: Image.Image, strip: Image.Image) -> np.ndarray:
 
 
 def is_signed(image: Image.Image) -> bool:
-    """Whether an opened picture holds signed integers."""
+    """Whether an opened image holds signed integers."""
     return sample_format(image) == _SIGNED
 
 
@@ -146,7 +146,7 @@ def sample_format(image: Image.Image) -> int:
 
 
 def white_is_zero(image: Image.Image) -> bool:
-    """Whether 0 is white and Pillow left it so: it turns only pictures of 8 bits and fewer."""
+    """Whether 0 is white and Pillow left it so: it turns only images of 8 bits and fewer."""
     wide = image.mode.startswith("I") or image.mode == "F"
     return wide and image.format == "TIFF" and image.tag_v2.get(_PHOTOMETRIC) == _WHITE_IS_ZERO  # type: ignore[attr-defined]
 
