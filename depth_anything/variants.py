@@ -23,7 +23,7 @@ class Variant:
 
     name: str
     version: Literal["v1", "v2"]
-    """Which paper's graph: decides the taps and the rule that resizes a map back to the picture."""
+    """Which paper's graph: decides the taps and the rule that resizes a map back to the image."""
     width: int
     """Channels of a token, or of EfficientNet's coarsest map."""
     depth: int
@@ -58,14 +58,14 @@ class Variant:
     """Focal length, in pixels of the network's input, of the canonical camera in whose metres the network predicts
     (`finetune --intrinsics`); None: metres as they are (camera.py)."""
     align_corners_back: bool = True
-    """Bilinear rule back to the picture's size: V1's script False; V2, metric and nano True."""
+    """Bilinear rule back to the image's size: V1's script False; V2, metric and nano True."""
     input_size: int = 518
     """Lower bound of the shorter side at the network's input."""
     fixed_size: tuple[int, int] | None = None
     """(H, W) to which every image is resized instead, not keeping its aspect ratio, unless a size is given (V1
     metric)."""
     resize: Literal["cubic", "bilinear"] = "cubic"
-    """How a picture comes to the network's size: as the relative models' code does it, or as ZoeDepth's."""
+    """How an image comes to the network's size: as the relative models' code does it, or as ZoeDepth's."""
     hub_repo: str | None = None
     """Repository on the Hugging Face hub that holds the official file."""
     hub_type: Literal["model", "space"] = "model"
@@ -149,7 +149,7 @@ V2_GIANT = Variant(
 def v2_tried(name: str, table_side: int, encoder: EncoderFamily, note: str) -> Variant:
     """A ViT-L of another family under V2's decoder (V2 Table 13), which does not name the blocks that were tapped.
 
-    Ours: MiDaS' four of BEiT, which are those in which SAM looks at the whole picture; DINOv2's of SynCLR.
+    Ours: MiDaS' four of BEiT, which are those in which SAM looks at the whole image; DINOv2's of SynCLR.
     """
     return replace(
         V2_LARGE, name=name, encoder=encoder, table_side=table_side,

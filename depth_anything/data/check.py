@@ -18,7 +18,7 @@ from depth_anything.images.colormap import colored
 from depth_anything.system.files import atomic_path
 
 TILE = 320, 240
-"""Width and height of a picture on the sheet, and of its disparity beside it."""
+"""Width and height of an image on the sheet, and of its disparity beside it."""
 TILES = 24
 _NOT_VALID, _SKY = (90, 90, 90), (0, 0, 0)
 _DECADES, _BINS = 8, 2048
@@ -35,7 +35,7 @@ class Report:
     refused: list[str] = field(default_factory=list)
     broken: list[str] = field(default_factory=list)
     sizes: Counter = field(default_factory=Counter)
-    """(width, height) -> pictures."""
+    """(width, height) -> images."""
     pixels: int = 0
     valid: int = 0
     sky: int = 0
@@ -44,14 +44,14 @@ class Report:
     lowest: float = np.inf
     highest: float = 0.0
     ground_nearer: int = 0
-    """Pictures whose lower half is nearer than the upper one."""
+    """Images whose lower half is nearer than the upper one."""
     ground_known: int = 0
-    """Pictures with a label in both halves."""
+    """Images with a label in both halves."""
     tile_HW3: np.ndarray | None = None
-    """Of one picture, where it was asked for."""
+    """Of one image, where it was asked for."""
 
     def add(self, one: "Report") -> None:
-        """Count another picture."""
+        """Count another image."""
         self.scale = one.scale or self.scale
         self.lowest, self.highest = min(self.lowest, one.lowest), max(self.highest, one.highest)
         self.sizes.update(one.sizes)
@@ -91,13 +91,13 @@ class Report:
 
 
 def check(samples: Samples, limit: int | None = None, sheet: Path | None = None, threads: int = 1) -> Report:
-    """Read every picture of a set, or `limit` of them evenly spread.
+    """Read every image of a set, or `limit` of them evenly spread.
 
     Args:
         samples: a labelled set, with its sky chosen.
-        limit: pictures to read; all by default.
-        sheet: a PNG of some pictures beside their disparity, written when all are read.
-        threads: how many pictures are read at a time.
+        limit: images to read; all by default.
+        sheet: a PNG of some images beside their disparity, written when all are read.
+        threads: how many images are read at a time.
 
     Raises:
         ValueError: a limit or a number of threads below 1.
@@ -148,7 +148,7 @@ def spread(count: int, wanted: int) -> list[int]:
 
 
 def look(samples: Samples, number: int, with_tile: bool) -> Report:
-    """Read one picture; an error becomes a line."""
+    """Read one image; an error becomes a line."""
     try:
         sample = samples[number]
     except Unusable as error:
@@ -180,7 +180,7 @@ def look(samples: Samples, number: int, with_tile: bool) -> Report:
 
 
 def draw(sample: Sample) -> np.ndarray:
-    """The picture beside its disparity, near in red, each in a box of TILE: uint8. Grey is not valid, black is sky."""
+    """The image beside its disparity, near in red, each in a box of TILE: uint8. Grey is not valid, black is sky."""
     labelled_HW = sample.valid_HW & ~sample.sky_HW
     low, high = np.percentile(sample.disparity_HW[labelled_HW], [2, 98]) if labelled_HW.any() else (0, 0)
     disparity_HW3 = colored((sample.disparity_HW - low) / max(float(high - low), 1e-12))

@@ -1,4 +1,4 @@
-"""Walk a real copy of an unlabelled set, or of any source of pictures: count it, decode it, name what is broken."""
+"""Walk a real copy of an unlabelled set, or of any source of images: count it, decode it, name what is broken."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -19,7 +19,7 @@ class PicturesReport:
     """Statistics of one unit, or of all."""
 
     shorter_sides: list[int] = field(default_factory=list)
-    """Of the pictures that could be decoded."""
+    """Of the images that could be decoded."""
     bytes: int = 0
     broken: list[str] = field(default_factory=list)
     tile_HW3: np.ndarray | None = None
@@ -44,12 +44,12 @@ class PicturesReport:
 def check_pictures(
     units: Sequence[Unit], limit: int | None = None, sheet: Path | None = None, threads: int = 1
 ) -> PicturesReport:
-    """Decode every picture, or about `limit` of them: the first few of units that are evenly spread.
+    """Decode every image, or about `limit` of them: the first few of units that are evenly spread.
 
     Args:
         units: of `data.unlabeled.units`.
-        limit: pictures to read; all by default.
-        sheet: a PNG of some pictures, written when all are read.
+        limit: images to read; all by default.
+        sheet: a PNG of some images, written when all are read.
         threads: how many units are read at a time.
 
     Raises:
@@ -66,7 +66,7 @@ def check_pictures(
 
 
 def look_into(unit: Unit, first: int | None, with_tile: bool) -> PicturesReport:
-    """Decode the first pictures of a unit, or all. Unreadable images are listed, and the rest is decoded."""
+    """Decode the first images of a unit, or all. Unreadable images are listed, and the rest is decoded."""
     seen = PicturesReport()
 
     def broken(key: str, error: Exception) -> None:
@@ -89,7 +89,7 @@ def look_into(unit: Unit, first: int | None, with_tile: bool) -> PicturesReport:
 
 
 def draw(image_HW3: np.ndarray) -> np.ndarray:
-    """A picture in a white box of TILE: uint8."""
+    """An image in a white box of TILE: uint8."""
     image = Image.fromarray(image_HW3)
     image.thumbnail(TILE)
     tile = Image.new("RGB", TILE, "white")

@@ -1,6 +1,6 @@
 """Pseudo labels: how a teacher's map is stored, and shards of them as labelled samples by number.
 
-A shard is a tar with three members a picture: `<key>.jpg` (the picture), `<key>.disparity.png` or `.disparity.npz` (the
+A shard is a tar with three members an image: `<key>.jpg` (the image), `<key>.disparity.png` or `.disparity.npz` (the
 map, at the network's size) and `<key>.json` (its minimum and maximum, the teacher's hash, the recipe).
 """
 
@@ -62,7 +62,7 @@ def encode(disparity_HW: np.ndarray, encoding: Encoding) -> tuple[dict[str, byte
 
 
 def decode(members: dict[str, bytes]) -> np.ndarray:
-    """Disparity float32 (H, W) from the members of a picture by suffix."""
+    """Disparity float32 (H, W) from the members of an image by suffix."""
     if "disparity.npz" in members:
         with np.load(io.BytesIO(members["disparity.npz"])) as archive:
             return archive["disparity"].astype(np.float32)
@@ -98,7 +98,7 @@ def png16(codes_HW: np.ndarray) -> bytes:
 
 
 class PseudoLabels:
-    """The labelled pictures of a folder that `depth-anything label` wrote, as one sequence.
+    """The labelled images of a folder that `depth-anything label` wrote, as one sequence.
 
     Only shards with a manifest count. `ends` holds the end of each shard; images of one shard are read fastest
     together.
@@ -125,7 +125,7 @@ class PseudoLabels:
         return int(self.ends[-1])
 
     def __getitem__(self, number: int) -> Sample:
-        """A picture at its map's size, with its disparity: affine-invariant, valid everywhere, no sky.
+        """An image at its map's size, with its disparity: affine-invariant, valid everywhere, no sky.
 
         Raises:
             ValueError: the shard is missing or damaged; the line names it.
@@ -158,7 +158,7 @@ def samples_of(path: Path) -> tuple[TarIndex, list[int]]:
 
 
 def sample(key: str, members: dict[str, bytes]) -> Sample:
-    """A labelled sample from the members of a picture."""
+    """A labelled sample from the members of an image."""
     disparity_HW = decode(members)
     height, width = disparity_HW.shape
     image = Image.fromarray(read_image(members["jpg"])).resize((width, height), Image.Resampling.BICUBIC)

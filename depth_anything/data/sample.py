@@ -1,4 +1,4 @@
-"""One labelled picture, the contract of every reader, and what geometry does to it. numpy and Pillow, no torch."""
+"""One labelled image, the contract of every reader, and what geometry does to it. numpy and Pillow, no torch."""
 
 from dataclasses import dataclass, replace
 from typing import Literal

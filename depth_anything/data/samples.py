@@ -1,4 +1,4 @@
-"""Labelled pictures by number: what every reader is, and what stands between a reader and a run."""
+"""Labelled images by number: what every reader is, and what stands between a reader and a run."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ KEPT_BYTES = 2**30
 
 
 class Samples(Protocol):
-    """Labelled pictures by number. A reader of shards also says where these end (`shard_ends`)."""
+    """Labelled images by number. A reader of shards also says where these end (`shard_ends`)."""
 
     def __len__(self) -> int: ...
 
@@ -28,13 +28,13 @@ class Samples(Protocol):
 
 @runtime_checkable
 class OnDevice(Samples, Protocol):
-    """Pictures of one size that lie on the device: windows are cut there, many at once."""
+    """Images of one size that lie on the device: windows are cut there, many at once."""
 
     size: tuple[int, int]
-    """(H, W) of every picture."""
+    """(H, W) of every image."""
 
     def windows(self, numbers: Sequence[int], crops: Sequence[Crop]) -> tuple[Tensor, Tensor, Tensor]:
-        """`sample.cut` for many: pictures in 0..1 (B, 3, H, W), their disparity and valid pixels (B, H, W)."""
+        """`sample.cut` for many: images in 0..1 (B, 3, H, W), their disparity and valid pixels (B, H, W)."""
         ...
 
 
@@ -43,12 +43,12 @@ class Unusable(ValueError):
 
 
 def shard_ends(samples: Any) -> np.ndarray | None:
-    """Where the shards of a set end, as cumulative counts of its pictures (`ends`); None where it has no shards."""
+    """Where the shards of a set end, as cumulative counts of its images (`ends`); None where it has no shards."""
     return getattr(samples, "ends", None)
 
 
 class Mapped:
-    """A set, every picture of it through a function."""
+    """A set, every image of it through a function."""
 
     def __init__(self, samples: Any, function: Callable[[Any], Sample]):
         self.samples, self.function = samples, function
@@ -62,7 +62,7 @@ class Mapped:
 
 
 class Chosen:
-    """Pictures of a set by their numbers, in that order; a number may come several times."""
+    """Images of a set by their numbers, in that order; a number may come several times."""
 
     def __init__(self, samples: Samples, numbers: Sequence[int] | np.ndarray):
         self.samples, self.numbers = samples, numbers
@@ -96,7 +96,7 @@ class Joined:
 
 
 class Kept(Mapped):
-    """Pictures that stay in memory once they are read, up to KEPT_BYTES: a small set is decoded once."""
+    """Images that stay in memory once they are read, up to KEPT_BYTES: a small set is decoded once."""
 
     def __init__(self, samples: Samples):
         super().__init__(samples, lambda sample: sample)
@@ -149,7 +149,7 @@ def usable(samples: Samples) -> Iterator[tuple[int, Sample]]:
 
 
 def without_labels(pictures: Any) -> Mapped:
-    """Pictures, (key, uint8 RGB) or samples, as samples whose every pixel still waits for the teacher."""
+    """Images, (key, uint8 RGB) or samples, as samples whose every pixel still waits for the teacher."""
 
     def unlabeled(found: Sample | tuple[str, np.ndarray]) -> Sample:
         key, image_HW3 = (found.key, found.image_HW3) if isinstance(found, Sample) else found

@@ -1,4 +1,4 @@
-"""How many pictures the papers train on, set by set, as they print it (V1 Table 1; V2 for Hypersim, VKITTI 2)."""
+"""How many images the papers train on, set by set, as they print it (V1 Table 1; V2 for Hypersim, VKITTI 2)."""
 
 LABELED_PICTURES = {
     "blendedmvs": 115_000,

@@ -80,11 +80,11 @@ def read_shard(path: str | os.PathLike[str]) -> Iterator[tuple[str, dict[str, by
 
 
 MAPS = ("disparity", "valid", "sky", "class")
-"""Members of our shards that hold numbers, not pictures, whatever their format."""
+"""Members of our shards that hold numbers, not images, whatever their format."""
 
 
 def decode_maps(name: str, content: bytes) -> np.ndarray | None:
-    """The numbers of a map, for readers that would take its PNG for a picture and turn it into 8-bit RGB.
+    """The numbers of a map, for readers that would take its PNG for an image and turn it into 8-bit RGB.
 
         webdataset.WebDataset("labels/*.tar").decode(decode_maps, "rgb8")
 

@@ -1,6 +1,6 @@
 """Where the sky is. V1 section 3.1 finds it with a pre-trained SegFormer and sets its disparity to 0 (farthest).
 
-`choose_sky` does that to labelled pictures, before min-max, and keeps every mask: a second epoch runs no network. Which
+`choose_sky` does that to labelled images, before min-max, and keeps every mask: a second epoch runs no network. Which
 SegFormer the authors took is not known; the largest one for ADE20K is the default. Its released weights are for
 non-commercial use (NVIDIA Source Code License), which must be accepted once, as for other such weights. `threshold`
 needs no model; it looks only at the map."""
@@ -69,13 +69,13 @@ class SkySegmenter:
         """Of these weights at this size: what masks are kept under."""
 
     def __call__(self, image: np.ndarray) -> np.ndarray:
-        """Sky mask of one picture: uint8 (H, W, 3) -> bool (H, W)."""
+        """Sky mask of one image: uint8 (H, W, 3) -> bool (H, W)."""
         return self.masks([image])[0]
 
     def masks(self, images: Sequence[np.ndarray], batch_size: int = 8) -> list[np.ndarray]:
-        """Sky masks of pictures of any sizes, in their order; those of one network size run together.
+        """Sky masks of images of any sizes, in their order; those of one network size run together.
 
-        The logits (a quarter of the network's size) are resized to the picture before the largest is taken.
+        The logits (a quarter of the network's size) are resized to the image before the largest is taken.
         """
         import torch
 
@@ -101,10 +101,10 @@ class SkySegmenter:
 
 
 class AddSky:
-    """Adds SegFormer's sky to a labelled picture: its disparity becomes 0 and valid (V1 section 3.1).
+    """Adds SegFormer's sky to a labelled image: its disparity becomes 0 and valid (V1 section 3.1).
 
-    Masks are kept in `cache`/<the segmenter's id> as 1-bit PNGs, named by a hash of the picture's pixels: another
-    picture or another segmenter never meets a wrong mask, and a damaged one is made again.
+    Masks are kept in `cache`/<the segmenter's id> as 1-bit PNGs, named by a hash of the image's pixels: another
+    image or another segmenter never meets a wrong mask, and a damaged one is made again.
     """
 
     def __init__(self, segmenter: SkySegmenter, cache: str | Path):
@@ -140,7 +140,7 @@ class AddSky:
 
 
 def without_sky(sample: Sample) -> Sample:
-    """A labelled picture whose sky is not valid: nothing is learnt from it."""
+    """A labelled image whose sky is not valid: nothing is learnt from it."""
     return replace(sample, sky_HW=np.zeros_like(sample.sky_HW), valid_HW=sample.valid_HW & ~sample.sky_HW)
 
 
@@ -167,8 +167,8 @@ def threshold(prediction: Prediction, share: float = 0.02) -> np.ndarray:
     """Sky by the map alone: bool (H, W). A heuristic that ignores colour.
 
     Sky is within `share` of the map's range of disparity of its farthest value and has nothing nearer above
-    it up to the picture's upper edge. A far wall that reaches this edge is taken for sky, and sky behind branches or
-    below a roof is missed: `SkySegmenter` looks at the picture.
+    it up to the image's upper edge. A far wall that reaches this edge is taken for sky, and sky behind branches or
+    below a roof is missed: `SkySegmenter` looks at the image.
     """
     disparity_HW = prediction.as_disparity()
     low, high = float(disparity_HW.min()), float(disparity_HW.max())
@@ -196,7 +196,7 @@ def _normalised(image_HW3: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 
 def _is_sky(logits_CHW, height: int, width: int) -> np.ndarray:
-    """Where sky has the largest logit at the picture's size; class by class, not 150 full maps at once."""
+    """Where sky has the largest logit at the image's size; class by class, not 150 full maps at once."""
     import torch
     import torch.nn.functional as F
 

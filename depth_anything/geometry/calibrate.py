@@ -49,7 +49,7 @@ def known_distances(
         max_depth_m: pixels farther than this by the fit, or beyond infinity, become unknown.
 
     Raises:
-        ValueError: fewer than two points, one outside the picture, without a distance or on an unknown pixel; or
+        ValueError: fewer than two points, one outside the image, without a distance or on an unknown pixel; or
             distances that contradict the map (all at one value, or nearer where the map is farther).
     """
     rows = [tuple(point) for point in points]

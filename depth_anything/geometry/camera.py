@@ -1,7 +1,7 @@
 """The pinhole camera: intrinsics from what is known of a camera, and points from z-depth.
 
-Camera axes: x to the right, y down, z forward, metres. Pixel (0, 0) is the centre of the picture's upper left pixel, as
-in OpenCV, so the middle of a picture is ((width - 1) / 2, (height - 1) / 2). K is [[fx, 0, cx], [0, fy, cy], [0, 0, 1]]
+Camera axes: x to the right, y down, z forward, metres. Pixel (0, 0) is the centre of the image's upper left pixel, as
+in OpenCV, so the middle of an image is ((width - 1) / 2, (height - 1) / 2). K is [[fx, 0, cx], [0, fy, cy], [0, 0, 1]]
 in pixels.
 """
 
@@ -19,7 +19,7 @@ _FILM_DIAGONAL_MM = math.hypot(36.0, 24.0)
 
 
 def from_fov(width: int, height: int, fov_degrees: float) -> np.ndarray:
-    """K of a camera with a horizontal field of view, square pixels, and its centre in the middle of the picture.
+    """K of a camera with a horizontal field of view, square pixels, and its centre in the middle of the image.
 
     Raises:
         ValueError: the angle is not between 0 and 180 degrees.
@@ -43,7 +43,7 @@ def from_focal_35mm(width: int, height: int, focal_mm: float) -> np.ndarray:
 
 
 def from_numbers(numbers: Sequence[float]) -> np.ndarray:
-    """K from `fx fy cx cy` in pixels of the upright picture, or from the nine numbers of a matrix, row by row.
+    """K from `fx fy cx cy` in pixels of the upright image, or from the nine numbers of a matrix, row by row.
 
     Raises:
         ValueError: another count of numbers, or they describe no camera.
@@ -71,11 +71,11 @@ def intrinsics(
     """K from what is known: the numbers, the field of view, the focal length, or else EXIF; None if nothing is.
 
     Args:
-        width, height: of the upright picture.
+        width, height: of the upright image.
         fov: horizontal field of view in degrees (`--fov`).
         focal_mm: 35 mm equivalent (`--focal-mm`).
         numbers: see `from_numbers` (`--intrinsics`).
-        exif_focal_35mm: `image_info(...).focal_35mm`. A picture that was cropped has lost its meaning.
+        exif_focal_35mm: `image_info(...).focal_35mm`. An image that was cropped has lost its meaning.
 
     Raises:
         ValueError: more than one of the first three was given, or a value is out of range.
@@ -106,20 +106,20 @@ def check(K: np.ndarray) -> None:
 
 
 def mean_focal(K: np.ndarray) -> float:
-    """The focal length in pixels as one number: the geometric mean of fx and fy, which a stretched picture scales by
+    """The focal length in pixels as one number: the geometric mean of fx and fy, which a stretched image scales by
     the root of its area."""
     return math.sqrt(K[0, 0] * K[1, 1])
 
 
 def seen_focal(focal: float, picture: tuple[int, int], network: tuple[int, int]) -> float:
-    """A picture's focal length in pixels of the network's input, to which it is resized. Sizes are (height, width)."""
+    """An image's focal length in pixels of the network's input, to which it is resized. Sizes are (height, width)."""
     return focal * math.sqrt(network[0] * network[1] / (picture[0] * picture[1]))
 
 
 def assumed_focal(variant: Variant, height: int, width: int) -> float:
     """The focal length, in pixels of the image, that a camera-aware model assumes for an unknown camera.
 
-    It is the canonical one where the network sees the picture at its own size: the median training camera's.
+    It is the canonical one where the network sees the image at its own size: the median training camera's.
     """
     assert variant.canonical_focal is not None
     return variant.canonical_focal * min(height, width) / get_variant(variant.name).input_size

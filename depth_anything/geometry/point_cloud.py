@@ -24,7 +24,7 @@ _MAX_TEXTURE_SIDE = 8192  # what graphics hardware takes everywhere
 def write_ply(
     path: str | os.PathLike[str], points_HW3: np.ndarray, image_HW3: np.ndarray | None, text: Mapping[str, str]
 ) -> None:
-    """Every known point, coloured by the picture, as little-endian binary PLY with `text` as comments.
+    """Every known point, coloured by the image, as little-endian binary PLY with `text` as comments.
 
     Args:
         points_HW3: metres, camera axes; NaN where unknown.
@@ -87,7 +87,7 @@ def triangles(points_HW3: np.ndarray, edge: float = EDGE) -> np.ndarray:
 def write_glb(
     path: str | os.PathLike[str], points_HW3: np.ndarray, image_HW3: np.ndarray, text: Mapping[str, str]
 ) -> None:
-    """The surface that the camera sees as GLB: a mesh with the picture as its unlit texture, cut at edges, in metres.
+    """The surface that the camera sees as GLB: a mesh with the image as its unlit texture, cut at edges, in metres.
 
     Args:
         points_HW3: metres, camera axes; NaN where unknown.
@@ -103,7 +103,7 @@ def write_glb(
         from trimesh.visual.material import PBRMaterial
     height, width = points_HW3.shape[:2]
     step = max(1, int(np.ceil(np.sqrt(height * width / MAX_VERTICES))))
-    # every step-th row and column, and the last, so that a thinned mesh ends where the picture ends
+    # every step-th row and column, and the last, so that a thinned mesh ends where the image ends
     grid_rows, grid_columns = (np.unique([*range(0, side, step), side - 1]) for side in (height, width))
     grid_HW3 = points_HW3[np.ix_(grid_rows, grid_columns)]
     faces_F3 = triangles(grid_HW3, (1 + EDGE) ** step - 1)
@@ -138,7 +138,7 @@ def write_glb(
 
 
 def normals_picture(normals_HW3: np.ndarray, directx: bool = False) -> np.ndarray:
-    """Normals in camera axes as a picture: uint8 (H, W, 3), 0.5 + 0.5 n with x right, y up, z to the viewer.
+    """Normals in camera axes as an image: uint8 (H, W, 3), 0.5 + 0.5 n with x right, y up, z to the viewer.
 
     Args:
         directx: y down instead (green inverted).
@@ -152,7 +152,7 @@ def normals_picture(normals_HW3: np.ndarray, directx: bool = False) -> np.ndarra
 
 
 def _texture(image_HW3: np.ndarray) -> Image.Image:
-    """The picture as JPEG inside the GLB."""
+    """The image as JPEG inside the GLB."""
     image = Image.fromarray(image_HW3)
     image.thumbnail((_MAX_TEXTURE_SIDE, _MAX_TEXTURE_SIDE))
     data = io.BytesIO()

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 def needs(extra: str, what: str, otherwise: str = "") -> Iterator[None]:
     """Where this block imports a library that is not installed, one line says how to install it.
 
-    >>> with needs("video", "reading films"):
+    >>> with needs("video", "reading videos"):
     ...     import av
 
     Args:

@@ -1,7 +1,7 @@
-"""A ControlNet that paints by depth (V1's controlnet/): its condition, its files, its use. diffusers, SD 1.5 layout.
+"""A ControlNet conditioned on depth (V1's controlnet/): its condition, files and use. diffusers, SD 1.5 layout.
 
 The condition is `Prediction.control_image()`: disparity from its minimum (0) to its maximum (255), grey, near is white,
-in three channels; as a tensor that divided by 255, not normalised further.
+in three channels. As a tensor it is divided by 255 and not normalised further.
 """
 
 import json
@@ -23,16 +23,16 @@ if TYPE_CHECKING:
 
 RELEASED = "LiheYoung/Depth-Anything"
 RELEASED_FILE = "checkpoints_controlnet/diffusion_pytorch_model.safetensors"
-"""In the authors' Space."""
+"""Path in the authors' Space."""
 CONFIG: dict[str, Any] = json.loads(package_text("transfer/controlnet_config.json"))
 """V1's controlnet/config.json, without what is diffusers' default."""
 
 
 def diffusers():
-    """The library.
+    """The module diffusers.
 
     Raises:
-        ValueError: it is not installed; the line says what to install.
+        ValueError: it is not installed; the message states what to install.
     """
     with needs("transfer", "ControlNet"):
         import diffusers as library
@@ -47,10 +47,10 @@ def condition(control_HW3: np.ndarray, size: tuple[int, int] | None = None) -> T
 
     Args:
         control_HW3: uint8, `Prediction.control_image()`.
-        size: (H, W) to bring it to, bilinear; None keeps it.
+        size: (H, W) to which it is resized bilinearly; None keeps its size.
 
     Raises:
-        ValueError: not a uint8 picture.
+        ValueError: not a uint8 image.
     """
     if control_HW3.dtype != np.uint8 or control_HW3.ndim != 3 or control_HW3.shape[2] != 3:
         raise ValueError(f"control image: got {control_HW3.dtype} {control_HW3.shape}; expected uint8 (H, W, 3)")
@@ -63,10 +63,10 @@ def condition(control_HW3: np.ndarray, size: tuple[int, int] | None = None) -> T
 
 
 def load_controlnet(path: str | Path | None = None) -> "ControlNetModel":
-    """A ControlNet: V1's released one (None), a folder in diffusers' layout, or a weights file of V1's configuration.
+    """Load a ControlNet: V1's (None), from a folder in diffusers' layout, or a weights file of V1's configuration.
 
     Raises:
-        ValueError: it cannot be had or read.
+        ValueError: it cannot be found or read.
     """
     library = diffusers()
     otherwise = "bring {url} and give its path with --controlnet"
@@ -89,7 +89,7 @@ def load_base(path: str | Path, part: str):
     """One part (vae, unet, text_encoder, tokenizer, scheduler) of a Stable Diffusion 1.5 folder or hub id.
 
     Raises:
-        ValueError: it cannot be had.
+        ValueError: it cannot be loaded.
     """
     import transformers
 
@@ -126,15 +126,15 @@ def generate(
     seed: int = 0,
     device: str = "cpu",
 ) -> list[np.ndarray]:
-    """Pictures (uint8 RGB) that follow a caption and a control image.
+    """Generate images (uint8 RGB) from a prompt and a control image.
 
     Args:
-        control_HW3: uint8 (H, W, 3), `Prediction.control_image()`; its aspect is kept.
+        control_HW3: uint8 (H, W, 3), `Prediction.control_image()`; its aspect ratio is kept.
         size: shorter side of the result; both sides are rounded to multiples of 8.
-        strength: factor on the ControlNet's residuals.
+        strength: factor applied to the residuals of the ControlNet.
 
     Raises:
-        ValueError: the base model cannot be had, or there is no such device.
+        ValueError: the base model cannot be loaded, or the device does not exist.
     """
     check_device(device)
     library = diffusers()

@@ -52,7 +52,7 @@ class ControlRecipe:
             raise ValueError(f"size {self.size}: expected a multiple of 8")
 
     def seen(self, steps: int) -> int:
-        """Pictures of the first `steps` steps."""
+        """Images of the first `steps` steps."""
         return steps * self.batch
 
 

@@ -1,6 +1,6 @@
-"""Pictures with a class for every pixel: ADE20K, Cityscapes, rendered scenes; what training does to them; the measure.
+"""Images with class maps: ADE20K, Cityscapes, rendered scenes; their augmentation in training; the confusion matrix.
 
-Class maps are uint8 from 0; 255 is unlabelled and never counts.
+Class maps are uint8, counted from 0; 255 is unlabelled and always ignored.
 """
 
 import json
@@ -22,7 +22,7 @@ IGNORE, UNKNOWN = 255, -1
 
 @dataclass(frozen=True)
 class ClassSample:
-    """A picture and its classes."""
+    """An image and its class map."""
 
     image_HW3: np.ndarray
     """uint8 RGB."""
@@ -32,7 +32,7 @@ class ClassSample:
 
 
 class ClassSamples(Protocol):
-    """Pictures with classes, by number."""
+    """Images with class maps, by number."""
 
     @property
     def names(self) -> tuple[str, ...]: ...
@@ -43,20 +43,20 @@ class ClassSamples(Protocol):
 
 
 class PairedFiles:
-    """Pictures and class maps in files, by number. Subclasses say where they lie and what the numbers in them mean."""
+    """Images and class maps in files, by number. Subclasses state the layout and the meaning of the numbers."""
 
     names: tuple[str, ...] = ()
     pairs: list[tuple[Path, Path]]
     table: np.ndarray
-    """int16 (257,): the class of each number from 0 to 255: IGNORE where it does not count, UNKNOWN where it is none.
-    The last entry, UNKNOWN, stands for all other numbers.
+    """int16 (257,): the class of each number from 0 to 255: IGNORE if it is ignored, UNKNOWN if it is not a class. The
+    last entry, UNKNOWN, is for all other numbers.
     """
 
     def __len__(self) -> int:
         return len(self.pairs)
 
     def __getitem__(self, number: int) -> ClassSample:
-        """Raises ValueError: a file that cannot be read, or no class map of this set; the line names it."""
+        """Raises ValueError, which names the file, if it cannot be read or is not a class map of this set."""
         picture, label = self.pairs[number]
         image_HW3, numbers_HW = read_image(picture), read_numbers(label)
         if numbers_HW.shape != image_HW3.shape[:2]:
@@ -72,7 +72,7 @@ class PairedFiles:
         return ClassSample(image_HW3, classes_HW.astype(np.uint8), picture.stem)
 
     def require(self, root: Path, layout: str) -> None:
-        """Raise ValueError where nothing was found, or a picture has no class map."""
+        """Raise ValueError if there are no images, or an image has no class map."""
         if not self.pairs:
             raise ValueError(f"{root}: no pictures found; expected {layout}")
         lacking = [label for _, label in self.pairs if not label.is_file()]
@@ -81,7 +81,7 @@ class PairedFiles:
 
 
 def number_table(classes: Sequence[int], nothing: Iterable[int]) -> np.ndarray:
-    """The `table` of a set whose class i has the number classes[i], and in which the numbers `nothing` do not count."""
+    """The `table` of a set whose class i has the number classes[i], and in which the numbers `nothing` are ignored."""
     table = np.full(257, UNKNOWN, np.int16)
     table[[*nothing, IGNORE]] = IGNORE
     table[list(classes)] = range(len(classes))
@@ -89,13 +89,13 @@ def number_table(classes: Sequence[int], nothing: Iterable[int]) -> np.ndarray:
 
 
 class ADE20K(PairedFiles):
-    """ADE20K-150 (Zhou et al. 2017): 20,210 training and 2,000 validation pictures.
+    """ADE20K-150 (Zhou et al. 2017): 20,210 training and 2,000 validation images.
 
         ROOT[/ADEChallengeData2016]/images/{training,validation}/ADE_train_00000001.jpg
         ROOT[/ADEChallengeData2016]/annotations/{training,validation}/ADE_train_00000001.png
         ROOT[/ADEChallengeData2016]/objectInfo150.txt                                     (class names, optional)
 
-    In the files 1 to 150 are the classes and 0 is everything else, which is not counted (reduce_zero_label), like 255.
+    In the files, 1 to 150 are the classes; 0 is everything else, which is ignored like 255 (reduce_zero_label).
     """
 
     table = number_table(range(1, 151), [0])
@@ -110,7 +110,7 @@ class ADE20K(PairedFiles):
 
 
 def ade_names(path: Path) -> tuple[str, ...]:
-    """The first name of each of the 150 classes from ADE20K's own list; numbers where the list is absent."""
+    """The first name of each of the 150 classes from ADE20K's own list; numbers if the list is absent."""
     numbers = tuple(f"class {number}" for number in range(1, 151))
     if not path.is_file():
         return numbers
@@ -128,12 +128,12 @@ CITYSCAPES_NAMES, CITYSCAPES_IDS, CITYSCAPES_COLOURS = map(
 
 
 class Cityscapes(PairedFiles):
-    """Cityscapes, fine (Cordts et al. 2016): 2,975 training and 500 validation pictures of 2048 x 1024.
+    """Cityscapes, fine (Cordts et al. 2016): 2,975 training and 500 validation images of 2048 x 1024.
 
         ROOT/leftImg8bit/{train,val}/<city>/<name>_leftImg8bit.png
         ROOT/gtFine/{train,val}/<city>/<name>_gtFine_labelIds.png
 
-    labelIds become the 19 trainIds here; the scripts that write `..._labelTrainIds.png` are not needed.
+    labelIds are converted to the 19 trainIds here; the scripts that write `..._labelTrainIds.png` are not needed.
     """
 
     names = CITYSCAPES_NAMES
@@ -152,11 +152,11 @@ def label_name(picture: str) -> str:
 
 
 class SceneClasses:
-    """Rendered scenes with the renderer's own classes, held in memory (200 KB a scene of 256 x 192).
+    """Rendered scenes with the classes of the renderer, kept in memory (200 KB per scene of 256 x 192).
 
     Args:
         folder: scene shards (`depth-anything render`).
-        limit: only so many, from the first.
+        limit: number of scenes to read, from the first.
     """
 
     def __init__(self, folder: str | Path, limit: int | None = None):
@@ -180,12 +180,12 @@ class SceneClasses:
 
 
 def open_classes(name: str, root: str | Path, held_out: bool = False) -> ClassSamples:
-    """A set by the name that recipes use: its training split, or the one that is measured.
+    """A set by its name in recipes: its training split, or the validation split.
 
-    Rendered scenes lie in ROOT/training and ROOT/held_out, as `depth-anything train` leaves them.
+    Rendered scenes are in ROOT/training and ROOT/held_out, as `depth-anything train` writes them.
 
     Raises:
-        ValueError: an unknown set, or nothing of it below the root.
+        ValueError: the set is unknown, or the root holds nothing of it.
     """
     match name:
         case "ade20k":
@@ -212,18 +212,18 @@ def palette(names: tuple[str, ...]) -> np.ndarray:
     return colours
 
 
-# -- what training does to a picture (V1's configuration of mmsegmentation) --------------------------------------------
+# -- what training does to an image (V1's configuration of mmsegmentation) --------------------------------------------
 
 
 def training_crop(
     sample: ClassSample, crop: int, short_edges: tuple[int, ...], most: float, rng: np.random.Generator
 ) -> ClassSample:
-    """A random resize, a random square window, mirroring, and colour distortion, in the order of V1's configuration.
+    """Random resize, random square crop, mirroring and colour distortion, in the order of V1's configuration.
 
     Args:
-        crop: side of the window; smaller pictures give smaller windows (`padded` fills them up).
-        short_edges: lengths of which the shorter side becomes one; the longer one ends at four crops.
-        most: no class may cover more of the window's labelled pixels, if one of ten draws avoids it.
+        crop: side of the crop; smaller images give smaller crops (`padded` fills them up).
+        short_edges: lengths from which that of the shorter side is drawn; the longer side is at most four crops.
+        most: largest share of one class in the labelled pixels of the crop, if one of ten draws achieves it.
     """
     height, width = sample.classes_HW.shape
     short = int(rng.choice(short_edges))
@@ -243,15 +243,15 @@ def training_crop(
 
 
 def resized(sample: ClassSample, height: int, width: int) -> ClassSample:
-    """The picture bilinear, its classes by their nearest pixel."""
+    """Resize the image bilinearly, and its class map to the nearest pixel."""
     image = Image.fromarray(sample.image_HW3).resize((width, height), Image.Resampling.BILINEAR)
     classes = Image.fromarray(sample.classes_HW).resize((width, height), Image.Resampling.NEAREST)
     return replace(sample, image_HW3=np.asarray(image), classes_HW=np.asarray(classes))
 
 
 def distorted(image_HW3: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Photometric distortion (Liu et al. 2016, SSD): each half of the time, brightness by up to 32 of 255, contrast and
-    saturation by 0.5 to 1.5, hue by up to 18 degrees of 180; contrast before or after the two others.
+    """Photometric distortion (Liu et al. 2016, SSD), each with probability 1/2: brightness by up to 32 of 255, contrast
+    and saturation by 0.5 to 1.5, hue by up to 18 degrees of 180; contrast before or after the other two.
     """
     image = image_HW3.astype(np.float32)
     contrast, early = (rng.uniform(0.5, 1.5) if rng.uniform() < 0.5 else 1.0), rng.uniform() < 0.5
@@ -274,7 +274,7 @@ def distorted(image_HW3: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def confusion(prediction_HW: np.ndarray, classes_HW: np.ndarray, count: int) -> np.ndarray:
-    """int64 (count, count): pixels by true class (row) and predicted class (column); unlabelled ones left out."""
+    """int64 (count, count): pixels by true class (row) and predicted class (column), without unlabelled pixels."""
     known = classes_HW != IGNORE
     pairs = classes_HW[known].astype(np.int64) * count + prediction_HW[known]
     return np.bincount(pairs, minlength=count * count).reshape(count, count)

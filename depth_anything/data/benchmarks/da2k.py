@@ -1,9 +1,9 @@
-"""DA-2K (V2 section 6): which of two pixels is closer, about 2,000 pairs on 1,029 pictures of eight scenarios.
+"""DA-2K (V2 section 6): which of two pixels is closer, about 2,000 pairs on 1,029 images of eight scenarios.
 
     ROOT/da2k/annotations.json        {"images/indoor/x.jpg": [{"point1": [row, column], "point2": ..., ...}], ...}
     ROOT/da2k/images/<scenario>/*.jpg
 
-Points are (row, column) in the original picture, and `point1` is always the closer one in the published file; the
+Points are (row, column) in the original image, and `point1` is always the closer one in the published file; the
 field `closer_point` is what decides here.
 """
 
@@ -31,7 +31,7 @@ SCENARIOS = (
 
 @dataclass(frozen=True)
 class Annotated:
-    """One picture and its pairs of pixels."""
+    """One image and its pairs of pixels."""
 
     key: str
     """The path in annotations.json."""
@@ -43,10 +43,10 @@ class Annotated:
 
 
 def read(root: Path) -> list[Annotated]:
-    """All pictures of annotations.json, in its order.
+    """All images of annotations.json, in its order.
 
     Raises:
-        ValueError: no or a broken annotations.json, or pictures that are missing: how many, and the first of them.
+        ValueError: no or a broken annotations.json, or images that are missing: how many, and the first of them.
     """
     file = root / "annotations.json"
     try:

@@ -1,10 +1,10 @@
 """ETH3D, the 454 photographs of the high-resolution multi-view training scenes.
 
-    ROOT/eth3d/<scene>/images/dslr_images/DSC_0219.JPG                 <scene>_dslr_jpg.7z, the distorted pictures
+    ROOT/eth3d/<scene>/images/dslr_images/DSC_0219.JPG                 <scene>_dslr_jpg.7z, the distorted images
     ROOT/eth3d/<scene>/ground_truth_depth/dslr_images/DSC_0219.JPG     <scene>_dslr_depth.7z
 
-The depth files end in .JPG and are none: they are the float32 metres of the picture's pixels, row by row, inf where
-nothing was measured. They belong to the distorted pictures, not to the undistorted ones. Also found: `rgb/<scene>`
+The depth files end in .JPG and are none: they are the float32 metres of the image's pixels, row by row, inf where
+nothing was measured. They belong to the distorted images, not to the undistorted ones. Also found: `rgb/<scene>`
 with `depth/<scene>_dslr_depth/<scene>`, as the archives unpack into two folders.
 """
 
@@ -20,7 +20,7 @@ from depth_anything.system.files import find
 
 
 def read(root: Path) -> list[BenchmarkImage]:
-    """All pictures that have depth, by scene and name."""
+    """All images that have depth, by scene and name."""
     truths = find(root, "*/ground_truth_depth/dslr_images/*.JPG")
     unpacked = find(root, "depth/*_dslr_depth/*/ground_truth_depth/dslr_images/*.JPG")
     images = []

@@ -4,7 +4,7 @@
     ROOT/hypersim/ai_001_010/images/scene_cam_00_final_preview/frame.0000.tonemap.jpg
     ROOT/hypersim/ai_001_010/images/scene_cam_00_geometry_hdf5/frame.0000.depth_meters.hdf5
 
-`depth_meters` is the distance to the camera centre, not z: at the picture's corner z is only 0.81 of it.
+`depth_meters` is the distance to the camera centre, not z: at the image's corner z is only 0.81 of it.
 """
 
 from pathlib import Path
@@ -45,7 +45,7 @@ def pictures(split: Path, partition: str) -> list[str]:
 
 
 def depth_path(image: Path) -> Path:
-    """Where the distances of a picture lie."""
+    """Where the distances of an image lie."""
     folder = image.parent.name.replace("_final_preview", "_geometry_hdf5")
     return image.parent.with_name(folder) / image.name.replace(".tonemap.jpg", ".depth_meters.hdf5")
 

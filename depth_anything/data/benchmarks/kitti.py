@@ -21,7 +21,7 @@ EIGEN_652 = {
 """Drive -> frame numbers of its left colour camera: of the 697 frames of the Eigen test split (Eigen et al. 2014) those
 with improved ground truth (Uhrig et al. 2017). Every paper with "KITTI, 652 images" means these."""
 RAW = ("raw_data", "raw")
-"""Names under which the folder of the pictures is found."""
+"""Names under which the folder of the images is found."""
 
 
 def read(root: Path) -> list[BenchmarkImage]:
@@ -38,7 +38,7 @@ def read(root: Path) -> list[BenchmarkImage]:
 
 
 def picture(drive: str, name: str) -> str:
-    """A frame of the left colour camera, relative to the folder of the pictures."""
+    """A frame of the left colour camera, relative to the folder of the images."""
     return f"{drive[:10]}/{drive}/image_02/data/{name}"
 
 

@@ -5,7 +5,7 @@
 
 As huggingface.co/datasets/Ruicheng/monocular-geometry-evaluation unpacks. depth.png is uint16 on a logarithmic scale
 between its text fields `near` and `far`; 0 is unknown, 65535 infinite. meta.json has the camera matrix in units of the
-picture's sides. Picture and truth are turned so that the optical axis goes through the picture's middle, and cut to the
+image's sides. Image and truth are turned so that the optical axis goes through the image's middle, and cut to the
 set's size (Wang et al. 2025, released evaluation): the same scene as in the set's own files, but not the same pixels.
 """
 
@@ -28,7 +28,7 @@ class BundleSet:
 
     folder: str
     width: int
-    """Of the picture that models see, in pixels."""
+    """Of the image that models see, in pixels."""
     height: int
     metric: bool = True
 
@@ -112,11 +112,11 @@ def read_depth(path: Path) -> np.ndarray:
 
 
 class View:
-    """The largest centred pinhole view of the wanted shape that fits into a picture.
+    """The largest centred pinhole view of the wanted shape that fits into an image.
 
     Args:
-        camera_33: matrix of the picture, in units of its sides (u, v in 0..1).
-        height, width: of the picture.
+        camera_33: matrix of the image, in units of its sides (u, v in 0..1).
+        height, width: of the image.
         chosen: the shape wanted.
     """
 
@@ -135,7 +135,7 @@ class View:
                 reach = np.linalg.solve(np.stack([diagonal, start - end], axis=1), start)[0] * np.array(diagonal)
                 wide, tall = min(wide, 2 * abs(reach[0])), min(tall, 2 * abs(reach[1]))
         self.target_33 = np.array([[1 / wide, 0, 0.5], [0, 1 / tall, 0.5], [0, 0, 1]])
-        # The picture is first brought to about the view's pixel size, then sampled.
+        # The image is first brought to about the view's pixel size, then sampled.
         self.scaled_height = int(height * (span_y / height) / (tall / chosen.height))
         self.scaled_width = int(width * (span_x / width) / (wide / chosen.width))
         v, u = np.meshgrid(
@@ -149,7 +149,7 @@ class View:
         self.y_HW = seen[..., 1] / seen[..., 2] * self.scaled_height - 0.5
 
     def picture(self, picture_HW3: np.ndarray) -> np.ndarray:
-        """uint8 picture as the view sees it: Lanczos to the view's pixel size, then bilinear."""
+        """uint8 image as the view sees it: Lanczos to the view's pixel size, then bilinear."""
         size = (self.scaled_width, self.scaled_height)
         scaled_HW3 = np.asarray(Image.fromarray(picture_HW3).resize(size, Image.Resampling.LANCZOS), dtype=np.float64)
         x, y = np.clip(self.x_HW, 0, self.scaled_width - 1), np.clip(self.y_HW, 0, self.scaled_height - 1)

@@ -1,12 +1,12 @@
-"""A manifest of pictures with measured truth: the simplest test set there is, and the one to bring your own data in.
+"""A manifest of images with measured truth: the simplest test set there is, and the one to bring your own data in.
 
-A JSON list; each entry names a picture, a 16-bit PNG of truth, and how to read it:
+A JSON list; each entry names an image, a 16-bit PNG of truth, and how to read it:
 
     {"id": "attic", "rgb": "attic/rgb.jpg", "gt": "attic/gt.png", "gt_scale": 1000.0,
      "kind": "metric_depth", "scene_group": "house_3", "env": "indoor/attic"}
 
 truth = png / gt_scale, 0 = not measured. `kind` is metric_depth (z in metres), relative_depth (z up to a scale) or
-disparity (1/z up to a scale and a shift). Pictures of one place share a `scene_group`. `env` is `indoor` or
+disparity (1/z up to a scale and a shift). Images of one place share a `scene_group`. `env` is `indoor` or
 `outdoor`, with any detail after a slash. Paths are relative to the manifest's folder or to the folder above it.
 Other keys are ignored.
 """

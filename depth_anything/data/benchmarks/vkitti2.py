@@ -2,7 +2,7 @@
 
     ROOT/vkitti2/Scene01/clone/frames/rgb/Camera_0/rgb_00000.jpg
     ROOT/vkitti2/Scene01/clone/frames/depth/Camera_0/depth_00000.png
-    ROOT/vkitti2/test.txt       optional: pictures to use, one a line, relative to ROOT/vkitti2
+    ROOT/vkitti2/test.txt       optional: images to use, one a line, relative to ROOT/vkitti2
 
 Depth is uint16 centimetres; sky and everything far is 65535. Also found: the two archives unpacked side by side as
 `rgb/Scene01/...` and `depth/Scene01/...`. ZoeDepth tests on a random 8 % that it draws once, unseeded, and writes to
@@ -35,13 +35,13 @@ def read(root: Path) -> list[BenchmarkImage]:
 
 
 def find_images(root: Path) -> list[Path]:
-    """The left camera's pictures, by scene, variant and frame."""
+    """The left camera's images, by scene, variant and frame."""
     below = "Scene*/*/frames/rgb/Camera_0/rgb_*.jpg"
     return find(root, below) or find(root, f"rgb/{below}")
 
 
 def depth_path(image: Path) -> Path:
-    """Where the depth of a picture lies, in either layout."""
+    """Where the depth of an image lies, in either layout."""
     scene, variant = image.parents[4].name, image.parents[3].name
     folder = image.parents[5].with_name("depth") if image.parents[5].name == "rgb" else image.parents[5]
     return folder / scene / variant / "frames" / "depth" / "Camera_0" / f"depth_{image.stem[4:]}.png"

@@ -21,7 +21,7 @@ from depth_anything.system.files import read_text
 
 
 class BlendedMVS(LabeledFolder):
-    """About 115,000 pictures of 768 x 576."""
+    """About 115,000 images of 768 x 576."""
 
     title = "BlendedMVS"
     layout = "<scene>/blended_images/00000000.jpg and <scene>/rendered_depth_maps/00000000.pfm"

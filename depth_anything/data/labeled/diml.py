@@ -11,9 +11,9 @@ Sample packs:
     ROOT/.../{HR,LR}/outleft/*.png                outdoor; depthmap/*.png, confidencemap/*.png (optional)
 
 Depth is uint16 millimetres, 0 = unknown. Valid is 0.1 m to 65 m: 65.535 m is where 16 bits end, not a distance. Pixels
-of confidence 0 are dropped. LR holds the pictures of HR again, smaller: it is read only where there is no HR beside it.
+of confidence 0 are dropped. LR holds the images of HR again, smaller: it is read only where there is no HR beside it.
 
-Unconfirmed: which 927,000 of the about two million pictures V1 used, and the confidence from which a stereo match is
+Unconfirmed: which 927,000 of the about two million images V1 used, and the confidence from which a stereo match is
 to be trusted. V2 found pseudo labels better than these labels.
 """
 
@@ -35,9 +35,9 @@ class Pack:
     """How one kind of pack names its files."""
 
     picture_end: str
-    """What follows the common beginning of a picture's name."""
+    """What follows the common beginning of an image's name."""
     depth: str
-    """The folder of the depth maps, beside the pictures' one."""
+    """The folder of the depth maps, beside the images' one."""
     depth_end: str | None
     """What follows the beginning in a depth map's name; None: as the first file of the folder has it."""
     confidence: str = ""
@@ -51,11 +51,11 @@ PACKS = {
     "color": Pack("_c.png", "depth_filled", "_depth_filled.png"),
     "outleft": Pack(".png", "depthmap", ".png", "confidencemap", ".png"),
 }
-"""By the name of the folder of the pictures."""
+"""By the name of the folder of the images."""
 
 
 class DIML(LabeledFolder):
-    """V1 used 927,000 pictures of it, mostly 1344 x 756 and 1280 x 720."""
+    """V1 used 927,000 images of it, mostly 1344 x 756 and 1280 x 720."""
 
     title = "DIML"
     layout = "col/*_c.png and up_png/*.png, left/*_left.png and depth/*_depth.png, at any level, or the sample packs"

@@ -1,4 +1,4 @@
-"""What the readers of published labelled sets share: pictures as files below a folder, each with a label file.
+"""What the readers of published labelled sets share: images as files below a folder, each with a label file.
 
 Errors and odd values are met here once: a missing or damaged file, a label of another size, a label without a usable
 pixel, and surfaces that claim to be within 5 cm of the camera.
@@ -52,16 +52,16 @@ def disparity_label(disparity_HW: np.ndarray, valid_HW: np.ndarray, K_33: np.nda
 
 
 class LabeledFolder(ABC):
-    """A set whose pictures and labels are files below `root`.
+    """A set whose images and labels are files below `root`.
 
     A reader defines their paths and the meaning of a label: `find`, `label_path`, `read_label`.
 
-    Where `root` holds `pictures.txt`, the set is the pictures that it names, one a line, relative to `base`; anything
-    after a picture's name is passed over, so published lists can be used as they are. `depth-anything data check`
+    Where `root` holds `pictures.txt`, the set is the images that it names, one a line, relative to `base`; anything
+    after an image's name is passed over, so published lists can be used as they are. `depth-anything data check`
     writes such a list without what is broken. Else the folders are searched.
 
     Raises:
-        ValueError: no picture found; the line says which folders were expected. Reading raises it for a missing or
+        ValueError: no image found; the line says which folders were expected. Reading raises it for a missing or
             damaged file, which the line names, and `Unusable` for a label that is not to be learnt from.
     """
 
@@ -72,7 +72,7 @@ class LabeledFolder(ABC):
     places: Sequence[str] = ("",)
     """Where below the root the layout may begin."""
     lists: Sequence[str] = (PICTURES,)
-    """Names of lists of pictures that are taken from the root."""
+    """Names of lists of images that are taken from the root."""
 
     def __init__(self, root: str | Path):
         self.root = Path(root)
@@ -98,7 +98,7 @@ class LabeledFolder(ABC):
         return len(self.pictures)
 
     def path(self, number: int) -> Path:
-        """The picture's file."""
+        """The image's file."""
         return self.base / self.pictures[number]
 
     def __getitem__(self, number: int) -> Sample:
@@ -135,11 +135,11 @@ class LabeledFolder(ABC):
 
     @abstractmethod
     def find(self, base: Path) -> list[str]:
-        """The set's pictures below `base`, sorted, relative to it."""
+        """The set's images below `base`, sorted, relative to it."""
 
     @abstractmethod
     def label_path(self, picture: Path) -> Path:
-        """The label's file of a picture."""
+        """The label's file of an image."""
 
     @abstractmethod
     def read_label(self, path: Path) -> Label:
@@ -156,7 +156,7 @@ def files_in(base: Path, folders: str, name: str) -> list[str]:
 
 
 def read_list(path: Path) -> list[str]:
-    """The pictures that a list names, one a line, without what follows them and without a slash before them.
+    """The images that a list names, one a line, without what follows them and without a slash before them.
 
     Raises:
         ValueError: a line without a .jpg or .png, or no line at all.

@@ -4,10 +4,10 @@
     ROOT/train/gts/<name>.png             relative disparity, larger is nearer; one or more channels, the first counts
     ROOT/train/valid_masks/<name>.png     not 0: both views agree
 
-The labels are disparity already: they are not inverted. Their scale and shift differ from picture to picture. The sky
-is mostly valid, at the map's lowest value. The 400 pictures of `val` are held out.
+The labels are disparity already: they are not inverted. Their scale and shift differ from image to image. The sky
+is mostly valid, at the map's lowest value. The 400 images of `val` are held out.
 
-Unconfirmed: 8 or 16 bits (both are read). `depth-anything data check hrwsi ROOT` says in how many pictures the lower
+Unconfirmed: 8 or 16 bits (both are read). `depth-anything data check hrwsi ROOT` says in how many images the lower
 half is the nearer one, which shows the direction on a real copy.
 """
 
@@ -18,7 +18,7 @@ from depth_anything.data.labeled.folder import Label, LabeledFolder, disparity_l
 
 
 class HRWSI(LabeledFolder):
-    """20,378 training pictures of many sizes."""
+    """20,378 training images of many sizes."""
 
     title = "HR-WSI"
     layout = "train/imgs/*.jpg, train/gts/*.png and train/valid_masks/*.png"

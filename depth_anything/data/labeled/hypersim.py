@@ -10,7 +10,7 @@ required: without it the test rooms would be learnt by heart. `depth_meters` is 
 by the camera: the scene's own where the second list is there, else the usual one (886.81 pixels, centred), as in the
 released metric code. NaN, behind windows, is not valid.
 
-Many scenes shift or tilt the picture plane. z is then measured at right angles to this plane: that is the depth that a
+Many scenes shift or tilt the image plane. z is then measured at right angles to this plane: that is the depth that a
 K describes, and in which planes have linear disparity.
 """
 
@@ -27,7 +27,7 @@ CAMERAS = "metadata_camera_parameters.csv"
 
 
 class Hypersim(LabeledFolder):
-    """59,543 pictures of 1024 x 768."""
+    """59,543 images of 1024 x 768."""
 
     title = "Hypersim"
     layout = f"{SPLIT} and <scene>/images/scene_cam_00_final_preview/, .../scene_cam_00_geometry_hdf5/"
@@ -72,7 +72,7 @@ def intrinsics(ray_from_uv_33: np.ndarray, height: int, width: int) -> np.ndarra
 
     `M_cam_from_uv` takes u, v in -1..1 (v upwards) to a ray with y up and z backwards. Such a matrix times that of the
     pixels is a rotation times the inverse of K, which a QR decomposition takes apart; the rotation turns the optical
-    axis to the normal of the picture plane.
+    axis to the normal of the image plane.
     """
     uv_from_pixel_33 = np.array([[2 / width, 0, 1 / width - 1], [0, -2 / height, 1 - 1 / height], [0, 0, 1]])
     _, inverse_33 = np.linalg.qr(np.diag([1.0, -1.0, -1.0]) @ ray_from_uv_33 @ uv_from_pixel_33)

@@ -5,7 +5,7 @@
 
 Also found: the same below ROOT/IRSDataset. The EXR has one channel, whatever its name (`G` in practice), or R, G, B
 alike. Focal length 480 pixels, baseline 0.1 m: depth = 48 m / disparity. Training and test lists together make the 103K
-of both papers, so all pictures are read. Beyond 200 m (windows) and without a positive disparity nothing is valid.
+of both papers, so all images are read. Beyond 200 m (windows) and without a positive disparity nothing is valid.
 """
 
 from pathlib import Path
@@ -22,7 +22,7 @@ K_33 = np.array([[480.0, 0, 479.5], [0, 480.0, 269.5], [0, 0, 1]])
 
 
 class IRS(LabeledFolder):
-    """103,316 pictures of 960 x 540."""
+    """103,316 images of 960 x 540."""
 
     title = "IRS"
     layout = "{Home,Office,Restaurant,Store}/<scene>/l_<number>.png and d_<number>.exr"

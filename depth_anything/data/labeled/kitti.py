@@ -4,7 +4,7 @@
     ROOT/data_depth_annotated/{train,val}/2011_09_26_drive_0001_sync/proj_depth/groundtruth/image_02/0000000005.png
 
 Other names that are found: see `data/benchmarks/kitti.py`. Truth is uint16 / 256 metres (not / 1000), 0 = not measured,
-which is most of the picture. The split needs no list: it is every annotated left frame of 33 drives, 23,158 in all, and
+which is most of the image. The split needs no list: it is every annotated left frame of 33 drives, 23,158 in all, and
 no drive has a test frame. A list in ROOT (eigen_train_files_with_gt.txt of BTS, kitti_eigen_train_files_with_gt.txt of
 ZoeDepth, or pictures.txt) goes first. The papers never use this set for relative training: it is a test set there.
 """
@@ -31,7 +31,7 @@ EIGEN_TRAIN = tuple(
 
 
 class KITTI(LabeledFolder):
-    """23,158 pictures of about 1242 x 375. The metric recipes use 0.001 m to 80 m and the KB crop."""
+    """23,158 images of about 1242 x 375. The metric recipes use 0.001 m to 80 m and the KB crop."""
 
     title = "KITTI"
     layout = "raw_data/<date>/<drive>/image_02/data/*.png and data_depth_annotated/{train,val}/<drive>/proj_depth/..."
@@ -40,7 +40,7 @@ class KITTI(LabeledFolder):
     lists = (PICTURES, "eigen_train_files_with_gt.txt", "kitti_eigen_train_files_with_gt.txt")
 
     def find(self, base: Path) -> list[str]:
-        if base == self.root:  # no folder of pictures
+        if base == self.root:  # no folder of images
             return []
         folders = {drive: truth_folder(self.root, drive) for drive in EIGEN_TRAIN}
         return [

@@ -8,7 +8,7 @@ numbers, negative ones among them. An order is no distance: such a map is refuse
 them. Of dense maps the nearest 1 % and the farthest 2 % of the values are dropped, as the authors' loader does. The sky
 has no depth; SegFormer finds it, which this set needs most.
 
-Unconfirmed: how V1 treated the ordered maps. Its 128K is the number of all pictures.
+Unconfirmed: how V1 treated the ordered maps. Its 128K is the number of all images.
 """
 
 from pathlib import Path
@@ -21,7 +21,7 @@ from depth_anything.data.samples import Unusable
 
 
 class MegaDepth(LabeledFolder):
-    """About 128,228 pictures of many sizes, ordered ones included."""
+    """About 128,228 images of many sizes, ordered ones included."""
 
     title = "MegaDepth"
     layout = "MegaDepth_v1/<4 digits>/dense<k>/imgs/*.jpg and depths/*.h5"

@@ -5,7 +5,7 @@
     ROOT/nyudepthv2_train_files_with_gt.txt               BTS' list of the 24,231
 
 Also found: the scenes directly below ROOT. The archive holds more pairs than the list; without the list (or
-pictures.txt) all are read and the count differs. The test pictures (`official_splits`) are never read. The papers never
+pictures.txt) all are read and the count differs. The test images (`official_splits`) are never read. The papers never
 use this set for relative training: it is a test set there.
 """
 
@@ -16,7 +16,7 @@ from depth_anything.data.labeled.folder import PICTURES, Label, LabeledFolder, d
 
 
 class NYUv2(LabeledFolder):
-    """24,231 pictures of 640 x 480. The metric recipes use 0.001 m to 10 m."""
+    """24,231 images of 640 x 480. The metric recipes use 0.001 m to 10 m."""
 
     title = "NYUv2"
     layout = "sync/<scene>/rgb_00045.jpg and sync_depth_00045.png"

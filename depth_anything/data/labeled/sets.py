@@ -1,4 +1,4 @@
-"""Every labelled set by name: its reader, how many pictures it has, how its sky is found, where it comes from."""
+"""Every labelled set by name: its reader, how many images it has, how its sky is found, where it comes from."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -55,7 +55,7 @@ LABELED: dict[str, LabeledSet] = {
 def open_labeled(name: str, root: str | Path) -> Samples:
     """A labelled set for training: `len(set)`, `set[number] -> Sample`; the sky as the files have it (`choose_sky`).
 
-    For a picture without a usable label (an ordered map of MegaDepth, an empty map) the next one is used.
+    For an image without a usable label (an ordered map of MegaDepth, an empty map) the next one is used.
 
     Args:
         name: a key of LABELED.

@@ -26,7 +26,7 @@ K_33 = np.array([[320.0, 0, 319.5], [0, 320.0, 239.5], [0, 0, 1]])
 
 
 class TartanAir(LabeledFolder):
-    """306,637 pictures of 640 x 480."""
+    """306,637 images of 640 x 480."""
 
     title = "TartanAir"
     layout = "<place>/{Easy,Hard}/P000/image_left/000000_left.png and depth_left/000000_left_depth.npy"

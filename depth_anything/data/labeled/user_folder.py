@@ -1,12 +1,12 @@
-"""Your own pictures with metres or disparity, for `depth-anything finetune`.
+"""Your own images with metres or disparity, for `depth-anything finetune`.
 
-    ROOT/images/<name>.jpg ...            any picture format, folders below are mirrored
+    ROOT/images/<name>.jpg ...            any image format, folders below are mirrored
     ROOT/depth_m/<name>.<suffix>          metres
     ROOT/disparity/<name>.<suffix>        or disparity: larger is nearer, scale and shift may be unknown
 
 Suffixes: png of 16 bits (millimetres, or disparity; 0 = unknown), npy, npz (an array `depth_m` or `disparity`), exr,
 pfm. Floats that are not finite, and metres of 0 or less, are unknown. Files that `predict --save png16,npz,exr,pfm`
-wrote are read as what they are. A map has the size of its picture.
+wrote are read as what they are. A map has the size of its image.
 """
 
 from pathlib import Path
@@ -24,7 +24,7 @@ MAP_SUFFIXES = (".png", ".npy", ".npz", ".exr", ".pfm")
 
 
 class UserFolder(LabeledFolder):
-    """Pictures in images/, maps of the same names in depth_m/ or disparity/."""
+    """Images in images/, maps of the same names in depth_m/ or disparity/."""
 
     title = "a labelled folder"
     layout = "images/<name>.jpg beside depth_m/<name>.png (millimetres; npy, npz, exr, pfm) or disparity/<name>.png"
@@ -78,10 +78,10 @@ class UserFolder(LabeledFolder):
 
 
 def split(samples: UserFolder, every: int = 10) -> tuple[Chosen, Chosen]:
-    """Training and held-out pictures: every tenth in the order of names, at least one, is held out.
+    """Training and held-out images: every tenth in the order of names, at least one, is held out.
 
     Raises:
-        ValueError: fewer than two pictures.
+        ValueError: fewer than two images.
     """
     if len(samples) < 2:
         raise ValueError(f"{samples.root}: {len(samples)} picture; expected two or more, so that one can be held out")

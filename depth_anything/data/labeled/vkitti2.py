@@ -4,7 +4,7 @@
     ROOT/Scene01/clone/frames/depth/Camera_0/depth_00000.png
 
 Also found: the two archives side by side, as `rgb/Scene01/...` and `depth/Scene01/...`. Depth is z in uint16
-centimetres; 65535 (655.35 m) is where nothing is hit and is taken for sky. V2's teacher used 20K pictures: all of the
+centimetres; 65535 (655.35 m) is where nothing is hit and is taken for sky. V2's teacher used 20K images: all of the
 left camera. Its metric model used a random 92 % of them, drawn unseeded: put that list here as pictures.txt.
 """
 
@@ -21,7 +21,7 @@ K_33 = np.array([[725.0087, 0, 620.5], [0, 725.0087, 187.0], [0, 0, 1]])
 
 
 class VKITTI2(LabeledFolder):
-    """21,260 pictures of 1242 x 375."""
+    """21,260 images of 1242 x 375."""
 
     title = "Virtual KITTI 2"
     layout = "Scene01/<variant>/frames/rgb/Camera_0/rgb_00000.jpg and .../depth/Camera_0/depth_00000.png"

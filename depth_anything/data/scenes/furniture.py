@@ -182,7 +182,7 @@ def floor_lamp(rng, wardrobe: Wardrobe, height: float) -> Thing:
 
 
 def monitor(rng, wardrobe: Wardrobe) -> Thing:
-    """A screen on a foot; the picture faces -y."""
+    """A screen on a foot; the image faces -y."""
     x = rng.uniform(0.35, 1.2)
     z = x * 0.58
     thing = Thing(radius=x / 2, height=z + 0.12)

@@ -2,7 +2,7 @@
 
 A scene has a fixed set of slots (`SLOTS`), because the renderer compiles once for a fixed set of materials. A `tile`
 slot repeats one texture over a large surface. An `atlas` slot holds 4 x 4 small textures, so that many small objects of
-different colour share one slot, and a `models` slot the pictures of 4 x 4 ready-made models. All colours are linear
+different colour share one slot, and a `models` slot the images of 4 x 4 ready-made models. All colours are linear
 reflectances.
 """
 
@@ -139,7 +139,7 @@ def atlas_uv(uv: np.ndarray, material: Material) -> np.ndarray:
     """Texture coordinates (V,2) as the slot wants them: a cell's own part of the atlas, or as they are."""
     if material.cell is None:
         return uv
-    if SLOTS[material.slot][1] == "models":  # inside their picture already
+    if SLOTS[material.slot][1] == "models":  # inside their image already
         row, column = divmod(material.cell, CELLS)
         return ((uv + [column, row]) / CELLS).astype(np.float32)
     return cell_uv(uv, material.cell)

@@ -1,4 +1,4 @@
-"""Seeds to labelled pictures, and to shards of them."""
+"""Seeds to labelled images, and to shards of them."""
 
 import io
 import json
@@ -24,7 +24,7 @@ from depth_anything.data.scenes.stage import Device, Rendered, Stage, load_mitsu
 from depth_anything.data.shards import write_shard
 from depth_anything.system.files import write_text
 
-GENERATOR = 3  # raised whenever a change makes other pictures from the same seed
+GENERATOR = 3  # raised whenever a change makes other images from the same seed
 
 
 @lru_cache(maxsize=1)
@@ -35,7 +35,7 @@ def stage(size: tuple[int, int], spp: int, device: Device = "cpu") -> Stage:
 def render_scene(
     seed: int, size: tuple[int, int] = (256, 192), spp: int = 4, library: Library | None = None, device: Device = "cpu"
 ) -> Rendered:
-    """The labelled picture of a seed; size is (width, height); library holds ready-made models to place.
+    """The labelled image of a seed; size is (width, height); library holds ready-made models to place.
 
     If the camera of a seed sees too little, the next attempt of the same seed is taken, always the same one.
     """

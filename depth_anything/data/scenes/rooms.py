@@ -162,7 +162,7 @@ def table_top(rng: np.random.Generator, wardrobe: Wardrobe) -> tuple[list[Part],
     wide, deep, height = rng.uniform(3.0, 6.0), rng.uniform(1.2, 4.5), rng.uniform(2.4, 2.9)
     shell(rng, wardrobe, floor, wide, deep, height)
     tx, ty = rng.uniform(0.6, 2.2), rng.uniform(0.5, 1.3)
-    filling = rng.random() < 0.45  # the top fills most of the picture, as when people show one thing
+    filling = rng.random() < 0.45  # the top fills most of the image, as when people show one thing
     if filling:
         tx, ty = rng.uniform(1.2, 2.6), rng.uniform(0.9, 1.8)
     middle = min(rng.uniform(0.4, 0.9), deep - ty / 2 - 0.03)

@@ -1,7 +1,7 @@
 """The stage: one Mitsuba scene for each process, into which every scene is loaded to be labelled and pictured.
 
 Mitsuba compiles a kernel for every new scene, which takes a second. The stage has a fixed set of materials, and only
-its meshes, textures and sky change, so the compiled kernel is found again: a picture of 256 x 192 with 4 samples takes
+its meshes, textures and sky change, so the compiled kernel is found again: an image of 256 x 192 with 4 samples takes
 0.15 s of one core. That is fast enough for training, so there is no second renderer.
 
 One thread for each process: sums keep their order, and the bytes repeat.
@@ -31,7 +31,7 @@ R2 = [0.7548776662466927, 0.5698402909980532]  # the plane's golden ratio: steps
 
 @dataclass(frozen=True)
 class Rendered:
-    """One labelled picture.
+    """One labelled image.
 
     image uint8 (H,W,3); disparity float32 (H,W), 1/metres along the camera axis at pixel centres, 0 in the sky;
     sky bool (H,W); classes uint8 (H,W), an index into CLASSES; K (3,3); pose (4,4), camera to world in metres,
@@ -73,7 +73,7 @@ def load_mitsuba(device: Device = "cpu") -> Any:
 
 
 class Stage:
-    """The one Mitsuba scene of a process; `render` loads a Scene into it and makes the labelled picture."""
+    """The one Mitsuba scene of a process; `render` loads a Scene into it and makes the labelled image."""
 
     def __init__(self, size: tuple[int, int], spp: int, device: Device = "cpu"):
         """size is (width, height) in pixels; spp is samples for each pixel."""
@@ -117,7 +117,7 @@ class Stage:
         return mi.Mesh(name, 3, 1, has_vertex_normals=True, has_vertex_texcoords=True, props=properties)
 
     def render(self, scene: Scene) -> Rendered | None:
-        """The labelled picture, or None when the camera sees nothing that a person would photograph."""
+        """The labelled image, or None when the camera sees nothing that a person would photograph."""
         width, height = self.size
         labels = self._load(scene)
         z, classes = self._cast(scene, labels)

@@ -9,9 +9,9 @@ from depth_anything.data.scenes.shapes import Mesh
 from depth_anything.system.extras import needs
 
 SIDE = 160
-"""Pixels of a side of a model's picture."""
+"""Pixels of a side of a model's image."""
 MAX_FACES = 5_000
-"""A picture of 256 x 192 shows no more of one thing."""
+"""An image of 256 x 192 shows no more of one thing."""
 MAX_READ = 60_000
 """Models with more triangles are mostly leaves, and merging their vertices leaves nothing to recognise."""
 
@@ -86,7 +86,7 @@ def _look(visual) -> tuple[np.ndarray | None, np.ndarray]:
 
 
 def bake(pieces: list[Piece], size_m: tuple[float, float, float] | None) -> tuple[Mesh, np.ndarray]:
-    """One mesh on the ground, scaled to size_m (x, y, z) when given, and the picture (SIDE,SIDE,3) of its colours."""
+    """One mesh on the ground, scaled to size_m (x, y, z) when given, and the image (SIDE,SIDE,3) of its colours."""
     uvs, picture = _paint(pieces)
     vertices, faces, marks, start = [], [], [], 0
     for number, (piece, uv) in enumerate(zip(pieces, uvs, strict=True)):
@@ -134,7 +134,7 @@ def fewer(mesh: Mesh, marks: np.ndarray, limit: int = MAX_FACES) -> Mesh:
 
 
 def _paint(pieces: list[Piece]) -> tuple[list[np.ndarray], np.ndarray]:
-    """Texture coordinates (V,2) of each piece in the common picture, v = 0 its first row, and that picture."""
+    """Texture coordinates (V,2) of each piece in the common image, v = 0 its first row, and that image."""
     from PIL import Image
 
     area = [float(np.ptp(piece.vertices, axis=0).max()) for piece in pieces]

@@ -33,7 +33,7 @@ class Pictures:
         self.units = list(units)
         counts = [len(expanded(unit)) if unit.count is None else unit.count for unit in self.units]
         self.ends = np.cumsum(counts, dtype=np.int64)
-        """int64: number of pictures up to the end of each unit."""
+        """int64: number of images up to the end of each unit."""
 
     def __len__(self) -> int:
         return int(self.ends[-1]) if len(self.ends) else 0
@@ -42,7 +42,7 @@ class Pictures:
         """(key, uint8 RGB (H, W, 3), upright). A key is unique within its unit.
 
         Raises:
-            ValueError: the picture is broken; the line names it.
+            ValueError: the image is broken; the line names it.
         """
         if not 0 <= number < len(self):
             raise IndexError(number)
@@ -57,7 +57,7 @@ class Pictures:
 
 
 def fetch(unit: Unit, offset: int) -> tuple[str, bytes]:
-    """Name and bytes of one picture of a unit."""
+    """Name and bytes of one image of a unit."""
     if unit.form == "tar":
         index, numbers = tar_pictures(unit.path)
         member = numbers[unit.first + offset]
@@ -77,7 +77,7 @@ def fetch(unit: Unit, offset: int) -> tuple[str, bytes]:
 
 @lru_cache(maxsize=64)
 def tar_pictures(path: str):
-    """The index of a tar and which of its files are pictures, for the tars used last."""
+    """The index of a tar and which of its files are images, for the tars used last."""
     index = cached_index(path)
     return index, picture_numbers(index)
 

@@ -29,9 +29,9 @@ OnError = Callable[[str, Exception], None]
 
 
 def read_unit(unit: Unit, on_error: OnError | None = None) -> Iterator[tuple[str, bytes]]:
-    """The pictures of a unit as (key, bytes of an image file), in one order.
+    """The images of a unit as (key, bytes of an image file), in one order.
 
-    The key is the picture's path in its source, without suffix and dots; no two of a unit are equal. The bytes are as
+    The key is the image's path in its source, without suffix and dots; no two of a unit are equal. The bytes are as
     they lie there, not decoded; frames of videos become JPEGs.
 
     Args:
@@ -54,7 +54,7 @@ def read_unit(unit: Unit, on_error: OnError | None = None) -> Iterator[tuple[str
 
 
 def unique_key(name: str, used: set[str]) -> str:
-    """A key from a picture's name: no suffix, no dots (they end a key), short enough for a tar, not used before."""
+    """A key from an image's name: no suffix, no dots (they end a key), short enough for a tar, not used before."""
     path = re.sub(r"^(\.?/)+", "", name.replace("\\", "/"))
     key = str(PurePosixPath(path).with_suffix("")).replace(".", "_") or "picture"
     if len(key.encode()) > LONGEST_KEY or not key.isascii():
@@ -83,7 +83,7 @@ def read_tar(unit: Unit) -> Iterator[tuple[str, bytes]]:
 
 
 def stream_tar(path: str) -> Iterator[tuple[str, bytes]]:
-    """All pictures of an archive, compressed or not, on a disk or at a URL, read once from front to end."""
+    """All images of an archive, compressed or not, on a disk or at a URL, read once from front to end."""
     try:
         with open_stream(path) as file, tarfile.open(fileobj=unzipped(file, path), mode="r|") as tar:
             for info in tar:
@@ -165,7 +165,7 @@ def read_videos(unit: Unit) -> Iterator[tuple[str, bytes | Exception]]:
 
 
 def as_jpeg(image_HW3: np.ndarray) -> bytes:
-    """A picture of QUALITY."""
+    """An image of QUALITY."""
     stream = io.BytesIO()
     Image.fromarray(image_HW3).save(stream, "JPEG", quality=QUALITY)
     return stream.getvalue()

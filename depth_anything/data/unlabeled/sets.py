@@ -1,4 +1,4 @@
-"""Where each unlabelled set of V1's table 1 keeps its pictures, in its official layout; and any other source."""
+"""Where each unlabelled set of V1's table 1 keeps its images, in its official layout; and any other source."""
 
 import glob
 import os
@@ -55,7 +55,7 @@ UNLABELED = {
     ),
     "sa1b": UnlabeledSet(tars=("sa_??????.tar",), folders=("sa_??????",)),
 }
-"""The eight sets: 62M pictures. Test and validation parts are never used if the layout identifies them."""
+"""The eight sets: 62M images. Test and validation parts are never used if the layout identifies them."""
 
 OTHERS = ("folder", "list", "tars")
 
@@ -64,7 +64,7 @@ def units(kind: str, root: str | os.PathLike[str], size: int = PICTURES) -> list
     """The units of a source, in a fixed order.
 
     Args:
-        kind: a name of UNLABELED; or `folder` (pictures at any depth), `list` (a .txt of paths), `tars` (WebDataset
+        kind: a name of UNLABELED; or `folder` (images at any depth), `list` (a .txt of paths), `tars` (WebDataset
             tars: a folder of them, a pattern, or one; also at a URL such as s3://bucket/part-*.tar); or `auto`, which
             tells the last three apart by what lies there.
         root: its path.
@@ -130,7 +130,7 @@ def official(kind: str, root: str, size: int) -> Iterator[Unit]:
         else:
             names = list_files(os.path.join(root, folder))
             yield from file_units(root, folder, [f"{folder}/{name}" for name in names], size)
-    if not (archives or folders or row.lmdbs or row.videos):  # loose pictures: whatever the copy looks like
+    if not (archives or folders or row.lmdbs or row.videos):  # loose images: whatever the copy looks like
         yield from file_units(root, kind, list_files(root), size)
 
 

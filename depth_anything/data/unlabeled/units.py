@@ -1,7 +1,7 @@
 """Divide sources into units of about a thousand images, each of which becomes one shard.
 
 Nothing is unpacked: a unit holds the paths of its images. Its name follows from its contents: equal images give equal
-names in every process and at every time, and pictures that came or went give other names.
+names in every process and at every time, and images that came or went give other names.
 """
 
 import hashlib
@@ -19,13 +19,13 @@ from depth_anything.system.files import is_hidden, walk
 PICTURES = 1000
 """Images per unit, if its source can be divided."""
 VIDEOS = 8
-"""Videos per unit: BDD100K's 40 seconds at 30 frames a second give 120 pictures each."""
+"""Videos per unit: BDD100K's 40 seconds at 30 frames a second give 120 images each."""
 VIDEO_SUFFIXES = frozenset((".mov", ".mp4", ".avi", ".mkv", ".webm"))
 
 
 @dataclass(frozen=True)
 class Unit:
-    """Some pictures that are read together."""
+    """Some images that are read together."""
 
     name: str
     """Unique among units, and fit for a file's name."""
@@ -35,7 +35,7 @@ class Unit:
     count: int | None = None
     """Number of images; None if it is known only after reading."""
     first: int = 0
-    """tar: number of the first picture; with `count` None the whole archive is read from end to end."""
+    """tar: number of the first image; with `count` None the whole archive is read from end to end."""
     start: str = ""
     """lmdb: the first key, hexadecimal."""
     members: tuple[str, ...] = ()
@@ -48,7 +48,7 @@ def is_url(path: str | os.PathLike[str]) -> bool:
 
 
 def is_picture(name: str) -> bool:
-    """Whether a file's name ends as a picture's does; hidden files are none."""
+    """Whether a file's name ends as an image's does; hidden files are none."""
     return os.path.splitext(name)[1].lower() in SUFFIXES and not is_hidden(os.path.basename(name))
 
 
@@ -71,7 +71,7 @@ def tar_units(path: str, label: str, size: int = PICTURES) -> Iterator[Unit]:
     Args:
         path: of the archive.
         label: its path below the source's root, which names the units.
-        size: pictures in a unit.
+        size: images in a unit.
     """
     if is_url(path) or path.endswith((".gz", ".tgz")):
         yield Unit(named(label, 0), "tar", path)
@@ -88,12 +88,12 @@ def tar_units(path: str, label: str, size: int = PICTURES) -> Iterator[Unit]:
 
 
 def picture_numbers(index: TarIndex) -> list[int]:
-    """Which of a tar's files are pictures."""
+    """Which of a tar's files are images."""
     return [number for number, name in enumerate(index.names) if is_picture(name)]
 
 
 def file_units(root: str, label: str, members: Sequence[str], size: int = PICTURES) -> Iterator[Unit]:
-    """Slices of a listing of picture files below `root`."""
+    """Slices of a listing of image files below `root`."""
     for number, first in enumerate(range(0, len(members), size)):
         part = tuple(members[first : first + size])
         yield Unit(named(label, number, *part), "files", root, len(part), members=part)
