@@ -75,7 +75,7 @@ def resize_bilinear(map_HW: np.ndarray, height: int, width: int, align_corners: 
     Args:
         map_HW: (H, W), any real dtype.
         height, width: the size wanted, both at least 1.
-        align_corners: False: pixel centres at half-integers, edges repeated. True: corner pixels lie on each other.
+        align_corners: False: pixel centres at half-integers, edges repeated. True: the corner pixels coincide.
 
     Raises:
         ValueError: not a two-dimensional, non-empty map, or a size below 1.

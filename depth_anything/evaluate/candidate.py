@@ -18,7 +18,7 @@ class Candidate:
     predict: Callable[[np.ndarray, str], np.ndarray]
     """(uint8 (H, W, 3) RGB, the image's key in its test set) -> float map at any size."""
     finished: bool = False
-    """Whether the maps exist already: then the image is not looked at."""
+    """Whether the maps exist already, so that the image is not used."""
 
 
 def _row(image_HW3: np.ndarray, key: str) -> np.ndarray:
@@ -27,7 +27,7 @@ def _row(image_HW3: np.ndarray, key: str) -> np.ndarray:
 
 
 ROW = Candidate("row", "disparity", _row)
-"""Disparity = image row: lower in the image is nearer. What a model must beat to have learned anything."""
+"""Disparity = image row: lower in the image is nearer. A model that has learned anything scores better."""
 CONSTANT = Candidate("constant", "disparity", lambda image_HW3, key: np.zeros(image_HW3.shape[:2]))
 """One value everywhere: the score of the fit's shift alone."""
 FLOORS = {floor.name: floor for floor in (ROW, CONSTANT)}
@@ -36,7 +36,7 @@ FLOORS = {floor.name: floor for floor in (ROW, CONSTANT)}
 def probe(candidate: Candidate) -> list[float]:
     """A fingerprint: sixteen values of the model's map for one fixed image; other weights or options give others.
 
-    Kept beside the scores, so that those of one model are never taken for those of another with the same name.
+    Stored with the scores, so that scores of different models with the same name are not mixed.
     Empty for existing maps.
     """
     if candidate.finished:

@@ -1,4 +1,4 @@
-"""Scoring DA-2K (V2 section 6, Table 3): is the point that people call closer also closer in the map?"""
+"""Evaluate DA-2K (V2 section 6, Table 3): is the point that people call closer also closer in the map?"""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,7 +26,7 @@ class Da2kScores:
     pairs: dict[str, int]
     """Pairs by scenario."""
     ties: float
-    """Share of pairs whose two points have the very same value; they count as wrong."""
+    """Share of pairs whose two points have the same value; they count as wrong."""
     pictures: int
 
 

@@ -1,4 +1,4 @@
-"""Making more pairs like DA-2K's (V2 section 6): regions propose points, models vote, a person settles disputes.
+"""Propose more pairs like those of DA-2K (V2 section 6): regions give points, models vote, a person decides.
 
 Points that all models order alike are taken as easy and left out, as the paper does; the pairs over which they differ
 are written to annotations.json with an empty `closer_point`, and each is drawn on a copy of its image. A person fills
@@ -26,7 +26,7 @@ from depth_anything.system.files import atomic_path, write_text
 PAIRS_PER_PICTURE = 12
 """Drawn and voted on; only the disputed ones are kept."""
 APART = 0.05
-"""Two points of a pair lie at least this share of the shorter side apart."""
+"""Minimum distance between the two points of a pair, as a share of the shorter side."""
 
 Regions = Callable[[np.ndarray], np.ndarray]
 """uint8 (H, W, 3) -> key points (points, 2) int, (row, column)."""
@@ -99,7 +99,7 @@ def vote(candidates: list[Candidate], image_HW3: np.ndarray, name: str, pairs_P2
 
 
 def draw_pairs(points_P2: np.ndarray, size: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
-    """Up to PAIRS_PER_PICTURE different pairs of key points that lie far enough apart, (pairs, 2, 2)."""
+    """Up to PAIRS_PER_PICTURE different pairs of key points that are far enough apart, (pairs, 2, 2)."""
     first, second = np.triu_indices(len(points_P2), k=1)
     apart = np.linalg.norm((points_P2[first] - points_P2[second]).astype(float), axis=1) >= APART * min(size)
     first, second = first[apart], second[apart]
@@ -138,7 +138,7 @@ def sam_points(name: str) -> Regions:
         name: `sam:ID`, a SAM model of transformers by hub id or folder.
 
     Raises:
-        ValueError: not such a name, or a model that cannot be had.
+        ValueError: not such a name, or a model that cannot be loaded.
     """
     kind, _, model_id = name.partition(":")
     if kind != "sam" or not model_id:

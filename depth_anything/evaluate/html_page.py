@@ -55,8 +55,8 @@ def write_page(path: Path, title: str, table_html: str, folders: Iterable[Path])
     """An HTML page: the numbers on top, then the images of each folder. Needs no network and no script.
 
     Args:
-        path: the page; the folders lie below its own.
-        folders: of `save_pictures`; those that were left out for want of pixels are passed over.
+        path: of the page; `folders` are below its folder.
+        folders: of `save_pictures`; missing ones (images with too few pixels) are skipped.
     """
     sections = []
     for folder in folders:

@@ -4,7 +4,7 @@ Names:
     nano, v2-small, ... or a checkpoint      our own code
     hf:ID                                    a depth-estimation model of transformers, by hub id or folder
     hf:disparity:ID, hf:depth_m:ID           the same, if the model does not state its quantity
-    predictions:disparity:FOLDER             maps that something else wrote, one file per image of the set, by its key
+    predictions:disparity:FOLDER             maps of another program, one file per image of the set, named by its key
     predictions:depth_m:FOLDER
     row, constant                            the baselines
 """
@@ -33,7 +33,7 @@ def load_candidate(name: str, **options: Any) -> Candidate:
             only, existing maps and baselines none.
 
     Raises:
-        ValueError: an unknown name, or a model or folder that cannot be had.
+        ValueError: an unknown name, or a model or folder that is not available.
     """
     if name in FLOORS:
         return FLOORS[name]
@@ -84,7 +84,7 @@ def read_map(folder: Path, key: str, quantity: Quantity) -> np.ndarray:
     """The map of one image: FOLDER/<key>.<ext> or FOLDER/<key>_<quantity>.<ext>, as `map_files.read_map` reads it.
 
     Raises:
-        ValueError: no such file, one that cannot be read, or that says it holds the other quantity.
+        ValueError: no such file, or one that cannot be read or holds the other quantity.
     """
     endings = (".npy", ".npz", ".pfm", ".exr", ".png")
     stems = [folder / key, folder / f"{key}_{quantity}"]

@@ -38,7 +38,7 @@ def log10(prediction: np.ndarray, truth: np.ndarray) -> float:
 
 
 def silog(prediction: np.ndarray, truth: np.ndarray) -> float:
-    """100 sqrt(mean e^2 - (mean e)^2): blind to a common factor."""
+    """100 sqrt(mean e^2 - (mean e)^2): invariant to a common factor."""
     return float(100 * np.std(np.log(prediction) - np.log(truth)))
 
 
@@ -85,7 +85,7 @@ def boundary_f1(depth_HW: np.ndarray, truth_HW: np.ndarray, valid_HW: np.ndarray
     relations of the prediction are compared with those of the ground truth: precision and recall are averaged over
     directions, F1 over thresholds with weights t. As in the authors' code a direction or threshold without edges counts
     as 0, so the same map on both sides scores 1 only where the ground truth has edges in all four directions at every
-    threshold. Blind to a common factor; a relative disparity must be aligned first. Two disparities give the same
+    threshold. Invariant to a common factor; a relative disparity must be aligned first. Two disparities give the same
     number as the two depths: the inverse of a ratio is the relation in the opposite direction.
 
     Args:

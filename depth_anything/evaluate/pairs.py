@@ -1,4 +1,4 @@
-"""Protocol `pairs`: depth, order and outlines per region, beside what no model at all would score.
+"""Protocol `pairs`: depth, order and outlines per region, compared with two baselines.
 
 Every score is reported beside two baselines. `row` predicts disparity = image row (lower in the image is nearer), a
 fair guess for many photographs; `constant` predicts one value. A model that is not better than `row` has learned
@@ -78,7 +78,7 @@ def run_pairs(
 
 
 def point_pairs(aligned: Aligned) -> tuple[np.ndarray, np.ndarray]:
-    """Random pairs of scored pixels whose true order is beyond doubt, always the same ones for a truth.
+    """Random pairs of scored pixels whose true order is certain, the same for the same ground truth.
 
     Two points are drawn independently from all scored pixels. The pair counts where the farther one's depth is at least
     CLEAR_RATIO of the nearer one's; a ground truth that is a disparity is compared as such.

@@ -1,4 +1,4 @@
-"""The published tables as values: columns, printed numbers, which of our models a row is, who could reproduce it.
+"""The published tables as values: columns, printed numbers, which of our models a row is, whether it can be reproduced.
 
 The numbers are in published_tables.json, as printed. `-` is a cell that V1 leaves empty, or that could not be checked
 against V2's text. No number is from memory.
@@ -20,7 +20,7 @@ class Row:
 
     label: str
     model: str | None
-    """The name that `load_candidate` knows it by; None where there are no weights to be had. For
+    """The name that `load_candidate` knows it by; None if no weights are available. For
     segmentation the variant whose encoder it has."""
     values: str
     """Numbers as printed, in the order of the table's columns."""

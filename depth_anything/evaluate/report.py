@@ -100,7 +100,7 @@ class Line:
     expected: int
     """How many the set has."""
     skipped: int = 0
-    """How many the protocol itself left out."""
+    """How many the protocol excludes."""
 
     @property
     def difference(self) -> float | None:
@@ -143,7 +143,7 @@ def _cells(line: Line) -> tuple[str, ...]:
 
 
 def _footnotes(lines: Sequence[Line], notes: Sequence[str]) -> list[str]:
-    """The notes, then what is known about each column and what is missing from it; each said once."""
+    """The notes, then what is known about each column and what is missing from it, without repetitions."""
     found = list(notes)
     for line in lines:
         if line.published is not None and line.reason:

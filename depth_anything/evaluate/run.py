@@ -2,7 +2,7 @@
 
 Scores go to OUT/<protocol>/<set>/<model>.jsonl, one line an image. An interrupted run resumes; a line
 that was cut short is done again. Nothing is averaged over fewer images without saying so: what a protocol skips is
-kept as a line with its reason.
+recorded with its reason.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""The command `evaluate`: evaluate the sets of a published table and print our numbers beside the published."""
+"""The command `evaluate`: evaluate the sets of a published table and print our results next to the published ones."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -37,7 +37,7 @@ def run(
 
     Args:
         table: `pairs`, `da2k-propose`, or a name in TABLES; those of segmentation measure files of `segment train`.
-            None: any `sets` under any `protocol`, beside no published number.
+            None: any `sets` under any `protocol`, without published results.
         data: the manifest for `pairs`; images for `da2k-propose`; else ROOT, the folder with one folder per test set.
         models: names for `load_candidate`; none: the table's own models that are available.
         form: one of report.FORMS.
@@ -114,7 +114,7 @@ def unpublished(sets: Sequence[str], protocol: str | None) -> Table:
 def _depth(
     table: Table, contents: list[Contents], candidates: list[Candidate], protocol: Protocol, out: Path, pictures: int
 ) -> tuple[list[Line], list[str]]:
-    """Measure models on test sets of depth. Published numbers stand only beside their own protocol."""
+    """Measure models on test sets of depth. Published results are shown only for the protocol that they used."""
     results = [r for c in contents for r in evaluate_set(c, candidates, protocol, out, pictures)]
     notes = [f"protocol {protocol.name}: {protocol.source}", *([table.note] if table.note else [])]
     lines = [
@@ -168,7 +168,7 @@ def _columns(table: Table, sets: Sequence[str]) -> list[str]:
 
 
 def _line(table: Table, row: str | None, **measured: Any) -> Line:
-    """Our number beside the one that the table prints for the model `row`; None compares it with no number."""
+    """Our result and the one that the table prints for the model `row`; None: no published result."""
     mark, reason = table.mark(measured["set"]) if row else ("unknown", "")
     published = table.published_for(row).get((measured["set"], measured["metric"])) if row else None
     return Line(table=table.name, published=published, mark=mark, reason=reason, **measured)

@@ -188,7 +188,7 @@ def score(aligned: Aligned, names: tuple[str, ...]) -> dict[str, float]:
 
 
 def _floor(protocol: Protocol, cut: Cut, disparity: np.ndarray, measure: str) -> float:
-    """Smallest aligned disparity allowed: without a floor a near-zero disparity is a near-infinite depth."""
+    """Smallest aligned disparity: without a floor, a disparity near zero becomes a depth near infinity."""
     match protocol.floor:
         case "none":
             return -np.inf if measure == "disparity" else np.finfo(np.float64).tiny

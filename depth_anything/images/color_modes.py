@@ -14,7 +14,7 @@ _STRIP_PIXELS = 4_000_000
 
 
 def strips(image: Image.Image) -> Iterator[tuple[int, Image.Image]]:
-    """The image in bands of whole rows, so that conversions need little memory beside it."""
+    """The image in bands of whole rows, so that conversions need little additional memory."""
     rows = max(1, _STRIP_PIXELS // image.width)
     for top in range(0, image.height, rows):
         yield top, image.crop((0, top, image.width, min(top + rows, image.height)))

@@ -1,6 +1,6 @@
 """Nearness to colour. Near is the top of every map: red in `Spectral_r` and `turbo`, bright in `inferno` and `gray`.
 
-The maps are kept as a few published anchor colours (colormaps.json) with straight lines between them:
+The maps are kept as a few published anchor colours (colormaps.json) with linear interpolation between them:
 - Spectral: ColorBrewer's 11-class diverging scheme (C. Brewer, M. Harrower, Pennsylvania State University; Apache-2.0).
 - inferno: every fifth colour of the 256 by S. van der Walt and N. Smith (CC0).
 - turbo: every fifth colour of the 256 by A. Mikhailov, Google (Apache-2.0).

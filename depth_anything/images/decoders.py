@@ -1,6 +1,6 @@
 """Pillow, libtiff and LibRaw without their messages: what they would print becomes an error or is dropped.
 
-Pillow's pixel limit, Python's warning filters and standard error belong to the whole process: one change at a time.
+Pillow's pixel limit, Python's warning filters and standard error are global to the process, so a lock guards them.
 """
 
 import logging

@@ -1,4 +1,4 @@
-"""What a camera wrote beside its pixels: how the image is turned, and through which lens (EXIF 2.32)."""
+"""EXIF metadata of a camera: orientation and focal length (EXIF 2.32)."""
 
 import math
 

@@ -25,7 +25,7 @@ class Format:
     """In its name: color in photo_color.png. `{quantity}` stands for disparity or depth_m."""
     ending: str
     needs: tuple[Need, ...] = ()
-    """What must be known beside the map."""
+    """What is required in addition to the map."""
     says_camera: bool = False
     """Whether it holds the camera where one is known."""
 
@@ -108,7 +108,7 @@ def check_distances(formats: Iterable[str], near: float | None, far: float | Non
 def paths(stem: Path, formats: Sequence[str], quantity: str, options: SaveOptions) -> dict[str, Path]:
     """Where `save` will write each format: `<stem>_<kind>.<ext>`, such as photo_disparity.png for png16.
 
-    Before a model runs, this tells whether its answer may be written.
+    Called before a model runs, to check that its result can be written.
 
     Raises:
         ValueError: an unknown format, two files of one name or with a wrong ending, a file that exists already, or

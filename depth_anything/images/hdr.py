@@ -1,7 +1,7 @@
 """HDR images as SDR ones: from the light that PQ and HLG signals (ITU-R BT.2100) stand for to sRGB uint8.
 
-Networks were trained on ordinary photographs. Seen as if it were one, an HDR signal is pale and dim. Here its light is
-taken relative to reference white (BT.2408: 203 cd/m2 of PQ, 75 % of HLG), brought from BT.2020's to sRGB's primaries
+Networks were trained on ordinary photographs. Shown as one, an HDR signal is pale and dim. Here its light is taken
+relative to reference white (BT.2408: 203 cd/m2 of PQ, 75 % of HLG), brought from BT.2020's to sRGB's primaries
 (BT.2087) and written as sRGB. Up to 0.9 of its white the result is what the same scene is in SDR; above that,
 highlights go softly towards white instead of being cut off. HLG's light is the scene's: no display is assumed.
 """

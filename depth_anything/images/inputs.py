@@ -15,13 +15,13 @@ from depth_anything.system.files import is_hidden, read_text, walk
 def find_images(
     inputs: Sequence[str | os.PathLike[str]], exclude: str | os.PathLike[str] | None = None
 ) -> list[Source]:
-    """The images that `inputs` name, each once, in order, with names for their outputs that never collide.
+    """The images that `inputs` name, each once, in order, with unique names for their outputs.
 
     An input is a file, a folder (searched through all its folders, sorted), a glob pattern such as
     `'shots/**/*.jpg'`, a .txt file with one path or folder per line (relative to the current folder, or else to the
     list's own), or `-` for one image through standard input. Files that do not exist are kept: reading them gives the
-    error, and the rest is done. Raw camera files are found by their names and by patterns; in a folder they are passed
-    over, since they lie beside their JPEGs.
+    error, and the rest is done. Raw camera files are found by their names and by patterns; in a folder they are
+    skipped, since their JPEGs are usually next to them.
 
     The output stem of an image in a folder is its path below that folder without the suffix; of a file its name
     without the suffix. Where two images would share a stem (letters' case ignored, as some disks do), each of them
@@ -30,7 +30,7 @@ def find_images(
 
     Args:
         inputs: as above.
-        exclude: a folder that is not searched: the output folder, if it lies inside an input.
+        exclude: a folder that is not searched: the output folder, if it is inside an input.
 
     Raises:
         PictureError: nothing was named, or a folder, pattern or list holds no image.

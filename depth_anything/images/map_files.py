@@ -198,7 +198,7 @@ class MapFile:
 
     values_HW: np.ndarray
     quantity: str | None
-    """disparity or depth_m; None where neither the file nor its name says."""
+    """disparity or depth_m; None if neither the file nor its name states it."""
     text: dict[str, str] = field(default_factory=dict)
     arrays: dict[str, np.ndarray] = field(default_factory=dict)
     """Of an NPZ: K, sky, and others'."""

@@ -35,7 +35,7 @@ def is_raw(stream: BinaryIO, name: str) -> bool:
         return True
     try:
         return tiff.is_raw(stream) or (head[:4] in tiff.MAGIC and name.lower().endswith(tuple(SUFFIXES)))
-    except Exception:  # Pillow's reader of tags answers damaged ones with nearly every type of exception
+    except Exception:  # Pillow's tag reader raises nearly every type of exception for damaged tags
         return name.lower().endswith(tuple(SUFFIXES))
     finally:
         stream.seek(0)
@@ -46,7 +46,7 @@ class RawError(ValueError):
 
 
 class Raw:
-    """A raw file whose header was read; a context that closes it.
+    """A raw file whose header has been read; a context manager that closes it.
 
     Args:
         stream: of the file; it stays open meanwhile.
@@ -97,18 +97,18 @@ class Raw:
             raise RawError(f"a raw camera file that is damaged or cut short ({_reason(error)})") from None
 
     def exif(self) -> Image.Exif | None:
-        """Its EXIF, where it lies as in a TIFF (DNG, NEF, CR2, ARW); None elsewhere."""
+        """Its EXIF, where it is stored as in a TIFF (DNG, NEF, CR2, ARW); None elsewhere."""
         self.stream.seek(0)
         try:
             with Image.open(self.stream, formats=["TIFF"]) as preview:
                 tags = preview.getexif()
                 tags.get_ifd(exif.IFD)
                 return tags
-        except Exception:  # Pillow's readers answer what they do not know with nearly every type of exception
+        except Exception:  # Pillow's readers raise nearly every type of exception for unknown data
             return None
 
 
 def _reason(error: Exception) -> str:
-    """LibRaw's word for what is wrong."""
+    """LibRaw's description of the error."""
     text = error.args[0] if error.args else type(error).__name__
     return text.decode(errors="replace") if isinstance(text, bytes) else str(text)

@@ -244,7 +244,7 @@ def _check_size(width: int, height: int) -> None:
 
 
 def _check_complete(image: Image.Image, stream: BinaryIO) -> None:
-    """For the two formats whose decoders fill up what is cut off."""
+    """For the two formats whose decoders pad truncated files."""
     position = stream.tell()
     if image.format == "TIFF":
         size = stream.seek(0, io.SEEK_END)

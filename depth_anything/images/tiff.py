@@ -50,7 +50,7 @@ def is_raw(stream: BinaryIO) -> bool:
 
 
 def is_cut(tags: Any, size: int) -> bool:
-    """Whether pixels of a directory lie outside a file of `size` bytes."""
+    """Whether pixels of a directory are outside a file of `size` bytes."""
     for offset_tag, count_tag in ((273, 279), (324, 325)):  # of strips, of tiles
         if offset_tag in tags and count_tag in tags:
             offsets, counts = (np.atleast_1d(tags[tag]).tolist() for tag in (offset_tag, count_tag))
@@ -61,7 +61,7 @@ def is_cut(tags: Any, size: int) -> bool:
 
 
 def is_cut_raw(stream: BinaryIO) -> bool:
-    """Whether the sensor's data of a camera's raw file lie outside it."""
+    """Whether a camera's raw file is truncated: sensor data are outside it."""
     size = stream.seek(0, 2)
     stream.seek(0)
     sensors = [tags for tags in directories(stream) if tags.get(_PHOTOMETRIC) in (_FILTER_ARRAY, _LINEAR_RAW)]
