@@ -259,7 +259,8 @@ def run(name: str, recipe: Recipe, folder: Path, scenes: PackedScenes, tests: di
         scores[test] = result.as_dict()
     with atomic_path(folder / "scores.json") as temporary:
         temporary.write_text(json.dumps(scores, indent=1))
-    (folder / "state.pt").unlink(missing_ok=True)  # optimiser and all: many runs would fill the disk
+    for state in folder.glob("state*.pt"):  # optimiser and all: many runs would fill the disk
+        state.unlink()
     print(f"{name}-{folder.name}: {summary(scores)}", file=sys.stderr, flush=True)
     return scores
 

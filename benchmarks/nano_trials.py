@@ -434,7 +434,8 @@ def run(trial: Trial) -> None:
         scores[test] = result.as_dict()
     with atomic_path(trial.folder / "scores.json") as temporary:
         temporary.write_text(json.dumps(scores, indent=1))
-    (trial.folder / "state.pt").unlink(missing_ok=True)  # optimiser and all: many runs would fill the disk
+    for state in trial.folder.glob("state*.pt"):  # optimiser and all: many runs would fill the disk
+        state.unlink()
     print(f"{trial.folder.name}: {summary(scores)}", file=sys.stderr, flush=True)
 
 

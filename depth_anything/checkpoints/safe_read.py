@@ -44,8 +44,12 @@ class Contents:
     """config.json of a transformers folder."""
 
 
-def read(path: Path) -> Contents:
+def read(path: Path, mapped: bool = False) -> Contents:
     """The tensors of a checkpoint file or a transformers folder, with their metadata.
+
+    Args:
+        mapped: leave the tensors of torch's files in the file, as those of safetensors are left anyway: pages that many
+            processes share, and that the machine takes back when it needs them. The file must not change meanwhile.
 
     Raises:
         ValueError: the path does not exist, cannot be read as weights, or holds NaN or infinite values.
@@ -56,10 +60,10 @@ def read(path: Path) -> Contents:
     if path.is_dir():
         path = weights_in(folder)
     if path.name.endswith(".index.json"):
-        parts = [read_file(shard) for shard in shards_of(path)]
+        parts = [read_file(shard, mapped) for shard in shards_of(path)]
         contents = Contents({key: tensor for part in parts for key, tensor in part.state.items()})
     else:
-        contents = read_file(path)
+        contents = read_file(path, mapped)
     in_layout = any(key.endswith("embeddings.cls_token") or key.startswith("backbone.") for key in contents.state)
     if in_layout and (folder / "config.json").exists():
         contents.config = read_json(folder / "config.json")
@@ -103,7 +107,7 @@ def shards_of(index: Path) -> list[Path]:
     return shards
 
 
-def read_file(path: Path) -> Contents:
+def read_file(path: Path, mapped: bool = False) -> Contents:
     """The tensors of one file, safetensors or a pickle of tensors only. Its first bytes decide, not its name."""
     if not path.is_file():
         raise ValueError(f"{path} is not a regular file: expected a checkpoint")
@@ -127,7 +131,7 @@ def read_file(path: Path) -> Contents:
     elif head.startswith((b"PK", b"\x80")):
         if head.startswith(b"PK"):
             refuse_other_zip(path)
-        state = tensors_of(path, unpickle(path))
+        state = tensors_of(path, unpickle(path, mapped and head.startswith(b"PK")))
     else:
         if what := told_by(head):
             raise ValueError(f"{path} is not a checkpoint but {what}: expected .pth or .safetensors")
@@ -167,7 +171,7 @@ def refuse_other_zip(path: Path) -> None:
     )
 
 
-def unpickle(path: Path) -> object:
+def unpickle(path: Path, mapped: bool = False) -> object:
     """Read a torch file, restricted to tensors and plain values.
 
     Raises:
@@ -175,7 +179,7 @@ def unpickle(path: Path) -> object:
     """
     try:
         with warnings.catch_warnings(action="ignore"):
-            return torch.load(path, map_location="cpu", weights_only=True)
+            return torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
     except pickle.UnpicklingError as error:
         wish = re.search(r"unsupported global:? (?:global )?([\w.]+)", str(error), re.IGNORECASE)
         if wish is None and "Unsupported" not in str(error):

@@ -31,6 +31,8 @@ def train(
     checkpointing: bool = False,
     compile: bool = False,
     readers: int = 1,
+    keep: int = 2,
+    timeout: float = 30.0,
     processes: int | None = None,
     accept_license: AcceptLicense = False,
 ) -> None:
@@ -38,7 +40,8 @@ def train(
 
     Args:
         recipe: nano-teacher, v1-student-small, v2-teacher-giant ...; an unknown name lists all of them.
-        out: folder for recipe.json, curve.jsonl, events, state.pt and finally final.safetensors.
+        out: folder for recipe.json, curve.jsonl, events, the state (state.pt, or checkpoints/ with --shard) and finally
+            final.safetensors.
         data: NAME=FOLDER for each set that the recipe names, labelled or not.
         scenes: folder with rendered scenes (training/, held_out/), by default OUT/scenes; missing scenes are rendered.
         backbone: initial weights of the encoder: DINOv2's file or a model; a transformers folder for BEiT and SAM. For
@@ -56,6 +59,9 @@ def train(
         checkpointing: recompute activations in the backward pass instead of storing them.
         compile: use torch.compile.
         readers: number of threads that read images.
+        keep: number of states to keep on disk, the newest and those before it.
+        timeout: minutes after which a run on several devices ends if one of them does not respond; longer than a
+            validation takes.
         processes: worker processes for rendering; by default one per core.
     """
     import logging
@@ -83,13 +89,15 @@ def train(
     if get_variant(resolved.variant).encoder == "efficientnet" and resolved.from_backbone and not start_from:
         backbone = backbone or installed_weights(get_variant(resolved.variant))
     anchor = (frozen or backbone) if unlabeled and unlabeled.feature_weight else None
-    machine = Machine(accumulate=accumulate, shard=shard, checkpointing=checkpointing, compile=compile, readers=readers)
-    with join(device) as ranks:
+    machine = Machine(
+        accumulate=accumulate, shard=shard, checkpointing=checkpointing, compile=compile, readers=readers, keep=keep
+    )
+    with join(device, timeout) as ranks:
         level = logging.INFO if ranks.first else logging.WARNING
         logging.basicConfig(level=level, format="%(message)s", stream=sys.stderr)
         weights = None
         if backbone:
-            start = load_backbone(backbone, resolved.variant, accept_license)
+            start = load_backbone(backbone, resolved.variant, accept_license, mapped=shard)
             weights = {f"pretrained.{key}": tensor for key, tensor in start.items()}
         elif start_from:
             weights = load(start_from, accept_license=accept_license)[0]

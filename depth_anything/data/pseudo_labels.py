@@ -139,11 +139,10 @@ class PseudoLabels:
             raise ValueError(f"{path}: {len(first)} samples, its manifest says otherwise; delete both and label again")
         last = first[offset + 1] if offset + 1 < len(first) else len(index.names)
         key = index.names[first[offset]].partition(".")[0]
-        with path.open("rb") as file:
-            members = {
-                index.names[number].partition(".")[2]: index.read(file, number) for number in range(first[offset], last)
-            }
         try:
+            with path.open("rb") as file:
+                numbers = range(first[offset], last)
+                members = {index.names[one].partition(".")[2]: index.read(file, one) for one in numbers}
             return sample(key, members)
         except (KeyError, ValueError, OSError) as error:
             raise ValueError(f"{path}: {key}: {error}; delete the shard and its manifest and label again") from None

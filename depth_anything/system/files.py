@@ -38,6 +38,9 @@ OTHER_KINDS = (
 )
 """Place, bytes and what they tell of files that people take for models."""
 
+TORCH_WRITER = re.compile("inline_container|PytorchStreamWriter|iostream error")
+"""In torch.save's errors when a disk, or a quota, took no more."""
+
 
 def told_by(head: bytes) -> str | None:
     """What a file is by its first 512 bytes, where it is one of `OTHER_KINDS`."""
@@ -201,7 +204,7 @@ def naming(path: str | os.PathLike[str]) -> Iterator[None]:
         number, name = (error.errno, error.filename) if isinstance(error, OSError) else (None, None)
         if name is not None and not Path(os.fsdecode(name)).is_relative_to(folder):
             raise  # of a file elsewhere, which was read meanwhile
-        if number is None and not _is_full(folder):
+        if number is None and not (_is_full(folder) or TORCH_WRITER.search(str(error))):
             raise
         number = number or errno.ENOSPC
         raise NotWritten(number, os.strerror(number), os.fspath(path)) from error
@@ -273,6 +276,17 @@ def refuse_existing(path: Path, overwrite: bool) -> None:
         raise ValueError(f"{path}: is a folder; expected the name of a file to write")
     if not overwrite and path.exists():
         raise ValueError(f"{path}: exists already; use --overwrite (overwrite=True) to replace it, or another folder")
+
+
+def sync(path: str | os.PathLike[str]) -> None:
+    """Wait until a file, or the names in a folder, are on the disk: then a machine that goes down keeps them."""
+    if os.name == "nt" and os.path.isdir(path):
+        return  # Windows has no such call for folders
+    handle = os.open(path, os.O_RDWR if os.name == "nt" else os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def package_text(name: str) -> str:

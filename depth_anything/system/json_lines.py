@@ -1,7 +1,9 @@
 """Files of JSON objects, one a line, which grow while a program runs and from which a stopped one goes on."""
 
 import json
+import os
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +11,17 @@ from depth_anything.system.files import naming, write_text
 
 
 def append(path: Path, entry: dict[str, Any]) -> None:
-    """Add an object, at once."""
-    with naming(path), path.open("a", encoding="utf-8") as file:
-        file.write(json.dumps(entry) + "\n")
+    """Add an object, at once; nothing of it where the disk fails."""
+    line = (json.dumps(entry) + "\n").encode()
+    with naming(path), path.open("ab", buffering=0) as file:
+        before = file.tell()
+        try:
+            while line:
+                line = line[file.write(line) :]
+        except OSError:
+            with suppress(OSError):
+                os.truncate(path, before)
+            raise
 
 
 def cut_back(path: Path, keep: Callable[[dict[str, Any]], bool] = lambda entry: True) -> list[dict[str, Any]]:

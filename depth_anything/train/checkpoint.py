@@ -1,6 +1,8 @@
 """A run on disk: everything that decides how it goes on, in one file that is whole or not there."""
 
 import json
+import os
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
@@ -16,11 +18,14 @@ from torch.distributed.checkpoint.state_dict import (
 from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.optim import Optimizer
 
-from depth_anything.system.files import atomic_path
+from depth_anything.system.files import atomic_path, sync
 from depth_anything.train.distributed import whole
 from depth_anything.train.recipes.base import as_json, changed_fields
 
 STATE_FILE = "state.pt"
+"""The newest state."""
+OLDER = re.compile(r"state-(\d{8,})\.pt")
+"""States of earlier steps."""
 
 
 class AnyRecipe(Protocol):
@@ -62,13 +67,24 @@ class Run(Generic[R, M]):
     """Steps done."""
     seconds: float = 0.0
     """Wall clock spent, over all sittings."""
+    saved: int = 0
+    """Step of the newest state on the disk; 0 without."""
 
-    def whole_average(self) -> dict[str, Tensor]:
-        """The running mean, or the weights, in one piece on the processor. All processes call this together."""
-        return {key: whole(tensor) for key, tensor in (self.average or self.model.state_dict()).items()}
+    def whole_average(self, kept: bool = True) -> dict[str, Tensor]:
+        """The running mean, or the weights, in one piece on the processor. All processes call this together.
 
-    def save(self, folder: Path, first: bool = True) -> None:
-        """Write the state into `folder`, replacing the last one at once. All processes call this, the first writes."""
+        Args:
+            kept: False: this process only gives its parts to the others, and receives an empty dict.
+        """
+        pieces = ((key, whole(tensor)) for key, tensor in (self.average or self.model.state_dict()).items())
+        return {key: tensor for key, tensor in pieces if kept}
+
+    def save(self, folder: Path, first: bool = True, keep: int = 1) -> None:
+        """Write the state into `folder`, replacing the last one at once. All processes call this, the first writes.
+
+        Args:
+            keep: states that stay, this one included: earlier ones get their step's name.
+        """
         options = StateDictOptions(full_state_dict=True, cpu_offload=True)
         state = {
             "recipe": as_json(self.recipe),
@@ -81,23 +97,25 @@ class Run(Generic[R, M]):
         if first:
             with atomic_path(folder / STATE_FILE) as temporary:
                 torch.save(state, temporary)
+                sync(temporary)
+                if keep > 1:
+                    keep_state(folder, self.saved)
+            sync(folder)
+            for step in older_steps(folder)[: -(keep - 1) or None]:
+                older(folder, step).unlink(missing_ok=True)
+        self.saved = self.step
 
     def resume(self, folder: Path) -> bool:
-        """Go on from the state in `folder`, if there is one. Every process reads the file.
+        """Go on from the newest state file in `folder`, if there is one. Every process reads the file.
 
         Raises:
             ValueError: the state is broken or belongs to another recipe (`changed_fields`).
         """
-        path = folder / STATE_FILE
-        if not path.exists():
+        path = newest_state(folder)
+        if path is None:
             return False
-        state = read(path)
-        changed = changed_fields(self.recipe, json.loads(state["recipe"]))
-        if changed:
-            raise ValueError(
-                f"{path} belongs to another recipe (recipe.json beside it; other {', '.join(changed)}): "
-                "choose another output folder"
-            )
+        state = read(path, mapped=any(isinstance(parameter, DTensor) for parameter in self.model.parameters()))
+        refuse_other_recipe(path, self.recipe, json.loads(state["recipe"]))
         options = StateDictOptions(full_state_dict=True)
         set_model_state_dict(self.model, state["model"], options=options)
         if 0 in state["optimizer"]["state"]:  # a segmenter's or a ControlNet's, written by version 0.1
@@ -106,7 +124,58 @@ class Run(Generic[R, M]):
             set_optimizer_state_dict(self.network, self.optimizer, state["optimizer"], options=options)
         self.average = {key: like(state["average"][key], tensor) for key, tensor in self.average.items()}
         self.step, self.seconds = state["step"], state.get("seconds", 0.0)
+        self.saved = self.step
         return True
+
+
+def older(folder: Path, step: int) -> Path:
+    """What the state of an earlier step is called."""
+    return folder / f"state-{step:08d}.pt"
+
+
+def older_steps(folder: Path) -> list[int]:
+    """The steps of the states in `folder` that are not the newest, in order."""
+    matches = [OLDER.fullmatch(path.name) for path in folder.glob("state-*.pt")]
+    return sorted(int(match[1]) for match in matches if match)
+
+
+def keep_state(folder: Path, step: int) -> None:
+    """Give the newest state, of this step, the name of an earlier one too: the next one takes its place."""
+    if step and (folder / STATE_FILE).exists():
+        name = older(folder, step)
+        name.unlink(missing_ok=True)
+        try:
+            os.link(folder / STATE_FILE, name)
+        except OSError:  # a disk without links: then no file is called state.pt for a moment, and `newest_state` knows
+            os.replace(folder / STATE_FILE, name)
+
+
+def newest_state(folder: Path) -> Path | None:
+    """The newest state file in `folder`."""
+    if (folder / STATE_FILE).exists():
+        return folder / STATE_FILE
+    steps = older_steps(folder)
+    return older(folder, steps[-1]) if steps else None
+
+
+def state_step(folder: Path) -> int:
+    """The step of the newest state file in `folder`; -1 without one.
+
+    Raises:
+        ValueError: the file is broken.
+    """
+    path = newest_state(folder)
+    return -1 if path is None else read(path, mapped=True)["step"]
+
+
+def refuse_other_recipe(path: Path, recipe: AnyRecipe, written: dict[str, Any]) -> None:
+    """Raise ValueError where a state at `path` was written by another recipe than the one that is carried out."""
+    changed = changed_fields(recipe, written)
+    if changed:
+        raise ValueError(
+            f"{path} belongs to another recipe (recipe.json beside it; other {', '.join(changed)}): "
+            "choose another output folder"
+        )
 
 
 def like(tensor: Tensor, other: Tensor) -> Tensor:
@@ -116,13 +185,19 @@ def like(tensor: Tensor, other: Tensor) -> Tensor:
     return tensor.to(other.device)
 
 
-def read(path: Path) -> dict[str, Any]:
+def read(path: Path, mapped: bool = False) -> dict[str, Any]:
     """The raw state, tensors and plain values only.
+
+    Args:
+        mapped: read tensors only when they are looked at, page by page; the file must stay while they are used.
 
     Raises:
         ValueError: not a state that this module wrote.
     """
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        return torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
     except Exception as error:
-        raise ValueError(f"{path} cannot be read ({error}): delete it to start the run again") from None
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        steps = older_steps(path.parent)
+        otherwise = f"go on from step {steps[-1]}" if steps else "start the run again"
+        raise ValueError(f"{path} cannot be read ({reason}): delete it to {otherwise}") from None

@@ -6,11 +6,13 @@ The model knows nothing of this (it is applied from outside), and the recipe nei
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -24,6 +26,12 @@ from depth_anything.system.device import check_device
 if TYPE_CHECKING:
     from depth_anything.train.recipes.base import Recipe
     from depth_anything.train.teacher import MapAndTokens
+
+T = TypeVar("T")
+LOST = re.compile(r"gloo|NCCL|Connection (closed|reset)|Broken pipe")
+"""In errors of torch when another process is gone."""
+RESERVE = 5.0
+"""Minutes behind `Ranks.minutes` after which torch itself gives up."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,8 +48,12 @@ class Machine:
     """torch.compile, block by block."""
     readers: int = 1
     """Threads that read and decode pictures."""
+    keep: int = 2
+    """States that stay on the disk: the newest and those before it."""
 
     def __post_init__(self):
+        if self.keep < 1:
+            raise ValueError(f"--keep {self.keep}: expected 1 or more states")
         if min(self.accumulate, self.readers) < 1:
             raise ValueError(f"{self.readers} readers, a step in {self.accumulate} slices: expected 1 or more of both")
 
@@ -62,6 +74,8 @@ class Ranks:
     rank: int = 0
     world: int = 1
     device: str = "cpu"
+    minutes: float = 30.0
+    """How long the others wait for one (`watch`)."""
 
     @property
     def first(self) -> bool:
@@ -75,12 +89,18 @@ class Ranks:
 
 
 @contextmanager
-def join(device: str = "cpu") -> Iterator[Ranks]:
+def join(device: str = "cpu", minutes: float = 30.0) -> Iterator[Ranks]:
     """The processes that torchrun started, each with its device; this one alone without torchrun.
 
+    Args:
+        minutes: how long the others wait for one that hangs.
+
     Raises:
-        ValueError: no such device here.
+        ValueError: no such device here, or no time to wait.
+        ConnectionError: another process died, or did not answer in time.
     """
+    if not minutes > 0:
+        raise ValueError(f"--timeout {minutes:g}: expected minutes above 0")
     if "RANK" not in os.environ:
         check_device(device)
         yield Ranks(device=device)
@@ -91,11 +111,23 @@ def join(device: str = "cpu") -> Iterator[Ranks]:
     check_device(device)
     if kind == "cuda":
         torch.cuda.set_device(device)
-    dist.init_process_group("nccl" if kind == "cuda" else "gloo")
+    reserve = timedelta(minutes=minutes + RESERVE)
+    dist.init_process_group("nccl" if kind == "cuda" else "gloo", timeout=reserve)
+    rank, world = dist.get_rank(), dist.get_world_size()
     try:
-        yield Ranks(dist.get_rank(), dist.get_world_size(), device)
-    finally:
+        yield Ranks(rank, world, device, minutes)
+    except RuntimeError as error:
+        if world == 1 or not (isinstance(error, dist.DistError) or LOST.search(str(error))):
+            dist.destroy_process_group()
+            raise
+        raise ConnectionError(  # the group is not taken down: that would wait for the process that is lost
+            f"rank {rank} of {world} lost another process ({str(error).strip().splitlines()[0][:200]}): the first "
+            "error in the log says why; start the run again to go on (torchrun --max-restarts 3 does)"
+        ) from None
+    except BaseException:
         dist.destroy_process_group()
+        raise
+    dist.destroy_process_group()
 
 
 @contextmanager
@@ -164,6 +196,15 @@ def any_rank(flags: list[bool], device: str) -> list[bool]:
     raised = torch.tensor(flags, dtype=torch.int32, device=device)
     dist.all_reduce(raised, dist.ReduceOp.MAX)
     return [bool(flag) for flag in raised.tolist()]
+
+
+def agreed(value: T) -> T:
+    """The first process's value, on all. All processes call this together."""
+    if not dist.is_initialized():
+        return value
+    values = [value]
+    dist.broadcast_object_list(values)
+    return values[0]
 
 
 def whole(tensor: Tensor) -> Tensor:

@@ -1,6 +1,7 @@
 """A recipe, from its start to its final weights."""
 
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
@@ -17,11 +18,13 @@ from depth_anything.train import masked_patches, metric, relative_depth
 from depth_anything.train.batches import Data, Slice, build_slice, parts
 from depth_anything.train.checkpoint import Run
 from depth_anything.train.distributed import Machine, Ranks, prepare
+from depth_anything.train.parts import built_in_parts, put_rows, take_rows
 from depth_anything.train.recipes.base import MaskedRecipe, Recipe
 from depth_anything.train.recipes.metric import MetricRecipe
 from depth_anything.train.run_log import RunLog
 from depth_anything.train.steps import Task, go_on
 from depth_anything.train.teacher import MapAndTokens, plain_attention
+from depth_anything.variants import get_variant
 
 
 def train(
@@ -41,9 +44,11 @@ def train(
 ) -> DepthAnything:
     """Carry out a recipe and answer the trained model (the running mean of the weights, where the recipe keeps one).
 
-    `out` receives recipe.json, curve.jsonl (a line for each log and validation), events for TensorBoard, state.pt (to
-    go on from) and at the end final.safetensors. Run again after any interruption, it goes on from state.pt: on the
-    same machine with the same threads and processes the final weights are those of a run that was never interrupted.
+    `out` receives recipe.json, curve.jsonl (a line for each log and validation), events for TensorBoard, the state to
+    go on from (state.pt, or checkpoints/ under FSDP2) and at the end final.safetensors. Run again after any
+    interruption, it goes on from the newest state: on the same machine with the same threads and processes the final
+    weights are those of a run that was never interrupted. Under FSDP2 only the first process answers that model; the
+    others answer their parts of the one that was trained.
 
     Args:
         data: labelled and unlabelled pictures by number, as the recipe wants them.
@@ -54,7 +59,7 @@ def train(
         machine: accumulation, FSDP2, compilation, reading threads.
         ranks: the processes and their devices (`distributed.join`).
         log_every, validate_every: in steps.
-        save_seconds: wall clock between two writes of state.pt.
+        save_seconds: wall clock between two writes of the state.
 
     Raises:
         ValueError: no pictures, no weights or teacher where they are needed, `out` holds another recipe, or the loss is
@@ -68,7 +73,7 @@ def train(
 
     def validate(log: RunLog | None) -> None:
         assert validation is not None
-        average = run.whole_average()
+        average = run.whole_average(kept=log is not None)
         if log:
             model = averaged_model(run, average)
             log.add({"step": run.step, **kind.validate(model, validation, recipe)})
@@ -79,7 +84,10 @@ def train(
         task = replace(task, validate=validate)
     run.network.train()
     go_on(run, task, out, machine, ranks, log_every, validate_every, save_seconds)
-    model = averaged_model(run, run.whole_average())
+    average = run.whole_average(kept=ranks.first or not machine.shard)
+    if not average:
+        return run.model
+    model = averaged_model(run, average)
     if ranks.first:
         save_final(model, Path(out))
     return model
@@ -159,18 +167,30 @@ def start(
     labeled: Samples | None = None,
 ) -> Run:
     """Step 0: the model, as the machine runs it, and AdamW. A run for metres may look at pictures for its start."""
-    kind = kind_of(recipe)
-    model = kind.start_model(recipe, weights)
+    kind, in_parts = kind_of(recipe), starts_in_parts(recipe, machine)
+    with built_in_parts(ranks) if in_parts else nullcontext():
+        model = kind.start_model(recipe, weights)
     if isinstance(recipe, MetricRecipe) and recipe.metric.fitted and labeled is not None:
         metric.fit_last(model, recipe, labeled)
     for name, parameter in model.named_parameters():
         frozen = recipe.encoder_rate == 0 and name.startswith("pretrained.")
         if frozen or name.startswith(kind.UNREAD):
             parameter.requires_grad_(False)
-    network = prepare(MapAndTokens(model.to(ranks.device)), recipe, machine, ranks)
+    rows = take_rows(model) if in_parts else {}
+    network = prepare(MapAndTokens(model if in_parts else model.to(ranks.device)), recipe, machine, ranks)
+    if in_parts:
+        put_rows(model, rows, ranks.device)
     average = {key: tensor.clone() for key, tensor in model.state_dict().items()} if recipe.ema else {}
     optimizer = torch.optim.AdamW(kind.groups(model, recipe), betas=recipe.betas, fused=True)
     return Run(recipe, model, network, optimizer, average, recipe.ema)
+
+
+def starts_in_parts(recipe: Recipe, machine: Machine) -> bool:
+    """Whether no process holds the whole model at any time (`parts`): where FSDP2 splits it, and the start of the run
+    does not look at pictures through it. Only DINOv2 has models too large to be built whole and then split."""
+    fitted = isinstance(recipe, MetricRecipe) and bool(recipe.metric.fitted)
+    row = recipe.row if isinstance(recipe, MetricRecipe) else get_variant(recipe.variant)
+    return machine.shard and not fitted and row.encoder == "dinov2" and row.bins is None
 
 
 def kind_of(recipe: Recipe) -> ModuleType:

@@ -11,7 +11,7 @@ from depth_anything.data.sample import Sample, min_max
 from depth_anything.data.samples import usable
 from depth_anything.images.colormap import colored
 from depth_anything.system import json_lines
-from depth_anything.system.files import naming
+from depth_anything.system.files import NotWritten, naming
 
 LOG = logging.getLogger(__name__)
 CURVE_FILE = "curve.jsonl"
@@ -28,14 +28,17 @@ class RunLog:
         self.board = open_board(folder, step)
 
     def add(self, entry: dict) -> None:
-        """One log or validation; `entry` has the step."""
+        """One log or validation; `entry` has the step. A full disk costs lines, not the run."""
         LOG.info("  ".join(f"{name} {value:.5g}" for name, value in entry.items()))
-        json_lines.append(self.path, entry)
-        if self.board is not None:
-            with naming(self.path.with_name("events")):
-                for name, value in entry.items():
-                    if name != "step":
-                        self.board.add_scalar(name, value, entry["step"])
+        try:
+            json_lines.append(self.path, entry)
+            if self.board is not None:
+                with naming(self.path.with_name("events")):
+                    for name, value in entry.items():
+                        if name != "step":
+                            self.board.add_scalar(name, value, entry["step"])
+        except NotWritten as failure:
+            LOG.warning("%s; training goes on", failure)
 
     def show(self, step: int, predict: Callable[[np.ndarray], np.ndarray], samples) -> None:
         """Picture, truth and prediction of a few held-out pictures on TensorBoard."""

@@ -21,6 +21,8 @@ from depth_anything.train.checkpoint import Run
 from depth_anything.train.distributed import Machine, Ranks, any_rank, gradients_shared, mean_over_ranks
 from depth_anything.train.recipes.base import as_json
 from depth_anything.train.run_log import RunLog
+from depth_anything.train.saving import Saver
+from depth_anything.train.watch import watched
 
 LOG = logging.getLogger(__name__)
 S = TypeVar("S")
@@ -56,19 +58,22 @@ def go_on(
 ) -> None:
     """Carry out a run from the state in `out`, or from its start, to its last step.
 
-    `out` receives recipe.json, curve.jsonl (a line for each log and validation), events for TensorBoard and state.pt.
+    `out` receives recipe.json, curve.jsonl (a line for each log and validation), events for TensorBoard and the state:
+    state.pt, or under FSDP2 checkpoints/ (`saving.Saver`).
 
     Args:
         log_every, validate_every: in steps.
-        save_seconds: wall clock between two writes of state.pt.
+        save_seconds: wall clock between two writes of the state.
 
     Raises:
         ValueError: `out` holds another recipe, or the loss is not finite.
+        NotWritten: the last state could not be saved. Earlier in a run that is a warning.
         KeyboardInterrupt: a signal asked to stop; the state is saved.
     """
     out, recipe = Path(out), run.recipe
     make_folder(out)
-    if run.resume(out):
+    saver = Saver(run, out, machine, ranks)
+    if saver.resume():
         LOG.info("going on after step %d of %d", run.step, recipe.steps)
     log = None
     if ranks.first:
@@ -77,14 +82,17 @@ def go_on(
         log = RunLog(out, run.step)
     _, own = ranks.slices(machine)
     meter, saved = Meter(recipe.seen(run.step)), time.monotonic()
-    with stop_signals() as asked, closing(batches(task, run.step, recipe.steps, own, machine.readers)) as ready:
+    ready = batches(task, run.step, recipe.steps, own, machine.readers)
+    with stop_signals() as asked, watched(ranks) as watch, closing(saver), closing(ready):
         for step_slices in ready:
             began = time.monotonic()
+            watch.doing(f"step {run.step + 1}")
             rate = task.set_rate(run.optimizer, run.step)
             losses = gradients(run, step_slices, task)
             due = time.monotonic() - saved > save_seconds
             broken = any(not bool(torch.isfinite(one.total)) for one in losses)
-            broken, stopping, due = any_rank([broken, asked.is_set(), due], ranks.device)
+            flags = [broken, asked.is_set(), due, saver.busy()]
+            broken, stopping, due, busy = any_rank(flags, ranks.device)
             if broken:
                 loss = max(one.total.item() for one in losses)
                 raise ValueError(f"the loss is {loss} at step {run.step}: lower the learning rate or look at the data")
@@ -101,11 +109,19 @@ def go_on(
                 if log:
                     log.add(about)
                 meter = Meter(seen)
+            if stopping and not done:  # whoever asks may not wait for a validation
+                watch.doing(f"saving step {run.step}")
+                saver.finish()
             if task.validate is not None and (run.step % validate_every == 0 or done):
+                watch.doing(f"validation at step {run.step}")
                 task.validate(log)
-            if due or done or stopping:
-                run.save(out, ranks.first)
+            watch.doing(f"saving step {run.step}")
+            if done:
+                saver.finish()
+            elif due and not busy and not stopping:
+                saver.start()
                 saved = time.monotonic()
+            watch.doing(f"reading images for step {run.step + 1}")
             if stopping and not done:
                 raise KeyboardInterrupt(f"stopped and saved after step {run.step} of {recipe.steps}")
 

@@ -17,6 +17,7 @@ from PIL import Image
 
 from depth_anything.data.pseudo_labels import PseudoLabels, decode, encode, png16, sample
 from depth_anything.data.shards import decode_maps, write_shard
+from depth_anything.train import batches
 
 DOCS = Path(__file__).parents[2] / "docs"
 
@@ -159,6 +160,16 @@ def test_damage_is_named(tmp_path: Path):
     write_shard(tmp_path / "labels/c.tar", [("c/0", {"jpg": b"no picture", "json": b"{}"})])
     with pytest.raises(ValueError, match=r"c\.tar: c/0: .*label again"):
         labels[4]
+
+
+def test_a_run_survives_a_shard_that_disappears_while_it_is_read(tmp_path: Path, caplog):
+    maps = make_folder(tmp_path, {"a": 2, "b": 3})
+    labels = PseudoLabels(tmp_path)
+    assert labels[0].key == next(iter(maps))  # now its index is known
+    (tmp_path / "labels/a.tar").unlink()
+    for number in range(5):
+        assert batches.read(labels, number).key in list(maps)[2:]
+    assert "a.tar: a/0: " in caplog.text and "No such file" in caplog.text and "a.tar: a/1: " in caplog.text
 
 
 # -- by another library ----------------------------------------------------------------------------

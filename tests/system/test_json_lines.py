@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from depth_anything.system.files import NotWritten
 from depth_anything.system.json_lines import append, cut_back
 
 
@@ -36,3 +37,18 @@ def test_a_damaged_file_is_named(tmp_path, damage):
     path.write_bytes(damage)
     with pytest.raises(ValueError, match=r"lines\.jsonl is damaged .*: remove it"):
         cut_back(path)
+
+
+def test_a_line_that_does_not_fit_is_not_there_at_all(tmp_path):
+    resource = pytest.importorskip("resource")
+    path, before = tmp_path / "lines", resource.getrlimit(resource.RLIMIT_FSIZE)
+    append(path, {"step": 1})
+    size = path.stat().st_size
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size + 5, before[1]))  # as on a full disk: part of it fits
+    try:
+        with pytest.raises(NotWritten, match="lines: not written"):
+            append(path, {"step": 2})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    append(path, {"step": 3})
+    assert cut_back(path) == [{"step": 1}, {"step": 3}] and path.stat().st_size == 2 * size
