@@ -1,13 +1,9 @@
 """A real browser (Debian's Chromium) for tests of the page, and what they do with it."""
 
 import io
-import os
-import shutil
-import subprocess
 from pathlib import Path
 
 import numpy as np
-import pytest
 from PIL import Image
 
 ROOT = Path(__file__).parents[1]
@@ -31,24 +27,6 @@ MAGIC = {
 }
 
 
-def absent(reason: str):
-    """Skips a test that needs what this machine lacks, or fails it where REQUIRE_SYSTEM=1."""
-    if os.environ.get("REQUIRE_SYSTEM") == "1":
-        pytest.fail(reason)
-    pytest.skip(reason)
-
-
-def npm(*arguments: str) -> str:
-    """What npm prints; absent where there is no npm or no registry."""
-    program = shutil.which("npm")
-    if program is None:
-        absent("npm is absent: make system installs it")
-    run = subprocess.run([str(program), *arguments], capture_output=True, text=True, timeout=600)
-    if run.returncode:
-        absent(f"npm {' '.join(arguments)}: {run.stderr.strip()[-300:]}")
-    return run.stdout
-
-
 def until(page, condition: str) -> None:
     """Waits for what JavaScript says (wait_for_function would be stopped by the page's own policy)."""
     for _ in range(WAIT_MS // 100):
@@ -59,6 +37,7 @@ def until(page, condition: str) -> None:
 
 
 def upload(page, path: Path) -> None:
+    page.evaluate("document.body.dataset.state = 'asked'")  # not the state of an earlier image
     page.set_input_files("#file", path)
     page.wait_for_selector("body[data-state=done]")
 

@@ -38,6 +38,7 @@ EXTRAS = {
     "predict.openvino_graph": {"openvino": "inside"},
     "export.export_model": {"torch": "inside", "onnx": "inside", "onnxscript": "inside", "openvino": "inside"},
     "export.float16": {"onnx": "inside"},
+    "export.transformers_js": {"onnx": "inside"},
     "export.parity": {"torch": "inside", "onnx": "inside", "openvino": "inside"},
     "export.int8": {"nncf": "inside", "openvino": "inside", "onnx": "inside"},
     "cli.export": {"torch": "inside", "onnxscript": "inside"},

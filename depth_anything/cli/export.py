@@ -35,8 +35,9 @@ def export(
 
     Args:
         model: a name that `depth-anything models` lists, or a checkpoint.
-        to: onnx (the base install runs it) or openvino (.xml and .bin; needs the extra openvino).
-        out: the file; by default MODEL.onnx or MODEL.xml.
+        to: onnx (the base install runs it), openvino (.xml and .bin; needs the extra openvino), or transformers-js (a
+            folder for the JavaScript library's pipeline "depth-estimation").
+        out: the file or folder; by default MODEL.onnx, MODEL.xml or MODEL-transformers-js.
         half: store the weights as float16: half the size; computation stays in float32.
         fp16: compute in float16 too, for GPUs with ONNX Runtime; operations that would overflow stay in float32.
         int8: quantise weights and activations; needs --calibrate.
@@ -51,6 +52,7 @@ def export(
         import torch  # noqa: F401
 
     from depth_anything.export.export_model import export as write
+    from depth_anything.export.export_model import export_folder
     from depth_anything.export.options import SUFFIX, ExportOptions
     from depth_anything.images.inputs import find_images
     from depth_anything.network.model import DepthAnything
@@ -67,10 +69,17 @@ def export(
     )
     network = DepthAnything.from_pretrained(model, variant=variant, accept_license=accept_license)
     path = out or Path(f"{Path(model).stem}{SUFFIX[to]}")
-    report = write(network, path, options, paths(find_images(photos)) if photos else ())
+    chosen = paths(find_images(photos)) if photos else ()
+    if to == "transformers-js":
+        report = export_folder(network, path, options, chosen)
+        found = next(path.rglob("*.parity.md")).relative_to(path)
+        print(f'{path}: for pipeline("depth-estimation"), {report.quantity} out', end=", ")
+    else:
+        report = write(network, path, options, chosen)
+        found = path.with_suffix(".parity.md").name
+        print(f"{path}: {'bare network' if bare else 'uint8 (H, W, 3) RGB in'}, {report.quantity} out", end=", ")
     worst = max(one.largest_difference for one in report.agreements)
-    print(f"{path}: {'bare network' if bare else 'uint8 (H, W, 3) RGB in'}, {report.quantity} out", end=", ")
-    print(f"licence {network.variant.licence}; within {worst:.1e} of torch, see {path.with_suffix('.parity.md').name}")
+    print(f"licence {network.variant.licence}; within {worst:.1e} of torch, see {found}")
 
 
 def paths(sources: list) -> tuple[Path, ...]:

@@ -16,13 +16,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from depth_anything.checkpoints import file_metadata
-from depth_anything.export import float16, parity
+from depth_anything.export import float16, parity, transformers_js
 from depth_anything.export.options import DEFAULTS, SUFFIX, ExportOptions
 from depth_anything.export.preprocessing_graph import FLOAT, OPSET, after_network, before_network
 from depth_anything.images.read import read_image
 from depth_anything.network.resize import network_size, to_tensor
 from depth_anything.predict import openvino_graph
-from depth_anything.system.files import make_folder, naming
+from depth_anything.system.files import atomic_folder, make_folder, naming
 
 if TYPE_CHECKING:
     import onnx
@@ -67,6 +67,26 @@ def export(model: DepthAnything, path: str | Path, options: ExportOptions = DEFA
         report.check()
         for part in sorted(Path(folder).iterdir()):  # .bin before .xml: who sees the .xml finds both
             part.replace(path.parent / part.name)
+    return report
+
+
+def export_folder(model: DepthAnything, folder: Path, options: ExportOptions, photos: tuple[Path, ...] = ()):
+    """Write a folder for transformers.js, with the report: config.json, preprocessor_config.json and onnx/model.onnx.
+
+    With `half` it is onnx/model_fp16.onnx, as the library names it.
+
+    Args:
+        photos: as of `export`.
+
+    Raises:
+        ValueError: options or a model that do not go with it; a folder with other files; or as of `export`.
+    """
+    transformers_js.check(model.variant, folder, options)
+    with atomic_folder(folder) as part:
+        path = part / "onnx" / f"{'model_fp16' if options.half else 'model'}.onnx"
+        report = export(model, path, replace(options, to="onnx"), photos)
+        transformers_js.adapt(path, options, model.variant.quantity)
+        transformers_js.write_texts(part, model.variant, folder.name, options)
     return report
 
 

@@ -10,10 +10,9 @@ if TYPE_CHECKING:
     from depth_anything.variants import Variant
 
 
-Form = Literal["onnx", "openvino"]
-
-
-SUFFIX = {"onnx": ".onnx", "openvino": ".xml"}
+Form = Literal["onnx", "openvino", "transformers-js"]
+SUFFIX = {"onnx": ".onnx", "openvino": ".xml", "transformers-js": "-transformers-js"}
+"""Ends of default names: of two files and a folder."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -26,6 +26,7 @@ from depth_anything.web.page_files import CONTENT_POLICY, OFFERED, STATIC
 
 MAX_BYTES, MAX_PIXELS = 64 * 2**20, 50_000_000
 """Of an image. ONNX Runtime's memory in a browser ends at 4 GiB; a map of 50 megapixels needs half of it."""
+LICENCES = '<p><a href="licences.txt">Licences</a></p>'
 VENDOR = Path("static/vendor/onnxruntime-web")
 
 
@@ -137,8 +138,15 @@ def index_html() -> str:
         '    <meta name="answerer" content="./browser/answerer.js" />'
     )
     link = '<p><a href="openapi.json">API</a></p>'
-    assert served in html and link in html
-    return html.replace(served, here).replace(link, '<p><a href="licences.txt">Licences</a></p>')
+    problem = '<p class="problem" id="problem" role="alert" hidden></p>'
+    late = (
+        '<p class="problem late">The page has not started. Opened as a file it cannot: '
+        "publish its folder with a web server, for example python -m http.server.</p>"
+    )
+    for part, new in ((served, here), (problem, f"{problem}\n      {late}"), (link, LICENCES)):
+        assert html.count(part) == 1
+        html = html.replace(part, new)
+    return html
 
 
 def write_licences(folder: Path, models: list[dict[str, Any]]) -> None:

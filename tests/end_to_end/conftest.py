@@ -3,7 +3,8 @@
 from pathlib import Path
 
 import pytest
-from browsing import CHROMIUM, FLAGS, ROOT, WAIT_MS, absent
+from browsing import CHROMIUM, FLAGS, ROOT, WAIT_MS
+from npm import absent
 from PIL import Image
 
 from depth_anything.predict.predictor import Predictor

@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import trimesh
-from browsing import MAGIC, ROOT, npm, point, until, upload, words
+from browsing import MAGIC, ROOT, point, until, upload, words
+from npm import archive
 from PIL import Image
 
 from depth_anything.__main__ import main
@@ -53,22 +54,12 @@ class Site:
 
 
 @pytest.fixture(scope="module")
-def archive() -> Path:
-    """onnxruntime-web from npm, as a user with npm gets it."""
-    folder = ROOT / ".cache" / "npm"
-    path = folder / f"onnxruntime-web-{browser_runtime.VERSION}.tgz"
-    if not path.exists():
-        folder.mkdir(parents=True, exist_ok=True)
-        npm("pack", f"onnxruntime-web@{browser_runtime.VERSION}", "--pack-destination", str(folder), "--silent")
-    return path
-
-
-@pytest.fixture(scope="module")
-def site(tmp_path_factory, archive):
+def site(tmp_path_factory):
+    runtime = archive("onnxruntime-web", browser_runtime.VERSION)
     folder = tmp_path_factory.mktemp("page") / "page"
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(folder.parent / "cache"))
-        main(["page", str(folder), "--onnxruntime-web", str(archive)])
+        main(["page", str(folder), "--onnxruntime-web", str(runtime)])
     site = Site(folder)
     thread = threading.Thread(target=site.server.serve_forever)
     thread.start()
@@ -205,3 +196,13 @@ def test_threads_where_the_host_allows_them(visit, site, photo, nano, tmp_path):
         assert np.abs(given - expected).max() <= 1e-3 * np.ptp(expected)
     finally:
         site.headers = {}
+
+
+@pytest.mark.slow
+def test_opened_as_a_file_it_says_what_to_do(browser, site):
+    context = browser.new_context()
+    page = context.new_page()
+    page.goto((site.folder / "index.html").as_uri())
+    page.wait_for_selector(".late", timeout=60_000)  # visible
+    assert "web server" in page.inner_text(".late") and page.get_attribute("body", "data-ready") is None
+    context.close()

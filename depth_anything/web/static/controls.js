@@ -8,7 +8,7 @@ const FORMS = {
   json: ["JSON", "float32 as base64"],
   exr: ["EXR", "float32 for compositing"],
   pfm: ["PFM", "float32, plain"],
-  side: ["Side by side", "picture and colours"],
+  side: ["Side by side", "image and colours"],
   control: ["Control image", "for a depth ControlNet"],
   normals: ["Normals", "directions of surfaces"],
   ply: ["Points", "PLY, coloured"],

@@ -14,7 +14,7 @@ export function viewer(url, angle, ratio) {
   const upright = (2 * Math.atan(Math.tan((angle * Math.PI) / 360) / ratio) * 180) / Math.PI;
   const settings = {
     src: url,
-    alt: "The picture as a surface in space; drag or use the arrow keys to turn it",
+    alt: "The image as a surface in 3-D; drag or use the arrow keys to turn it",
     "camera-controls": "",
     "touch-action": "pan-y",
     "interaction-prompt": "none",
