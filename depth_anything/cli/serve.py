@@ -16,6 +16,7 @@ def serve(
     model: tuple[str, ...] = ("nano",),
     host: str = "127.0.0.1",
     host_name: tuple[str, ...] = (),
+    allow_origin: tuple[str, ...] = (),
     port: int = 8000,
     token: str | None = None,
     max_megabytes: float = 32,
@@ -33,6 +34,8 @@ def serve(
         host: address to listen on; the default accepts connections from this machine only.
         host_name: further names under which browsers may reach this server, besides the loopback's and --host: names of
             a proxy, a container, or this machine in its network. Pages under these names may send images too.
+        allow_origin: pages of other servers that may use the API from the browser (CORS), such as
+            https://app.example.org; by default none.
         port: port to listen on; 0 chooses a free one.
         token: bearer token that clients must send. The environment variable DEPTH_ANYTHING_TOKEN does the same and is
             not shown in the list of processes.
@@ -55,7 +58,7 @@ def serve(
     token = token or os.environ.get("DEPTH_ANYTHING_TOKEN") or None
     if token is not None and not (token.isascii() and token.isprintable() and " " not in token):
         raise ValueError("--token: expected printable ASCII without spaces, as HTTP headers carry it")
-    site = Site(host, host_name)
+    site = Site(host, host_name, allow_origin)
     predictors = {Path(name).stem if Path(name).exists() else name: network.predictor(name) for name in model}
     if len(predictors) < len(model):
         raise ValueError(f"--model {' '.join(model)}: two of them have the same name; rename a file")

@@ -16,6 +16,7 @@ import prometheus_client
 import uvicorn
 from fastapi import Depends, FastAPI, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
+from fastapi.middleware.cors import CORSMiddleware
 from fastapi.responses import FileResponse, JSONResponse
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from fastapi.staticfiles import StaticFiles
@@ -153,6 +154,15 @@ def create_app(
     )  # fmt: skip
     paths = frozenset({"/", "/healthz", "/metrics", "/openapi.json", "/v1/colormaps", "/v1/depth", "/v1/models"})
     app.add_middleware(RequestGuard, limits=limits, metrics=metrics, bounded="/v1/depth", paths=paths, site=site)
+    if site is not None and site.origins:
+        # Outermost, so that these pages can read refusals too.
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=site.origins,
+            allow_methods=["GET", "POST"],
+            allow_headers=["Authorization", "Content-Type"],
+            expose_headers=["Content-Disposition", "Retry-After"],
+        )
     app.mount("/static", StaticFiles(directory=STATIC), name="static")
 
     @app.exception_handler(Refused)

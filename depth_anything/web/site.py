@@ -11,6 +11,7 @@ import re
 from dataclasses import dataclass
 from ipaddress import ip_address
 
+_ORIGIN = re.compile(r"https?://([^/\[\]@:*\sA-Z]+|\[[0-9a-f:]+\])(:\d+)?")
 _AUTHORITY = re.compile(r"(\[[^\[\]@/\s]+\]|[^\[\]@/:\s]+)(?::\d*)?")
 
 
@@ -19,15 +20,23 @@ class Site:
     """The host names of a server.
 
     Raises:
-        ValueError: a name is a URL or has a port.
+        ValueError: a name is a URL or has a port, or an origin is not one.
     """
 
     host: str
     """The address it listens on. If others can reach it, all IP addresses are accepted: they cannot be rebound."""
     names: tuple[str, ...] = ()
     """Further names (`--host-name`) besides those of the loopback. Pages under these names may post, too."""
+    origins: tuple[str, ...] = ()
+    """Pages of other servers (`--allow-origin`) that may send requests and read the responses (CORS)."""
 
     def __post_init__(self) -> None:
+        for origin in self.origins:
+            if not _ORIGIN.fullmatch(origin):
+                raise ValueError(
+                    f"--allow-origin {origin}: expected a page's scheme and host in small letters, such as "
+                    "https://app.example.org or http://localhost:3000"
+                )
         for name in self.names:
             if name_of(name) != name:
                 raise ValueError(f"--host-name {name}: expected a name in small letters, such as depth.example.org")
@@ -44,14 +53,15 @@ class Site:
         )
         if not known:
             return 421, f"{host!r} is not a name of this server: start it with --host-name NAME for each of its names"
-        if origin is None:
+        if origin is None or origin in self.origins:
             return None
         _, _, authority = origin.partition("://")
         if authority.lower() == (host or "").lower() or name_of(authority) in self.names:
             return None
         return (
             403,
-            f"request from a page of {origin}: only pages of this server and of its --host-name NAME may send requests",
+            f"request from a page of {origin}: only pages of this server, of its --host-name NAME and of an "
+            "--allow-origin URL may send requests",
         )
 
 

@@ -150,3 +150,40 @@ def test_the_check_stands_before_everything(nano, png):
 def test_host_names_are_names(name):
     with pytest.raises(ValueError, match="--host-name"):
         Site("127.0.0.1", (name,))
+
+
+APP = "https://app.example.org"
+
+
+@pytest.fixture(scope="module")
+def shared(nano):
+    with TestClient(create_app({"nano": nano}, site=Site("127.0.0.1", (), (APP,))), base_url="http://localhost") as it:
+        yield it
+
+
+def test_a_named_page_may_send_and_read(shared, png):
+    asked = {"Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "authorization,content-type"}
+    before = shared.options("/v1/depth", headers={"Origin": APP, **asked})
+    assert before.status_code == 200 and before.headers["access-control-allow-origin"] == APP
+    answer = shared.post("/v1/depth", content=png, headers={"Origin": APP})
+    assert answer.status_code == 200 and answer.headers["access-control-allow-origin"] == APP
+    assert "Content-Disposition" in answer.headers["access-control-expose-headers"]
+    refused = shared.post("/v1/depth", content=b"", headers={"Origin": APP})
+    assert refused.status_code >= 400 and refused.headers["access-control-allow-origin"] == APP
+
+
+def test_other_pages_may_neither_send_nor_read(shared, client, png):
+    headers = {"Origin": "https://evil.example"}
+    answer = shared.post("/v1/depth", content=png, headers=headers)
+    assert answer.status_code == 403 and "access-control-allow-origin" not in answer.headers
+    preflight = shared.options("/v1/depth", headers={**headers, "Access-Control-Request-Method": "POST"})
+    assert preflight.status_code == 400 and "access-control-allow-origin" not in preflight.headers
+    assert "access-control-allow-origin" not in client.get("/v1/models", headers={"Origin": APP}).headers
+
+
+@pytest.mark.parametrize("origin", ["*", "app.example.org", f"{APP}/", f"{APP}/page", "ftp://a.example", "https://*.a.b",
+                                    "https://App.example.org", "null", ""])  # fmt: skip
+def test_origins_are_scheme_and_host(origin):
+    with pytest.raises(ValueError, match="--allow-origin"):
+        Site("127.0.0.1", (), (origin,))
+    assert Site("127.0.0.1", (), ("http://localhost:3000", "http://[::1]:80")).origins
