@@ -40,6 +40,15 @@ Device = Annotated[
     tyro.conf.arg(help="cpu, cuda, mps, or auto for the best that is there."),
 ]
 """A device's name; auto is replaced by the best device of this machine, which is printed."""
+AnyDevice = Annotated[
+    str,
+    tyro.conf.arg(
+        metavar="DEVICE",
+        help="cpu, cuda, mps, or auto for the best that is there; one of several: cuda:1. For nano and .onnx files "
+        "also tensorrt, coreml, directml and Intel's gpu and npu; for .xml files cpu, gpu, npu.",
+    ),
+]
+"""The same with the devices of ONNX Runtime and OpenVINO."""
 Variant = Annotated[str | None, tyro.conf.arg(help="Which model a checkpoint holds, where the file does not state it.")]
 AcceptLicense = Annotated[
     bool, tyro.conf.arg(help="Needed once for weights whose owner does not clearly allow commercial use.")
@@ -57,9 +66,7 @@ class ModelOptions:
     variant: Variant = None
     backend: BackendName | None = None
     """By default onnx for nano and .onnx files, openvino for .xml files, torch for the rest."""
-    device: str = "cpu"
-    """cpu, cuda, mps, or auto for the best that is there. Of .onnx files and nano also tensorrt, coreml, directml, and
-    Intel's gpu and npu; of .xml files cpu, gpu, npu. One of several: cuda:1."""
+    device: AnyDevice = "cpu"
     dtype: Dtype = "fp32"
     """Precision of the network."""
     input_size: InputSize = None

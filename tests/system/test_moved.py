@@ -14,6 +14,7 @@ DOCUMENTED = [
     ("checkpoints", "load"),
     ("checkpoints", "save"),
     ("checkpoints", "save_transformers"),
+    ("cli", "main"),
     ("colormap", "colored"),
     ("data.labeled.scenes", "PackedScenes"),
     ("export", "ExportOptions"),
