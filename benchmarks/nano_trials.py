@@ -1,19 +1,19 @@
-"""What limits nano: one factor of nano-teacher changed at a time, every run with the same number of pictures.
+"""What limits nano-vit: one factor of nano-vit-teacher changed at a time, every run with the same number of pictures.
 
     python benchmarks/nano_trials.py --out runs/trials --scenes FOLDER --pairs MANIFEST --samples 16000 --seeds 3
 
-FOLDER has training/ and held_out/ with scene shards, as `depth-anything train` leaves them. The base is nano-teacher
-without its last stage, which would take two fifths of the time: three quarters of the pictures small under the range
-loss, one quarter larger under the affine-invariant one. A trial is a function from the recipe to the recipe
-(VARIATIONS), another shape of the network (SHAPES, STEM), another optimiser (MUON) or loss (FAR), other scenes
+FOLDER has training/ and held_out/ with scene shards, as `depth-anything train` leaves them. The base is
+nano-vit-teacher without its last stage, which would take two fifths of the time: three quarters of the pictures small
+under the range loss, one quarter larger under the affine-invariant one. A trial is a function from the recipe to the
+recipe (VARIATIONS), another shape of the network (SHAPES, STEM), another optimiser (MUON) or loss (FAR), other scenes
 (`--other-scenes`) or another start (`--warm`). Each is run with several seeds; seed by seed it differs from the base
 in that one factor.
 On a GPU the scenes lie in its memory. Larger batches (`--batch`) use it better, and so do runs side by side, most of
 all under NVIDIA's MPS (start `nvidia-cuda-mps-control -d` before).
 `--start-from` puts all of it behind a longer training: every run, the base too, goes on from those weights, at a lower
 rate and under the affine-invariant loss alone. Then `--pseudo-labels` adds students, whose teacher those weights are:
-what `depth-anything label` made with them takes two thirds of the pictures (nano-student's settings; once as they are,
-once without strong perturbation).
+what `depth-anything label` made with them takes two thirds of the pictures (nano-vit-student's settings; once as they
+are, once without strong perturbation).
 
 A run is scored on the held-out scenes and on photographs with measured truth (protocol `pairs`), with the network input
 that its last stage had. Finished runs are kept and unfinished ones go on, so the command can be stopped and repeated,
@@ -51,18 +51,18 @@ from depth_anything.train.batches import Data
 from depth_anything.train.distributed import Machine, Ranks
 from depth_anything.train.loop import train
 from depth_anything.train.recipes.base import Recipe, as_json
-from depth_anything.train.recipes.nano import (
+from depth_anything.train.recipes.nano_vit import (
     MIDDLE,
     SMALL,
     WIDE_MIDDLE,
     WIDE_SMALL,
-    nano_long_student,
-    nano_student,
-    nano_teacher,
+    nano_vit_long_student,
+    nano_vit_student,
+    nano_vit_teacher,
 )
 from depth_anything.train.sources import folders
 from depth_anything.train.student import frozen_encoder
-from depth_anything.variants import NANO, TRIED, Variant
+from depth_anything.variants import NANO_VIT, TRIED, Variant
 
 Variation = Callable[[Recipe], Recipe]
 LOG_EVERY = 10
@@ -128,14 +128,14 @@ VARIATIONS: dict[str, Variation] = {
 """Trials by name, which is also the name of their folders."""
 
 SHAPES: dict[str, Variant] = {
-    "wide": replace(NANO, name="nano-wide", width=256, depth=4, heads=4, taps=(0, 1, 2, 3)),
-    "deep": replace(NANO, name="nano-deep", width=128, depth=12, heads=2, taps=(2, 5, 8, 11)),
-    "large": replace(NANO, name="nano-large", width=384, depth=8, heads=6, taps=(1, 3, 5, 7)),
+    "wide": replace(NANO_VIT, name="nano-wide", width=256, depth=4, heads=4, taps=(0, 1, 2, 3)),
+    "deep": replace(NANO_VIT, name="nano-deep", width=128, depth=12, heads=2, taps=(2, 5, 8, 11)),
+    "large": replace(NANO_VIT, name="nano-large", width=384, depth=8, heads=6, taps=(1, 3, 5, 7)),
 }
-"""Width against depth: as many numbers in the encoder's blocks as nano has, within a fifth. And more of both: what
-nano's size costs."""
+"""Width against depth: as many numbers in the encoder's blocks as nano-vit has, within a fifth. And more of both: what
+its size costs."""
 STEM = "stem"
-"""Nano with convolutions in the place of the one linear map of each patch."""
+"""nano-vit with convolutions in the place of the one linear map of each patch."""
 MUON = "muon"
 """Muon's orthogonal steps (Jordan et al. 2024) for the matrices of the encoder's blocks; AdamW for all else."""
 FAR = "far"
@@ -288,7 +288,7 @@ def trials(
         pairs: manifest of photographs with measured truth.
         other_scenes: NAME=FOLDER of other rendered scenes; the trial NAME trains on as many of them as the base.
         warm: weights that the trial `warm` starts its encoder from.
-        start_from: weights of nano that every run starts from, instead of random ones.
+        start_from: weights of nano-vit that every run starts from, instead of random ones.
         pseudo_labels: NAME=FOLDER of what those weights have labelled; the trial NAME is a student, and
             NAME-unperturbed is one that sees its pictures as its teacher saw them.
         samples: pictures that each run sees.
@@ -344,8 +344,8 @@ def trials(
 
 
 def base(samples: int, batch: int, scenes: int) -> Recipe:
-    """nano-teacher with that many pictures in all, at its two smaller sizes."""
-    recipe = nano_teacher()
+    """nano-vit-teacher with that many pictures in all, at its two smaller sizes."""
+    recipe = nano_vit_teacher()
     small, middle, _ = recipe.stages
     stages = (
         replace(small, samples=samples * 3 // 4, batch=batch),
@@ -356,12 +356,12 @@ def base(samples: int, batch: int, scenes: int) -> Recipe:
 
 def further(whole: Recipe) -> Recipe:
     """The same for weights that have learned already."""
-    return replace(every_stage(loss="affine")(whole), learning_rate=nano_long_student().learning_rate)
+    return replace(every_stage(loss="affine")(whole), learning_rate=nano_vit_long_student().learning_rate)
 
 
 def student(whole: Recipe, name: str) -> Recipe:
     """The same for a student (V1 section 3.2): as many pictures, two thirds of them with pseudo labels."""
-    recipe = nano_student()
+    recipe = nano_vit_student()
     unlabeled = recipe.unlabeled
     if unlabeled and name.endswith(UNPERTURBED):
         unlabeled = replace(unlabeled, perturbation="none", cutmix=0.0)
@@ -405,7 +405,7 @@ def run(trial: Trial) -> None:
     unlabeled = frozen = None
     if trial.labels and trial.start_from:
         unlabeled = Kept(PseudoLabels(trial.labels))
-        frozen = frozen_encoder(trial.start_from, NANO.name)
+        frozen = frozen_encoder(trial.start_from, NANO_VIT.name)
     scenes = PackedScenes(trial.training)
     on_gpu = trial.device.startswith("cuda")
     count = trial.recipe.scenes
@@ -415,7 +415,7 @@ def run(trial: Trial) -> None:
     if trial.start_from:
         weights = load(trial.start_from)[0]
     elif trial.warm:
-        weights = {f"pretrained.{key}": tensor for key, tensor in load_backbone(trial.warm, NANO.name).items()}
+        weights = {f"pretrained.{key}": tensor for key, tensor in load_backbone(trial.warm, NANO_VIT.name).items()}
     with as_tried(trial.recipe.name.removeprefix("nano-trial-")):
         model = train(
             trial.recipe,

@@ -2,7 +2,7 @@
 
     python benchmarks/peers.py --official ../Depth-Anything-V2 --out benchmarks/results/peers.md
     python benchmarks/peers.py --official ../Depth-Anything-V2 --models v2-base v2-large --rounds 3 --cold-rounds 0
-    python benchmarks/peers.py --models nano --shapes 168x224                 # without a checkout of the official code
+    python benchmarks/peers.py --models nano --shapes 224x288                 # without a checkout of the official code
 
 All contenders run once a round, in an order that is drawn anew, so a noisy moment hits everybody; medians and their
 ratios count, not milliseconds. Processor time of the process is a second measure: it does not see waiting. A product of
@@ -25,6 +25,8 @@ from pathlib import Path
 
 import numpy as np
 from contenders import CONTENDERS, ENCODERS, Run, make_files
+
+from depth_anything.variants import VARIANTS
 
 GEMM = 2048
 
@@ -102,7 +104,8 @@ def make_int8(folder: Path, model: str) -> None:
     from depth_anything.predict.openvino_graph import core
 
     rng = np.random.default_rng(0)
-    pictures = [rng.normal(size=(1, 3, 518, 518)).astype(np.float32) for _ in range(3)]
+    side = VARIANTS[model].input_size
+    pictures = [rng.normal(size=(1, 3, side, side)).astype(np.float32) for _ in range(3)]
     quantised = nncf.quantize(
         core().read_model(folder / "ours.xml"),
         nncf.Dataset(pictures),

@@ -63,8 +63,9 @@ def main() -> None:
     for seed in asked.seeds:
         for name in asked.runs:
             recipe = replace(
-                nano_scenes("linear", FROZEN[name]),
+                nano_scenes(),
                 name=f"nano-scenes-{name}",
+                frozen=FROZEN[name],
                 steps=asked.steps,
                 encoder_rate=1.0,
                 seed=seed,

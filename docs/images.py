@@ -1,11 +1,11 @@
-"""Makes the images of README.md and docs/quickstart.md: runs what the quickstart shows and shrinks the results.
+"""Makes the images of README.md and the documentation: runs what the quickstart shows and shrinks the results.
 
-    python docs/images.py             all of them
-    python docs/images.py --readme    only docs/images/readme.jpg
-
-docs/images/page.jpg is a screenshot of the page that `depth-anything serve` shows; it is made by hand.
+python docs/images.py             all of them; needs Chromium (`make system`)
+python docs/images.py --readme    only docs/images/readme.jpg
+python docs/images.py --page      only docs/images/page.jpg, the page that `depth-anything serve` shows
 """
 
+import io
 import os
 import re
 import shlex
@@ -23,6 +23,9 @@ from depth_anything.images.read import read_image
 DOCS = Path(__file__).resolve().parent
 sys.path.append(str(DOCS.parent / "tests"))
 from clips import write_film  # noqa: E402
+from serving import serving  # noqa: E402
+
+CHROMIUM = "/usr/bin/chromium"
 
 PICTURES = {
     "photo.jpg": ("photo/kodak_24_side.png", 1000),
@@ -38,9 +41,16 @@ README = ("kodak_12", "kodak_20", "kodak_24")
 
 
 def main() -> None:
-    make_readme()
-    if "--readme" in sys.argv:
-        return
+    if "--page" not in sys.argv:
+        make_readme()
+    if "--readme" not in sys.argv:
+        make_page()
+    if len(sys.argv) == 1:
+        make_quickstart()
+
+
+def make_quickstart() -> None:
+    """PICTURES, from the commands of docs/quickstart.md."""
     text = (DOCS / "quickstart.md").read_text()
     (DOCS / "images").mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
@@ -62,6 +72,25 @@ def main() -> None:
                     DOCS / "images" / name, quality=82, optimize=True
                 )
         os.chdir(DOCS)
+
+
+def make_page(size: tuple[int, int] = (1280, 852), width: int = 1000) -> None:
+    """docs/images/page.jpg: the page with its first example, opened as a visitor opens it."""
+    from playwright.sync_api import sync_playwright
+
+    with serving() as server, sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        page = browser.new_page(viewport={"width": size[0], "height": size[1]}, color_scheme="light")
+        page.set_default_timeout(120_000)
+        page.goto(server.url)
+        page.wait_for_selector("body[data-ready]")
+        page.click("[data-example='kodak_24.jpg']")
+        page.wait_for_selector("body[data-state=done]")
+        page.wait_for_timeout(1000)  # what fades in
+        shot = Image.open(io.BytesIO(page.screenshot())).convert("RGB")
+        browser.close()
+    shot = shot.resize((width, round(shot.height * width / shot.width)), Image.Resampling.LANCZOS)
+    shot.save(DOCS / "images/page.jpg", quality=82, optimize=True)
 
 
 def make_readme(size: tuple[int, int] = (400, 267), gap: int = 6) -> None:

@@ -1,8 +1,9 @@
 """The two files of the bundled nano from the weights of its runs: how `weights/` was made.
 
-    python scripts/bundle.py runs/nano/final.safetensors
+    python scripts/bundle.py runs/nano/teacher/final.safetensors
 
-Both hold the same float16 numbers, which are computed with as float32, and so give the same answers.
+Both hold the same float16 numbers, which are computed with as float32, and so give the same answers: each convolution
+takes its batch normalisation in before its numbers are rounded. Then renew what shows the model: `make pictures`.
 """
 
 import math
@@ -22,6 +23,7 @@ from depth_anything.checkpoints.official import save
 from depth_anything.export.export_model import export
 from depth_anything.export.options import ExportOptions
 from depth_anything.images.read import read_image
+from depth_anything.network.efficientnet import VARIANCE, ConvNorm
 from depth_anything.network.model import DepthAnything
 from depth_anything.system.files import make_folder
 
@@ -41,9 +43,10 @@ def bundle(weights: Positional[Path], more: Positional[tuple[Path, ...]] = (), o
         models.append(DepthAnything.from_pretrained(path))
         if models[-1].variant.name != "nano":
             raise ValueError(f"{path} holds {models[-1].variant.name}: expected nano")
+        absorb(models[-1])
     model = mean_of(models)
     bring_to_one(model)
-    model.half().float()
+    round_to_half(model)
     make_folder(out)
     with tempfile.TemporaryDirectory(dir=out, prefix=".bundle") as folder:
         candidate = Path(folder) / "nano.onnx"
@@ -61,19 +64,39 @@ def mean_of(models: Sequence[DepthAnything]) -> DepthAnything:
     return models[0]
 
 
+def absorb(model: DepthAnything) -> None:
+    """Let every convolution take its batch normalisation in, but for powers of two."""
+    for part in model.modules():
+        if isinstance(part, ConvNorm):
+            part.absorb()
+
+
+@torch.no_grad()
+def round_to_half(model: DepthAnything) -> None:
+    """Round to the numbers that a float16 file holds (`official.save`)."""
+    for key, tensor in model.state_dict().items():
+        if not key.endswith(VARIANCE):
+            tensor.copy_(tensor.half())
+
+
 @torch.no_grad()
 def bring_to_one(model: DepthAnything) -> None:
     """Multiply the map by a power of two, so that its largest number is near 1 on the page's photographs.
 
-    An affine-invariant loss (V1 Eq. 1) leaves the scale to chance, and a long run can carry it to thousands. Both
-    convolutions of the last stage take a share, so that no number becomes too small for a float16.
+    An affine-invariant loss (V1 Eq. 1) leaves the scale to chance, and a long run can carry it to thousands, inside the
+    decoder to more than a float16 holds. The last four convolutions, with nothing but ReLU and resizing between them,
+    take a share each.
     """
     largest = [float(model.infer_rgb(read_image(path)).max()) for path in sorted(PHOTOGRAPHS.glob("*.jpg"))]
     power = -round(math.log2(max(statistics.median(largest), 1e-9)))
-    first, last = (cast(nn.Conv2d, model.depth_head.scratch.output_conv2[index]) for index in (0, 2))
-    for layer, weight_power, bias_power in ((first, power // 2, power // 2), (last, power - power // 2, power)):
-        layer.weight.mul_(2.0**weight_power)
-        cast(torch.Tensor, layer.bias).mul_(2.0**bias_power)
+    scratch = model.depth_head.scratch
+    first, last = (cast(nn.Conv2d, scratch.output_conv2[index]) for index in (0, 2))
+    layers, taken = (scratch.refinenet1.out_conv, scratch.output_conv1, first, last), 0
+    for number, layer in enumerate(layers, 1):
+        share = power * number // len(layers) - taken
+        taken += share
+        layer.weight.mul_(2.0**share)
+        cast(torch.Tensor, layer.bias).mul_(2.0**taken)
 
 
 if __name__ == "__main__":

@@ -1,5 +1,8 @@
 """The papers' three steps in one go, at nano's size: teacher, pseudo labels, student; both scored in one table.
 
+Teacher and student start from the encoder of the installed EfficientNet-Lite2 (extra `train`), near which L_feat keeps
+the student.
+
     python scripts/engine.py --size 0.1
 
 Every step goes on where it was stopped. `--size 1` is the real thing.
@@ -13,15 +16,18 @@ from pathlib import Path
 
 import tyro
 
+from depth_anything.checkpoints.official import load_backbone
 from depth_anything.evaluate.pairs import PairsResult, evaluate_pairs
 from depth_anything.label.jobs import LabelOptions
 from depth_anything.label.launch import label
+from depth_anything.network.efficientnet import installed_weights
 from depth_anything.network.model import DepthAnything
 from depth_anything.system.files import atomic_path
 from depth_anything.train.loop import train
 from depth_anything.train.recipes.all_recipes import get_recipe, shrunk
 from depth_anything.train.sources import open_data
 from depth_anything.train.student import frozen_encoder
+from depth_anything.variants import get_variant
 
 LOG = logging.getLogger(__name__)
 
@@ -43,9 +49,11 @@ def engine(
         seed: of both runs.
     """
     teacher_recipe = replace(shrunk(get_recipe("nano-teacher"), size), seed=seed)
+    backbone = installed_weights(get_variant(teacher_recipe.variant))
+    start = {f"pretrained.{key}": x for key, x in load_backbone(backbone, teacher_recipe.variant).items()}
     learned, held_out = open_data(teacher_recipe, {}, out / "scenes")
     LOG.info("step 1: a teacher from %d rendered scenes", teacher_recipe.scenes)
-    train(teacher_recipe, out / "teacher", learned, held_out)
+    train(teacher_recipe, out / "teacher", learned, held_out, weights=start)
     weights = out / "teacher" / "final.safetensors"
 
     LOG.info("step 2: the teacher labels %s", photos)
@@ -54,8 +62,8 @@ def engine(
     learned, held_out = open_data(student_recipe, {}, out / "scenes", out / "labels")
     assert learned.unlabeled is not None
     LOG.info("step 3: a student from the scenes and %d labelled photographs", len(learned.unlabeled))
-    frozen = frozen_encoder(weights, student_recipe.variant)
-    train(student_recipe, out / "student", learned, held_out, frozen=frozen)
+    frozen = frozen_encoder(backbone, student_recipe.variant)
+    train(student_recipe, out / "student", learned, held_out, weights=start, frozen=frozen)
 
     tests = {"held-out scenes": out / "scenes" / "held_out"} | ({"pairs": pairs} if pairs else {})
     results = [

@@ -15,7 +15,7 @@ from depth_anything.transfer import segmentation_train
 
 torch.set_num_threads(1)
 torch.manual_seed(0)
-encoder = DepthAnything("nano").pretrained.state_dict()
+encoder = DepthAnything("nano-vit").pretrained.state_dict()
 recipe = replace(tiny("mask2former", 2), batch=2, learning_rate=1e-4)
 with join() as ranks:
     segmentation_train.train(

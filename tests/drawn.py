@@ -6,7 +6,7 @@ import numpy as np
 
 from depth_anything.data.sample import Sample
 from depth_anything.train.recipes.base import Recipe, Stage, Unlabeled
-from depth_anything.train.recipes.nano import nano_teacher
+from depth_anything.train.recipes.nano_vit import nano_vit_teacher
 from depth_anything.variants import get_variant
 
 
@@ -31,7 +31,7 @@ class Boxes:
         return Sample(image_HW3=image_HW3, disparity_HW=disparity_HW, valid_HW=valid_HW, sky_HW=sky_HW, scale="metric")
 
 
-FAMILIES = ("nano", "nano-lite0")
+FAMILIES = ("nano-vit", "nano")
 """A small variant of each kind of encoder that we train from the start: a transformer and a convolutional one."""
 
 
@@ -42,11 +42,11 @@ def sizes(variant: str) -> tuple[tuple[tuple[int, int], ...], tuple[tuple[int, i
     return ((32, 64), (64, 32)), ((32, 32),)
 
 
-def tiny(steps: int = 8, variant: str = "nano") -> Recipe:
+def tiny(steps: int = 8, variant: str = "nano-vit") -> Recipe:
     """A variant at the smallest sizes, both losses, everything random switched on."""
     first, second = sizes(variant)
     return replace(
-        nano_teacher(),
+        nano_vit_teacher(),
         variant=variant,
         stages=(
             Stage(samples=2 * (steps // 2), sizes=first, batch=2, loss="range", gradient_weight=0.5),
@@ -56,7 +56,7 @@ def tiny(steps: int = 8, variant: str = "nano") -> Recipe:
     )
 
 
-def tiny_student(steps: int = 4, variant: str = "nano") -> Recipe:
+def tiny_student(steps: int = 4, variant: str = "nano-vit") -> Recipe:
     """A student of two labelled and four unlabelled pictures a step, with CutMix and L_feat."""
     half = steps // 2
     first, second = sizes(variant)

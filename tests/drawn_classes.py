@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 
 from depth_anything.transfer.segmentation_data import ClassSample
-from depth_anything.transfer.segmentation_recipes import SegmentationRecipe, nano_scenes
+from depth_anything.transfer.segmentation_recipes import SegmentationRecipe, nano_vit_scenes
 
 
 class Patches:
@@ -32,6 +32,6 @@ class Patches:
 
 def tiny(head: str = "linear", steps: int = 6, **changes) -> SegmentationRecipe:
     return replace(
-        nano_scenes(head, frozen=head == "linear"), classes=3, crop=56, stride=42, steps=steps, batch=2, warmup=2,
+        nano_vit_scenes(head, frozen=head == "linear"), classes=3, crop=56, stride=42, steps=steps, batch=2, warmup=2,
         queries=6, **changes,
     )  # fmt: skip

@@ -69,7 +69,7 @@ def test_tiles_and_upscaling_against_rendered_truth(renderer, tmp_path):
 @pytest.mark.slow
 def test_peers_with_nano(tmp_path):
     """Without the official code: ours in every runtime, a cold start, batches."""
-    command = [sys.executable, str(BENCHMARKS / "peers.py"), "--models", "nano", "--shapes", "56x70"]
+    command = [sys.executable, str(BENCHMARKS / "peers.py"), "--models", "nano", "--shapes", "64x96"]
     command += ["--rounds", "2", "--cold-rounds", "1", "--batches", "2", "--work", str(tmp_path), "--threads", "1"]
     run = subprocess.run(command, capture_output=True, text=True)
     assert run.returncode == 0, run.stderr

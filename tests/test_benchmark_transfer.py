@@ -30,7 +30,7 @@ def run(script: str, scenes: Path, out: Path, *arguments: str) -> str:
 
 @pytest.mark.slow
 def test_metric_nano(scenes, tmp_path):
-    asked = ("--seeds", "0", "1", "--samples", "64", "--side", "42", "--heads", "sigmoid", "log", "camera")
+    asked = ("--seeds", "0", "1", "--samples", "64", "--side", "64", "--heads", "sigmoid", "log", "camera")
     said = run("metric_nano.py", scenes, tmp_path, *asked)
     results = json.loads((tmp_path / "results.json").read_text())
     runs = {f"{head}-{seed}" for head in ("sigmoid", "log", "camera") for seed in (0, 1)}

@@ -10,7 +10,7 @@ from depth_anything.variants import VARIANTS, get_variant
 
 def test_names():
     sizes = ("small", "base", "large")
-    expected = {"nano", "v2-giant", "v1-metric-nyu-large", "v1-metric-kitti-large"}
+    expected = {"nano", "nano-vit", "v2-giant", "v1-metric-nyu-large", "v1-metric-kitti-large"}
     expected |= {f"{version}-{size}" for version in ("v1", "v2") for size in sizes}
     expected |= {f"v2-metric-{place}-{size}" for place in ("indoor", "outdoor") for size in sizes}
     assert set(VARIANTS) == expected

@@ -8,11 +8,21 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from depth_anything.variants import TRIED, VARIANTS, Variant, with_log_head, with_max_depth
+from depth_anything.variants import (
+    FORMER_NAMES,
+    NANO,
+    NANO_VIT,
+    TRIED,
+    VARIANTS,
+    Variant,
+    with_log_head,
+    with_max_depth,
+)
 
 FIELDS = {
     "variant": "the row of `VARIANTS` whose sizes it has",
     "version": "v1 or v2",
+    "encoder": "its family; absent in files of early versions",
     "quantity": "disparity or depth_m",
     "head": "as in `Variant.head`",
     "max_depth": "upper end of the range in metres; empty: none",
@@ -31,6 +41,7 @@ def metadata_of(variant: Variant, **more: str) -> dict[str, str]:
     fields = {
         "variant": variant.name,
         "version": variant.version,
+        "encoder": variant.encoder,
         "quantity": variant.quantity,
         "head": variant.head,
         "max_depth": "" if variant.max_depth is None else repr(float(variant.max_depth)),
@@ -53,8 +64,10 @@ def variant_of_metadata(path: str | Path, fields: Mapping[str, str], wanted: Var
     Raises:
         ValueError: the name is missing or unknown, a number is invalid, or fields contradict each other.
     """
-    name = fields.get("variant")
-    row = VARIANTS.get(name or "") or TRIED.get(name or "", wanted)
+    name = fields.get("variant", "")
+    # Before files said which family their encoder is of, the ViT was called nano.
+    name = NANO_VIT.name if name == NANO.name and "encoder" not in fields else FORMER_NAMES.get(name, name)
+    row = VARIANTS.get(name) or TRIED.get(name, wanted)
     if row is None:
         raise ValueError(
             f"{path} states the model {name!r}, which is unknown to this version: pass variant=, or update"

@@ -29,13 +29,16 @@ from depth_anything.network import beit_sam, efficientnet
 from depth_anything.network.dpt import DPTHead
 from depth_anything.network.metric_bins import ATTRACTORS, BINS, BinsHead
 from depth_anything.system.files import atomic_path, write_text
-from depth_anything.variants import VARIANTS, Variant, get_variant, official_file, with_bins
+from depth_anything.variants import NANO, NANO_VIT, VARIANTS, Variant, get_variant, official_file, with_bins
 
 ENCODER, DECODER, METRIC = "pretrained.", "depth_head.", "metric_head."
 ZOEDEPTH = "core.core."
 """Prefix of the relative network's keys in V1's metric files; the other keys belong to our metric head."""
 ZOEDEPTH_CONSTANTS = "conditional_log_binomial.log_binomial_transform."
-SIZE_NAMES = {192: "nano", 384: "ViT-S", 768: "ViT-B", 1024: "ViT-L", 1536: "ViT-g"}
+SIZE_NAMES = {
+    192: "nano-vit", 320: "EfficientNet-Lite0 or 1", 352: "EfficientNet-Lite2",
+    384: "ViT-S", 768: "ViT-B", 1024: "ViT-L", 1536: "ViT-g",
+}  # fmt: skip
 WHOLE = re.compile(
     r"(?P<prefix>(?:.*?\.)??)(?:core\.core\.)?"
     r"(?:pretrained\.(?:cls_token|pos_embed|patch_embed\.conv\.weight)|backbone\.embeddings\.cls_token)"
@@ -100,6 +103,8 @@ def load_state(path: str | Path, variant: Variant | str | None = None) -> tuple[
             raise ValueError(
                 f"{path} is {family} backbone without a decoder: expected a whole model (training may start here)"
             )
+    if wanted == NANO and size_of(path, state) == (NANO_VIT.width, NANO_VIT.depth):
+        wanted = NANO_VIT  # early versions called it nano; no other row has its size
     row = with_bins_of(path, state, decide_variant(path, contents, wanted))
     refuse_other_size(path, state, row)
     shapes = official_shapes(row)
@@ -159,6 +164,7 @@ def save(model: Model, path: str | Path, dtype: torch.dtype = torch.float32) -> 
 
     Args:
         dtype: type of the numbers in the file; float16 halves its size. Loading always returns float32.
+            Variances of batch normalisation are float32 in every file.
 
     Raises:
         ValueError: the name does not end in .safetensors.
@@ -166,7 +172,10 @@ def save(model: Model, path: str | Path, dtype: torch.dtype = torch.float32) -> 
     path = Path(path)
     if path.suffix != ".safetensors":
         raise ValueError(f"{path}: expected a name that ends in .safetensors")
-    state = {key: tensor.detach().to("cpu", dtype).contiguous() for key, tensor in model.state_dict().items()}
+    state = {
+        key: tensor.detach().to("cpu", torch.float32 if key.endswith(efficientnet.VARIANCE) else dtype).contiguous()
+        for key, tensor in model.state_dict().items()
+    }
     if model.variant.head == "bins":
         state = to_zoedepth(state)
     with atomic_path(path) as temporary:

@@ -55,7 +55,7 @@ AcceptLicense = Annotated[
 ]
 InputSize = Annotated[
     int | None,
-    tyro.conf.arg(help="Lower bound of the shorter side at the network; by default the model's own (518, nano 168)."),
+    tyro.conf.arg(help="Lower bound of the shorter side at the network; by default the model's own (518, nano 224)."),
 ]
 
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 IN_FLOAT32 = ["projects", "resize_layers", r"layer\d_rn", "BackpropData", "refinenet[34]", r"output_conv2\.2"]
 """Parts of the names of what is not quantised, besides pre- and post-processing: the decoder's reassembly, its two
 coarse fusions and the layer that makes the map. A few channels of DINOv2's tokens are a hundred times larger than the
-rest: with one int8 scale for all, the reassembly cost nano 30 % AbsRel, and the coarse fusions, which are small,
+rest: with one int8 scale for all, the reassembly cost nano-vit 30 % AbsRel, and the coarse fusions, which are small,
 another percent."""
 MOST_CALIBRATED = 100
 """Photographs that statistics are taken from; more do not change them."""

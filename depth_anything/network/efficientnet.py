@@ -83,6 +83,23 @@ class ConvNorm(nn.Module):
         return self.conv.weight * scale_C[:, None, None, None], self.norm.bias - self.norm.running_mean * scale_C
 
     @torch.no_grad()
+    def absorb(self) -> None:
+        """Take the normalisation into the convolution, and leave one of powers of two and the bias.
+
+        Folded or not, both then hold the same numbers, also when these are rounded. The powers leave the convolution's
+        weights about as large as they were, so that training may continue at the same rates.
+        """
+        assert self.norm is not None
+        scale_C = self.norm.weight * torch.rsqrt(self.norm.running_var + EPSILON)
+        power_C = torch.ldexp(torch.ones_like(scale_C), scale_C.abs().clamp_min(SMALLEST_SCALE).log2().round().int())
+        weight, bias = self.folded()
+        self.conv.weight.copy_(weight / power_C[:, None, None, None])
+        self.norm.bias.copy_(bias)
+        self.norm.weight.copy_(power_C)
+        self.norm.running_mean.zero_()
+        self.norm.running_var.fill_(1 - EPSILON)
+
+    @torch.no_grad()
     def fold(self) -> None:
         """Become that one convolution, for good."""
         if self.norm is None:
@@ -192,6 +209,10 @@ def fold(module: nn.Module) -> None:
             part.fold()
 
 
+SMALLEST_SCALE = 2.0**-10
+"""Of a channel that is normalised to next to nothing."""
+VARIANCE = ".running_var"
+"""End of the keys of what a convolution is divided by, which float16 would round or lose."""
 OF_STEM = {"conv_stem": "patch_embed.conv", "bn0": "patch_embed.norm"}
 OF_BLOCK = {
     "_expand_conv": "expand.conv", "_bn0": "expand.norm", "_depthwise_conv": "depthwise.conv",

@@ -25,7 +25,7 @@ class Predictor:
         variant: which model a checkpoint holds, if the file does not state it.
         device: "cpu", "cuda", "mps", or "auto" for the best that is there; exported files have others: `load_backend`.
         dtype: "fp32", "bf16", "fp16".
-        input_size: lower bound of the shorter side at the network; None takes the model's own (518, nano 168; V1's
+        input_size: lower bound of the shorter side at the network; None takes the model's own (518, nano 224; V1's
             metric models resize every image to 392 x 518). Larger gives finer detail and costs more.
         batch_size: most pictures of one network size that run together.
         accept_license: needed once for weights whose owner does not clearly allow commercial use.

@@ -115,7 +115,7 @@ class Run(Generic[R, M]):
         if path is None:
             return False
         state = read(path, mapped=any(isinstance(parameter, DTensor) for parameter in self.model.parameters()))
-        refuse_other_recipe(path, self.recipe, json.loads(state["recipe"]))
+        refuse_other_recipe(path, self.recipe, json.loads(as_named_now(state["recipe"], state["model"])))
         options = StateDictOptions(full_state_dict=True)
         set_model_state_dict(self.model, state["model"], options=options)
         if 0 in state["optimizer"]["state"]:  # a segmenter's or a ControlNet's, written by version 0.1
@@ -176,6 +176,13 @@ def refuse_other_recipe(path: Path, recipe: AnyRecipe, written: dict[str, Any]) 
             f"{path} belongs to another recipe (recipe.json beside it; other {', '.join(changed)}): "
             "choose another output folder"
         )
+
+
+def as_named_now(recipe: str, weights: dict[str, Tensor]) -> str:
+    """A recipe's JSON with today's names: of the first version, in which nano was the ViT that is nano-vit now."""
+    if json.loads(recipe).get("variant") == "nano" and "pretrained.cls_token" in weights:
+        return re.sub(r'"nano(?=["-])', '"nano-vit', recipe)
+    return recipe
 
 
 def like(tensor: Tensor, other: Tensor) -> Tensor:

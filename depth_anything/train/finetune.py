@@ -15,16 +15,17 @@ from depth_anything.train import loop, metres
 from depth_anything.train.batches import Data
 from depth_anything.train.distributed import Machine, Ranks
 from depth_anything.train.intrinsics import cameras
+from depth_anything.train.recipes import nano, nano_vit
 from depth_anything.train.recipes.base import SQUARE_518, Recipe, Stage
 from depth_anything.train.recipes.metric import Metric, MetricRecipe
-from depth_anything.train.recipes.nano import LARGE, LITE_LARGE
 from depth_anything.train.validation import validate_disparity
 from depth_anything.variants import Variant
 
 
 def disparity_recipe(row: Variant, pictures: int, epochs: int, batch: int, rate: float, seed: int) -> Recipe:
     """V2's losses on your disparity: the encoder at a tenth of the rate, windows of half to all of a picture."""
-    sizes = LITE_LARGE if row.encoder == "efficientnet" else LARGE if row.name == "nano" else SQUARE_518
+    small = nano_vit.LARGE if row.name == "nano-vit" else SQUARE_518
+    sizes = nano.LARGE if row.encoder == "efficientnet" else small
     return Recipe(
         name="finetune-disparity",
         variant=row.name,

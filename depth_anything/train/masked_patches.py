@@ -1,6 +1,6 @@
-"""Ours: nano's encoder before it has seen any depth, from pictures with hidden patches.
+"""Ours: nano-vit's encoder before it has seen any depth, from pictures with hidden patches.
 
-No release of DINOv2 is of nano's size. In its weights' place, the whole network learns to say how bright the hidden
+No release of DINOv2 is of nano-vit's size. In its weights' place, the whole network learns to say how bright the hidden
 patches of a picture are: masked image modelling, which is a part of DINOv2's own training, with its mask token. The
 encoder is then a start for a teacher or a student, and the frozen encoder of L_feat (V1 Eq. 9).
 

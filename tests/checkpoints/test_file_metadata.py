@@ -13,11 +13,12 @@ from depth_anything.export import export_model
 from depth_anything.network.model import DepthAnything
 from depth_anything.predict import openvino_graph
 from depth_anything.predict.backends import variant_of
-from depth_anything.variants import VARIANTS, Variant, official_file, with_log_head, with_max_depth
+from depth_anything.variants import VARIANTS, Variant, get_variant, official_file, with_log_head, with_max_depth
 
 NANO = VARIANTS["nano"]
 ROWS = {
     "relative": NANO,
+    "of tokens": VARIANTS["nano-vit"],
     "of another range": with_max_depth(NANO, 12.5),
     "without an upper end": with_log_head(NANO),
     "camera-aware": replace(with_max_depth(NANO, 10.0), canonical_focal=250.5),
@@ -35,8 +36,8 @@ def in_safetensors(row: Variant, folder: Path) -> Variant:
 
 
 def zeros(module: torch.nn.Module) -> None:
-    for parameter in module.parameters(recurse=False):
-        torch.nn.init.zeros_(parameter)
+    for tensor in (*module.parameters(recurse=False), *module.buffers(recurse=False)):
+        torch.nn.init.zeros_(tensor)
 
 
 def graph_of(row: Variant) -> onnx.ModelProto:
@@ -121,7 +122,45 @@ def test_a_general_file_name_tells_no_model(tmp_path, monkeypatch):
     assert official_file(VARIANTS["v1-small"]) == "depth_anything_vits14.pth"
     monkeypatch.setitem(VARIANTS, "v4-small", twice)
     assert official_file(twice) is None
-    model = DepthAnything(NANO)
+    model = DepthAnything("nano-vit")
     official.save_transformers(model, tmp_path)
     save_file(load_file(tmp_path / "model.safetensors"), tmp_path / "model.safetensors")
-    assert official.load_state(tmp_path)[1] == NANO
+    assert official.load_state(tmp_path)[1] == VARIANTS["nano-vit"]
+
+
+# -- names that rows had before --
+
+
+def before_encoders_were_named(row: Variant, name: str) -> dict[str, str]:
+    fields = {**file_metadata.metadata_of(row), "variant": name}
+    del fields["encoder"]
+    return fields
+
+
+def test_nano_of_early_files_is_the_vit(tmp_path):
+    """Checkpoints, transformers folders, exports, and files without metadata beside `--variant nano`."""
+    row = VARIANTS["nano-vit"]
+    metres = replace(with_max_depth(row, 10.0), canonical_focal=250.0)
+    for one in (row, metres, with_log_head(row)):
+        assert file_metadata.variant_of_metadata("x", before_encoders_were_named(one, "nano")) == one
+    fields = {**before_encoders_were_named(row, "nano"), "input_size": "168", "form": "road"}
+    assert variant_of(fields, tmp_path).patch == 14
+
+    model = DepthAnything("nano-vit")
+    state, old = {key: tensor.half() for key, tensor in model.state_dict().items()}, tmp_path / "old.safetensors"
+    save_file(state, old, before_encoders_were_named(row, "nano"))
+    official.save_transformers(model, tmp_path / "folder")
+    theirs = load_file(tmp_path / "folder" / "model.safetensors")
+    torch.save(model.state_dict(), tmp_path / "bare.pth")
+    torch.save(theirs, tmp_path / "theirs.pth")
+    for path, named in ((old, None), (old, "nano"), (old, "nano-vit"), (tmp_path / "bare.pth", "nano"),
+                        (tmp_path / "theirs.pth", "nano"), (tmp_path / "folder", "nano")):  # fmt: skip
+        found, variant = official.load_state(path, named)
+        assert variant == row and found.keys() == state.keys()
+    with pytest.raises(ValueError, match=r"holds nano-vit \(width 192, 6 blocks\), but nano is EfficientNet-Lite2"):
+        official.load_backbone(old, "nano")
+
+
+def test_nano_lite2_is_nano():
+    assert file_metadata.variant_of_metadata("x", before_encoders_were_named(NANO, "nano-lite2")) == NANO
+    assert get_variant("nano-lite2") is NANO

@@ -30,7 +30,9 @@ PAGES = Path(__file__).parents[2] / "docs" / "checkpoints.md"
 
 @pytest.fixture(scope="module")
 def state() -> State:
-    return official.load("nano")[0]
+    """Of nano-vit: what these files have, every model of the papers has."""
+    torch.manual_seed(0)
+    return DepthAnything("nano-vit").state_dict()
 
 
 def prefixed(state: State, prefix: str) -> State:
@@ -115,7 +117,7 @@ def array(path: Path, _: State) -> Path:
 def folder(path: Path, state: State, names: Callable = to_transformers, pickled: bool = False) -> Path:
     """A transformers folder with those key names."""
     path.mkdir()
-    model = DepthAnything("nano")
+    model = DepthAnything("nano-vit")
     official.save_transformers(model, path)
     (path / "model.safetensors").unlink()
     theirs = {key: tensor.contiguous() for key, tensor in names(state).items()}
@@ -207,7 +209,7 @@ ODD: dict[str, tuple[str, Callable[[Path, State], Path], str]] = {
         "a.pth", lambda path, state: saved({key: state[key].to("meta") for key in state}, path),
         "the tensor pretrained.cls_token has no values"),
     "a whole model instead of its state dict": (
-        "a.pth", lambda path, _: saved(DepthAnything("nano"), path),
+        "a.pth", lambda path, _: saved(DepthAnything("nano-vit"), path),
         "a pickle with code in it (depth_anything.network.model.DepthAnything); nothing of it was run"),
     "weights beside argparse's options": (
         "a.pth", lambda path, state: saved({"model": state, "args": argparse.Namespace(lr=1)}, path),
@@ -304,9 +306,9 @@ def test_odd_checkpoint(kind, tmp_path, state):
     path = write(tmp_path / name, state)
     if answer == READ:
         found, row = load_state(path, "nano")
-        assert row.name == "nano" and found.keys() == state.keys()
+        assert row.name == "nano-vit" and found.keys() == state.keys()
         assert all(torch.equal(found[key], state[key]) for key in state)
-        encoder = load_backbone(path, "nano")
+        encoder = load_backbone(path, "nano-vit")
         assert all(torch.equal(encoder[key], state[f"pretrained.{key}"]) for key in encoder)
         return
     with pytest.raises(ValueError) as error:
@@ -339,7 +341,7 @@ def test_dinov2_s_own_training_checkpoint(tmp_path, state):
     """{"teacher": {"backbone.cls_token": ..., "dino_head...": ...}}"""
     encoder = {key.removeprefix("pretrained."): state[key] for key in state if key.startswith("pretrained.")}
     torch.save({"teacher": {**prefixed(encoder, "backbone."), "dino_head.w": torch.ones(2)}}, tmp_path / "t.pth")
-    found = load_backbone(tmp_path / "t.pth", "nano")
+    found = load_backbone(tmp_path / "t.pth", "nano-vit")
     assert all(torch.equal(found[key], encoder[key]) for key in encoder)
 
 

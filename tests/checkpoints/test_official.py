@@ -16,7 +16,7 @@ from depth_anything.checkpoints.official import load, load_backbone, load_state,
 from depth_anything.network.model import DepthAnything
 from depth_anything.variants import VARIANTS, Variant, with_max_depth
 
-NANO = VARIANTS["nano"]
+NANO = VARIANTS["nano-vit"]
 TINY = replace(
     NANO, width=24, depth=5, heads=2, table_side=4, taps=(0, 1, 2, 4), features=8, out_channels=(4, 6, 8, 10)
 )
@@ -24,7 +24,7 @@ TINY = replace(
 
 @pytest.fixture(scope="module")
 def nano() -> DepthAnything:
-    return fill(DepthAnything("nano"))
+    return fill(DepthAnything("nano-vit"))
 
 
 @pytest.fixture(scope="module")
@@ -72,7 +72,7 @@ def test_from_pretrained_answers_as_the_model_did(tmp_path, nano):
     image_13HW = torch.randn(1, 3, 56, 84, generator=torch.Generator().manual_seed(0))
     with torch.inference_mode():
         expected = nano(image_13HW)
-        assert torch.equal(DepthAnything.from_pretrained(tmp_path / "x.pth", variant="nano")(image_13HW), expected)
+        assert torch.equal(DepthAnything.from_pretrained(tmp_path / "x.pth", variant="nano-vit")(image_13HW), expected)
 
 
 def test_wrong_size_names_both(tmp_path, nano, small):
@@ -80,7 +80,7 @@ def test_wrong_size_names_both(tmp_path, nano, small):
     torch.save(small.state_dict(), tmp_path / "s.pth")
     message = refusal(tmp_path / "s.pth", "v2-base")
     assert "holds ViT-S (width 384, 12 blocks), but v2-base is ViT-B (width 768, 12 blocks)" in message
-    assert "holds nano (width 192, 6 blocks), but v2-giant is ViT-g" in refusal(tmp_path / "n.pth", "v2-giant")
+    assert "holds nano-vit (width 192, 6 blocks), but v2-giant is ViT-g" in refusal(tmp_path / "n.pth", "v2-giant")
 
 
 def test_other_keys_and_shapes_are_counted_and_named(tmp_path, nano):
@@ -89,7 +89,7 @@ def test_other_keys_and_shapes_are_counted_and_named(tmp_path, nano):
     state["depth_head.extra"] = torch.zeros(1)
     state["depth_head.projects.0.bias"] = torch.zeros(3)
     torch.save(state, tmp_path / "x.pth")
-    message = refusal(tmp_path / "x.pth", "nano")
+    message = refusal(tmp_path / "x.pth", "nano-vit")
     assert "1 missing (first: pretrained.norm.bias)" in message
     assert "1 unexpected (first: depth_head.extra)" in message
     assert "1 of another shape (first: depth_head.projects.0.bias)" in message
@@ -97,7 +97,7 @@ def test_other_keys_and_shapes_are_counted_and_named(tmp_path, nano):
 
 def test_other_models_are_recognised(tmp_path):
     save_file({"conv.weight": torch.zeros(1)}, tmp_path / "x.safetensors")
-    assert "no Depth Anything weights (first key: conv.weight)" in refusal(tmp_path / "x.safetensors", "nano")
+    assert "no Depth Anything weights (first key: conv.weight)" in refusal(tmp_path / "x.safetensors", "nano-vit")
     zoedepth = {"core.core.pretrained.cls_token": torch.zeros(1, 1, 1024), "conv2.weight": torch.zeros(1)}
     torch.save({"model": zoedepth}, tmp_path / "zoe.pt")
     assert "one of v1-metric-nyu-large, v1-metric-kitti-large" in refusal(tmp_path / "zoe.pt")
@@ -107,7 +107,7 @@ def test_other_models_are_recognised(tmp_path):
 # ours
 
 
-@pytest.mark.parametrize("name", ["nano", "v1-small", "v2-metric-outdoor-small"])
+@pytest.mark.parametrize("name", ["nano", "nano-vit", "v1-small", "v2-metric-outdoor-small"])
 def test_ours_says_what_it_is(tmp_path, name):
     model = fill(DepthAnything(name))
     save(model, tmp_path / "new" / "m.safetensors")
@@ -124,6 +124,16 @@ def test_half_on_disk_is_float32_in_hand(tmp_path, nano):
     assert same(state, {key: tensor.half().float() for key, tensor in nano.state_dict().items()})
 
 
+def test_variances_are_float32_in_every_file(tmp_path):
+    """A float16 would lose those of channels that hardly vary."""
+    model = DepthAnything("nano")
+    key = "pretrained.blocks.3.project.norm.running_var"
+    model.state_dict()[key].fill_(1e-9)
+    save(model, tmp_path / "m.safetensors", torch.float16)
+    state, _ = load_state(tmp_path / "m.safetensors")
+    assert torch.equal(state[key], model.state_dict()[key])
+
+
 def test_metadata_against_the_argument(tmp_path, nano, small):
     save(small, tmp_path / "m.safetensors")
     assert load_state(tmp_path / "m.safetensors", "v2-small")[1] == VARIANTS["v2-small"]
@@ -133,7 +143,7 @@ def test_metadata_against_the_argument(tmp_path, nano, small):
 
     metadata = {**file_metadata.metadata_of(NANO), "version": "v1"}
     save_file(dict(nano.state_dict()), tmp_path / "lie.safetensors", metadata)
-    assert "says v1 and disparity beside nano, which is v2 and disparity" in refusal(tmp_path / "lie.safetensors")
+    assert "says v1 and disparity beside nano-vit, which is v2 and disparity" in refusal(tmp_path / "lie.safetensors")
     save_file(dict(nano.state_dict()), tmp_path / "new.safetensors", {**metadata, "variant": "v9-small"})
     assert "states the model 'v9-small', which is unknown to this version" in refusal(tmp_path / "new.safetensors")
 
@@ -150,7 +160,9 @@ def test_a_range_and_a_licence_of_its_own(tmp_path):
             "CC-BY-4.0",
             None,
         )
-    assert "states nano in metres up to 10.5, but variant is nano" in refusal(tmp_path / "m.safetensors", "nano")
+    assert "states nano-vit in metres up to 10.5, but variant is nano-vit" in refusal(
+        tmp_path / "m.safetensors", "nano-vit"
+    )
 
 
 def test_a_network_of_the_callers_own(tmp_path):
@@ -183,7 +195,7 @@ def test_saving_is_all_or_nothing(tmp_path, nano, monkeypatch):
 # the transformers layout
 
 
-@pytest.mark.parametrize("name", ["nano", "v1-small", "v2-small", "v2-metric-indoor-small"])
+@pytest.mark.parametrize("name", ["nano-vit", "v1-small", "v2-small", "v2-metric-indoor-small"])
 def test_transformers_folder_says_what_it_is(tmp_path, name):
     model = fill(DepthAnything(name))
     save_transformers(model, tmp_path)
@@ -269,13 +281,17 @@ def test_names_and_ids_offline(tmp_path, monkeypatch, small, nano):
         (place / "refs" / "main").write_text("0" * 40)
 
     save_transformers(small, tmp_path / "small")
-    save_transformers(nano, tmp_path / "nano")
+    save_transformers(nano, tmp_path / "nano-vit")
     cache("depth-anything/Depth-Anything-V2-Small-hf", tmp_path / "small")
-    cache("somebody/their-nano", tmp_path / "nano")
+    cache("somebody/their-nano", tmp_path / "nano-vit")
     assert load("depth-anything/Depth-Anything-V2-Small-hf")[1] == VARIANTS["v2-small"]
     assert "commercial use is not clearly allowed" in refusal("somebody/their-nano", read=load)
     row = load("somebody/their-nano", accept_license=True)[1]
-    assert (row.name, row.licence, row.commercial) == ("nano", "see https://huggingface.co/somebody/their-nano", None)
+    assert (row.name, row.licence, row.commercial) == (
+        "nano-vit",
+        "see https://huggingface.co/somebody/their-nano",
+        None,
+    )
 
 
 # backbones
@@ -302,7 +318,7 @@ def test_dinov2_backbone(tmp_path, small):
 
 def test_equal_weights_are_equal_bytes(tmp_path):
     """The safetensors library alone writes its metadata in a new random order each time."""
-    model = DepthAnything("nano")
+    model = DepthAnything("nano-vit")
     for name in "abcdef":
         save(model, tmp_path / f"{name}.safetensors")
     assert len({(tmp_path / f"{name}.safetensors").read_bytes() for name in "abcdef"}) == 1

@@ -35,7 +35,9 @@ def test_published_names_both_ways(path):
 
 def test_values_survive_both_ways():
     generator = torch.Generator().manual_seed(0)
-    state = {key: torch.randn(shape, generator=generator) for key, shape in official_shapes(VARIANTS["nano"]).items()}
+    state = {
+        key: torch.randn(shape, generator=generator) for key, shape in official_shapes(VARIANTS["nano-vit"]).items()
+    }
     theirs = to_transformers(state)
     query = theirs["backbone.encoder.layer.3.attention.attention.query.weight"]
     assert torch.equal(query, state["pretrained.blocks.3.attn.qkv.weight"][:192])
@@ -45,7 +47,7 @@ def test_values_survive_both_ways():
 
 
 def test_what_is_missing_or_unknown_stays_visible():
-    state = {key: torch.zeros(shape) for key, shape in official_shapes(VARIANTS["nano"]).items()}
+    state = {key: torch.zeros(shape) for key, shape in official_shapes(VARIANTS["nano-vit"]).items()}
     theirs = to_transformers(state)
     del theirs["backbone.encoder.layer.0.attention.attention.key.bias"]
     theirs["backbone.embeddings.register_tokens"] = torch.zeros(1, 4, 192)

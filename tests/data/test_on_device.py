@@ -11,7 +11,7 @@ from depth_anything.data.labeled.rendered import PACKED, PackedScenes, pack_ahea
 from depth_anything.data.shards import write_shard
 from depth_anything.train.batches import Data, build_slice
 from depth_anything.train.recipes.base import Stage
-from depth_anything.train.recipes.nano import SMALL, WIDE_LARGE, nano_teacher
+from depth_anything.train.recipes.nano import LARGER, SMALL, nano_teacher
 from depth_anything.train.sources import on_device
 
 
@@ -29,7 +29,7 @@ def packed(tmp_path):
     return PackedScenes(tmp_path)
 
 
-@pytest.mark.parametrize("sizes", [SMALL, WIDE_LARGE], ids=["smaller", "larger"])
+@pytest.mark.parametrize("sizes", [SMALL, LARGER], ids=["smaller", "larger"])
 def test_a_batch_is_the_one_that_the_processor_would_cut(packed, sizes):
     stage = Stage(samples=64, sizes=sizes, batch=16)
     recipe = replace(nano_teacher(), stages=(stage,), perturbation="none")

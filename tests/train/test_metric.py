@@ -39,13 +39,13 @@ class Rooms:
 
 
 def small(recipe: MetricRecipe, steps: int = 10, size: tuple[int, int] = (28, 42)) -> MetricRecipe:
-    return replace(recipe, variant="nano", stages=(Stage(samples=2 * steps, sizes=(size,), batch=2),))
+    return replace(recipe, variant="nano-vit", stages=(Stage(samples=2 * steps, sizes=(size,), batch=2),))
 
 
 def as_zoedepth(steps: int = 10) -> MetricRecipe:
-    """nano under V1's recipe: its augmentation, loss and schedule, with a head that nano can have."""
+    """nano-vit under V1's recipe: its augmentation, loss and schedule, with a head that it can have."""
     recipe = v1_metric("nyu")
-    settings = replace(recipe.metric, head="log", start="nano", kb_crop=False)
+    settings = replace(recipe.metric, head="log", start="nano-vit", kb_crop=False)
     return replace(small(recipe, steps), data=("scenes",), metric=settings)
 
 
@@ -126,7 +126,7 @@ def test_rates_are_shared_out_and_every_weight_is_optimised_once():
 
 
 def test_the_start_takes_what_the_recipe_says():
-    relative = DepthAnything("nano").state_dict()
+    relative = DepthAnything("nano-vit").state_dict()
     for init, decoder_too in (("encoder", False), ("network", True)):
         recipe = small(nano_metric())
         state = metric.start_model(replace(recipe, metric=replace(recipe.metric, init=init)), relative).state_dict()
@@ -146,7 +146,7 @@ def test_the_last_layer_starts_as_the_least_squares_fit(head):
     torch.manual_seed(0)
     recipe = small(nano_metric(head))
     recipe = replace(recipe, metric=replace(recipe.metric, max_depth=20.0, fitted=4), precision="float32")
-    model = metric.start_model(recipe, DepthAnything("nano").state_dict()).eval()
+    model = metric.start_model(recipe, DepthAnything("nano-vit").state_dict()).eval()
     before = {key: tensor.clone() for key, tensor in model.state_dict().items()}
     metric.fit_last(model, recipe, Rooms(4))
     changed = [key for key, tensor in model.state_dict().items() if not torch.equal(tensor, before[key])]
@@ -185,7 +185,7 @@ def test_a_feature_that_hardly_varies_gets_no_large_weight():
     largest = []
     for damping in (1.0, 1e-4):
         torch.manual_seed(0)
-        model = metric.start_model(recipe, DepthAnything("nano").state_dict()).eval()
+        model = metric.start_model(recipe, DepthAnything("nano-vit").state_dict()).eval()
         with torch.no_grad():
             for name in ("weight", "bias"):
                 model.get_parameter(f"depth_head.scratch.output_conv2.0.{name}")[0] *= damping
@@ -327,7 +327,7 @@ def test_a_few_steps_learn_metres(recipe):
     torch.manual_seed(0)
     recipe = replace(recipe, learning_rate=2e-3, perturbation="none", clip=1.0)
     recipe = replace(recipe, metric=replace(recipe.metric, max_depth=10.0, pretrained_rate=1.0))
-    model = metric.start_model(recipe, DepthAnything("nano").state_dict()).train()
+    model = metric.start_model(recipe, DepthAnything("nano-vit").state_dict()).train()
     optimizer = torch.optim.AdamW(metric.groups(model, recipe))
     found = []
     for step in range(recipe.steps):
@@ -348,11 +348,11 @@ def test_a_few_steps_learn_metres(recipe):
 
 @pytest.mark.parametrize("kind", ["softplus", "normed"])
 def test_the_loop_trains_bins_from_an_encoder_alone(kind, tmp_path, monkeypatch):
-    row = replace(VARIANTS["nano"], name="tiny-bins", head="bins", bins=kind, max_depth=10.0, fixed_size=(28, 42))
+    row = replace(VARIANTS["nano-vit"], name="tiny-bins", head="bins", bins=kind, max_depth=10.0, fixed_size=(28, 42))
     monkeypatch.setitem(VARIANTS, "tiny-bins", row)
     recipe = v1_metric("nyu", "encoder")
-    recipe = replace(small(recipe, 2), variant="tiny-bins", metric=replace(recipe.metric, bins=kind, start="nano"))
-    encoder = {key: x for key, x in DepthAnything("nano").state_dict().items() if key.startswith("pretrained.")}
+    recipe = replace(small(recipe, 2), variant="tiny-bins", metric=replace(recipe.metric, bins=kind, start="nano-vit"))
+    encoder = {key: x for key, x in DepthAnything("nano-vit").state_dict().items() if key.startswith("pretrained.")}
     model = loop.train(recipe, tmp_path, Data(labeled=Rooms(4)), Rooms(1), weights=encoder, validate_every=1)
     found = DepthAnything.from_pretrained(tmp_path / "final.safetensors")
     assert found.variant.bins == kind and found.variant.max_depth == 10

@@ -74,12 +74,12 @@ def test_the_base_is_nano_teacher_at_its_two_smaller_sizes():
 @pytest.mark.parametrize("name", ["wide", "deep", "stem"])
 def test_other_shapes_have_as_many_numbers_and_are_gone_after_the_trial(name):
     recipe = trials.trial_recipe(name, trials.base(24_000, 32, 4096), 0)
-    plain = sum(parameter.numel() for parameter in DepthAnything("nano").pretrained.blocks.parameters())
+    plain = sum(parameter.numel() for parameter in DepthAnything("nano-vit").pretrained.blocks.parameters())
     with trials.as_tried(name):
         model = DepthAnything(recipe.variant)
         assert model(torch.rand(1, 3, 28, 42)).shape == (1, 28, 42)
     assert abs(sum(p.numel() for p in model.pretrained.blocks.parameters()) / plain - 1) < 0.2
-    again = DepthAnything("nano")
+    again = DepthAnything("nano-vit")
     assert type(again.pretrained.patch_embed).__name__ == "PatchEmbed"
     assert {key: value.shape for key, value in model.state_dict().items()} != {
         key: value.shape for key, value in again.state_dict().items()
@@ -92,7 +92,7 @@ def test_other_shapes_have_as_many_numbers_and_are_gone_after_the_trial(name):
 def test_the_larger_shape_has_more_numbers():
     with trials.as_tried("large"):
         blocks = DepthAnything(trials.SHAPES["large"].name).pretrained.blocks
-    plain = sum(parameter.numel() for parameter in DepthAnything("nano").pretrained.blocks.parameters())
+    plain = sum(parameter.numel() for parameter in DepthAnything("nano-vit").pretrained.blocks.parameters())
     assert sum(parameter.numel() for parameter in blocks.parameters()) > 4 * plain
 
 

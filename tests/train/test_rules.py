@@ -72,7 +72,7 @@ class AsWide(nn.Module):
         self.watched = watched
 
     def forward(self, image_B3HW: Tensor) -> Tensor:
-        return self.watched(image_B3HW).repeat_interleave(get_variant("nano").width // 3, 2)
+        return self.watched(image_B3HW).repeat_interleave(get_variant("nano-vit").width // 3, 2)
 
 
 class Sky(nn.Module):
@@ -390,7 +390,7 @@ def test_every_loss_has_its_own_weight(changed):
 def test_the_features_are_those_of_the_last_block_after_the_final_norm():
     """Of the student and of the frozen encoder (V1 Eq. 9)."""
     torch.manual_seed(0)
-    model, image_B3HW = DepthAnything("nano"), torch.randn(2, 3, 28, 42)
+    model, image_B3HW = DepthAnything("nano-vit"), torch.randn(2, 3, 28, 42)
     encoder, last = model.pretrained, []
     hook = encoder.blocks[-1].register_forward_hook(lambda module, inputs, answer: last.append(answer))
     students, frozen = MapAndTokens(model)(image_B3HW)[1], FinalTokens(encoder)(image_B3HW)
@@ -456,7 +456,7 @@ def test_a_step_is_the_one_written_by_hand(steps, tmp_path, clip):
     recipe = strong_student(perturbation="unimatch", cutmix=0.5)
     recipe = replace(recipe, stages=(replace(recipe.stages[1], samples=6),), clip=clip, seed=3)
     torch.manual_seed(1)
-    frozen = FinalTokens(DepthAnything("nano").pretrained)
+    frozen = FinalTokens(DepthAnything("nano-vit").pretrained)
     machine = Machine(accumulate=2)
     loop.train(recipe, tmp_path / "run", Data(Boxes(7), without_labels(Boxes(9))), teacher=Sky(), frozen=frozen,
                machine=machine)  # fmt: skip
@@ -538,7 +538,7 @@ def test_the_network_trains_in_training_mode_and_is_measured_and_given_out_in_ev
 
 
 def test_a_labelling_teacher_is_in_evaluation_mode_without_gradients():
-    model = DepthAnything("nano").train()
+    model = DepthAnything("nano-vit").train()
     teacher, modes = Teacher(model, input_size=28), []
     hook = model.pretrained.register_forward_hook(
         lambda module, inputs, answer: modes.append((module.training, answer[0].requires_grad))
@@ -548,7 +548,7 @@ def test_a_labelling_teacher_is_in_evaluation_mode_without_gradients():
     assert modes == [(False, False)]
 
 
-@pytest.mark.parametrize("variant", ["nano", "nano-lite0"])
+@pytest.mark.parametrize("variant", ["nano-vit", "nano"])
 def test_a_labelling_teacher_in_bf16_decodes_in_float32(variant, monkeypatch):
     """Whatever its encoder answers: a bfloat16's eight bits would be steps in the map."""
     seen: list[torch.dtype] = []

@@ -46,7 +46,7 @@ class Brightness(nn.Module):
         return (map_BHW, image_B3HW.new_zeros(len(image_B3HW), 4, 8)) if self.tokens else map_BHW
 
 
-def plain(family: str = "nano", **changes):
+def plain(family: str = "nano-vit", **changes):
     """Float32, pictures as they are, CutMix in every one."""
     recipe = tiny_student(4, family)
     settings = {"perturbation": "none", "cutmix": 1.0, "feature_weight": 0.0} | changes
@@ -87,7 +87,7 @@ def test_labels_from_shards_and_from_the_teacher_at_hand_are_the_same_loss():
     stored_BHW = Brightness(False)(online.unlabeled.clean_B3HW).detach()
     everywhere = torch.ones_like(stored_BHW, dtype=torch.bool)
     stored = replace(online, unlabeled=replace(online.unlabeled, disparity_BHW=stored_BHW, valid_BHW=everywhere))
-    network = MapAndTokens(DepthAnything("nano"))
+    network = MapAndTokens(DepthAnything("nano-vit"))
     from_teacher = student_losses(network, online, recipe, stage, teacher=Brightness(False))
     from_shards = student_losses(network, stored, recipe, stage)
     assert from_teacher.total == from_shards.total and from_shards.parts["unlabeled"] > 0

@@ -27,6 +27,7 @@ from depth_anything.train.recipes.ablations import ABLATIONS
 from depth_anything.train.recipes.all_recipes import get_recipe
 from depth_anything.train.recipes.base import Recipe, Stage, as_json, changed_fields
 from depth_anything.train.recipes.nano import NANO_RECIPES
+from depth_anything.train.recipes.nano_vit import NANO_VIT_RECIPES
 from depth_anything.train.recipes.v1 import V1_RECIPES
 from depth_anything.train.recipes.v2 import V2_RECIPES
 from depth_anything.train.steps import batches, update_average
@@ -71,7 +72,7 @@ def test_training_sees_the_models_own_answer(head, family):
 # -- recipes --
 
 
-@pytest.mark.parametrize("name", NANO_RECIPES | V1_RECIPES | V2_RECIPES | ABLATIONS)
+@pytest.mark.parametrize("name", NANO_RECIPES | NANO_VIT_RECIPES | V1_RECIPES | V2_RECIPES | ABLATIONS)
 def test_recipes_are_named_fit_their_variant_and_name_real_sizes(name):
     recipe = get_recipe(name)
     assert recipe.name == name and get_variant(recipe.variant).name == recipe.variant
@@ -182,7 +183,9 @@ def test_a_recipe_that_starts_from_dinov2_asks_for_it_and_takes_it(tmp_path):
     recipe = replace(tiny(), from_backbone=True)
     with pytest.raises(ValueError, match="--backbone"):
         loop.train(recipe, tmp_path, Data(Boxes(3)))
-    backbone = {f"pretrained.{key}": tensor for key, tensor in DepthAnything("nano").pretrained.state_dict().items()}
+    backbone = {
+        f"pretrained.{key}": tensor for key, tensor in DepthAnything("nano-vit").pretrained.state_dict().items()
+    }
     started = loop.start(recipe, backbone).model.state_dict()
     assert all(torch.equal(started[key], backbone[key]) for key in backbone)
 
@@ -298,6 +301,22 @@ def test_another_recipe_in_the_same_folder_is_refused(tmp_path):
     loop.train(tiny(2), tmp_path, Data(Boxes(3)))
     with pytest.raises(ValueError, match="another recipe"):
         loop.train(replace(tiny(2), seed=5), tmp_path, Data(Boxes(3)))
+
+
+def test_a_run_from_when_the_vit_was_called_nano_goes_on_under_its_new_name(tmp_path):
+    """And under its old one, which is another network's now, one line refuses it."""
+    recipe = replace(tiny(4), ema=0.5)
+    calm = loop.train(recipe, tmp_path / "calm", Data(Boxes(3)))
+    run = loop.start(recipe, None)
+    run.save(tmp_path)
+    state = torch.load(tmp_path / "state.pt")
+    state["recipe"] = state["recipe"].replace('"nano-vit', '"nano')
+    assert '"variant": "nano"' in state["recipe"] and '"name": "nano-teacher"' in state["recipe"]
+    torch.save(state, tmp_path / "state.pt")
+    with pytest.raises(ValueError, match=r"state\.pt belongs to another recipe .*variant"):
+        loop.train(replace(tiny(4, "nano"), name="nano-teacher", ema=0.5), tmp_path, Data(Boxes(3)))
+    resumed = loop.train(recipe, tmp_path, Data(Boxes(3)))
+    assert all(torch.equal(a, b) for a, b in zip(calm.parameters(), resumed.parameters(), strict=True))
 
 
 def test_a_run_goes_on_where_recipes_have_got_a_field_since(tmp_path):

@@ -24,18 +24,22 @@ EXAMPLES = Path(__file__).parents[2] / "examples"
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        (["nano-student", "--pseudo-labels", "NOWHERE"], "keeps near a frozen encoder.*--frozen"),
-        (["nano-student", "--pseudo-labels", "NOWHERE", "--frozen", "nano"], "nowhere: no pseudo labels"),
+        (["nano-vit-student", "--pseudo-labels", "NOWHERE"], "keeps near a frozen encoder.*--frozen"),
+        (["nano-student", "--backbone", "nano", "--pseudo-labels", "NOWHERE"], "nowhere: no pseudo labels"),
         (["nano-student", "--pseudo-labels", "NOWHERE", "--frozen", "NOWHERE"], "nowhere: no such file"),
         (["nano-student", "--teacher", "nano", "--frozen", "nano"], "needs pictures: .*--data pictures=FOLDER"),
-        (["nano-encoder"], "needs pictures: .*--data pictures=FOLDER"),
+        (
+            ["nano-vit-student", "--teacher", "nano", "--frozen", "nano"],
+            r"holds EfficientNet-Lite2 \(width 352, 21 blocks\), but nano-vit is nano-vit \(width 192, 6 blocks\)",
+        ),
+        (["nano-vit-encoder"], "needs pictures: .*--data pictures=FOLDER"),
         (["v1-teacher-large"], "starts from a trained encoder.*--backbone"),
         (["v1-teacher-large", "--start-from", "nano"], "trains v1-large: the weights .* do not fit .*size mismatch"),
         (["v1-teacher-large", "--backbone", "nano"], "1024"),
         (["nano-metric"], "--start-from"),
         (["nano-teacher", "--readers", "0"], "0 readers.*expected 1 or more"),
         (["nano-teacher", "--accumulate", "0"], "0 slices: expected 1 or more"),
-        (["nano-teacher", "--accumulate", "7"], "32 labelled .* cannot be cut into 7 equal slices"),
+        (["nano-teacher", "--accumulate", "7"], "16 labelled .* cannot be cut into 7 equal slices"),
         (["nano-teacher", "--shard"], "--shard splits a model over processes: start with torchrun"),
         (["nano-teacher", "--seed", "-1"], "seed -1: expected 0 or more"),
     ],
@@ -60,7 +64,7 @@ def test_it_is_said_in_one_line_and_nothing_is_rendered(tmp_path, capsys, monkey
 def test_sets_keep_the_order_of_the_recipe(tmp_path, monkeypatch):
     scenes = [object()] * 3
     monkeypatch.setattr(sources, "rendered", lambda folder, *_: scenes if folder.name == "training" else None)
-    data, _ = sources.open_data(get_recipe("nano-encoder"), {"pictures": EXAMPLES}, tmp_path)
+    data, _ = sources.open_data(get_recipe("nano-vit-encoder"), {"pictures": EXAMPLES}, tmp_path)
     assert isinstance(data.labeled, Joined)
     assert data.labeled.sets[0] is scenes and len(data.labeled.sets[1]) == len(list(EXAMPLES.glob("*.jpg")))
 

@@ -35,7 +35,8 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 @pytest.mark.parametrize("name", RECIPES)
 def test_recipes_are_named_and_fit_the_patches(name):
     recipe = RECIPES[name]()
-    assert recipe.name == name and get_variant(recipe.variant) and recipe.crop % 14 == 0
+    patch = get_variant(recipe.variant).patch
+    assert recipe.name == name and recipe.crop % patch == 0
 
 
 def test_the_papers_recipes_have_the_configurations_numbers():
@@ -55,7 +56,7 @@ def test_the_papers_recipes_have_the_configurations_numbers():
 
 
 def test_decay_and_rates_follow_the_configurations_keys():
-    model = segmentation.build(Segments("nano", "mask2former", ("a", "b"), 56, 42, 6))
+    model = segmentation.build(Segments("nano-vit", "mask2former", ("a", "b"), 56, 42, 6))
     recipe = replace(tiny("mask2former"), encoder_rate=0.1)
     names = {id(parameter): name for name, parameter in model.named_parameters()}
     found = {}
@@ -109,7 +110,7 @@ def test_the_head_is_transformers_mask2former(monkeypatch):
     assert torch.allclose(mask_logits[-1], expected.masks_queries_logits, atol=1e-4)
     assert len(classes) == len(mask_logits) == 10
 
-    model = segmentation.build(Segments("nano", "mask2former", tuple("abcde"), 56, 42, 7))
+    model = segmentation.build(Segments("nano-vit", "mask2former", tuple("abcde"), 56, 42, 7))
     model.head = head
     truth = torch.full((2, 64, 64), 255, dtype=torch.uint8)
     monkeypatch.setattr(model, "logits", lambda image: (classes, mask_logits))
@@ -126,7 +127,7 @@ def test_the_pyramid_has_four_two_one_and_half():
 
 
 def test_scores_sum_class_times_mask_over_queries():
-    model = segmentation.build(Segments("nano", "mask2former", ("a", "b"), 56, 42, 3)).eval()
+    model = segmentation.build(Segments("nano-vit", "mask2former", ("a", "b"), 56, 42, 3)).eval()
     image = torch.randn(1, 3, 56, 56)
     with torch.no_grad():
         scores = model(image)
@@ -138,7 +139,7 @@ def test_scores_sum_class_times_mask_over_queries():
 
 @pytest.mark.parametrize("head", ["mask2former", "linear"])
 def test_a_window_without_labels_teaches_nothing_and_breaks_nothing(head):
-    model = segmentation.build(Segments("nano", head, ("a", "b"), 56, 42, 3))
+    model = segmentation.build(Segments("nano-vit", head, ("a", "b"), 56, 42, 3))
     truth = torch.full((1, 56, 56), 255, dtype=torch.uint8)
     loss = model.loss(torch.randn(1, 3, 56, 56), truth)
     loss.backward()
@@ -163,7 +164,7 @@ class Reads(LinearProbe):
 
 
 def reader(crop: int, stride: int) -> Reads:
-    return Reads(Segments("nano", "linear", ("red", "green", "blue"), crop, stride)).eval()
+    return Reads(Segments("nano-vit", "linear", ("red", "green", "blue"), crop, stride)).eval()
 
 
 def test_sliding_windows_answer_what_one_window_does():
@@ -198,7 +199,7 @@ def test_a_legend_lists_what_occurs_and_colours_are_those_of_the_palette():
 
 @pytest.mark.parametrize("head", ["linear", "mask2former"])
 def test_a_stopped_run_goes_on_to_the_same_weights(head, tmp_path, monkeypatch):
-    encoder = DepthAnything("nano").pretrained.state_dict()
+    encoder = DepthAnything("nano-vit").pretrained.state_dict()
     whole = segmentation_train.train(tiny(head, 3), tmp_path / "whole", Patches(4), encoder, save_seconds=0)
 
     class Stop(Exception): ...
@@ -233,7 +234,7 @@ def test_a_stopped_run_goes_on_to_the_same_weights(head, tmp_path, monkeypatch):
 
 def test_a_state_that_version_01_wrote_is_gone_on_from(tmp_path):
     """It numbers the optimiser's parameters, and knows neither seconds nor a running mean."""
-    recipe, encoder = tiny("linear", 3), DepthAnything("nano").pretrained.state_dict()
+    recipe, encoder = tiny("linear", 3), DepthAnything("nano-vit").pretrained.state_dict()
     whole = segmentation_train.train(recipe, tmp_path / "whole", Patches(4), encoder)
     build = segmentation_train.build_slice
     with pytest.MonkeyPatch.context() as patch, pytest.raises(ZeroDivisionError):
@@ -250,7 +251,7 @@ def test_a_state_that_version_01_wrote_is_gone_on_from(tmp_path):
 
 
 def test_a_frozen_encoder_stays_and_the_probe_learns_colours(tmp_path):
-    encoder = DepthAnything("nano").pretrained.state_dict()
+    encoder = DepthAnything("nano-vit").pretrained.state_dict()
     before = {key: tensor.clone() for key, tensor in encoder.items()}
     recipe = tiny("linear", 40, learning_rate=2e-2)
     model = segmentation_train.train(recipe, tmp_path, Patches(8), encoder, Patches(8), validate_every=100)
@@ -276,7 +277,7 @@ def test_two_processes_train_what_one_does_in_two_parts(tmp_path):
 
 
 def test_accumulated_parts_are_one_step(tmp_path):
-    encoder = DepthAnything("nano").pretrained.state_dict()
+    encoder = DepthAnything("nano-vit").pretrained.state_dict()
     recipe = tiny("linear", 1, clip=1e9)
     whole, parts = (
         segmentation_train.train(recipe, tmp_path / str(n), Patches(4), encoder, accumulate=n) for n in (1, 2)
@@ -294,7 +295,7 @@ def test_sets_and_files_that_do_not_fit_are_refused(tmp_path):
     with pytest.raises(ValueError, match=r"x\.safetensors"):
         segmentation.load(tmp_path / "x.safetensors")
     with pytest.raises(ValueError, match="expected one of mask2former, linear"):
-        segmentation.build(Segments("nano", "upernet", ("a",), 56, 42))
+        segmentation.build(Segments("nano-vit", "upernet", ("a",), 56, 42))
     for wrong in ({"steps": 0}, {"batch": 0}, {"seed": -1}):
         with pytest.raises(ValueError, match="expected 1, 1 and 0, or more"):
             replace(nano_scenes(), **wrong)
@@ -355,7 +356,7 @@ def test_the_papers_tables_measure_a_segmenter(tmp_path):
             folder = tmp_path / "root" / "cityscapes" / kind / "val" / "frankfurt"
             folder.mkdir(parents=True, exist_ok=True)
             Image.fromarray(array).save(folder / f"{stem}_{name}.png")
-    about = Segments("nano", "linear", segmentation_data.CITYSCAPES_NAMES, 56, 42)
+    about = Segments("nano-vit", "linear", segmentation_data.CITYSCAPES_NAMES, 56, 42)
     segmentation.save(segmentation.build(about), tmp_path / "m.safetensors")
     report = run_table("v1-table7", tmp_path / "root", [str(tmp_path / "m.safetensors")], out=tmp_path / "report")
     assert "mIoU" in report and "mIoU (ms)" in report and (tmp_path / "report" / "report.csv").is_file()

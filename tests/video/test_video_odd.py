@@ -20,7 +20,7 @@ from depth_anything.video.decode import open_clip
 
 av = pytest.importorskip("av")
 cv2 = pytest.importorskip("cv2")
-FAST = ("--input-size", 28, "--threads", 1)
+FAST = ("--input-size", 32, "--threads", 1)
 
 
 def convert(source: Path, out: Path, *options: object) -> int:

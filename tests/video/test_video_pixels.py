@@ -31,7 +31,7 @@ def named(kind) -> str:
 @pytest.mark.parametrize("kind", video_pixels.KINDS, ids=named)
 def test_the_same_upright_picture_in_video_label_and_predict(kind, tmp_path):
     """Eight orientations each. A wrong orientation, hidden colours or unmapped HDR are off by 20 and more."""
-    for seen in video_pixels.measure(kind, tmp_path, Predictor("nano", input_size=28, threads=1)):
+    for seen in video_pixels.measure(kind, tmp_path, Predictor("nano", input_size=32, threads=1)):
         assert max(seen.values()) < video_pixels.ALLOWED
 
 
@@ -53,7 +53,7 @@ def test_a_video_in_hdr_says_so(tmp_path, capsys):
     kind = next(kind for kind in video_pixels.KINDS if kind.transfer == "HLG")
     path = tmp_path / f"film.{kind.container}"
     video_pixels.write(path, kind, 1)
-    assert run("video", path, "-o", tmp_path / "out", "--input-size", 28, "--threads", 1) == 0
+    assert run("video", path, "-o", tmp_path / "out", "--input-size", 32, "--threads", 1) == 0
     assert "HDR (HLG)" in capsys.readouterr().err
 
 

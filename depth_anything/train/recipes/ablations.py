@@ -9,7 +9,8 @@ from functools import partial
 
 from depth_anything.data.set_sizes import LABELED_PICTURES
 from depth_anything.train.recipes.base import SQUARE_518, Recipe, Stage, Unlabeled
-from depth_anything.train.recipes.nano import nano_lite_student, nano_lite_v2_student, nano_student
+from depth_anything.train.recipes.nano import FAMILY, nano_student, nano_v2_student
+from depth_anything.train.recipes.nano_vit import nano_vit_student
 from depth_anything.train.recipes.v1 import V1_LABELED, v1_student, v1_teacher_large
 from depth_anything.train.recipes.v2 import V2_SYNTHETIC, v2_student, v2_teacher_giant
 
@@ -47,7 +48,7 @@ def ladder(student: Recipe, rung: str) -> Recipe:
 
 
 RUNGS = ("labeled", "naive", "perturbed", "aligned")
-LITE_RUNGS = (*RUNGS, "margin-100", "v2")
+NANO_RUNGS = (*RUNGS, "margin-100", "v2")
 
 
 def v1_table9(rung: str, size: str) -> Recipe:
@@ -55,17 +56,17 @@ def v1_table9(rung: str, size: str) -> Recipe:
     return replace(ladder(v1_student(size), rung), name=f"v1-table9-{rung}-{size}")
 
 
-def nano_table9(rung: str) -> Recipe:
-    """The same ladder at nano's size."""
-    return replace(ladder(nano_student(), rung), name=f"nano-table9-{rung}")
+def nano_vit_table9(rung: str) -> Recipe:
+    """The same ladder with the small ViT, from random weights."""
+    return replace(ladder(nano_vit_student(), rung), name=f"nano-vit-table9-{rung}")
 
 
-def nano_lite_table9(number: int, rung: str) -> Recipe:
+def nano_table9(variant: str, rung: str) -> Recipe:
     """The same with encoders that know ImageNet; besides, L_feat on every token (margin 1), and V2's student."""
-    name = f"nano-lite{number}-table9-{rung}"
+    name = f"{variant}-table9-{rung}"
     if rung == "v2":
-        return replace(nano_lite_v2_student(number), name=name)
-    student = nano_lite_student(number)
+        return replace(nano_v2_student(variant), name=name)
+    student = nano_student(variant)
     if rung == "margin-100":
         assert student.unlabeled is not None
         return replace(student, name=name, unlabeled=replace(student.unlabeled, feature_margin=1.0))
@@ -127,12 +128,8 @@ def v2_teacher_of_family(family: str) -> Recipe:
 
 
 ABLATIONS: dict[str, Callable[[], Recipe]] = {
-    **{f"nano-table9-{rung}": partial(nano_table9, rung) for rung in RUNGS},
-    **{
-        f"nano-lite{number}-table9-{rung}": partial(nano_lite_table9, number, rung)
-        for number in (0, 1, 2)
-        for rung in LITE_RUNGS
-    },
+    **{f"nano-vit-table9-{rung}": partial(nano_vit_table9, rung) for rung in RUNGS},
+    **{f"{variant}-table9-{rung}": partial(nano_table9, variant, rung) for variant in FAMILY for rung in NANO_RUNGS},
     **{f"v1-table6-{data}": partial(v1_table6, data) for data in V1_LABELED},
     **{
         f"v1-table9-{rung}-{size}": partial(v1_table9, rung, size)

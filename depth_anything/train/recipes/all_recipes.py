@@ -8,11 +8,13 @@ from depth_anything.train.recipes.ablations import ABLATIONS
 from depth_anything.train.recipes.base import Recipe
 from depth_anything.train.recipes.metric import METRIC_RECIPES
 from depth_anything.train.recipes.nano import NANO_RECIPES
+from depth_anything.train.recipes.nano_vit import NANO_VIT_RECIPES
 from depth_anything.train.recipes.v1 import V1_RECIPES
 from depth_anything.train.recipes.v2 import V2_RECIPES
 
 RECIPES: dict[str, Callable[[], Recipe]] = {
     **NANO_RECIPES,
+    **NANO_VIT_RECIPES,
     **V1_RECIPES,
     **V2_RECIPES,
     **ABLATIONS,

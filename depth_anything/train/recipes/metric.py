@@ -176,7 +176,7 @@ def nano_metric(head: Literal["sigmoid", "log"] = "sigmoid") -> MetricRecipe:
         name="nano-metric" if head == "sigmoid" else f"nano-metric-{head}",
         variant="nano",
         data=("scenes",),
-        stages=(Stage(samples=8_000, sizes=((168, 168),), batch=32),),
+        stages=(Stage(samples=8_000, sizes=((224, 224),), batch=32),),
         learning_rate=1e-3,
         from_backbone=False,
         weight_decay=0.05,

@@ -1,0 +1,162 @@
+"""Runs of nano-vit, the small ViT, from rendered scenes and random weights, as functions. No torch here."""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from depth_anything.train.recipes.base import MaskedRecipe, Recipe, Stage, Unlabeled
+
+SMALL = ((84, 112), (98, 98), (112, 84))
+MIDDLE = ((112, 154), (126, 126), (154, 112))
+LARGE = ((168, 224), (196, 196), (224, 168))
+"""Network inputs. One of 84 x 112 costs half of one of 112 x 154, and a fifth of one of 168 x 224."""
+WIDE_SMALL = ((70, 126), (56, 168))
+WIDE_MIDDLE = ((98, 182), (70, 238))
+WIDE_LARGE = ((140, 266), (112, 364))
+"""As many patches in the shape of films, and of the cameras that cars carry: 16 : 9 and 3 : 1."""
+ALL_LARGER = MIDDLE + WIDE_MIDDLE + LARGE + WIDE_LARGE
+ZOOMED = (0.5, 1.0)
+"""Windows of the long runs, half to all of a picture. In short ones whole pictures were better (docs/log.md)."""
+
+
+def nano_vit_teacher() -> Recipe:
+    """Ours: the ViT from random weights and rendered scenes, in half an hour of two cores, rendering included."""
+    return Recipe(
+        name="nano-vit-teacher",
+        variant="nano-vit",
+        data=("scenes",),
+        stages=(
+            Stage(samples=24_000, sizes=SMALL, batch=32, loss="range", gradient_weight=0.5),
+            Stage(samples=24_000, sizes=MIDDLE, batch=32, loss="range", gradient_weight=0.5),
+            Stage(samples=8_000, sizes=LARGE, batch=32, gradient_weight=0.5),
+        ),
+        learning_rate=1e-3,
+        encoder_rate=1.0,
+        from_backbone=False,
+        weight_decay=0.05,
+        warmup=3_200,
+        ema=0.998,
+        aspect_jitter=1.25,
+        perturbation="camera",
+        scenes=4_096,
+    )
+
+
+def nano_vit_encoder() -> MaskedRecipe:
+    """Ours: its encoder from pictures alone, in the place of DINOv2's weights; at nano-vit-teacher's rates."""
+    differs = {
+        "name": "nano-vit-encoder",
+        "data": ("scenes", "pictures"),
+        "stages": (Stage(samples=48_000, sizes=MIDDLE, batch=32),),
+        "crop_scale": ZOOMED,
+        "perturbation": "none",
+    }
+    return MaskedRecipe(**vars(nano_vit_teacher()) | differs)
+
+
+def nano_vit_student() -> Recipe:
+    """Ours: the ViT again from random weights, from scenes and photographs that nano-vit-teacher labels, in V1's way.
+
+    CutMix needs regions that are normalised on their own, so it comes with the second stage's loss.
+    """
+    return replace(
+        nano_vit_teacher(),
+        name="nano-vit-student",
+        stages=(
+            Stage(samples=36_000, sizes=SMALL, batch=48, loss="range", gradient_weight=0.5),
+            Stage(samples=24_000, sizes=MIDDLE, batch=48, gradient_weight=0.5),
+        ),
+        labeled_weight=1 / 3,
+        unlabeled=Unlabeled(
+            data=("pictures",),
+            share=2 / 3,
+            teacher="nano-vit",
+            weight=1 / 3,
+            perturbation="camera",
+            feature_weight=1 / 3,
+        ),
+    )
+
+
+def nano_vit_long_teacher() -> Recipe:
+    """Ours: about twelve hours of two cores.
+
+    Each stage takes about as long. The first has the most pictures, for small ones are where a step learns most for its
+    time. The last ones are up to as large as photographs are at prediction, for outlines under V2's L_ssi + 2 L_gm. Not
+    all of them: large ones alone made large inputs usable, but no input better than the small one had been before.
+    """
+    return replace(
+        nano_vit_teacher(),
+        name="nano-vit-long-teacher",
+        stages=(
+            Stage(samples=1_500_000, sizes=SMALL + WIDE_SMALL, batch=64, loss="range", gradient_weight=0.5),
+            Stage(samples=600_000, sizes=MIDDLE + WIDE_MIDDLE, batch=32, gradient_weight=0.5),
+            Stage(samples=300_000, sizes=ALL_LARGER, batch=32, gradient_weight=2.0),
+        ),
+        ema=0.999,
+        crop_scale=ZOOMED,
+        scenes=24_576,
+    )
+
+
+def nano_vit_gpu_teacher() -> Recipe:
+    """Ours: the same on a GPU, 14 minutes of an H200 (docs/log.md).
+
+    Nearly as many pictures, in batches four times as large: on a GPU a step of this network takes as long as asking for
+    it, whatever the batch.
+    """
+    long = nano_vit_long_teacher()
+    seen = (1_380_000, 552_000, 276_000)
+    stages = tuple(
+        replace(stage, samples=samples, batch=4 * stage.batch) for stage, samples in zip(long.stages, seen, strict=True)
+    )
+    return replace(long, name="nano-vit-gpu-teacher", stages=stages, learning_rate=1.5e-3, warmup=29_440, scenes=10_240)
+
+
+def nano_vit_finish() -> Recipe:
+    """Ours: half an hour of two cores behind a long run, from its weights (`--start-from`).
+
+    Whole pictures, as in V1: photographs gain by them, and by the mean of two such runs and their start
+    (scripts/bundle.py).
+    """
+    long = nano_vit_long_teacher()
+    _, middle, larger = long.stages
+    return replace(
+        long,
+        name="nano-vit-finish",
+        stages=(replace(middle, samples=45_000), replace(larger, samples=18_000)),
+        learning_rate=4e-4,
+        warmup=1_600,
+        crop_scale=(1.0, 1.0),
+        scenes=10_240,
+    )
+
+
+def nano_vit_long_student() -> Recipe:
+    """Ours: a student of nano-vit-long-teacher, hours of two cores. In trials the teacher was better (docs/log.md).
+
+    Unlike V1's student it goes on from its teacher's weights (`--start-from`): there is no DINOv2 of this size to
+    begin again from, and photographs whose licence is clear are few.
+    """
+    return replace(
+        nano_vit_student(),
+        name="nano-vit-long-student",
+        stages=(
+            Stage(samples=192_000, sizes=MIDDLE + WIDE_MIDDLE, batch=48, gradient_weight=0.5),
+            Stage(samples=144_000, sizes=ALL_LARGER, batch=48, gradient_weight=2.0),
+        ),
+        learning_rate=3e-4,
+        ema=0.999,
+        crop_scale=ZOOMED,
+        scenes=24_576,
+    )
+
+
+NANO_VIT_RECIPES: dict[str, Callable[[], Recipe]] = {
+    "nano-vit-encoder": nano_vit_encoder,
+    "nano-vit-teacher": nano_vit_teacher,
+    "nano-vit-student": nano_vit_student,
+    "nano-vit-long-teacher": nano_vit_long_teacher,
+    "nano-vit-gpu-teacher": nano_vit_gpu_teacher,
+    "nano-vit-finish": nano_vit_finish,
+    "nano-vit-long-student": nano_vit_long_student,
+}
