@@ -25,7 +25,7 @@ from depth_anything.export.export_model import export_network
 from depth_anything.network.model import DepthAnything
 from depth_anything.predict.openvino_graph import core
 
-SIZES = {"nano": (168, 252), "v2-small": (518, 770)}
+SIZES = {"nano": (224, 320), "v2-small": (518, 770)}
 BATCHES = (1, 2, 4, 8)
 
 Run = Callable[[np.ndarray], object]
