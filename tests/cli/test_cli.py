@@ -119,7 +119,7 @@ def test_a_file_where_the_results_should_go(photo, tmp_path, capsys, below):
     [
         (["--batch", "0"], "batch 0, threads None: expected 1 or more"),
         (["--threads", "0"], "batch 8, threads 0: expected 1 or more"),
-        (["--input-size", "5"], "input size 5: expected at least 14 pixels"),
+        (["--input-size", "5"], "input size 5: expected at least 32 pixels"),
         (["--shard-size", "0"], "shards of 0 images: expected 1 or more"),
         (["--unit-size", "0"], "shards of 0 images: expected 1 or more"),
     ],
