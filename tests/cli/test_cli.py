@@ -87,7 +87,7 @@ def test_standard_input(photo, tmp_path):
         (["--device", "tpu"], "tpu"),
         (["--intrinsics", "1,2"], "fx,fy,cx,cy"),
         (["--colors", "jet"], "jet"),
-        (["--input-size", "0"], "input size 0: expected at least 14 pixels"),
+        (["--input-size", "0"], "input size 0: expected at least 32 pixels"),
         (["--threads", "0"], "0 threads: expected 1 or more"),
         (["--tiles", "-1"], "-1 tiles along the shorter side"),
     ],
