@@ -12,6 +12,7 @@ from tyro.conf import Positional
 
 from depth_anything.cli.exits import Failed
 from depth_anything.cli.options import AcceptLicense, Device
+from depth_anything.system.words import one_of
 
 
 def data(
@@ -77,7 +78,8 @@ def data(
         report = check_pictures(found, limit, sheet, threads)
         usable, broken, refused, pictures = len(report.shorter_sides), report.broken, [], []
     else:
-        raise ValueError(f"no data set {name!r}; choose one of: {', '.join((*LABELED, *UNLABELED, *OTHERS))}")
+        known = (*LABELED, *UNLABELED, *OTHERS)
+        raise ValueError(f"no data set {name!r}; {one_of(name, known)}")
     for line in report.lines():
         print(line)
     if usable:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import is_dataclass
-from difflib import get_close_matches
-from typing import Any, get_args, get_type_hints
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import tyro
+
+from depth_anything.system.words import did_you_mean, one_of
 
 OFFICIAL = {
     "--encoder": "--model (vits: v2-small, or V1's v1-small; vitb: v2-base; vitl: v2-large)",
@@ -42,7 +44,8 @@ def with_new_spellings(arguments: Sequence[str]) -> list[str]:
 
 
 def check_words(arguments: Sequence[str], commands: Iterable[Callable]) -> None:
-    """Refuse a command or an option that does not exist, before the line is parsed.
+    """Refuse a command, an action, an option or one of an option's fixed values that does not exist, before anything
+    else is said about the line.
 
     Raises:
         ValueError: the message suggests the nearest command, or option of this command.
@@ -54,31 +57,48 @@ def check_words(arguments: Sequence[str], commands: Iterable[Callable]) -> None:
         if official:
             raise ValueError("; ".join(["a command comes first, predict or video", *map(in_our_words, official)]))
         if word not in ("-h", "--help") and not word.startswith("--tyro-"):
-            said = nearest(word, ("--help", "--version")) or "depth-anything --help says how it is used"
-            raise ValueError(f"no option {word!r} before a command; {said}")
+            said = did_you_mean(word, ("--help", "--version")) or "depth-anything --help says how it is used"
+            raise ValueError(f"no option {word!r} before a command; {said.strip()}")
         return
     if word not in by_name:
-        raise ValueError(f"no command {word!r}; {nearest(word, by_name) or 'depth-anything --help lists them'}")
-    names, target = [word], by_name[word]
+        said = did_you_mean(word, (*by_name, "--help", "--version")) or "depth-anything --help lists them"
+        raise ValueError(f"no command {word!r}; {said.strip()}")
+    names, target, rest = [word], by_name[word], list(arguments[1:])
     actions = _actions(target)
-    if actions and len(arguments) > 1 and not arguments[1].startswith("-"):
-        if arguments[1] not in actions:
-            said = nearest(arguments[1], actions) or f"expected one of {', '.join(actions)}"
-            raise ValueError(f"{word} has no action {arguments[1]!r}; {said}")
-        names, target = [*names, arguments[1]], actions[arguments[1]]
-    elif actions:
-        return
-    known = options_of(target)
-    rest = arguments[len(names) :]
+    if actions:
+        if rest and rest[0] in ("-h", "--help"):
+            return
+        if not rest or rest[0].startswith("-"):
+            raise ValueError(f"{word}: expected an action, one of {', '.join(actions)}; then its options")
+        _check_choice(f"{word} has no action", rest[0], actions)
+        names, target, rest = [*names, rest[0]], actions[rest[0]], rest[1:]
     rest = rest[: rest.index("--")] if "--" in rest else rest
-    unknown = [argument for argument in rest if argument.startswith("--") and _spelt(argument) not in known]
-    if unknown and not unknown[0].startswith("--tyro-"):
-        command = " ".join(names)
-        said = [in_our_words(_spelt(option)) or nearest(_spelt(option), known) for option in unknown]
+    _check_options(" ".join(names), options_of(target), rest)
+    first = next(iter(get_type_hints(target, include_extras=True).values()), None)
+    if rest and not rest[0].startswith("-") and tyro.conf.Positional in _markers(first) and _choices(first):
+        _check_choice(f"{word} has no action", rest[0], _choices(first))
+
+
+def _check_options(command: str, known: dict[str, Any], rest: Sequence[str]) -> None:
+    """Refuse options that are not `known`, and values that an option does not take."""
+    unknown = [argument for argument in rest if _is_option(argument) and _spelt(argument) not in known]
+    unknown = [argument for argument in unknown if not argument.startswith("--tyro-")]
+    if unknown:
+        said = [in_our_words(_spelt(option)) or did_you_mean(_long(option, known), known).strip() for option in unknown]
         if not all(said):
             said = [*filter(None, said), f"depth-anything {command} --help lists what it has"]
         plain = ", ".join(option.split("=")[0] for option in unknown)
         raise ValueError(f"{command} has no {plain}: {'; '.join(said)}")
+    for place, argument in enumerate(rest):
+        choices = _choices(known.get(_spelt(argument))) if _is_option(argument) else ()
+        value = argument.partition("=")[2] or next(iter(rest[place + 1 :]), "")
+        if choices and value and not _is_option(value):
+            _check_choice(f"{_spelt(argument)} has no", value, choices)
+
+
+def _check_choice(what: str, word: str, known: Iterable[str]) -> None:
+    if word not in known:
+        raise ValueError(f"{what} {word!r}; {one_of(word, known)}")
 
 
 def in_our_words(option: str) -> str:
@@ -86,21 +106,20 @@ def in_our_words(option: str) -> str:
     return f"the authors' {option} is {OFFICIAL[option]}" if option in OFFICIAL else ""
 
 
-def nearest(word: str, known: Iterable[str]) -> str:
-    """A question that suggests the closest known word; empty if none is close."""
-    by_letters = {name.lstrip("-"): name for name in known}
-    close = get_close_matches(word.lstrip("-"), by_letters, 1)
-    return f"did you mean {by_letters[close[0]]}?" if close else ""
-
-
-def options_of(target: Any) -> set[str]:
-    """The long options of a command, which is a function or a dataclass, and of dataclasses in it."""
-    options = {"--help"}
+def options_of(target: Any) -> dict[str, Any]:
+    """The options of a command, a function or a dataclass, with their types; those of dataclasses in it too."""
+    options: dict[str, Any] = {"--help": None, "-h": None}
     for name, annotation in get_type_hints(target, include_extras=True).items():
-        if name == "return" or tyro.conf.Positional in _markers(annotation):
+        markers = _markers(annotation)
+        if name == "return" or tyro.conf.Positional in markers:
             continue
         kind = get_args(annotation)[0] if get_args(annotation) else annotation
-        options |= options_of(kind) if is_dataclass(kind) else {f"--{name.replace('_', '-')}"}
+        if is_dataclass(kind):
+            options |= options_of(kind)
+            continue
+        options[f"--{name.replace('_', '-')}"] = annotation
+        for marker in markers:
+            options |= {alias: annotation for alias in getattr(marker, "aliases", None) or ()}
     return options
 
 
@@ -111,8 +130,30 @@ def _actions(command: Callable) -> dict[str, type]:
     return {kind.__name__.lower(): kind for kind in kinds}  # type: ignore[union-attr]
 
 
+def _choices(annotation: Any) -> tuple[str, ...]:
+    """The words that a type allows; empty where it allows any."""
+    if get_origin(annotation) is Literal:
+        return tuple(map(str, get_args(annotation)))
+    found = [_choices(inner) for inner in get_args(annotation) if inner is not type(None)]
+    return found[0] if found and get_origin(annotation) is not tuple else ()
+
+
 def _markers(annotation: Any) -> tuple[Any, ...]:
     return getattr(annotation, "__metadata__", ())
+
+
+def _is_option(word: str) -> bool:
+    """Whether a word begins as options do; a lone hyphen is standard input, and numbers may be below 0."""
+    return word.startswith("-") and word != "-" and re.match(r"-\.?\d", word) is None
+
+
+def _long(option: str, known: Iterable[str]) -> str:
+    """A short option that is not known, as the one long option that begins with its letter."""
+    spelt = _spelt(option)
+    if len(spelt) != 2:
+        return spelt
+    begun = [name for name in known if name.startswith(f"--{spelt[1]}")]
+    return begun[0] if len(begun) == 1 else spelt
 
 
 def _spelt(option: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 from tyro.conf import OmitArgPrefixes, Positional
@@ -68,9 +68,10 @@ def predict(
     from depth_anything.system.files import NotWritten
 
     formats = split_formats(save)
-    needs_camera = bool(fov or focal_mm or intrinsics) or any(
+    needs_camera = any(value is not None for value in (fov, focal_mm, intrinsics)) or any(
         name in FORMATS and (FORMATS[name].says_camera or "camera" in FORMATS[name].needs) for name in formats
     )
+    told_camera = camera_options(fov, focal_mm, intrinsics)
     if sky == "off" and sky_policy != "keep":
         raise ValueError(f"--sky-policy {sky_policy}: needs a sky mask; add --sky segformer or --sky threshold")
     sources = find_images(inputs, exclude=out)
@@ -98,7 +99,7 @@ def predict(
                     raise answered
                 info, prediction = answered
                 if needs_camera:
-                    prediction = with_camera(prediction, info, fov, focal_mm, intrinsics)
+                    prediction = with_camera(prediction, info, told_camera)
                 if find_sky is not None:
                     prediction = prediction.with_sky(find_sky(prediction), sky_policy, found_by=sky)
                 written += prediction.save(out / source.stem, formats, files)
@@ -164,22 +165,26 @@ def sky_finder(method: str, accept_license: bool) -> Callable[[Prediction], np.n
     return lambda prediction: segment(np.asarray(prediction.image))
 
 
-def with_camera(
-    prediction: Prediction, info: PictureInfo, fov: float | None, focal_mm: float | None, intrinsics: str | None
-) -> Prediction:
-    """The prediction with its camera, from the options or else from EXIF."""
+def camera_options(fov: float | None, focal_mm: float | None, intrinsics: str | None) -> dict[str, Any]:
+    """What the options say about the camera, for `geometry.camera.intrinsics`.
+
+    Raises:
+        ValueError: they say nothing that a camera could be, whatever the picture.
+    """
     from depth_anything.geometry import camera
 
     try:
-        numbers = [float(number) for number in intrinsics.split(",")] if intrinsics else None
+        numbers = None if intrinsics is None else [float(number) for number in intrinsics.split(",")]
     except ValueError:
         raise ValueError(f"--intrinsics {intrinsics}: expected numbers fx,fy,cx,cy separated by commas") from None
-    K = camera.intrinsics(
-        prediction.width,
-        prediction.height,
-        fov=fov,
-        focal_mm=focal_mm,
-        numbers=numbers,
-        exif_focal_35mm=info.focal_35mm,
-    )
+    told: dict[str, Any] = {"fov": fov, "focal_mm": focal_mm, "numbers": numbers}
+    camera.intrinsics(100, 100, **told)
+    return told
+
+
+def with_camera(prediction: Prediction, info: PictureInfo, told: dict[str, Any]) -> Prediction:
+    """The prediction with what is known about its camera: the options, or else EXIF."""
+    from depth_anything.geometry import camera
+
+    K = camera.intrinsics(prediction.width, prediction.height, exif_focal_35mm=info.focal_35mm, **told)
     return prediction if K is None else prediction.with_camera(K)

@@ -11,6 +11,7 @@ from math import inf
 from typing import Literal
 
 from depth_anything.system.files import package_text
+from depth_anything.system.words import one_of
 
 Align = Literal["none", "median", "scale", "scale_shift"]
 Space = Literal["disparity", "depth", "own"]
@@ -106,5 +107,5 @@ def get_protocol(name: str) -> Protocol:
         ValueError: no such protocol; the line names those that exist.
     """
     if name not in PROTOCOLS:
-        raise ValueError(f"no protocol {name!r}; choose one of: {', '.join(PROTOCOLS)}")
+        raise ValueError(f"no protocol {name!r}; {one_of(name, PROTOCOLS)}")
     return PROTOCOLS[name]

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from depth_anything.system.files import package_text
+from depth_anything.system.words import one_of
 
 Mark = Literal["reproducible", "irreproducible", "unknown"]
 
@@ -91,5 +92,5 @@ def get_table(name: str) -> Table:
         ValueError: no such table; the line names those that exist.
     """
     if name not in TABLES:
-        raise ValueError(f"no table {name!r}; choose pairs, da2k-propose, or one of: {', '.join(TABLES)}")
+        raise ValueError(f"no table {name!r}; {one_of(name, ('pairs', 'da2k-propose', *TABLES))}")
     return TABLES[name]

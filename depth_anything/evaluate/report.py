@@ -12,6 +12,7 @@ from typing import Any
 from depth_anything.evaluate.html_page import write_page
 from depth_anything.evaluate.metrics import METRICS, Metric
 from depth_anything.system.files import write_text
+from depth_anything.system.words import one_of
 
 FORMS = {"text": "txt", "json": "json", "csv": "csv", "markdown": "md"}
 """Form of a report -> suffix of its file."""
@@ -73,7 +74,7 @@ class Report:
 def check_form(form: str) -> None:
     """Raises ValueError where there is no such form of a report."""
     if form not in FORMS:
-        raise ValueError(f"no report form {form!r}; choose one of: {', '.join(FORMS)}")
+        raise ValueError(f"no report form {form!r}; {one_of(form, FORMS)}")
 
 
 def heading(metric: Metric) -> str:

@@ -14,6 +14,7 @@ import json
 import numpy as np
 
 from depth_anything.system.files import package_text
+from depth_anything.system.words import one_of
 
 _ANCHORS: dict[str, list[str]] = json.loads(package_text("images/colormaps.json"))
 COLORMAPS = tuple(_ANCHORS)
@@ -26,7 +27,7 @@ def table(name: str) -> np.ndarray:
         ValueError: `name` is not one of COLORMAPS.
     """
     if name not in _ANCHORS:
-        raise ValueError(f"unknown colour map {name!r}: expected one of {', '.join(COLORMAPS)}")
+        raise ValueError(f"unknown colour map {name!r}: {one_of(name, COLORMAPS)}")
     anchors_A3 = np.frombuffer(bytes.fromhex("".join(_ANCHORS[name])), np.uint8).reshape(-1, 3)
     position = np.linspace(0, len(anchors_A3) - 1, 256)
     channels = [np.interp(position, np.arange(len(anchors_A3)), anchors_A3[:, c]) for c in range(3)]

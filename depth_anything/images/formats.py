@@ -12,6 +12,7 @@ from string import Formatter
 from typing import Literal
 
 from depth_anything.system.files import refuse_existing
+from depth_anything.system.words import one_of
 
 Need = Literal["metres", "camera", "picture", "sky"]
 GEOMETRY: tuple[Need, ...] = ("metres", "camera")
@@ -87,8 +88,15 @@ class SaveOptions:
 
 
 def split_formats(text: str) -> list[str]:
-    """The format names of an option --save, which is written with commas."""
-    return [name.strip() for name in text.split(",") if name.strip()]
+    """The format names of an option --save, which is written with commas.
+
+    Raises:
+        ValueError: no name in it.
+    """
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    if not names:
+        raise ValueError(f"--save {text!r}: nothing would be written; expected a list such as png16,npz")
+    return names
 
 
 def check_distances(formats: Iterable[str], near: float | None, far: float | None) -> None:
@@ -117,7 +125,7 @@ def paths(stem: Path, formats: Sequence[str], quantity: str, options: SaveOption
     found: dict[str, Path] = {}
     for name in formats:
         if name not in FORMATS:
-            raise ValueError(f"unknown output {name!r}: expected a list of {', '.join(FORMATS)}")
+            raise ValueError(f"unknown output {name!r}: {one_of(name, FORMATS)}")
         row = FORMATS[name]
         kind = row.kind.format(quantity=quantity)
         path = stem.parent / options.name.format(stem=stem.name, kind=kind, ext=row.ending)

@@ -16,6 +16,7 @@ from PIL import Image
 from depth_anything.data.benchmarks.read_truth import read_numbers
 from depth_anything.images.read import read_image
 from depth_anything.system.files import find, package_text, read_text
+from depth_anything.system.words import one_of
 
 IGNORE, UNKNOWN = 255, -1
 
@@ -194,7 +195,8 @@ def open_classes(name: str, root: str | Path, held_out: bool = False) -> ClassSa
             return Cityscapes(root, "val" if held_out else "train")
         case "scenes":
             return SceneClasses(Path(root) / ("held_out" if held_out else "training"))
-    raise ValueError(f"no set of classes {name!r}; choose one of: ade20k, cityscapes, scenes")
+    known = ("ade20k", "cityscapes", "scenes")
+    raise ValueError(f"no set of classes {name!r}; {one_of(name, known)}")
 
 
 # -- colours ----------------------------------------------------------------------------------------------------------

@@ -5,6 +5,8 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Literal
 
+from depth_anything.system.words import one_of
+
 
 @dataclass(frozen=True, kw_only=True)
 class SegmentationRecipe:
@@ -114,5 +116,5 @@ def get_recipe(name: str) -> SegmentationRecipe:
         ValueError: no such recipe; the message lists the names.
     """
     if name not in RECIPES:
-        raise ValueError(f"unknown segmentation recipe {name!r}: expected one of {', '.join(RECIPES)}")
+        raise ValueError(f"unknown segmentation recipe {name!r}: {one_of(name, RECIPES)}")
     return RECIPES[name]()

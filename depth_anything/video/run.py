@@ -26,6 +26,7 @@ from depth_anything.predict.prediction import Prediction
 from depth_anything.predict.predictor import Predictor
 from depth_anything.predict.prefetch import prefetch
 from depth_anything.system.files import make_folder, naming, new_file, write_text
+from depth_anything.system.words import one_of
 from depth_anything.video.chunks import FORMATS, VIDEOS, ChunkWriter, FrameRow, Ranges
 from depth_anything.video.decode import Clip, Frame, frames
 from depth_anything.video.encode import CodecName, container_format, join
@@ -81,7 +82,7 @@ def output_paths(clip: Clip, out: Path, options: VideoOptions, quantity: str) ->
     """
     for name in options.formats or ("",):
         if name not in FORMATS:
-            raise ValueError(f"unknown output {name!r}: expected a list of {', '.join(FORMATS)}")
+            raise ValueError(f"unknown output {name!r}: {one_of(name, FORMATS)}")
     if options.ends is not None and not options.ends[0] < options.ends[1]:
         raise ValueError(f"ends of the colours {options.ends[0]:g} {options.ends[1]:g}: expected the lower value first")
     forms = {name: container_format(clip, "ffv1" if name == "gray16" else options.codec) for name in options.formats}

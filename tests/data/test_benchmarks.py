@@ -187,7 +187,7 @@ def test_the_first_missing_file_is_named(tmp_path):
     next((tmp_path / "diode/val/indoors").glob("*/*/*_mask.npy")).unlink()
     with pytest.raises(ValueError, match=r"1 of 771 images found.*first missing file is .*_indoors_000_010_depth_mask"):
         sets.read_benchmark("diode", tmp_path)
-    with pytest.raises(ValueError, match="no test set 'kiti'; choose one of: kitti"):
+    with pytest.raises(ValueError, match=r"no test set 'kiti'; did you mean kitti\? expected one of kitti"):
         sets.read_benchmark("kiti", tmp_path)
 
 

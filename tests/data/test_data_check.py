@@ -78,7 +78,7 @@ def test_every_picture_broken_another_folder_and_an_unknown_set(tmp_path, capsys
     error = capsys.readouterr().err
     assert error.startswith("error: ") and "Home,Office,Restaurant,Store" in error and error.count("\n") == 1
     assert run("data", "check", "redweb", tmp_path, "-o", tmp_path / "out") == 2
-    assert "choose one of: blendedmvs" in capsys.readouterr().err
+    assert "expected one of blendedmvs" in capsys.readouterr().err
     assert run("data", "check", "nyuv2", tmp_path / "data", "--limit", 0) == 2
 
 

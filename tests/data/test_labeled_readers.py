@@ -120,7 +120,7 @@ def test_another_folder_says_what_was_expected(name, tmp_path):
 
 
 def test_an_unknown_set_lists_all():
-    with pytest.raises(ValueError, match="no labelled set 'redweb'; choose one of: blendedmvs, diml"):
+    with pytest.raises(ValueError, match="no labelled set 'redweb'; expected one of blendedmvs, diml"):
         open_labeled("redweb", "anywhere")
 
 

@@ -292,7 +292,7 @@ def test_page_of_pictures_and_report_in_every_form(manifest, tmp_path):
     assert all((tmp_path / "page" / source).is_file() for source in sources)
     for form, suffix in (("text", "txt"), ("json", "json"), ("csv", "csv"), ("markdown", "md")):
         assert (tmp_path / "page" / f"report.{suffix}").read_text() == run_pairs(manifest, CONSTANT, form) + "\n"
-    with pytest.raises(ValueError, match="no report form 'yaml'; choose one of: text"):
+    with pytest.raises(ValueError, match="no report form 'yaml'; expected one of text"):
         run_pairs(manifest, CONSTANT, "yaml")
 
 

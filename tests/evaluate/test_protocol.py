@@ -43,7 +43,7 @@ def test_only_pairs_averages_within_a_scene_first():
 
 
 def test_unknown_names_are_answered_with_the_known_ones():
-    with pytest.raises(ValueError, match=r"no protocol 'midass'; choose one of: pairs, midas"):
+    with pytest.raises(ValueError, match=r"no protocol 'midass'; did you mean midas\? expected one of pairs, midas"):
         get_protocol("midass")
     with pytest.raises(ValueError, match="not defined for ddad; it covers: nyuv2, kitti"):
         get_protocol("midas").cut("ddad")

@@ -141,8 +141,8 @@ def test_the_command_takes_sets_and_a_protocol_in_place_of_a_table(root, capsys)
     assert capsys.readouterr().out.startswith("diode under protocol marigold\n")
     for given, told in (
         (("--sets", "diode"), "nothing to measure: give a table (pairs, da2k, v1-table2, ...), or test sets and a"),
-        (("--sets", "diode", "--protocol", "best"), "no protocol 'best'; choose one of: pairs"),
-        (("--sets", "dio", "--protocol", "moge"), "no test set 'dio'; choose one of: kitti"),
+        (("--sets", "diode", "--protocol", "best"), "no protocol 'best'; expected one of pairs"),
+        (("--sets", "dio", "--protocol", "moge"), "no test set 'dio'; did you mean diode? expected one of kitti"),
         (("--sets", "diode", "--protocol", "midas"), "protocol midas is not defined for diode; it covers: nyuv2"),
     ):
         assert command(*arguments, *given) == 2
@@ -176,7 +176,7 @@ def test_what_cannot_be_run_is_said_in_one_line(root, changes, message):
 
 
 def test_unknown_and_unmeasured_tables(tmp_path):
-    with pytest.raises(ValueError, match="no table 'v3'; choose pairs, da2k-propose, or one of: v1-table2"):
+    with pytest.raises(ValueError, match="no table 'v3'; expected one of pairs, da2k-propose, v1-table2"):
         run("v3", tmp_path)
     with pytest.raises(ValueError, match="about segmentation"):
         run("v1-table7", tmp_path)

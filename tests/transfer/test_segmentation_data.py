@@ -97,7 +97,7 @@ def test_what_is_missing_is_named(tmp_path, ade):
     (ade / "ADEChallengeData2016" / "annotations" / "training" / "ADE_train_00000001.png").unlink()
     with pytest.raises(ValueError, match="1 class maps are missing"):
         ADE20K(ade)
-    with pytest.raises(ValueError, match="choose one of: ade20k, cityscapes, scenes"):
+    with pytest.raises(ValueError, match="expected one of ade20k, cityscapes, scenes"):
         open_classes("pascal", tmp_path)
 
 

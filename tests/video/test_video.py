@@ -184,7 +184,7 @@ def test_bad_options_are_one_line(tmp_path, capsys):
         (["--frames", 0], "--frames 0"),
         (["--ends", 5, 1], "the lower value first"),
         (["--ends", "nan", 1], "the lower value first"),
-        (["--save", ","], "unknown output"),
+        (["--save", ","], "nothing would be written"),
         (["-o", tmp_path / "x.mp4", "--save", "color,gray"], "one file holds one"),
         (["-o", tmp_path / "x.mp4", "--save", "gray16"], ".mkv"),
     ):

@@ -19,6 +19,7 @@ from depth_anything.data.benchmarks import (
     vkitti2,
 )
 from depth_anything.data.benchmarks.image import BenchmarkImage
+from depth_anything.system.words import one_of
 
 
 @dataclass(frozen=True)
@@ -89,7 +90,7 @@ def read_benchmark(name: str, root: Path, incomplete: bool = False) -> Contents:
             many were found, where, and the first missing file.
     """
     if name not in BENCHMARKS:
-        raise ValueError(f"no test set {name!r}; choose one of: {', '.join(BENCHMARKS)}")
+        raise ValueError(f"no test set {name!r}; {one_of(name, BENCHMARKS)}")
     benchmark = BENCHMARKS[name]
     folder = root / benchmark.folder
     layout = f"layout: see {benchmark.layout}; source: {benchmark.obtain}"

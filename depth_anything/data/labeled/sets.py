@@ -17,6 +17,7 @@ from depth_anything.data.labeled.tartanair import TartanAir
 from depth_anything.data.labeled.vkitti2 import VKITTI2
 from depth_anything.data.samples import OnlyUsable, Samples
 from depth_anything.data.sky import SkyMode
+from depth_anything.system.words import one_of
 
 
 @dataclass(frozen=True)
@@ -65,5 +66,5 @@ def open_labeled(name: str, root: str | Path) -> Samples:
         ValueError: an unknown set, or nothing of it below the root; the line says which folders were expected.
     """
     if name not in LABELED:
-        raise ValueError(f"no labelled set {name!r}; choose one of: {', '.join(LABELED)}")
+        raise ValueError(f"no labelled set {name!r}; {one_of(name, LABELED)}")
     return OnlyUsable(LABELED[name].open(Path(root)))

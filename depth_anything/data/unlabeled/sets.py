@@ -20,6 +20,7 @@ from depth_anything.data.unlabeled.units import (
     video_units,
 )
 from depth_anything.system.files import is_hidden, read_text
+from depth_anything.system.words import one_of
 
 DEPTH = 4
 """Folders above which an archive is looked for, from the root that the user names."""
@@ -87,7 +88,8 @@ def units(kind: str, root: str | os.PathLike[str], size: int = PICTURES) -> list
     elif kind == "tars":
         found = [unit for path, label in find_tars(root) for unit in tar_units(path, label, size)]
     else:
-        raise ValueError(f"kind {kind!r}: expected one of auto, {', '.join((*OTHERS, *UNLABELED))}")
+        known = ("auto", *OTHERS, *UNLABELED)
+        raise ValueError(f"kind {kind!r}: {one_of(kind, known)}")
     if not found:
         raise ValueError(f"{root}: no picture of kind {kind} there; see docs/label.md for the layouts")
     return found

@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable
 from dataclasses import replace
 
+from depth_anything.system.words import one_of
 from depth_anything.train.recipes.ablations import ABLATIONS
 from depth_anything.train.recipes.base import Recipe
 from depth_anything.train.recipes.metric import METRIC_RECIPES
@@ -29,7 +30,7 @@ def get_recipe(name: str) -> Recipe:
         ValueError: no such recipe; the message lists the names.
     """
     if name not in RECIPES:
-        raise ValueError(f"unknown recipe {name!r}: expected one of {', '.join(RECIPES)}")
+        raise ValueError(f"unknown recipe {name!r}: {one_of(name, RECIPES)}")
     return RECIPES[name]()
 
 
