@@ -16,9 +16,9 @@ import numpy as np
 from PIL import Image
 
 from depth_anything.data.sample import Sample
-from depth_anything.data.shards import TarIndex, index_tar
+from depth_anything.data.shards import TarIndex, index_tar, key_and_suffix
 from depth_anything.images.read import read_image
-from depth_anything.system.files import find
+from depth_anything.system.files import find, read_json
 
 Encoding = Literal["png16", "fp16"]
 LABELS = "labels"
@@ -115,8 +115,10 @@ class PseudoLabels:
         self.shards: list[Path] = []
         counts: list[int] = []
         for path in manifests:
-            manifest = json.loads(path.read_bytes())
-            self.shards.append(self.folder / LABELS / f"{manifest['unit']}.tar")
+            manifest = read_json(path)
+            if not isinstance(manifest.get("labelled"), int) or manifest.get("unit") != path.stem:
+                raise ValueError(f"{path}: no manifest of this shard; delete it and its shard and label again")
+            self.shards.append(self.folder / LABELS / f"{path.stem}.tar")
             counts.append(manifest["labelled"])
         self.ends = np.cumsum(counts, dtype=np.int64)
         """int64: number of samples up to the end of each shard."""
@@ -138,13 +140,13 @@ class PseudoLabels:
         if len(first) != self.ends[which] - (self.ends[which - 1] if which else 0):
             raise ValueError(f"{path}: {len(first)} samples, its manifest says otherwise; delete both and label again")
         last = first[offset + 1] if offset + 1 < len(first) else len(index.names)
-        key = index.names[first[offset]].partition(".")[0]
+        key = key_and_suffix(index.names[first[offset]])[0]
         try:
             with path.open("rb") as file:
                 numbers = range(first[offset], last)
-                members = {index.names[one].partition(".")[2]: index.read(file, one) for one in numbers}
+                members = {key_and_suffix(index.names[one])[2]: index.read(file, one) for one in numbers}
             return sample(key, members)
-        except (KeyError, ValueError, OSError) as error:
+        except Exception as error:  # what is broken inside a file may surface as any error
             raise ValueError(f"{path}: {key}: {error}; delete the shard and its manifest and label again") from None
 
 
@@ -152,7 +154,7 @@ class PseudoLabels:
 def samples_of(path: Path) -> tuple[TarIndex, list[int]]:
     """The index of a shard and the first member of each of its samples, for the shards used last."""
     index = index_tar(path)
-    keys = [name.partition(".")[0] for name in index.names]
+    keys = [key_and_suffix(name)[0] for name in index.names]
     return index, [number for number, key in enumerate(keys) if number == 0 or key != keys[number - 1]]
 
 

@@ -15,6 +15,8 @@ from PIL import Image
 from depth_anything.system.files import atomic_path, cache_dir, is_hidden, make_folder, naming
 
 BLOCK = 512  # bytes of a tar block; two blocks of zeros end an archive
+LARGEST = 1 << 30
+"""Bytes of an image file in an archive, at most."""
 
 
 def write_shard(path: str | os.PathLike[str], samples: Iterable[tuple[str, dict[str, bytes]]]) -> None:
@@ -62,21 +64,39 @@ def read_shard(path: str | os.PathLike[str]) -> Iterator[tuple[str, dict[str, by
         with tarfile.open(path, "r|") as tar:
             key, members = None, {}
             for info in tar:
-                if is_hidden(info.name.rpartition("/")[2]):  # what macOS' tar adds for each file
+                # folders, links, devices; what macOS' tar adds for each file
+                if not info.isreg() or is_hidden(info.name.rpartition("/")[2]):
                     continue
-                name, _, suffix = info.name.partition(".")
+                name, _, suffix = key_and_suffix(info.name)
                 if name != key and key is not None:
                     yield key, members
                     members = {}
                 key = name
                 content = tar.extractfile(info)
-                members[suffix] = b"" if content is None else content.read()
+                assert content is not None
+                members[suffix] = content.read(refuse_huge(info.size, f"{path}: {info.name}"))
             if key is not None:
                 yield key, members
     except FileNotFoundError:
         raise ValueError(f"{path}: no such shard") from None
     except (tarfile.TarError, EOFError) as error:
         raise ValueError(broken) from error
+
+
+def key_and_suffix(name: str) -> tuple[str, str, str]:
+    """The key of a member, a dot, its suffix; tar writes ./ before names where it packs the folder in which it is."""
+    return name.removeprefix("./").partition(".")
+
+
+def refuse_huge(size: int, what: str) -> int:
+    """`size`, unless it is more bytes than an image or a map has: sparse members promise any number of them.
+
+    Raises:
+        ValueError: see above.
+    """
+    if size > LARGEST:
+        raise ValueError(f"{what}: {size:,} bytes; expected an image of {LARGEST:,} at most")
+    return size
 
 
 MAPS = ("disparity", "valid", "sky", "class")
@@ -116,7 +136,12 @@ class TarIndex:
     """int64: its bytes."""
 
     def read(self, file: BinaryIO, number: int) -> bytes:
-        """The content of one file, from the open tar."""
+        """The content of one file, from the open tar.
+
+        Raises:
+            ValueError: more bytes than an image has.
+        """
+        refuse_huge(int(self.size[number]), f"{file.name}: {self.names[number]}")
         file.seek(int(self.start[number]))
         return file.read(int(self.size[number]))
 
@@ -131,6 +156,8 @@ def index_tar(path: str | os.PathLike[str]) -> TarIndex:
     try:
         with path.open("rb") as file, tarfile.open(fileobj=file, mode="r:") as tar:
             members = [info for info in tar if info.isreg() and not is_hidden(info.name.rpartition("/")[2])]
+            if sparse := next((info.name for info in members if info.issparse()), None):
+                raise tarfile.ReadError(f"{sparse} is a sparse file; pack it without --sparse")
             file.seek(tar.offset)  # of the last block: zeros, in a complete archive
             ended = file.read(BLOCK) == bytes(BLOCK)
     except FileNotFoundError:
@@ -159,7 +186,7 @@ def cached_index(path: str | os.PathLike[str]) -> TarIndex:
         with np.load(note) as found:
             names = found["names"].tobytes().decode()
             return TarIndex(names.split("\n") if names else [], found["start"], found["size"])
-    except (OSError, ValueError, KeyError):  # none yet, or damaged
+    except Exception:  # none yet, or damaged: zip files have errors of their own
         index = index_tar(path)
     try:
         with atomic_path(note) as temporary:

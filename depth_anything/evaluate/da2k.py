@@ -13,6 +13,7 @@ from depth_anything.evaluate.candidate import Candidate, probe
 from depth_anything.evaluate.journal import Journal, file_name
 from depth_anything.evaluate.metrics import ordinal
 from depth_anything.images.read import read_image
+from depth_anything.system.lock import alone
 
 
 @dataclass(frozen=True)
@@ -42,22 +43,24 @@ def evaluate_da2k(root: Path, candidates: list[Candidate], out: Path) -> list[Da
         out: folder for the scores, one line an image; an interrupted run resumes.
 
     Raises:
-        ValueError: annotations or images that are missing or broken, a point outside its image, NaN in a map.
+        ValueError: another job writes there, annotations or images that are missing or broken, a point outside its
+            image, NaN in a map.
     """
     pictures = read_annotations(root)
-    journals = [_journal(out, candidate) for candidate in candidates]
-    for picture in tqdm(pictures, desc="da2k", unit="image", disable=None):
-        todo = [(c, j) for c, j in zip(candidates, journals, strict=True) if picture.key not in j.entries]
-        if not todo:
-            continue
-        try:
-            image_HW3 = read_image(picture.path)
-            for candidate, journal in todo:
-                closer, farther = _values(candidate, image_HW3, picture)
-                journal.add(picture.key, closer=closer.tolist(), farther=farther.tolist())
-        except ValueError as error:
-            raise ValueError(f"DA-2K, {picture.key}: {error}") from None
-    return [_score(c, j, pictures) for c, j in zip(candidates, journals, strict=True)]
+    with alone(out / "da2k"):
+        journals = [_journal(out, candidate) for candidate in candidates]
+        for picture in tqdm(pictures, desc="da2k", unit="image", disable=None):
+            todo = [(c, j) for c, j in zip(candidates, journals, strict=True) if picture.key not in j.entries]
+            if not todo:
+                continue
+            try:
+                image_HW3 = read_image(picture.path)
+                for candidate, journal in todo:
+                    closer, farther = _values(candidate, image_HW3, picture)
+                    journal.add(picture.key, closer=closer.tolist(), farther=farther.tolist())
+            except ValueError as error:
+                raise ValueError(f"DA-2K, {picture.key}: {error}") from None
+        return [_score(c, j, pictures) for c, j in zip(candidates, journals, strict=True)]
 
 
 def _journal(out: Path, candidate: Candidate) -> Journal:

@@ -22,6 +22,7 @@ from depth_anything.evaluate.html_page import pictured, save_pictures
 from depth_anything.evaluate.journal import Journal, file_name
 from depth_anything.evaluate.protocol import Cut, Protocol
 from depth_anything.evaluate.score import Aligned, TooFewPixels, align, check_same_way_up, kb_window, score
+from depth_anything.system.lock import alone
 
 
 @dataclass(frozen=True)
@@ -72,28 +73,29 @@ def evaluate_set(
         One result per candidate, in their order.
 
     Raises:
-        ValueError: a file, map or ground truth that cannot be used (the line names the image), or scores in `out` of
-            another model of that name or under another definition of the protocol.
+        ValueError: another job writes there, a file, map or ground truth that cannot be used (the line names the
+            image), or scores in `out` of another model of that name or under another definition of the protocol.
     """
     name = contents.benchmark.name
-    journals = [_journal(out, name, candidate, protocol) for candidate in candidates]
-    shown = picture_folders(contents, protocol, out, pictures)
-    names = [candidate.name for candidate in candidates]
-    for image in tqdm(contents.images, desc=name, unit="image", disable=None):
-        picture = shown.get(image.key)
-        show = picture is not None and pictured(picture) != names
-        todo = [
-            (candidate, journal)
+    with alone(out / protocol.name / name):
+        journals = [_journal(out, name, candidate, protocol) for candidate in candidates]
+        shown = picture_folders(contents, protocol, out, pictures)
+        names = [candidate.name for candidate in candidates]
+        for image in tqdm(contents.images, desc=name, unit="image", disable=None):
+            picture = shown.get(image.key)
+            show = picture is not None and pictured(picture) != names
+            todo = [
+                (candidate, journal)
+                for candidate, journal in zip(candidates, journals, strict=True)
+                if show or image.key not in journal.entries
+            ]
+            if todo:
+                _evaluate_image(image, todo, protocol, name, picture if show else None)
+        keys = {image.key for image in contents.images}
+        return [
+            _scores(candidate, contents, protocol, [entry for key, entry in journal.entries.items() if key in keys])
             for candidate, journal in zip(candidates, journals, strict=True)
-            if show or image.key not in journal.entries
         ]
-        if todo:
-            _evaluate_image(image, todo, protocol, name, picture if show else None)
-    keys = {image.key for image in contents.images}
-    return [
-        _scores(candidate, contents, protocol, [entry for key, entry in journal.entries.items() if key in keys])
-        for candidate, journal in zip(candidates, journals, strict=True)
-    ]
 
 
 def picture_folders(contents: Contents, protocol: Protocol, out: Path, pictures: int) -> dict[str, Path]:

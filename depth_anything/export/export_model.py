@@ -23,6 +23,7 @@ from depth_anything.images.read import read_image
 from depth_anything.network.resize import network_size, to_tensor
 from depth_anything.predict import openvino_graph
 from depth_anything.system.files import atomic_folder, make_folder, naming
+from depth_anything.system.lock import alone
 
 if TYPE_CHECKING:
     import onnx
@@ -51,7 +52,13 @@ def export(model: DepthAnything, path: str | Path, options: ExportOptions = DEFA
     if path.suffix != SUFFIX[options.to]:
         raise ValueError(f"{path}: expected a name that ends in {SUFFIX[options.to]}")
     make_folder(path.parent)
-    with naming(path), tempfile.TemporaryDirectory(dir=path.parent, prefix=".export") as folder, naming(path):
+    alone_there = alone(path.parent, f".{path.name}.lock")  # .xml and .bin of two jobs do not belong together
+    with (
+        alone_there,
+        naming(path),
+        tempfile.TemporaryDirectory(dir=path.parent, prefix=".export") as folder,
+        naming(path),
+    ):
         candidate = Path(folder) / path.name
         graph = onnx_graph(model, options, photos)
         if options.to == "onnx":

@@ -16,6 +16,7 @@ from depth_anything.data.unlabeled.units import Unit
 from depth_anything.label.teacher import Labeller, LabelRecipe, Precision, Teacher
 from depth_anything.system.device import check_device
 from depth_anything.system.extras import needs
+from depth_anything.system.files import parse_json
 
 CONCURRENT_SHARDS = 2
 """Shards in progress in a process: one feeds the network while the previous one is written."""
@@ -80,7 +81,7 @@ def remaining(store: Store, recipe: LabelRecipe, units: list[Unit]) -> list[Unit
     """
     asked = asdict(recipe)
     try:
-        found = json.loads(store.read(JOB))
+        found = parse_json(store.read(JOB), f"{store.where}/{JOB}", "delete this folder and label again")
     except FileNotFoundError:
         store.write(JOB, json.dumps(asked, indent=1).encode())
         found = asked

@@ -105,10 +105,19 @@ def read_json(path: str | os.PathLike[str]) -> dict[str, Any]:
     text = read_text(path)
     if what := told_by(text[:512].encode()):
         raise ValueError(f"{path} is {what}")
+    return parse_json(text, path, "bring it again")
+
+
+def parse_json(text: str | bytes, path: str | os.PathLike[str], advice: str) -> dict[str, Any]:
+    """The JSON object that was read from `path`.
+
+    Raises:
+        ValueError: no JSON, or something else than an object; the line names the file and ends in the advice.
+    """
     try:
         values = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path} is not readable as JSON ({error}): bring it again") from None
+        raise ValueError(f"{path} is not readable as JSON ({error}): {advice}") from None
     if not isinstance(values, dict):
         raise ValueError(f"{path} holds a JSON {type(values).__name__}: expected an object")
     return values
@@ -256,10 +265,19 @@ def atomic_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
             with naming(path):
                 yield temporary
             temporary.chmod(0o777 & ~_umask())
-            shutil.rmtree(path, ignore_errors=True)
-            temporary.rename(path)
+            replace_folder(temporary, path)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
+
+
+def replace_folder(finished: Path, path: Path) -> None:
+    """Give a finished folder its name. What has it is moved away first: half removed it must not have it."""
+    former = finished.with_name(f"{finished.name}.former")
+    shutil.rmtree(former, ignore_errors=True)
+    if path.exists():
+        os.rename(path, former)
+    os.rename(finished, path)
+    shutil.rmtree(former, ignore_errors=True)
 
 
 @contextmanager

@@ -202,9 +202,15 @@ def read(path: Path, mapped: bool = False) -> dict[str, Any]:
         ValueError: not a state that this module wrote.
     """
     try:
-        return torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
-    except Exception as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        state = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
+    except Exception as error:  # what is broken inside a file may surface as any error
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:120]
         steps = older_steps(path.parent)
         otherwise = f"go on from step {steps[-1]}" if steps else "start the run again"
-        raise ValueError(f"{path} cannot be read ({reason}): delete it to {otherwise}") from None
+        raise ValueError(
+            f"{path} is damaged or cut short ({path.stat().st_size} bytes; {reason}): delete it to {otherwise}"
+        ) from None
+    lacking = {"recipe", "step", "model", "optimizer"} - (state.keys() if isinstance(state, dict) else set())
+    if lacking:
+        raise ValueError(f"{path} is no state of a training (no {', '.join(sorted(lacking))}): move it away")
+    return state

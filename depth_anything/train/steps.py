@@ -16,6 +16,7 @@ from torch.optim import Optimizer
 from depth_anything.losses import Losses
 from depth_anything.predict.prefetch import prefetch
 from depth_anything.system.files import atomic_path, make_folder
+from depth_anything.system.lock import alone
 from depth_anything.system.signals import stop_signals
 from depth_anything.train.checkpoint import Run
 from depth_anything.train.distributed import Machine, Ranks, any_rank, gradients_shared, mean_over_ranks
@@ -66,12 +67,27 @@ def go_on(
         save_seconds: wall clock between two writes of the state.
 
     Raises:
-        ValueError: `out` holds another recipe, or the loss is not finite.
+        ValueError: `out` holds another recipe, another job writes there, or the loss is not finite.
         NotWritten: the last state could not be saved. Earlier in a run that is a warning.
         KeyboardInterrupt: a signal asked to stop; the state is saved.
     """
-    out, recipe = Path(out), run.recipe
+    out = Path(out)
     make_folder(out)
+    with alone(out) if ranks.first else nullcontext():
+        _carry_out(run, task, out, machine, ranks, log_every, validate_every, save_seconds)
+
+
+def _carry_out(
+    run: Run,
+    task: Task,
+    out: Path,
+    machine: Machine,
+    ranks: Ranks,
+    log_every: int,
+    validate_every: int,
+    save_seconds: float,
+) -> None:
+    recipe = run.recipe
     saver = Saver(run, out, machine, ranks)
     if saver.resume():
         LOG.info("going on after step %d of %d", run.step, recipe.steps)

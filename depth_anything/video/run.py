@@ -12,7 +12,6 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from itertools import groupby, islice, takewhile
@@ -25,7 +24,8 @@ from depth_anything.images import colormap
 from depth_anything.predict.prediction import Prediction
 from depth_anything.predict.predictor import Predictor
 from depth_anything.predict.prefetch import prefetch
-from depth_anything.system.files import make_folder, naming, new_file, write_text
+from depth_anything.system.files import make_folder, naming, new_file, read_json, replace_folder, write_text
+from depth_anything.system.lock import alone
 from depth_anything.system.words import one_of
 from depth_anything.video.chunks import FORMATS, VIDEOS, ChunkWriter, FrameRow, Ranges
 from depth_anything.video.decode import Clip, Frame, frames
@@ -151,9 +151,10 @@ def convert(
         "limit": limit,
         "chunk": CHUNK,
     }
-    with _alone(work):
+    with alone(folder, f"{work.stem}.lock"):
+        _discarded(work)
         if clip.is_live and (overwrite or not _whole_chunks(work)):
-            shutil.rmtree(work, ignore_errors=True)
+            _discard(work)
         if not work.exists():
             for path in paths.values():
                 if path.exists() and not overwrite:
@@ -169,47 +170,40 @@ def convert(
                 _make_chunks(pictures, clip, predictor, work, options, advance)
         chunks = _whole_chunks(work)
         if not chunks:
-            shutil.rmtree(work)
+            _discard(work)
             raise ValueError(f"{clip.path or clip.stem}: no frame came; the file is damaged, or the camera sends none")
-        comment = json.loads((work / "comment.json").read_text())
+        comment = read_json(work / "comment.json")
         with naming(first):
             count = _finish(clip, chunks, paths, comment, limit)
-        shutil.rmtree(work)
+        _discard(work)
     return Converted(list(paths.values()), count)
 
 
-@contextmanager
-def _alone(work: Path) -> Iterator[None]:
-    """Ensure that no other run writes the same results; has no effect on systems without flock."""
-    try:
-        import fcntl
-    except ModuleNotFoundError:
-        yield
-        return
-    lock = work.with_suffix(".lock")
-    make_folder(lock.parent)
-    with lock.open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise ValueError(f"{work}: another run is at work in it; wait until it ends, or use another") from None
-        try:
-            yield
-        finally:
-            lock.unlink(missing_ok=True)
+def _discard(work: Path) -> None:
+    """Remove the hidden folder. A kill in between leaves nothing that a next run would take for the whole."""
+    if work.exists():
+        os.rename(work, _discarded(work))
+    _discarded(work)
+
+
+def _discarded(work: Path) -> Path:
+    """The name of a hidden folder that is being removed; what an earlier run left under it is gone."""
+    path = work.with_suffix(".discarded")
+    shutil.rmtree(path, ignore_errors=True)
+    return path
 
 
 def _claim(work: Path, note: dict[str, Any], overwrite: bool) -> None:
     """Create the hidden folder, or resume from the one that an interrupted run left."""
     path = work / "note.json"
     if work.exists() and not path.exists():
-        shutil.rmtree(work)
-    if path.exists() and json.loads(path.read_text()) != json.loads(json.dumps(note)):
+        _discard(work)
+    if path.exists() and read_json(path) != json.loads(json.dumps(note)):
         if not overwrite:
             raise ValueError(
                 f"{work}: an unfinished run of another clip, model or options; finish that one, or use --overwrite"
             )
-        shutil.rmtree(work)
+        _discard(work)
     make_folder(work)
     write_text(path, json.dumps(note))
 
@@ -351,5 +345,4 @@ def _gather(chunks: list[Path], name: str, path: Path) -> None:
     gathered.mkdir(exist_ok=True)
     for file, target in moves:
         os.replace(file, gathered / target)
-    shutil.rmtree(path, ignore_errors=True)
-    os.rename(gathered, path)
+    replace_folder(gathered, path)

@@ -179,7 +179,7 @@ def test_two_runs_do_not_write_one_clip(tmp_path, capsys):
     film = clips.write_film(tmp_path / "film.mp4", 5, sound=None)
     with video_run._alone(tmp_path / "out" / ".film_color.unfinished"):
         assert convert(film, tmp_path / "out") == 2
-        assert "another run is at work" in said(capsys)
+        assert "another job writes there" in said(capsys)
     assert convert(film, tmp_path / "out") == 0
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["film_color.mp4"]
 

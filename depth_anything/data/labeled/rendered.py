@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image
 
 from depth_anything.data.sample import Sample
-from depth_anything.system.files import find
+from depth_anything.system.files import find, replace_folder
 
 PACKED = "packed"
 PARTS = ("image", "disparity", "mask", "index")
@@ -48,7 +48,7 @@ def read_scene_shard(path: Path) -> Iterator[Sample]:
     for key, files in read_shard(path):
         try:
             yield decode(key, files)
-        except (KeyError, OSError, ValueError) as error:
+        except Exception as error:  # what is broken inside a file may surface as any error
             advice = "delete the shard and render it again"
             raise ValueError(f"{path}: scene {key} cannot be read ({error}); {advice}") from None
 
@@ -132,6 +132,10 @@ def pack_shard(path: Path, folder: Path) -> Path:
     masks = [(sample.valid_HW + 2 * sample.sky_HW).astype(np.uint8).ravel() for sample in samples]
     np.save(temporary / "mask.npy", np.concatenate(masks))
     np.save(temporary / "index.npy", np.column_stack([sizes, first]))
-    shutil.rmtree(folder, ignore_errors=True)
-    os.replace(temporary, folder)
+    try:
+        replace_folder(temporary, folder)
+    except OSError:
+        if not is_packed(path, folder):  # by another process meanwhile
+            raise
+        shutil.rmtree(temporary, ignore_errors=True)
     return folder

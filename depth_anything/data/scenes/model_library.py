@@ -126,7 +126,10 @@ def open_library(folder: str | Path, progress: bool = True) -> Library:
     name = digest.hexdigest()[:16]
     pack = cache_dir() / f"models-{name}.npz"
     if pack.exists():
-        return load_library(pack)
+        try:
+            return load_library(pack)
+        except Exception:  # damaged: zip files have errors of their own
+            pack.unlink()
     entries, arrays = [], {}
     with tempfile.TemporaryDirectory() as unpacked:
         sources = list(_sources(folder, files, Path(unpacked)))

@@ -22,7 +22,8 @@ from depth_anything.data.scenes.model_library import Library, load_library, open
 from depth_anything.data.scenes.objects import CLASSES
 from depth_anything.data.scenes.stage import Device, Rendered, Stage, load_mitsuba
 from depth_anything.data.shards import write_shard
-from depth_anything.system.files import write_text
+from depth_anything.system.files import read_json, write_text
+from depth_anything.system.lock import alone
 
 GENERATOR = 3  # raised whenever a change makes other images from the same seed
 
@@ -113,7 +114,7 @@ def _claim(out: Path, asked: dict[str, Any]) -> None:
     """Note in out/render.json what is rendered there; ValueError when something else is there already."""
     note, asked = out / "render.json", {**asked, "generator": GENERATOR}
     if note.exists():
-        found = json.loads(note.read_text())
+        found = read_json(note)
         if found != asked:
             raise ValueError(
                 f"{out} holds another render ({found}) than the one asked for ({asked}): use another folder"
@@ -127,7 +128,7 @@ def finished_scenes(out: str | os.PathLike[str]) -> int:
     note = Path(out) / "render.json"
     if not note.exists():
         return 0
-    asked = json.loads(note.read_text())
+    asked = read_json(note)
     shards = range(-(-asked["count"] // asked["shard_size"]))
     return asked["count"] if all((Path(out) / f"scenes-{index:05d}.tar").exists() for index in shards) else 0
 
@@ -150,8 +151,8 @@ def render_shards(
     of processes (default: one for each core). Same seed, machine, versions and models: same bytes.
     models is a folder of ready-made models to place among the computed ones (`models.open_library`). device "cuda"
     traces the light on an NVIDIA GPU, which all processes share.
-    Raises ValueError for numbers that make no sense, a folder that holds another render, a missing library, a folder
-    without models, and when a process was killed.
+    Raises ValueError for numbers that make no sense, a folder that holds another render or into which another process
+    renders now, a missing library, a folder without models, and when a process was killed.
     """
     import multiprocessing
     from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -172,31 +173,32 @@ def render_shards(
         asked["models"] = library.digest
     if device != "cpu":
         asked["device"] = device
-    _claim(out, asked)
-    pack = library.pack if library else None
-    jobs = [
-        _Job(out / f"scenes-{index:05d}.tar", seed + start, min(shard_size, count - start), size, spp, pack, device)
-        for index, start in enumerate(range(0, count, shard_size))
-    ]
-    missing = [job for job in jobs if not job.path.exists()]
-    workers = min(processes, max(1, len(missing)))
-    with tqdm(
-        total=count, initial=count - sum(job.count for job in missing), unit="scene", disable=not progress
-    ) as bar:
-        if missing:
-            context = multiprocessing.get_context("spawn")
-            with ProcessPoolExecutor(workers, mp_context=context, initializer=_end_with_command) as pool:
-                try:
-                    for done in as_completed([pool.submit(_render_shard, job) for job in missing]):
-                        bar.update(done.result())
-                except BrokenProcessPool:
-                    raise ValueError(
-                        f"a process that rendered into {out} was killed (too little memory?): "
-                        "run the same command again, finished shards are kept"
-                    ) from None
-                except BaseException:
-                    pool.shutdown(wait=False, cancel_futures=True)
-                    raise
+    with alone(out):
+        _claim(out, asked)
+        pack = library.pack if library else None
+        jobs = [
+            _Job(out / f"scenes-{index:05d}.tar", seed + start, min(shard_size, count - start), size, spp, pack, device)
+            for index, start in enumerate(range(0, count, shard_size))
+        ]
+        missing = [job for job in jobs if not job.path.exists()]
+        workers = min(processes, max(1, len(missing)))
+        with tqdm(
+            total=count, initial=count - sum(job.count for job in missing), unit="scene", disable=not progress
+        ) as bar:
+            if missing:
+                context = multiprocessing.get_context("spawn")
+                with ProcessPoolExecutor(workers, mp_context=context, initializer=_end_with_command) as pool:
+                    try:
+                        for done in as_completed([pool.submit(_render_shard, job) for job in missing]):
+                            bar.update(done.result())
+                    except BrokenProcessPool:
+                        raise ValueError(
+                            f"a process that rendered into {out} was killed (too little memory?): "
+                            "run the same command again, finished shards are kept"
+                        ) from None
+                    except BaseException:
+                        pool.shutdown(wait=False, cancel_futures=True)
+                        raise
     return [job.path for job in jobs]
 
 

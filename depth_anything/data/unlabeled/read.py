@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from depth_anything.data.shards import BLOCK, cached_index
+from depth_anything.data.shards import BLOCK, cached_index, refuse_huge
 from depth_anything.data.unlabeled.units import Unit, expanded, is_picture, is_url, open_lmdb, picture_numbers
 from depth_anything.video.decode import file_frames, open_clip
 
@@ -68,7 +68,7 @@ def unique_key(name: str, used: set[str]) -> str:
     return key
 
 
-def read_tar(unit: Unit) -> Iterator[tuple[str, bytes]]:
+def read_tar(unit: Unit) -> Iterator[tuple[str, bytes | ValueError]]:
     """A slice of an archive through its index, or all of it as a stream."""
     if unit.count is None:
         yield from stream_tar(unit.path)
@@ -77,12 +77,17 @@ def read_tar(unit: Unit) -> Iterator[tuple[str, bytes]]:
     try:
         with open(unit.path, "rb") as file:
             for number in picture_numbers(index)[unit.first : unit.first + unit.count]:
-                yield index.names[number], index.read(file, number)
+                try:
+                    content = index.read(file, number)
+                except ValueError as error:
+                    yield index.names[number], error
+                    continue
+                yield index.names[number], content
     except OSError as error:
         raise ValueError(f"{unit.path}: cannot be read ({error}); fetch it again") from None
 
 
-def stream_tar(path: str) -> Iterator[tuple[str, bytes]]:
+def stream_tar(path: str) -> Iterator[tuple[str, bytes | ValueError]]:
     """All images of an archive, compressed or not, on a disk or at a URL, read once from front to end."""
     try:
         with open_stream(path) as file, tarfile.open(fileobj=unzipped(file, path), mode="r|") as tar:
@@ -90,6 +95,11 @@ def stream_tar(path: str) -> Iterator[tuple[str, bytes]]:
                 if info.isreg() and is_picture(info.name):
                     content = tar.extractfile(info)
                     assert content is not None
+                    try:
+                        refuse_huge(info.size, f"{path}: {info.name}")
+                    except ValueError as error:
+                        yield info.name, error
+                        continue
                     yield info.name, content.read()
         check_end(path)
     except (tarfile.TarError, EOFError, OSError, zlib.error) as error:

@@ -1,0 +1,147 @@
+"""One job at a time in one place, and jobs that may share it."""
+
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+from command import run
+from PIL import Image
+
+from depth_anything.system.files import replace_folder
+from depth_anything.system.lock import alone
+
+HOLD = """
+import os, sys
+from depth_anything.system.lock import alone
+with alone(sys.argv[1], sys.argv[2]):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def holder():
+    """Starts a process that holds the lock of a folder until it is killed."""
+    running = []
+
+    def hold(folder: Path, name: str = ".lock") -> subprocess.Popen:
+        pipe = subprocess.PIPE
+        process = subprocess.Popen(
+            [sys.executable, "-c", HOLD, folder, name], stdin=pipe, stdout=pipe, text=True, cwd=ROOT
+        )
+        running.append(process)
+        assert process.stdout is not None and process.stdout.readline() == "held\n"
+        return process
+
+    yield hold
+    for process in running:
+        process.kill()
+        process.wait()
+
+
+@pytest.fixture
+def photos(tmp_path) -> Path:
+    (tmp_path / "photos").mkdir()
+    for number in range(2):
+        Image.fromarray(np.full((36, 48, 3), 60 * number, np.uint8)).save(tmp_path / f"photos/{number}.png")
+    return tmp_path / "photos"
+
+
+def test_a_second_job_is_refused_until_the_first_ends_or_is_killed(tmp_path, holder):
+    first = holder(tmp_path / "out")
+    with pytest.raises(ValueError, match="out: another job writes there; wait until it ends, or use another folder"):
+        with alone(tmp_path / "out"):
+            pass
+    with alone(tmp_path / "out", ".other.lock"):
+        pass
+    first.kill()
+    first.wait()
+    with alone(tmp_path / "out"):
+        pass
+    assert not list((tmp_path / "out").iterdir())
+
+
+def test_of_many_at_once_never_two_hold_it(tmp_path):
+    inside, most, done = 0, 0, 0
+    counting = threading.Lock()
+
+    def often() -> None:
+        nonlocal inside, most, done
+        for _ in range(200):
+            try:
+                with alone(tmp_path):
+                    with counting:
+                        inside += 1
+                        most = max(most, inside)
+                        done += 1
+                    with counting:
+                        inside -= 1
+            except ValueError:
+                pass
+
+    threads = [threading.Thread(target=often) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert most == 1 and done > 4
+
+
+COMMANDS = {
+    "video": (["video", "{photos}", "-o", "{out}"], ".photos_color.lock", "av"),
+    "render": (["render", "{out}", "--count", "1", "--width", "32", "--height", "24"], ".lock", "mitsuba"),
+    "train": (["finetune", "nano", "{own}", "{out}", "--epochs", "1", "--batch", "2"], ".lock", "torch"),
+    "export": (["export", "nano", "-o", "{out}/nano.onnx"], ".nano.onnx.lock", "onnxscript"),
+}
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_commands_whose_results_belong_together_refuse_a_second_job(tmp_path, photos, holder, capsys, command):
+    words, name, needed = COMMANDS[command]
+    pytest.importorskip(needed)
+    own = tmp_path / "own"
+    (own / "disparity").mkdir(parents=True)
+    (own / "images").symlink_to(photos)
+    for number in range(2):
+        Image.fromarray(np.arange(36 * 48, dtype=np.uint16).reshape(36, 48) + 1).save(own / f"disparity/{number}.png")
+    holder(tmp_path / "out", name)
+    assert run(*(word.format(photos=photos, out=tmp_path / "out", own=own) for word in words)) == 2
+    assert f"error: {tmp_path}/out: another job writes there" in capsys.readouterr().err
+    assert [path.name for path in (tmp_path / "out").iterdir()] == [name]
+
+
+def test_evaluations_of_one_set_in_one_place(tmp_path, holder):
+    from depth_anything.data.benchmarks.sets import Contents
+    from depth_anything.evaluate.candidate import ROW
+    from depth_anything.evaluate.protocol import DA_RELATIVE
+    from depth_anything.evaluate.run import evaluate_set
+
+    class Kitti:
+        name = "kitti"
+
+    holder(tmp_path / DA_RELATIVE.name / "kitti")
+    with pytest.raises(ValueError, match="kitti: another job writes there"):
+        evaluate_set(Contents(Kitti(), (), None), [ROW], DA_RELATIVE, tmp_path)  # type: ignore[arg-type]
+
+
+def test_predictions_may_share_a_folder(tmp_path, photos):
+    """Each file is written under a name of its own and renamed: whoever ends last has the name, whole."""
+    words = ["-m", "depth_anything", "predict", photos, "-o", tmp_path / "out", "--save", "npy", "--overwrite"]
+    both = [subprocess.Popen([sys.executable, *words], cwd=ROOT) for _ in range(2)]
+    assert [process.wait(120) for process in both] == [0, 0]
+    run("predict", photos, "-o", tmp_path / "alone", "--save", "npy")
+    for path in sorted((tmp_path / "alone").iterdir()):
+        np.testing.assert_array_equal(np.load(path), np.load(tmp_path / "out" / path.name))
+    assert len(list((tmp_path / "out").iterdir())) == 2
+
+
+def test_a_folder_is_replaced_whole(tmp_path):
+    for name in ("new", "old"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / name).touch()
+    replace_folder(tmp_path / "new", tmp_path / "old")
+    assert [path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*")] == ["old", "old/new"]
