@@ -61,7 +61,7 @@ def read_shard(path: str | os.PathLike[str]) -> Iterator[tuple[str, dict[str, by
             file.seek(max(0, size - 2 * BLOCK))
             if size % BLOCK or file.read().strip(b"\0"):
                 raise ValueError(broken)
-        with tarfile.open(path, "r|") as tar:
+        with path.open("rb") as file, (stream := TarStream(file)).open() as tar:
             key, members = None, {}
             for info in tar:
                 # folders, links, devices; what macOS' tar adds for each file
@@ -77,10 +77,47 @@ def read_shard(path: str | os.PathLike[str]) -> Iterator[tuple[str, dict[str, by
                 members[suffix] = content.read(refuse_huge(info.size, f"{path}: {info.name}"))
             if key is not None:
                 yield key, members
+            stream.check_end(tar.offset)
     except FileNotFoundError:
         raise ValueError(f"{path}: no such shard") from None
-    except (tarfile.TarError, EOFError) as error:
+    except (tarfile.TarError, EOFError, OverflowError) as error:
         raise ValueError(broken) from error
+
+
+class TarStream:
+    """A tar that is read from front to end, and found complete.
+
+    Python's reader goes on behind the end of a file for as many bytes as a member promises, and takes a damaged header
+    for the end of the archive.
+    """
+
+    def __init__(self, file: BinaryIO):
+        self.file = file
+        self.done = 0
+        self.tail = b""
+
+    def open(self) -> tarfile.TarFile:
+        """Its reader, which asks for nothing but `read`."""
+        return tarfile.open(fileobj=self, mode="r|")  # type: ignore[arg-type]
+
+    def read(self, size: int) -> bytes:
+        """The next bytes.
+
+        Raises:
+            EOFError: there are none.
+        """
+        content = self.file.read(size)
+        if not content:
+            raise EOFError("unexpected end of data")
+        self.done += len(content)
+        self.tail = (self.tail + content)[-4 * tarfile.RECORDSIZE :]
+        return content
+
+    def check_end(self, offset: int) -> None:
+        """Raises tarfile.ReadError unless the archive's end mark stands at `offset`, where its reader has stopped."""
+        start = offset - self.done + len(self.tail)
+        if start < 0 or self.tail[start : start + BLOCK] != bytes(BLOCK):
+            raise tarfile.ReadError(f"a damaged header at byte {offset}")
 
 
 def key_and_suffix(name: str) -> tuple[str, str, str]:
@@ -162,7 +199,7 @@ def index_tar(path: str | os.PathLike[str]) -> TarIndex:
             ended = file.read(BLOCK) == bytes(BLOCK)
     except FileNotFoundError:
         raise ValueError(f"{path}: no such tar") from None
-    except (tarfile.TarError, EOFError, OSError) as error:
+    except (tarfile.TarError, EOFError, OSError, ValueError, OverflowError) as error:
         raise ValueError(f"{path}: no uncompressed tar, or damaged ({error}); fetch it again") from None
     if not ended:
         raise ValueError(f"{path}: the tar is cut short after {len(members)} files; fetch it again")
@@ -180,17 +217,20 @@ def cached_index(path: str | os.PathLike[str]) -> TarIndex:
         stat = path.stat()
     except OSError:
         raise ValueError(f"{path}: no such tar") from None
-    identity = f"{path.resolve()}\n{stat.st_size}\n{stat.st_mtime_ns}"
-    note = cache_dir() / "tar-index" / f"{hashlib.sha256(identity.encode()).hexdigest()}.npz"
+    identity = os.fsencode(f"2\n{path.resolve()}\n{stat.st_size}\n{stat.st_mtime_ns}")
+    note = cache_dir() / "tar-index" / f"{hashlib.sha256(identity).hexdigest()}.npz"
     try:
         with np.load(note) as found:
-            names = found["names"].tobytes().decode()
-            return TarIndex(names.split("\n") if names else [], found["start"], found["size"])
+            names = found["names"].tobytes().decode(errors="surrogateescape")
+            index = TarIndex(names.split("\0") if names else [], found["start"], found["size"])
+            if len(index.names) == len(index.start):
+                return index
+            raise ValueError("a name with a zero byte")
     except Exception:  # none yet, or damaged: zip files have errors of their own
         index = index_tar(path)
     try:
         with atomic_path(note) as temporary:
-            names = np.frombuffer("\n".join(index.names).encode(), np.uint8)
+            names = np.frombuffer("\0".join(index.names).encode(errors="surrogateescape"), np.uint8)
             np.savez(temporary, names=names, start=index.start, size=index.size)
     except OSError:
         pass  # a read-only home: read the headers again next time

@@ -2,6 +2,7 @@
 
 import json
 import os
+import pickle
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -204,7 +205,8 @@ def read(path: Path, mapped: bool = False) -> dict[str, Any]:
     try:
         state = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
     except Exception as error:  # what is broken inside a file may surface as any error
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:120]
+        what = "no file that torch wrote" if isinstance(error, pickle.UnpicklingError) else str(error).strip()
+        reason = (what.splitlines() or [type(error).__name__])[0][:120]
         steps = older_steps(path.parent)
         otherwise = f"go on from step {steps[-1]}" if steps else "start the run again"
         raise ValueError(

@@ -30,9 +30,8 @@ def holder():
 
     def hold(folder: Path, name: str = ".lock") -> subprocess.Popen:
         pipe = subprocess.PIPE
-        process = subprocess.Popen(
-            [sys.executable, "-c", HOLD, folder, name], stdin=pipe, stdout=pipe, text=True, cwd=ROOT
-        )
+        words = [sys.executable, "-c", HOLD, folder, name]
+        process = subprocess.Popen(words, stdin=pipe, stdout=pipe, text=True, cwd=ROOT)
         running.append(process)
         assert process.stdout is not None and process.stdout.readline() == "held\n"
         return process
@@ -53,9 +52,9 @@ def photos(tmp_path) -> Path:
 
 def test_a_second_job_is_refused_until_the_first_ends_or_is_killed(tmp_path, holder):
     first = holder(tmp_path / "out")
-    with pytest.raises(ValueError, match="out: another job writes there; wait until it ends, or use another folder"):
-        with alone(tmp_path / "out"):
-            pass
+    said = "out: another job writes there; wait until it ends, or use another folder"
+    with pytest.raises(ValueError, match=said), alone(tmp_path / "out"):
+        pass
     with alone(tmp_path / "out", ".other.lock"):
         pass
     first.kill()
@@ -117,15 +116,15 @@ def test_commands_whose_results_belong_together_refuse_a_second_job(tmp_path, ph
 def test_evaluations_of_one_set_in_one_place(tmp_path, holder):
     from depth_anything.data.benchmarks.sets import Contents
     from depth_anything.evaluate.candidate import ROW
-    from depth_anything.evaluate.protocol import DA_RELATIVE
+    from depth_anything.evaluate.protocol import get_protocol
     from depth_anything.evaluate.run import evaluate_set
 
     class Kitti:
         name = "kitti"
 
-    holder(tmp_path / DA_RELATIVE.name / "kitti")
+    holder(tmp_path / "da-relative" / "kitti")
     with pytest.raises(ValueError, match="kitti: another job writes there"):
-        evaluate_set(Contents(Kitti(), (), None), [ROW], DA_RELATIVE, tmp_path)  # type: ignore[arg-type]
+        evaluate_set(Contents(Kitti(), [], 0), [ROW], get_protocol("da-relative"), tmp_path)  # type: ignore[arg-type]
 
 
 def test_predictions_may_share_a_folder(tmp_path, photos):

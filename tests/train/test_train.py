@@ -20,7 +20,7 @@ from safetensors.torch import load_file
 from depth_anything.data.sample import Sample
 from depth_anything.network.model import DepthAnything
 from depth_anything.system import signals
-from depth_anything.train import loop, relative_depth
+from depth_anything.train import checkpoint, loop, relative_depth
 from depth_anything.train.batches import Batch, Data, build_slice, sample_number
 from depth_anything.train.checkpoint import STATE_FILE
 from depth_anything.train.recipes.ablations import ABLATIONS
@@ -349,9 +349,27 @@ def test_fields_of_a_recipes_parts_are_compared_one_by_one():
     assert changed_fields(student, written) == ["variant", "unlabeled"]
 
 
+@pytest.mark.parametrize("share", [0, 0.001, 0.1, 0.5, 0.9, 0.999])
+def test_a_state_that_is_cut_is_named(tmp_path, share):
+    torch.save(
+        {"recipe": "{}", "step": 3, "model": {"a": torch.ones(999)}, "optimizer": {}, "average": {}}, tmp_path / "a"
+    )
+    whole = (tmp_path / "a").read_bytes()
+    (tmp_path / STATE_FILE).write_bytes(whole[: int(share * len(whole))])
+    with pytest.raises(ValueError, match=r"state\.pt is damaged or cut short") as error:
+        checkpoint.read(tmp_path / STATE_FILE)
+    assert "\n" not in str(error.value)
+
+
+def test_a_checkpoint_is_no_state(tmp_path):
+    torch.save({"a": torch.ones(9)}, tmp_path / STATE_FILE)
+    with pytest.raises(ValueError, match=r"state\.pt is no state of a training \(no model, optimizer, recipe, step\)"):
+        checkpoint.read(tmp_path / STATE_FILE)
+
+
 def test_a_broken_state_is_named(tmp_path):
     (tmp_path / STATE_FILE).write_bytes(b"nothing of the kind")
-    with pytest.raises(ValueError, match=r"state\.pt cannot be read"):
+    with pytest.raises(ValueError, match=r"state\.pt is damaged or cut short \(19 bytes; no file that torch wrote\)"):
         loop.train(tiny(2), tmp_path, Data(Boxes(3)))
 
 

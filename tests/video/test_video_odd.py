@@ -15,6 +15,7 @@ from command import run
 from PIL import Image
 
 from depth_anything.predict.backends import NANO_ONNX
+from depth_anything.system.lock import alone
 from depth_anything.video import run as video_run
 from depth_anything.video.decode import open_clip
 
@@ -177,7 +178,7 @@ def test_a_run_does_not_go_on_with_other_weights(tmp_path, monkeypatch, capsys):
 
 def test_two_runs_do_not_write_one_clip(tmp_path, capsys):
     film = clips.write_film(tmp_path / "film.mp4", 5, sound=None)
-    with video_run._alone(tmp_path / "out" / ".film_color.unfinished"):
+    with alone(tmp_path / "out", ".film_color.lock"):
         assert convert(film, tmp_path / "out") == 2
         assert "another job writes there" in said(capsys)
     assert convert(film, tmp_path / "out") == 0

@@ -7,9 +7,9 @@ from os.path import join
 
 import numpy as np
 
-from depth_anything.data.shards import cached_index
-from depth_anything.data.unlabeled.read import unique_key
-from depth_anything.data.unlabeled.units import Unit, expanded, open_lmdb, picture_numbers
+from depth_anything.data.shards import cached_index, index_tar
+from depth_anything.data.unlabeled.read import GZIPPED, unique_key
+from depth_anything.data.unlabeled.units import Unit, expanded, is_url, open_lmdb, picture_numbers
 from depth_anything.images.read import PictureError, read_image
 
 
@@ -25,6 +25,8 @@ class Pictures:
 
     def __init__(self, units: Sequence[Unit]):
         for unit in units:
+            if unit.form == "tar" and unit.count is None and not (is_url(unit.path) or unit.path.endswith(GZIPPED)):
+                index_tar(unit.path)  # says what is wrong with it
             if unit.form == "videos" or (unit.form == "tar" and unit.count is None):
                 raise ValueError(
                     f"{unit.path}: it can only be read from front to end; unpack the .gz, bring the archive here, or "

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from depth_anything.data.shards import BLOCK, cached_index, refuse_huge
+from depth_anything.data.shards import BLOCK, TarStream, cached_index, refuse_huge
 from depth_anything.data.unlabeled.units import Unit, expanded, is_picture, is_url, open_lmdb, picture_numbers
 from depth_anything.video.decode import file_frames, open_clip
 
@@ -57,7 +57,7 @@ def unique_key(name: str, used: set[str]) -> str:
     """A key from an image's name: no suffix, no dots (they end a key), short enough for a tar, not used before."""
     path = re.sub(r"^(\.?/)+", "", name.replace("\\", "/"))
     key = str(PurePosixPath(path).with_suffix("")).replace(".", "_") or "picture"
-    if len(key.encode()) > LONGEST_KEY or not key.isascii():
+    if not key.isascii() or len(key) > LONGEST_KEY:
         readable = re.sub(r"[^\w/-]", "_", key, flags=re.ASCII)[-40:].strip("/")
         key = f"{readable}-{hashlib.sha256(path.encode(errors='surrogateescape')).hexdigest()[:16]}"
     number, first = 2, key
@@ -90,7 +90,7 @@ def read_tar(unit: Unit) -> Iterator[tuple[str, bytes | ValueError]]:
 def stream_tar(path: str) -> Iterator[tuple[str, bytes | ValueError]]:
     """All images of an archive, compressed or not, on a disk or at a URL, read once from front to end."""
     try:
-        with open_stream(path) as file, tarfile.open(fileobj=unzipped(file, path), mode="r|") as tar:
+        with open_stream(path) as file, (stream := TarStream(unzipped(file, path))).open() as tar:
             for info in tar:
                 if info.isreg() and is_picture(info.name):
                     content = tar.extractfile(info)
@@ -101,8 +101,9 @@ def stream_tar(path: str) -> Iterator[tuple[str, bytes | ValueError]]:
                         yield info.name, error
                         continue
                     yield info.name, content.read()
+            stream.check_end(tar.offset)
         check_end(path)
-    except (tarfile.TarError, EOFError, OSError, zlib.error) as error:
+    except (tarfile.TarError, EOFError, OSError, OverflowError, zlib.error) as error:
         raise ValueError(f"{path}: cut short, damaged or no tar ({error}); fetch it again") from None
 
 
