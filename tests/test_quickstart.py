@@ -96,6 +96,7 @@ def test_links_and_pictures_exist():
 WRITTEN = {
     "video clip.mp4 -o out": ["clip_color.mp4"],
     "video clip.mp4 -o out --save side,gray16,npz": ["clip_side.mp4", "clip_disparity.mkv", "clip_disparity_npz"],
+    "video clip.mp4 -o out --save sbs --codec h264": ["clip_sbs.mp4"],
     "video shots/ -o out --fps 24 --save exr": ["shots_disparity_exr", "shots_frames.csv"],
     "video --source 0 -o out": ["camera0_color.mp4"],
     "predict large.jpg --upscale 2": ["large_color.png", "large_disparity.png"],

@@ -48,7 +48,7 @@ def predict(
         model: a name that `depth-anything models` lists, a hub id, a checkpoint, a transformers folder, or a file
             that export wrote.
         save: what to write, separated by commas: color, side, png16, npz, npy, pfm, exr, json, normals,
-            sky, control, ply, glb.
+            sky, control, ply, glb, rgbz, sbs, anaglyph, colmap, colmap_camera.
         upscale: factor for the input size: finer edges for more time (V2's test-time upscaling: 2, 4).
         tiles: number of tiles along the shorter side, which add detail to large images: 2 to 10.
         compile: use torch.compile (torch only); takes a minute for each new size, and was no faster on an H200.

@@ -10,6 +10,7 @@ import tyro
 from tyro.conf import OmitArgPrefixes, Positional
 
 from depth_anything.cli.options import ModelOptions
+from depth_anything.images.formats import ExrChannel
 
 
 def video(
@@ -24,7 +25,8 @@ def video(
     ends: tuple[float, float] | None = None,
     fps: float | None = None,
     frames: int | None = None,
-    exr_channel: Literal["Z", "R"] = "Z",
+    exr_channel: ExrChannel = "auto",
+    eye_distance: float = 0.03,
     overwrite: bool = False,
     *,
     network: OmitArgPrefixes[ModelOptions],
@@ -36,15 +38,17 @@ def video(
         out: folder for the results, or the name of one video.
         source: number of a camera, instead of a file; Ctrl-C ends the recording.
         model: a name that `depth-anything models` lists, a hub id, a checkpoint, a transformers folder, an .onnx file.
-        save: what to write, separated by commas: color, gray, side (videos), gray16 (lossless FFV1), png16, exr, npz.
+        save: what to write, separated by commas: color, gray, side, sbs, anaglyph (videos), gray16 (lossless
+            FFV1), png16, exr, npz.
         stabilise: off leaves the map of every frame as the model predicted it.
-        codec: codec of color, gray and side; h264 is x264 from PyAV's wheel, under the GPL.
+        codec: codec of all videos except gray16; h264 is x264 from PyAV's wheel, under the GPL.
         colors: Spectral_r, inferno, turbo, gray.
         ends: the values at both ends of the colour map; by default a range that follows the clip slowly, for metric
             models from 0 to the model's maximum.
         fps: frames per second of an image sequence, 25 by default.
         frames: stop after this many frames.
-        exr_channel: name of the EXR channel, Z or R.
+        exr_channel: name of the map's EXR channel: auto is Z for metres, disparity for disparity; viewers show Y and R.
+        eye_distance: shift between the nearest and the farthest point in sbs and anaglyph, as a share of the width.
         overwrite: replace existing results.
     """
     import signal
@@ -65,7 +69,9 @@ def video(
     load_av()
     clip = open_clip(input if source is None else source, fps)  # type: ignore[arg-type]
     predictor = network.predictor(model)
-    options = VideoOptions(tuple(split_formats(save)), stabilise == "on", codec, colors, ends, exr_channel)
+    options = VideoOptions(
+        tuple(split_formats(save)), stabilise == "on", codec, colors, ends, exr_channel, eye_distance
+    )
     if clip.transfer:
         print(f"{input}: HDR ({clip.transfer}); the model sees its frames tone-mapped to SDR", file=sys.stderr)
     stop: list[int] = []

@@ -1,8 +1,8 @@
 """Points and surfaces to files: binary PLY (ours) and textured GLB (trimesh, extra `3d`), in metres.
 
-PLY keeps camera axes: x right, y down, z forward. GLB has glTF's: x right, y up, z towards the viewer. A surface is cut
-where neighbouring points differ in depth by more than camera.EDGE per pixel, so that objects are not connected
-to their background.
+PLY keeps camera axes, x right, y down, z forward, or has OpenGL's. GLB has glTF's: x right, y up, z towards the viewer.
+A surface is cut where neighbouring points differ in depth by more than camera.EDGE per pixel, so that objects are not
+connected to their background.
 """
 
 import io
@@ -18,11 +18,17 @@ from depth_anything.system.extras import needs
 
 MAX_VERTICES = 1_000_000
 """A mesh takes every n-th pixel so that it has hardly more vertices than this; its texture keeps all pixels."""
+AXES = {"opencv": "x right, y down, z forward", "opengl": "x right, y up, z towards the viewer"}
+"""Of camera.py, OpenCV and COLMAP; of OpenGL, glTF and Blender's cameras."""
 _MAX_TEXTURE_SIDE = 8192  # what graphics hardware takes everywhere
 
 
 def write_ply(
-    path: str | os.PathLike[str], points_HW3: np.ndarray, image_HW3: np.ndarray | None, text: Mapping[str, str]
+    path: str | os.PathLike[str],
+    points_HW3: np.ndarray,
+    image_HW3: np.ndarray | None,
+    text: Mapping[str, str],
+    axes: str = "opencv",
 ) -> None:
     """Every known point, coloured by the image, as little-endian binary PLY with `text` as comments.
 
@@ -30,6 +36,7 @@ def write_ply(
         points_HW3: metres, camera axes; NaN where unknown.
         image_HW3: uint8 RGB, or None for points without colour.
         text: one comment line each; what is not ASCII becomes "?".
+        axes: of the file: of AXES.
 
     Raises:
         ValueError: no point is known.
@@ -43,11 +50,12 @@ def write_ply(
         fields += [(color, "u1") for color in ("red", "green", "blue")]
     vertices = np.empty(count, fields)
     for i, axis in enumerate("xyz"):
-        vertices[axis] = points_HW3[:, :, i][known_HW]
+        sign = -1 if axes == "opengl" and axis != "x" else 1
+        vertices[axis] = sign * points_HW3[:, :, i][known_HW]
     if image_HW3 is not None:
         for i, color in enumerate(("red", "green", "blue")):
             vertices[color] = image_HW3[:, :, i][known_HW]
-    comments = {"axes": "x right, y down, z forward", "unit": "metre", **text}
+    comments = {"axes": AXES[axes], "unit": "metre", **text}
     header = ["ply", "format binary_little_endian 1.0"]
     header += [f"comment {key}: {' '.join(value.split())}" for key, value in comments.items()]
     header += [f"element vertex {count}"]
@@ -120,7 +128,7 @@ def write_glb(
     mesh = trimesh.Trimesh(
         vertices_V3, faces_F3.reshape(-1, 3), visual=TextureVisuals(uv=uv_V2, material=material), process=False
     )
-    extras = {"unit": "metre", "axes": "x right, y up, z towards the viewer", **text}
+    extras = {"unit": "metre", "axes": AXES["opengl"], **text}
     if step > 1:
         extras["mesh_step"] = f"every {step}th pixel is a vertex"
 

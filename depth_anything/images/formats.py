@@ -15,6 +15,7 @@ from depth_anything.system.files import refuse_existing
 from depth_anything.system.words import one_of
 
 Need = Literal["metres", "camera", "picture", "sky"]
+ExrChannel = Literal["auto", "Z", "Y", "R"]
 GEOMETRY: tuple[Need, ...] = ("metres", "camera")
 
 
@@ -47,12 +48,17 @@ FORMATS = {
     "npy": Format("{quantity}", "npy"),
     "pfm": Format("{quantity}", "pfm"),
     "exr": Format("{quantity}", "exr"),
+    "rgbz": Format("rgbz", "exr", ("picture",)),
     "json": Format("{quantity}", "json", says_camera=True),
     "normals": Format("normals", "png", GEOMETRY),
     "sky": Format("sky", "png", ("sky",)),
     "control": Format("control", "png"),
     "ply": Format("points", "ply", GEOMETRY),
     "glb": Format("mesh", "glb", (*GEOMETRY, "picture")),
+    "sbs": Format("sbs", "png", ("picture",)),
+    "anaglyph": Format("anaglyph", "png", ("picture",)),
+    "colmap": Format("depth_map", "bin", ("metres",)),
+    "colmap_camera": Format("cameras", "bin", ("camera",)),
 }
 NAME = "{stem}_{kind}.{ext}"
 
@@ -64,13 +70,17 @@ class SaveOptions:
     colors: str = "Spectral_r"
     """Of color and side: Spectral_r, inferno, turbo, gray."""
     near: float | None = None
-    """Metres of the nearest point, for the geometry (normals, ply, glb) of a relative disparity."""
+    """Metres of the nearest point, for the geometry (normals, ply, glb, colmap) of a relative disparity."""
     far: float | None = None
     """Metres of the farthest point, likewise."""
     percentile: tuple[float, float] | None = None
     """Two percentiles that become black and white of the control image, instead of minimum and maximum."""
-    exr_channel: Literal["Z", "R"] = "Z"
-    """Name of the EXR channel, Z or R."""
+    exr_channel: ExrChannel = "auto"
+    """Name of the map's EXR channel: auto is Z for metres and disparity for disparity; Y or R: viewers show it."""
+    ply_axes: Literal["opencv", "opengl"] = "opencv"
+    """Axes of ply: opencv (x right, y down, z forward) or opengl (x right, y up, z towards the viewer)."""
+    eye_distance: float = 0.03
+    """Of sbs and anaglyph: shift between the nearest and the farthest point, as a share of the width."""
     directx_normals: bool = False
     """Green of the normals points down (DirectX) instead of up (OpenGL)."""
     name: str = NAME
@@ -79,12 +89,25 @@ class SaveOptions:
     """Replace results that exist."""
 
     def __post_init__(self) -> None:
+        check_eye_distance(self.eye_distance)
         try:
             parts = [part[1:] for part in Formatter().parse(self.name) if part[1] is not None]
         except ValueError:
             parts = [("", "", None)]
         if not set(parts) <= {(field, "", None) for field in ("stem", "kind", "ext")} or not self.name:
             raise ValueError(f"name {self.name!r}: expected a pattern of {{stem}}, {{kind}} and {{ext}}, as {NAME!r}")
+
+
+def check_eye_distance(share: float) -> None:
+    """Refuse a distance of the eyes that is no share of the width, or more than eyes can join.
+
+    Raises:
+        ValueError: see above.
+    """
+    if not 0 < share <= 0.2:
+        raise ValueError(
+            f"eye distance {share:g}: expected a share of the width, above 0 and at most 0.2, such as 0.03"
+        )
 
 
 def split_formats(text: str) -> list[str]:

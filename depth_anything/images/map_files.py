@@ -12,14 +12,17 @@ import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 from PIL import Image, PngImagePlugin
 
+from depth_anything.images.formats import ExrChannel
 from depth_anything.system.extras import needs
 from depth_anything.system.files import missing, read_npy
 
 QUANTITIES = ("disparity", "depth_m")
+EXR_CHANNELS = get_args(ExrChannel)
 MILLIMETRES = 1000.0
 PNG16_MAX = 65535
 """Largest value of 16-bit PNG: 65.535 m in millimetres; what is farther is stored as that."""
@@ -145,25 +148,45 @@ def read_npz(path: str | os.PathLike[str]) -> tuple[dict[str, np.ndarray], dict[
     return {key: value for key, value in content.items() if key not in text}, text
 
 
-def write_exr(path: str | os.PathLike[str], map_HW: np.ndarray, text: Mapping[str, str], channel: str = "Z") -> None:
-    """float32 (H, W) as OpenEXR, 32 bits, lossless, with `text` as attributes.
+def write_exr(
+    path: str | os.PathLike[str],
+    map_HW: np.ndarray,
+    text: Mapping[str, str],
+    channel: ExrChannel = "auto",
+    image_HW3: np.ndarray | None = None,
+) -> None:
+    """float32 (H, W) as OpenEXR, 32 bits, lossless, with `text` as attributes. Extra `3d`.
 
     Args:
-        channel: "Z", the name for depth; or "R", which viewers show that do not know Z. Extra `3d`.
+        channel: "auto": Z, the name of metres in Nuke and Blender, where `text` says that the map holds metres, else
+            "disparity". Or "Y" (luminance, which viewers show as grey), "R", "Z".
+        image_HW3: uint8 sRGB, for channels R, G, B beside the map's: 16 bits, linear light, as compositing expects.
 
     Raises:
-        ValueError: another channel, or OpenEXR is not installed.
+        ValueError: another channel, one that the image has, or OpenEXR is not installed.
     """
-    if channel not in ("Z", "R"):
-        raise ValueError(f"EXR channel {channel!r}: expected Z or R")
+    if channel not in EXR_CHANNELS or (channel in "RY" and image_HW3 is not None):
+        expected = "auto or Z, as R, G and B are the image's" if image_HW3 is not None else "auto, Z, Y or R"
+        raise ValueError(f"EXR channel {channel!r}: expected {expected}")
     openexr = _openexr()
+    name = channel if channel != "auto" else "disparity" if text.get("quantity") == "disparity" else "Z"
     header = {"compression": openexr.ZIP_COMPRESSION, "type": openexr.scanlineimage, **text}
-    pixels_HW = np.ascontiguousarray(map_HW, dtype=np.float32)
-    openexr.File(header, {channel: pixels_HW}).write(str(path))
+    channels = {name: np.ascontiguousarray(map_HW, dtype=np.float32)}
+    if image_HW3 is not None:
+        channels["RGB"] = linear_light(image_HW3)
+    openexr.File(header, channels).write(str(path))
+
+
+def linear_light(image_HW3: np.ndarray) -> np.ndarray:
+    """float16 (H, W, 3), 0..1 in linear light, of uint8 sRGB (IEC 61966-2-1)."""
+    value = np.arange(256) / 255
+    table = np.where(value <= 0.04045, value / 12.92, ((value + 0.055) / 1.055) ** 2.4)
+    return table.astype(np.float16)[image_HW3]
 
 
 def read_exr(path: str | os.PathLike[str]) -> tuple[np.ndarray, dict[str, str]]:
-    """The channel Z, or else R, or else the only one, of an EXR as float32 (H, W), and its attributes that are text.
+    """The map of an EXR as float32 (H, W), and its attributes that are text: of the channels Z, disparity, Y, R the
+    first that is there, or else the only one.
 
     Raises:
         ValueError: none of these is there, the file is damaged, or OpenEXR is not installed.
@@ -177,9 +200,9 @@ def read_exr(path: str | os.PathLike[str]) -> tuple[np.ndarray, dict[str, str]]:
     except (RuntimeError, ValueError) as error:
         raise ValueError(f"{path}: not an EXR that can be read ({error})") from None
     only = tuple(pixels) if len(pixels) == 1 else ()
-    name = next((name for name in ("Z", "R", *only) if name in pixels), None)
+    name = next((name for name in ("Z", "disparity", "Y", "R", *only) if name in pixels), None)
     if name is None:
-        raise ValueError(f"{path}: expected a channel Z or R, or one alone; it has {', '.join(pixels)}")
+        raise ValueError(f"{path}: expected a channel Z, disparity, Y or R, or one alone; it has {', '.join(pixels)}")
     return pixels[name], text
 
 

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from depth_anything.geometry import calibrate, camera
+from depth_anything.geometry import calibrate, camera, stereo
 from depth_anything.images import colormap, map_files
 from depth_anything.images.formats import SaveOptions
 from depth_anything.predict import prediction_files
@@ -272,6 +272,12 @@ class Prediction:
         if self.depth_m is not None:
             np.subtract(1, nearness_HW, out=nearness_HW, where=self.valid)
         return nearness_HW
+
+    def eye_shifts(self, eye_distance: float) -> np.ndarray:
+        """Pixels by which the right eye sees each pixel shifted, float32 (H, W), linear in disparity (of metres: in
+        1/metres); see `stereo.shifts`. The nearest and the farthest percent of the pixels are the ends."""
+        nearness_HW = _minmax(self.as_disparity(), self.valid, (1, 99))
+        return stereo.shifts(np.full(self.values.shape, 0.5) if nearness_HW is None else nearness_HW, eye_distance)
 
     def colored(self, name: str = "Spectral_r") -> np.ndarray:
         """uint8 (H, W, 3): near is red in Spectral_r and turbo, bright in inferno and gray; unknown is black."""

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from depth_anything.geometry import point_cloud
-from depth_anything.images import map_files
+from depth_anything.geometry import point_cloud, stereo
+from depth_anything.images import colmap_files, map_files
 from depth_anything.images.formats import FORMATS, SaveOptions, paths
 from depth_anything.system.files import new_file
 
@@ -83,8 +83,35 @@ def _exr(part: Path, prediction: Prediction, options: SaveOptions) -> None:
     map_files.write_exr(part, prediction.values, prediction.text(), options.exr_channel)
 
 
+def _rgbz(part: Path, prediction: Prediction, options: SaveOptions) -> None:
+    channel, text = options.exr_channel, prediction.text()
+    map_files.write_exr(part, prediction.values, text, channel, np.asarray(prediction.image))
+
+
+def _sbs(part: Path, prediction: Prediction, options: SaveOptions) -> None:
+    shift_HW = prediction.eye_shifts(options.eye_distance)
+    map_files.write_picture(part, stereo.side_by_side(np.asarray(prediction.image), shift_HW), prediction.text())
+
+
+def _anaglyph(part: Path, prediction: Prediction, options: SaveOptions) -> None:
+    shift_HW = prediction.eye_shifts(options.eye_distance)
+    map_files.write_picture(part, stereo.anaglyph(np.asarray(prediction.image), shift_HW), prediction.text())
+
+
+def _colmap(part: Path, prediction: Prediction, options: SaveOptions) -> None:
+    assert prediction.depth_m is not None
+    colmap_files.write_depth_map(part, prediction.depth_m)
+
+
+def _colmap_camera(part: Path, prediction: Prediction, options: SaveOptions) -> None:
+    if prediction.K is None:
+        raise ValueError("colmap_camera: nothing is known about the camera; give --fov, --focal-mm or --intrinsics")
+    colmap_files.write_camera(part, prediction.K, prediction.width, prediction.height)
+
+
 def _ply(part: Path, prediction: Prediction, options: SaveOptions) -> None:
-    point_cloud.write_ply(part, prediction.to_points(), prediction.image, prediction.text())
+    points_HW3, text = prediction.to_points(), prediction.text()
+    point_cloud.write_ply(part, points_HW3, prediction.image, text, options.ply_axes)
 
 
 def _glb(part: Path, prediction: Prediction, options: SaveOptions) -> None:
@@ -114,4 +141,5 @@ def _json(part: Path, prediction: Prediction, options: SaveOptions) -> None:
 WRITERS: dict[str, Writer] = {
     "color": _color, "side": _side, "control": _control, "sky": _sky, "normals": _normals, "png16": _png16,
     "npz": _npz, "npy": _npy, "pfm": _pfm, "exr": _exr, "json": _json, "ply": _ply, "glb": _glb,
+    "rgbz": _rgbz, "sbs": _sbs, "anaglyph": _anaglyph, "colmap": _colmap, "colmap_camera": _colmap_camera,
 }  # fmt: skip

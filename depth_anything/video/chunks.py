@@ -10,15 +10,18 @@ from typing import BinaryIO
 
 import numpy as np
 
+from depth_anything.geometry import stereo
 from depth_anything.images import colormap, map_files
+from depth_anything.images.formats import ExrChannel
 from depth_anything.images.map_files import MILLIMETRES, PNG16_MAX
 from depth_anything.predict.prediction import Prediction
 from depth_anything.video.decode import Clip, Frame
 from depth_anything.video.encode import CodecName, Piece
 from depth_anything.video.stabilise import StabilisedFrame
 
-FORMATS = ("color", "gray", "side", "gray16", "png16", "exr", "npz")
-VIDEOS = ("color", "gray", "side", "gray16")
+TO_WATCH = ("color", "gray", "side", "sbs", "anaglyph")
+VIDEOS = (*TO_WATCH, "gray16")
+FORMATS = (*VIDEOS, "png16", "exr", "npz")
 FOLLOW = 0.02
 """How far the colour range moves towards the range of each frame: 50 frames cover two thirds of a change."""
 
@@ -69,6 +72,13 @@ class Ranges:
         nearness_HW = np.clip((values_HW - self.low) / span, 0, 1).astype(np.float32)
         return np.where(values_HW > 0, 1 - nearness_HW, 0).astype(np.float32) if self.is_metric else nearness_HW
 
+    def nearness_for_eyes(self, values_HW: np.ndarray) -> np.ndarray:
+        """float32 (H, W), linear in 1/distance: disparity by the range of the colours; of metres 1 at a metre or less
+        and 0 at infinity, in all frames alike, as two eyes at a fixed distance see them."""
+        if not self.is_metric:
+            return self.nearness(values_HW)
+        return np.where(values_HW > 0, 1 / np.maximum(values_HW, 1), 0).astype(np.float32)
+
     def in_16_bits(self, values_HW: np.ndarray) -> np.ndarray:
         """uint16 (H, W): disparity from low16 (0) to high16 (65535); metres in millimetres, 0 unknown."""
         if self.is_metric:
@@ -110,14 +120,23 @@ class ChunkWriter:
         formats: names in FORMATS.
         codec: codec of the 8-bit videos.
         colors: name in colormap.COLORMAPS.
-        exr_channel: Z or R.
+        exr_channel: one of map_files.EXR_CHANNELS.
+        eye_distance: of sbs and anaglyph, as a share of the width.
         clip: clip that the frames belong to.
     """
 
     def __init__(
-        self, folder: Path, formats: tuple[str, ...], codec: CodecName, colors: str, exr_channel: str, clip: Clip
+        self,
+        folder: Path,
+        formats: tuple[str, ...],
+        codec: CodecName,
+        colors: str,
+        exr_channel: ExrChannel,
+        eye_distance: float,
+        clip: Clip,
     ):
         self.folder, self.formats, self.colors, self.exr_channel = folder, formats, colors, exr_channel
+        self.eye_distance = eye_distance
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
         self.pieces = {
@@ -137,7 +156,7 @@ class ChunkWriter:
         """Write the next frame, whose prediction is already stabilised."""
         values_HW, name = prediction.values, f"frame_{frame.index:06d}"
         self.text, self.shape = prediction.text(), values_HW.shape
-        seen = {"color", "gray", "side"} & set(self.formats)
+        seen = {"color", "gray", "side"} & set(self.formats)  # sbs and anaglyph have a range of their own
         nearness_HW = ranges.nearness(values_HW) if seen else values_HW
         colored_HW3 = colormap.colored(nearness_HW, self.colors) if seen - {"gray"} else frame.image_HW3
         for form in self.formats:
@@ -145,6 +164,10 @@ class ChunkWriter:
                 self.pieces[form].add(colored_HW3)
             elif form == "side":
                 self.pieces[form].add(np.concatenate([frame.image_HW3, colored_HW3], axis=1))
+            elif form in ("sbs", "anaglyph"):
+                shift_HW = stereo.shifts(ranges.nearness_for_eyes(values_HW), self.eye_distance)
+                pair = stereo.side_by_side if form == "sbs" else stereo.anaglyph
+                self.pieces[form].add(pair(frame.image_HW3, shift_HW))
             elif form == "gray":
                 self.pieces[form].add(np.round(nearness_HW * 255).astype(np.uint8))
             elif form == "gray16":

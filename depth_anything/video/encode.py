@@ -44,6 +44,21 @@ CODECS: dict[str, Codec] = {
 """vp9 (BSD), av1 (BSD) and mpeg4 (LGPL) have no stricter licence than FFmpeg; h264 is x264, under the GPL."""
 
 
+def check_codec(codec: CodecName) -> None:
+    """Refuse a codec that the installed FFmpeg was built without, before anything is decoded.
+
+    Raises:
+        ValueError: see above.
+    """
+    av = load_av()
+    encoder = CODECS[codec].encoder
+    if encoder not in av.codecs_available:
+        others = ", ".join(
+            name for name, row in CODECS.items() if row.encoder in av.codecs_available and name != "ffv1"
+        )
+        raise ValueError(f"codec {codec}: the installed FFmpeg has no {encoder}; expected one of {others}")
+
+
 class Piece:
     """One piece of video: images in, a Matroska file out.
 

@@ -21,15 +21,16 @@ from typing import Any
 import numpy as np
 
 from depth_anything.images import colormap
+from depth_anything.images.formats import ExrChannel, check_eye_distance
 from depth_anything.predict.prediction import Prediction
 from depth_anything.predict.predictor import Predictor
 from depth_anything.predict.prefetch import prefetch
 from depth_anything.system.files import make_folder, naming, new_file, read_json, replace_folder, write_text
 from depth_anything.system.lock import alone
 from depth_anything.system.words import one_of
-from depth_anything.video.chunks import FORMATS, VIDEOS, ChunkWriter, FrameRow, Ranges
+from depth_anything.video.chunks import FORMATS, TO_WATCH, VIDEOS, ChunkWriter, FrameRow, Ranges
 from depth_anything.video.decode import Clip, Frame, frames
-from depth_anything.video.encode import CodecName, container_format, join
+from depth_anything.video.encode import CodecName, check_codec, container_format, join
 from depth_anything.video.stabilise import StabilisedFrame, Stabiliser
 
 CHUNK = 100
@@ -53,7 +54,9 @@ class VideoOptions:
     colors: str = "Spectral_r"
     ends: tuple[float, float] | None = None
     """Values at both ends of the colour map, for the whole clip."""
-    exr_channel: str = "Z"
+    exr_channel: ExrChannel = "auto"
+    eye_distance: float = 0.03
+    """Of sbs and anaglyph: shift between the nearest and the farthest point, as a share of the width."""
 
 
 @dataclass(frozen=True)
@@ -102,7 +105,7 @@ def output_paths(clip: Clip, out: Path, options: VideoOptions, quantity: str) ->
             paths[name] = out / f"{clip.stem}_{kind}.{'mp4' if forms[name] == 'mp4' else 'mkv'}"
         else:
             paths[name] = out / f"{clip.stem}_{quantity}_{name}"
-    if set(options.formats) - {"color", "gray", "side"}:
+    if set(options.formats) - set(TO_WATCH):
         paths["rows"] = out / f"{clip.stem}_frames.csv"
     return paths
 
@@ -139,6 +142,8 @@ def convert(
         ValueError: no frame can be decoded, results exist already, or another unfinished run uses the same folder.
     """
     colormap.table(options.colors)  # refuse unknown formats early
+    check_eye_distance(options.eye_distance)
+    check_codec(options.codec)
     quantity = predictor.variant.quantity
     paths = output_paths(clip, out, options, quantity)
     folder = out.parent if out in paths.values() else out
@@ -249,7 +254,9 @@ def _make_chunk(
 ) -> None:
     """Write one complete chunk."""
     part, item = work / f"{index:06d}.part", None
-    writer = ChunkWriter(part, options.formats, options.codec, options.colors, options.exr_channel, clip)
+    writer = ChunkWriter(
+        part, options.formats, options.codec, options.colors, options.exr_channel, options.eye_distance, clip
+    )
     for item in group:
         ranges.follow(item.prediction.values, item.steady.cut)
         writer.add(item.frame, item.prediction, item.steady, ranges)

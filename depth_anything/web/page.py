@@ -22,7 +22,7 @@ from depth_anything.predict.backends import OnnxBackend
 from depth_anything.predict.prediction import Prediction
 from depth_anything.system.files import atomic_folder
 from depth_anything.web.browser_runtime import FILES, VERSION
-from depth_anything.web.page_files import CONTENT_POLICY, OFFERED, STATIC
+from depth_anything.web.page_files import CONTENT_POLICY, IN_BROWSER, STATIC
 
 MAX_BYTES, MAX_PIXELS = 64 * 2**20, 50_000_000
 """Of an image. ONNX Runtime's memory in a browser ends at 4 GiB; a map of 50 megapixels needs half of it."""
@@ -115,13 +115,13 @@ def page_json(models: list[dict[str, Any]]) -> dict[str, Any]:
         "version": __version__,
         "onnxruntime_web": VERSION,
         "models": models,
-        "formats": list(OFFERED),
+        "formats": list(IN_BROWSER),
         "files": [
             {"name": name, "kind": FORMATS[name].kind, "ending": FORMATS[name].ending, "needs": FORMATS[name].needs}
-            for name in OFFERED
+            for name in IN_BROWSER
         ],
-        "needs": {name: FORMATS[name].needs for name in OFFERED},
-        "says_camera": [name for name in OFFERED if FORMATS[name].says_camera],
+        "needs": {name: FORMATS[name].needs for name in IN_BROWSER},
+        "says_camera": [name for name in IN_BROWSER if FORMATS[name].says_camera],
         "colormaps": list(colormap.COLORMAPS),
         "tables": {name: colormap.table(name).tolist() for name in colormap.COLORMAPS},
         "max_bytes": MAX_BYTES,

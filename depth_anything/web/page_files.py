@@ -13,3 +13,5 @@ CONTENT_POLICY = (
 )
 OFFERED = tuple(name for name, row in FORMATS.items() if "sky" not in row.needs)
 """Formats to download; nobody looks for the sky here."""
+IN_BROWSER = tuple(name for name in OFFERED if name not in ("rgbz", "sbs", "anaglyph", "colmap", "colmap_camera"))
+"""Those that the page without a server writes, in static/browser/files.js."""

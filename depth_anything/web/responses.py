@@ -39,6 +39,12 @@ class Options(BaseModel):
         None, gt=0, lt=180, description="Horizontal field of view in degrees; without it, EXIF is used."
     )
     focal_mm: float | None = Field(None, gt=0, description="Focal length as its 35 mm equivalent, instead of fov.")
+    eye_distance: float = Field(
+        0.03,
+        gt=0,
+        le=0.2,
+        description="Shift between the nearest and the farthest point in sbs and anaglyph, of the width.",
+    )
 
 
 @dataclass(frozen=True)
@@ -58,7 +64,9 @@ def encode(prediction: Prediction, options: Options) -> Answer:
         ValueError: the form needs metres, the camera, or a package that is not installed.
     """
     with TemporaryDirectory(prefix="depth-anything-") as folder:
-        asked = SaveOptions(colors=options.colors, near=options.near, far=options.far)
+        asked = SaveOptions(
+            colors=options.colors, near=options.near, far=options.far, eye_distance=options.eye_distance
+        )
         [path] = prediction.save(Path(folder) / "picture", [options.format], asked)
         return Answer(path.read_bytes(), FORMATS[options.format].media_type, path.name)
 
@@ -71,6 +79,10 @@ def check(options: Options, quantity: str, has_camera: bool) -> None:
     """
     form = options.format
     check_distances([form], options.near, options.far)
+    if "camera" in FORMATS[form].needs and not has_camera:
+        raise ValueError(
+            f"{form} needs the camera: give fov or focal_mm; the EXIF data of this image does not state it"
+        )
     if "metres" not in FORMATS[form].needs:
         return
     if quantity == "disparity" and (options.near is None or options.far is None):
@@ -80,7 +92,3 @@ def check(options: Options, quantity: str, has_camera: bool) -> None:
         )
     if quantity == "depth_m" and (options.near is not None or options.far is not None):
         raise ValueError("near and far apply to a relative disparity: this model predicts metres")
-    if not has_camera:
-        raise ValueError(
-            f"{form} needs the camera: give fov or focal_mm; the EXIF data of this image does not state it"
-        )

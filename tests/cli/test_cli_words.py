@@ -253,3 +253,19 @@ def test_completion_for_shells(capsys):
     for shell in ("zsh", "fish"):
         assert run("--tyro-print-completion", shell) == 0
         assert "depth-anything" in capsys.readouterr().out
+
+
+def test_names_that_reconstruction_expects(photo, tmp_path):
+    """docs/files.md: a 16-bit map under the name of its image, from 0 to 65535, and COLMAP's files."""
+    import cv2
+
+    assert run("predict", photo, "-o", tmp_path / "depths", "--save", "png16", "--name", "{stem}.{ext}") == 0
+    stored_HW = cv2.imread(str(tmp_path / "depths" / f"{Path(photo).stem}.png"), cv2.IMREAD_UNCHANGED)
+    assert stored_HW.dtype == "uint16" and stored_HW.ndim == 2 and (stored_HW.min(), stored_HW.max()) == (0, 65535)
+    command = ["predict", photo, "-o", tmp_path / "sparse", "--save", "colmap_camera", "--name", "{kind}.{ext}"]
+    assert run(*command) == 1 + 1, "nothing is known about the camera"
+    assert run(*command, "--fov", 65) == 0
+    assert [path.name for path in (tmp_path / "sparse").iterdir()] == ["cameras.bin"]
+    command = ["predict", photo, "-o", tmp_path / "dense", "--save", "colmap", "--near", 1, "--far", 9]
+    assert run(*command, "--name", "{stem}.jpg.geometric.{ext}") == 0
+    assert [path.name for path in (tmp_path / "dense").iterdir()] == [f"{Path(photo).stem}.jpg.geometric.bin"]

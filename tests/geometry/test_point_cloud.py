@@ -159,3 +159,13 @@ def test_normals_picture_in_both_conventions(tmp_path):
     normals = np.stack([up, towards, np.zeros(3, np.float32)])[None]
     assert point_cloud.normals_picture(normals).tolist() == [[[128, 255, 128], [128, 128, 255], [0, 0, 0]]]
     assert point_cloud.normals_picture(normals, directx=True)[0, 0].tolist() == [128, 0, 128]
+
+
+@pytest.mark.parametrize(("axes", "sign"), [("opencv", 1), ("opengl", -1)])
+def test_ply_has_the_axes_that_it_states(tmp_path, axes, sign):
+    points = np.array([[[1, 2, 3], [4, 5, 6]]], np.float32)
+    point_cloud.write_ply(tmp_path / "a.ply", points, None, {}, axes)
+    header = (tmp_path / "a.ply").read_bytes().split(b"end_header")[0].decode()
+    assert f"comment axes: {point_cloud.AXES[axes]}" in header
+    found = trimesh.load(tmp_path / "a.ply").vertices
+    np.testing.assert_array_equal(found, points[0] * [1, sign, sign])

@@ -84,19 +84,47 @@ def test_npz_as_numpy_reads_it(tmp_path):
     assert again.read_bytes() == path.read_bytes(), "no clock in the file"
 
 
-@pytest.mark.parametrize("channel", ["Z", "R"])
-def test_exr_as_openexr_reads_it(tmp_path, channel):
+@pytest.mark.parametrize(
+    ("channel", "quantity", "name"),
+    [
+        ("auto", "disparity", "disparity"),
+        ("auto", "depth_m", "Z"),
+        ("Z", "disparity", "Z"),
+        ("Y", "depth_m", "Y"),
+        ("R", "disparity", "R"),
+    ],
+)
+def test_exr_as_openexr_reads_it(tmp_path, channel, quantity, name):
     path = tmp_path / "a.exr"
-    map_files.write_exr(path, RAMP, TEXT, channel)
+    text = {**TEXT, "quantity": quantity}
+    map_files.write_exr(path, RAMP, text, channel)
     with OpenEXR.File(str(path)) as file:
-        assert list(file.channels()) == [channel]
-        pixels = file.channels()[channel].pixels
+        assert list(file.channels()) == [name]
+        pixels = file.channels()[name].pixels
         assert pixels.dtype == np.float32
         np.testing.assert_array_equal(pixels, RAMP)
         assert file.header()["licence"] == "Apache-2.0" and file.header()["model"] == "nano"
     found, text = map_files.read_exr(path)
     np.testing.assert_array_equal(found, RAMP)
-    assert {key: text[key] for key in TEXT} == TEXT
+    assert {key: text[key] for key in TEXT} == {**TEXT, "quantity": quantity}
+
+
+@pytest.mark.parametrize(("quantity", "name"), [("disparity", "disparity"), ("depth_m", "Z")])
+def test_an_exr_with_the_image_as_openimageio_reads_it(tmp_path, quantity, name):
+    oiio = pytest.importorskip("OpenImageIO")
+    path = tmp_path / "a.exr"
+    image = np.random.default_rng(0).integers(0, 256, (*RAMP.shape, 3), np.uint8)
+    map_files.write_exr(path, RAMP, {**TEXT, "quantity": quantity}, "auto", image)
+    file = oiio.ImageInput.open(str(path))
+    spec = file.spec()
+    assert spec.channelnames == ("R", "G", "B", name)
+    assert [str(one) for one in spec.channelformats] == ["half", "half", "half", "float"]
+    assert (spec.z_channel == 3) == (name == "Z") and spec.getattribute("quantity") == quantity
+    pixels = file.read_image(format="float")
+    np.testing.assert_array_equal(pixels[..., 3], RAMP)
+    back = oiio.ImageBufAlgo.colorconvert(oiio.ImageBuf(pixels[..., :3].copy()), "lin_srgb", "sRGB")
+    np.testing.assert_allclose(back.get_pixels() * 255, image, atol=0.5)
+    np.testing.assert_array_equal(map_files.read_exr(path)[0], RAMP)
 
 
 def test_pictures_carry_text(tmp_path):
@@ -148,8 +176,10 @@ def test_what_is_not_ours_is_one_line(tmp_path):
     exr.write_bytes(b"v/1\x01 not an EXR")
     with pytest.raises(ValueError, match="not an EXR that can be read"):
         map_files.read_exr(exr)
-    with pytest.raises(ValueError, match="'Y': expected Z or R"):
-        map_files.write_exr(tmp_path / "b.exr", RAMP, {}, "Y")
+    with pytest.raises(ValueError, match="'X': expected auto, Z, Y or R"):
+        map_files.write_exr(tmp_path / "b.exr", RAMP, {}, "X")
+    with pytest.raises(ValueError, match="'R': expected auto or Z, as R, G and B are the image's"):
+        map_files.write_exr(tmp_path / "b.exr", RAMP, {}, "R", np.zeros((*RAMP.shape, 3), np.uint8))
 
 
 def test_exr_without_openexr_names_the_extra(tmp_path, monkeypatch):

@@ -250,6 +250,8 @@ NAMES = {
     "color": "color.png", "side": "side.png", "png16": "{}.png", "pfm": "{}.pfm", "npz": "{}.npz", "exr": "{}.exr",
     "npy": "{}.npy", "json": "{}.json",
     "normals": "normals.png", "sky": "sky.png", "control": "control.png", "ply": "points.ply", "glb": "mesh.glb",
+    "rgbz": "rgbz.exr", "sbs": "sbs.png", "anaglyph": "anaglyph.png", "colmap": "depth_map.bin",
+    "colmap_camera": "cameras.bin",
 }  # fmt: skip
 
 
@@ -261,12 +263,12 @@ def test_every_format_has_its_name_and_text(tmp_path, metric, relative):
         assert [path.name for path in paths] == expected
         assert sorted(path.name for path in (tmp_path / folder).iterdir()) == sorted(expected)
         for path in paths:
-            says = path.suffix not in (".pfm", ".npy", ".npz")
+            says = path.suffix not in (".pfm", ".npy", ".npz", ".bin")
             assert not says or prediction.licence.encode() in path.read_bytes()
             if path.suffix == ".png":
                 with Image.open(path) as image:
                     assert image.text["licence"] == prediction.licence  # type: ignore[attr-defined]
-                    width = 80 if path.stem.endswith("side") else 40
+                    width = 80 if path.stem.endswith(("side", "sbs")) else 40
                     assert image.size == (width, 30)
         with np.load(tmp_path / folder / f"p.1_{prediction.quantity}.npz") as archive:
             assert str(archive["licence"]) == prediction.licence
@@ -316,10 +318,12 @@ def test_all_is_written_or_nothing(tmp_path, relative):
     with pytest.raises(ValueError, match="jet"):
         relative.save(tmp_path / "p", ["png16", "color"], colors="jet")
     with pytest.raises(ValueError, match="channel 'X'"):
-        relative.save(tmp_path / "p", ["color", "exr"], exr_channel="X")
+        relative.save(tmp_path / "p", ["color", "exr"], exr_channel="X")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="0 <= low < high"):
         relative.save(tmp_path / "p", ["color", "control"], percentile=(50, 50))
-    with pytest.raises(ValueError, match="near and far are for normals, ply, glb; color, npz would stay disparity"):
+    with pytest.raises(
+        ValueError, match="near and far are for normals, ply, glb, colmap; color, npz would stay disparity"
+    ):
         relative.save(tmp_path / "p", ["color", "npz"], near=1, far=2)
     bare = Prediction(disparity=RELATIVE)
     with pytest.raises(ValueError, match="side: the picture is needed"):

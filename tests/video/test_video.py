@@ -312,3 +312,29 @@ def test_a_clip_is_read_from_where_it_was_left(tmp_path):
     for a, b in zip(whole[7:], later, strict=True):
         assert a.pts == b.pts
         np.testing.assert_array_equal(a.image_HW3, b.image_HW3)
+
+
+def test_stereo_pairs_in_h264(tmp_path):
+    """Every frame of the clip for the left eye, and beside it another view; no CSV, as for other films to watch."""
+    film = clips.write_film(tmp_path / "film.mp4", frames=3)
+    assert convert(film, tmp_path / "out", "--save", "sbs,anaglyph", "--codec", "h264", "--eye-distance", 0.1) == 0
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["film_anaglyph.mp4", "film_sbs.mp4"]
+    pairs, _ = clips.read_film(tmp_path / "out/film_sbs.mp4")
+    frames, _ = clips.read_film(film)
+    width = frames[0].shape[1]
+    for pair, frame in zip(pairs, frames, strict=True):
+        assert pair.shape == (frame.shape[0], 2 * width, 3)
+        assert np.abs(pair[:, :width].astype(float) - frame).mean() < 6
+        assert (
+            np.abs(pair[:, width:].astype(float) - frame).mean() > np.abs(pair[:, :width].astype(float) - frame).mean()
+        )
+    with av.open(str(tmp_path / "out/film_sbs.mp4")) as container:
+        assert container.streams.video[0].codec_context.name == "h264"
+
+
+def test_a_codec_that_this_ffmpeg_has_not_is_told_at_once(tmp_path, monkeypatch, capsys):
+    film = clips.write_film(tmp_path / "film.mp4", frames=2)
+    monkeypatch.setattr(av, "codecs_available", set(av.codecs_available) - {"libx264"})
+    assert convert(film, tmp_path / "out", "--codec", "h264") == 2
+    assert "codec h264: the installed FFmpeg has no libx264; expected one of vp9, av1, mpeg4" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists() or not list((tmp_path / "out").iterdir())

@@ -86,7 +86,7 @@ def test_the_page_offers_every_format_of_the_server(client):
     shown = re.findall(r"^  (\w+): \[", script[script.index("const FORMS") :], re.MULTILINE)
     assert sorted(shown) == sorted(told["formats"]) == sorted(told["needs"])
     assert set(told["says_camera"]) == {"npz", "json"}
-    assert [name for name, needs in told["needs"].items() if "metres" in needs] == ["normals", "ply", "glb"]
+    assert [name for name, needs in told["needs"].items() if "metres" in needs] == ["normals", "ply", "glb", "colmap"]
 
 
 def test_json_carries_the_same_numbers(client, photo, files):

@@ -64,7 +64,7 @@ def test_options_may_be_shared_between_query_and_form(client, png):
         ({"fromat": "npz"}, "fromat: Extra inputs"),
         ({"format": "tif"}, "format: "),
         ({"model": "v9"}, "this server has nano, again, not 'v9'"),
-        ({"near": "1", "far": "9"}, "near and far are for normals, ply, glb; png16 would stay disparity"),
+        ({"near": "1", "far": "9"}, "near and far are for normals, ply, glb, colmap; png16 would stay disparity"),
         ({"near": "nan"}, "near: "),
         ({"near": ""}, "near: "),
         ({"fov": "180"}, "fov: "),

@@ -13,6 +13,11 @@ const FORMS = {
   normals: ["Normals", "directions of surfaces"],
   ply: ["Points", "PLY, coloured"],
   glb: ["Mesh", "GLB, textured"],
+  rgbz: ["EXR with image", "linear RGB and the map"],
+  sbs: ["Stereo pair", "left and right eye"],
+  anaglyph: ["Anaglyph", "for red-cyan glasses"],
+  colmap: ["COLMAP map", "metres, binary"],
+  colmap_camera: ["COLMAP camera", "cameras.bin"],
 };
 
 /** A radio button with its colours for every colour map; the first is chosen. `tables` as /v1/colormaps answers. */

@@ -86,11 +86,11 @@ export async function json({ width, height, values, K, text }) {
 }
 
 /** OpenEXR with one channel Z of 32 bits, scan line by scan line, not compressed; the text as attributes. */
-export function exr({ width, height, values, text }) {
+export function exr({ width, height, values, quantity, text }) {
   const window = numbers([4, 0], [4, 0], [4, width - 1], [4, height - 1]);
   const one = bytesOf(Float32Array.of(1));
   const attribute = (name, type, data) => [ascii(`${name}\0${type}\0`), numbers([4, data.length]), data];
-  const channel = [...ascii("Z\0"), ...numbers([4, 2], [4, 0], [4, 1], [4, 1]), 0];
+  const channel = [...ascii(quantity === "disparity" ? "disparity\0" : "Z\0"), ...numbers([4, 2], [4, 0], [4, 1], [4, 1]), 0];
   const header = [
     numbers([4, 0x01312f76], [4, 2]),
     ...attribute("channels", "chlist", Uint8Array.from(channel)),
