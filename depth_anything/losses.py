@@ -13,7 +13,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 SMALLEST_SPREAD = 1e-6
-"""A map whose mean absolute deviation is below this is a constant."""
+"""Ground truth whose mean absolute deviation is below this is a constant."""
+SMALLEST_PREDICTED_SPREAD = 1e-3
+"""Smallest divisor of a prediction in V1 Eq. 3. A random network's maps have 4e-3, those of a trained one .2 and more;
+of a constant map a divisor of 1e-6 makes gradients that decide the whole step."""
+SMALLEST_METRES = 1e-7
+"""A predicted distance of 0 counts as this in a logarithm."""
 GRADIENT_SCALES = 4
 """Strides 1, 2, 4, 8 in gradient matching (MiDaS; V2 takes it over)."""
 
@@ -26,6 +31,10 @@ class Losses:
     """Scalar with a graph."""
     parts: dict[str, Tensor]
     """Unweighted parts by name, for the log."""
+
+    def times(self, weight: float) -> "Losses":
+        """Of a slice that has `weight` times an equal slice's images."""
+        return Losses(self.total * weight, {name: part * weight for name, part in self.parts.items()})
 
 
 def masked(map_BHW: Tensor, valid_BHW: Tensor) -> Tensor:
@@ -59,10 +68,10 @@ def shift_and_scale(map_BHW: Tensor, valid_BHW: Tensor) -> tuple[Tensor, Tensor]
     return shift_B, mean_over_valid((map_BHW - shift_B[:, None, None]).abs(), valid_BHW)
 
 
-def normalised(map_BHW: Tensor, valid_BHW: Tensor) -> Tensor:
-    """V1 Eq. 3: (map - t) / s."""
+def normalised(map_BHW: Tensor, valid_BHW: Tensor, smallest: float = SMALLEST_SPREAD) -> Tensor:
+    """V1 Eq. 3: (map - t) / s, with s not below `smallest`."""
     shift_B, scale_B = shift_and_scale(map_BHW, valid_BHW)
-    return (map_BHW - shift_B[:, None, None]) / scale_B.clamp(min=SMALLEST_SPREAD)[:, None, None]
+    return (map_BHW - shift_B[:, None, None]) / scale_B.clamp(min=smallest)[:, None, None]
 
 
 def has_spread(target_BHW: Tensor, valid_BHW: Tensor) -> Tensor:
@@ -76,7 +85,8 @@ def has_spread(target_BHW: Tensor, valid_BHW: Tensor) -> Tensor:
 def affine_invariant_residual(prediction_BHW: Tensor, target_BHW: Tensor, valid_BHW: Tensor) -> Tensor:
     """Normalised prediction minus normalised truth, (B, H, W): both with their own t and s over the same pixels."""
     prediction_BHW, target_BHW = masked(prediction_BHW, valid_BHW), masked(target_BHW, valid_BHW)
-    return masked(normalised(prediction_BHW, valid_BHW) - normalised(target_BHW, valid_BHW), valid_BHW)
+    predicted_BHW = normalised(prediction_BHW, valid_BHW, SMALLEST_PREDICTED_SPREAD)
+    return masked(predicted_BHW - normalised(target_BHW, valid_BHW), valid_BHW)
 
 
 def gradient_matching(residual_BHW: Tensor, valid_BHW: Tensor) -> Tensor:
@@ -117,9 +127,13 @@ def pixel_and_gradient(residual_BHW: Tensor, valid_BHW: Tensor, counts_B: Tensor
 
 
 def largest_residuals(residual_BHW: Tensor, valid_BHW: Tensor, share: float) -> Tensor:
-    """Bool (B, H, W): each image's `share` of valid pixels with the largest absolute residual (floor of the count)."""
+    """Bool (B, H, W): each image's `share` of valid pixels with the largest absolute residual (floor of the count).
+
+    None of an image in which one is NaN or infinite: that must show in the loss, not disappear as a noisy label.
+    """
     size = residual_BHW.detach().abs().masked_fill(~valid_BHW, -1).flatten(1)
     drop_B1 = (valid_BHW.flatten(1).sum(1, keepdim=True) * share).long()
+    drop_B1 = drop_B1 * size.isfinite().all(1, keepdim=True)
     rank = size.argsort(dim=1, descending=True, stable=True).argsort(dim=1)
     return (rank < drop_B1).view_as(valid_BHW)
 
@@ -171,17 +185,18 @@ def cutmix_pair(
 
 
 def feature_alignment_loss(student_BNC: Tensor, frozen_BNC: Tensor, margin: float) -> tuple[Tensor, Tensor]:
-    """V1 Eq. 9, L_feat: one minus the mean cosine of patch tokens with a frozen encoder's.
+    """V1 Eq. 9, L_feat: one minus the mean cosine of an image's patch tokens with a frozen encoder's, over the images.
 
-    Tokens whose cosine is above the tolerance margin alpha are excluded, and carry no gradient.
+    Tokens whose cosine is above the tolerance margin alpha are excluded, and carry no gradient. An image in which none
+    remains has the loss 0: it is where it should be.
 
     Returns:
-        The loss (0 where no token remains, with a live graph) and the share of tokens that remained.
+        The loss (with a live graph) and the share of tokens that remained.
     """
     cosine_BN = F.cosine_similarity(student_BNC.float(), frozen_BNC.float(), dim=-1)
     kept_BN = cosine_BN.detach() <= margin
-    loss = (1 - cosine_BN).masked_fill(~kept_BN, 0).sum() / kept_BN.sum().clamp(min=1)
-    return loss, kept_BN.float().mean()
+    loss_B = (1 - cosine_BN).masked_fill(~kept_BN, 0).sum(1) / kept_BN.sum(1).clamp(min=1)
+    return loss_B.mean(), kept_BN.float().mean()
 
 
 def range_normalised_residual(prediction_BHW: Tensor, target_BHW: Tensor, valid_BHW: Tensor) -> Tensor:
@@ -218,6 +233,9 @@ def zoedepth_silog_loss(prediction_BHW: Tensor, depth_BHW: Tensor, valid_BHW: Te
 
 
 def log_ratio(prediction_BHW: Tensor, depth_BHW: Tensor, valid_BHW: Tensor, epsilon: float) -> Tensor:
-    """log(depth) - log(prediction) at the valid pixels, flat, in float32: a sigmoid underflows in half precision."""
+    """log(depth) - log(prediction) at the valid pixels, flat, in float32: a sigmoid underflows in half precision.
+
+    Predictions count as `SMALLEST_METRES` at least.
+    """
     p, d = (x[valid_BHW] if x.dtype == torch.float64 else x[valid_BHW].float() for x in (prediction_BHW, depth_BHW))
-    return torch.log(d + epsilon) - torch.log(p + epsilon)
+    return torch.log(d + epsilon) - torch.log(p.clamp(min=SMALLEST_METRES) + epsilon)

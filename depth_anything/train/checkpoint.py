@@ -20,6 +20,7 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.optim import Optimizer
 
 from depth_anything.system.files import atomic_path, sync
+from depth_anything.train.changes import change
 from depth_anything.train.distributed import whole
 from depth_anything.train.recipes.base import as_json, changed_fields
 
@@ -70,6 +71,10 @@ class Run(Generic[R, M]):
     """Wall clock spent, over all sittings."""
     saved: int = 0
     """Step of the newest state on the disk; 0 without."""
+    allowed: tuple[str, ...] = ()
+    """Fields of the recipe that may differ from the state's: they are changed on purpose."""
+    changes: list[dict[str, Any]] = field(default_factory=list)
+    """What was changed when the run went on (`changes.change`)."""
 
     def whole_average(self, kept: bool = True) -> dict[str, Tensor]:
         """The running mean, or the weights, in one piece on the processor. All processes call this together.
@@ -116,7 +121,8 @@ class Run(Generic[R, M]):
         if path is None:
             return False
         state = read(path, mapped=any(isinstance(parameter, DTensor) for parameter in self.model.parameters()))
-        refuse_other_recipe(path, self.recipe, json.loads(as_named_now(state["recipe"], state["model"])))
+        written = json.loads(as_named_now(state["recipe"], state["model"]))
+        self.changes = deliberate(path, self, written, state["step"])
         options = StateDictOptions(full_state_dict=True)
         set_model_state_dict(self.model, state["model"], options=options)
         if 0 in state["optimizer"]["state"]:  # a segmenter's or a ControlNet's, written by version 0.1
@@ -169,14 +175,39 @@ def state_step(folder: Path) -> int:
     return -1 if path is None else read(path, mapped=True)["step"]
 
 
-def refuse_other_recipe(path: Path, recipe: AnyRecipe, written: dict[str, Any]) -> None:
-    """Raise ValueError where a state at `path` was written by another recipe than the one that is carried out."""
-    changed = changed_fields(recipe, written)
-    if changed:
+def deliberate(path: Path, run: Run, written: dict[str, Any], step: int) -> list[dict[str, Any]]:
+    """What a run changes on purpose against the recipe of a state at `path`, which is at `step`.
+
+    Raises:
+        ValueError: another field of the recipe is another one, too.
+    """
+    changed = changed_fields(run.recipe, written)
+    other = [name for name in changed if name not in run.allowed]
+    if other:
         raise ValueError(
-            f"{path} belongs to another recipe (recipe.json beside it; other {', '.join(changed)}): "
+            f"{path} belongs to another recipe (recipe.json beside it; other {', '.join(other)}): "
             "choose another output folder"
         )
+    return [change(name, written.get(name), getattr(run.recipe, name), step) for name in changed]
+
+
+def is_state(path: str | Path) -> bool:
+    """Whether a file is called as the state of a run is."""
+    return Path(path).suffix == ".pt" and Path(path).name.startswith(Path(STATE_FILE).stem)
+
+
+def weights_of(path: str | Path) -> dict[str, Tensor]:
+    """A model's weights in a state: the running mean, where the run keeps one, as in final.safetensors.
+
+    Raises:
+        ValueError: not a state of training for depth.
+    """
+    if not Path(path).exists():
+        raise ValueError(f"{path}: no such file")
+    state = read(Path(path))
+    if not {"recipe", "model", "average", "step"} <= set(state) or "variant" not in json.loads(state["recipe"]):
+        raise ValueError(f"{path} is no state of depth-anything train")
+    return state["average"] or state["model"]
 
 
 def as_named_now(recipe: str, weights: dict[str, Tensor]) -> str:

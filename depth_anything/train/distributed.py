@@ -6,13 +6,14 @@ The model knows nothing of this (it is applied from outside), and the recipe nei
 from __future__ import annotations
 
 import os
+import pickle
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import torch
 import torch.distributed as dist
@@ -140,6 +141,34 @@ def first_alone(ranks: Ranks) -> Iterator[None]:
         dist.barrier()
 
 
+def opened_once(open_it: Callable[[], T], ranks: Ranks) -> T:
+    """What `open_it` gives, called by the first process and copied to the others: a folder of millions of files is
+    listed once, not by every process. All processes call this together.
+
+    What cannot be copied is opened by every process, the first one first.
+
+    Raises:
+        ValueError: on all processes, when the first one could not open it.
+    """
+    if ranks.world == 1:
+        return open_it()
+    found, told = None, ("", b"")
+    if ranks.first:
+        try:
+            found = open_it()
+        except ValueError as error:
+            told = (str(error), b"")
+        else:
+            with suppress(pickle.PicklingError, AttributeError, TypeError):
+                told = ("", pickle.dumps(found))
+    problem, copy = agreed(told)
+    if problem:
+        raise ValueError(problem)
+    if ranks.first:
+        return cast(T, found)
+    return pickle.loads(copy) if copy else open_it()
+
+
 def prepare(network: MapAndTokens, recipe: Recipe, machine: Machine, ranks: Ranks) -> nn.Module:
     """The network as this machine runs it. Its parameters keep their names in `network.model`."""
     blocks = list(network.model.pretrained.blocks)
@@ -156,7 +185,7 @@ def prepare(network: MapAndTokens, recipe: Recipe, machine: Machine, ranks: Rank
         policy = MixedPrecisionPolicy(torch.bfloat16, torch.float32) if half else MixedPrecisionPolicy()
         for block in blocks:
             fully_shard(block, mp_policy=policy)
-        fully_shard(network, mp_policy=policy)  # in place
+        fully_shard(network)  # in place; the decoder stays in float32
         return network
     if ranks.world > 1:
         return DistributedDataParallel(network)
@@ -205,6 +234,15 @@ def agreed(value: T) -> T:
     values = [value]
     dist.broadcast_object_list(values)
     return values[0]
+
+
+def gathered(value: T) -> list[T]:
+    """A small value of every process, by rank. All processes call this together."""
+    if not dist.is_initialized():
+        return [value]
+    values: list[Any] = [None] * dist.get_world_size()
+    dist.all_gather_object(values, value)
+    return values
 
 
 def whole(tensor: Tensor) -> Tensor:

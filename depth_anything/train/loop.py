@@ -15,7 +15,8 @@ from depth_anything.losses import Losses
 from depth_anything.network.model import DepthAnything
 from depth_anything.system.files import atomic_path
 from depth_anything.train import masked_patches, metric, relative_depth
-from depth_anything.train.batches import Data, Slice, build_slice, parts
+from depth_anything.train.batches import Data, Slice, build_slice, keys, places
+from depth_anything.train.changes import Changes
 from depth_anything.train.checkpoint import Run
 from depth_anything.train.distributed import Machine, Ranks, prepare
 from depth_anything.train.parts import built_in_parts, put_rows, take_rows
@@ -23,7 +24,9 @@ from depth_anything.train.recipes.base import MaskedRecipe, Recipe
 from depth_anything.train.recipes.metric import MetricRecipe
 from depth_anything.train.run_log import RunLog
 from depth_anything.train.steps import Task, go_on
+from depth_anything.train.student import check_teacher
 from depth_anything.train.teacher import MapAndTokens, plain_attention
+from depth_anything.train.tracker import Tracker
 from depth_anything.variants import get_variant
 
 
@@ -41,6 +44,8 @@ def train(
     log_every: int = 1,
     validate_every: int = 1000,
     save_seconds: float = 300.0,
+    changes: Changes = Changes(),  # noqa: B008
+    tracker: Tracker | None = None,
 ) -> DepthAnything:
     """Carry out a recipe and answer the trained model (the running mean of the weights, where the recipe keeps one).
 
@@ -60,12 +65,16 @@ def train(
         ranks: the processes and their devices (`distributed.join`).
         log_every, validate_every: in steps.
         save_seconds: wall clock between two writes of the state.
+        changes: what is changed on purpose when a run goes on.
+        tracker: a service that also receives what is logged.
 
     Raises:
-        ValueError: no pictures, no weights or teacher where they are needed, `out` holds another recipe, or the loss is
-            not finite.
+        ValueError: no pictures, no weights or teacher where they are needed, `out` holds another recipe, or many steps
+            in a row are not finite.
     """
     check_pictures(recipe, data)
+    if isinstance(teacher, DepthAnything):
+        check_teacher(recipe, teacher.variant)
     check_start(recipe, weights, frozen, machine, ranks)
     run = start(recipe, weights, machine, ranks, data.labeled)
     teacher, frozen = (module and module.eval().to(ranks.device) for module in (teacher, frozen))
@@ -83,7 +92,7 @@ def train(
     if validation is not None:
         task = replace(task, validate=validate)
     run.network.train()
-    go_on(run, task, out, machine, ranks, log_every, validate_every, save_seconds)
+    go_on(run, task, out, machine, ranks, log_every, validate_every, save_seconds, changes, tracker)
     average = run.whole_average(kept=ranks.first or not machine.shard)
     if not average:
         return run.model
@@ -108,12 +117,19 @@ def task_of(
         return build_slice(recipe, data, step, slices, index, ranks.device, pool, kind.labeled_batch)
 
     def losses(network: nn.Module, one: Slice, step: int) -> Losses:
-        return kind.step_losses(network, one, recipe, recipe.stage_of(step)[0], teacher, frozen)
+        found = kind.step_losses(network, one, recipe, recipe.stage_of(step)[0], teacher, frozen)
+        return found if recipe.unlabeled else found.times(one.labeled_weight)
 
     def set_rate(optimizer: Optimizer, step: int) -> float:
         return kind.set_rate(optimizer, recipe, step)
 
-    return Task(build=build, losses=losses, set_rate=set_rate, around=lambda one: plain_attention(one.image_B3HW))
+    return Task(
+        build=build,
+        losses=losses,
+        set_rate=set_rate,
+        around=lambda one: plain_attention(one.image_B3HW),
+        names=lambda step, index: keys(recipe, data, step, slices, index),
+    )
 
 
 def check_start(
@@ -131,7 +147,7 @@ def check_start(
     machine.check()
     slices, _ = ranks.slices(machine)
     for stage in recipe.stages:
-        parts(recipe, stage, slices)
+        places(recipe, stage, slices, 0)
     if recipe.unlabeled and recipe.unlabeled.feature_weight and frozen is None:
         raise ValueError(f"{recipe.name} keeps near a frozen encoder (V1 Eq. 9): give its file with --frozen")
     shapes = weights and {key: tensor.to("meta") for key, tensor in weights.items()}

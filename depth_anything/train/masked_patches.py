@@ -7,6 +7,7 @@ encoder is then a start for a teacher or a student, and the frozen encoder of L_
 `relative_depth.py` has functions of the same names; the loop takes whichever module fits its recipe.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,7 +21,7 @@ from depth_anything.data.samples import Samples
 from depth_anything.losses import Losses
 from depth_anything.network.model import DepthAnything
 from depth_anything.network.resize import PATCH, normalise
-from depth_anything.train.batches import Draw, Slice, crops, generator, perturbed
+from depth_anything.train.batches import Draw, Slice, crops, perturbed
 from depth_anything.train.recipes.base import MaskedRecipe, Stage
 from depth_anything.train.start import DECODER_UNREAD, groups, set_rate, start_model
 from depth_anything.train.teacher import MapAndTokens, run_network
@@ -44,14 +45,14 @@ class MaskedBatch:
 def labeled_batch(draw: Draw, samples: Samples, numbers: list[int]) -> MaskedBatch:
     """Pictures with hidden patches; their labels are not looked at."""
     assert isinstance(draw.recipe, MaskedRecipe)
-    image_B3HW = perturbed(crops(draw, samples, numbers)[0], draw.recipe.perturbation, generator(draw.rng))
-    return masked_batch(image_B3HW, draw.recipe.hidden, draw.rng)
+    image_B3HW = perturbed(crops(draw, samples, numbers)[0], draw.recipe.perturbation, draw.colours)
+    return masked_batch(image_B3HW, draw.recipe.hidden, draw.rngs)
 
 
-def masked_batch(image_B3HW: Tensor, share: float, rng: np.random.Generator) -> MaskedBatch:
+def masked_batch(image_B3HW: Tensor, share: float, rngs: Sequence[np.random.Generator]) -> MaskedBatch:
     """Pictures in 0..1, `share` of the patches of each hidden, drawn at random."""
     h, w = image_B3HW.shape[2] // PATCH, image_B3HW.shape[3] // PATCH
-    order_BN = rng.random((len(image_B3HW), h * w)).argsort(1)
+    order_BN = np.stack([rng.random(h * w) for rng in rngs]).argsort(1)
     hidden_Bhw = torch.from_numpy(order_BN < round(share * h * w)).unflatten(1, (h, w)).to(image_B3HW.device)
     return MaskedBatch(normalise(image_B3HW), hidden_Bhw, grayscale(image_B3HW)[:, 0])
 
@@ -82,6 +83,6 @@ def validate(model: DepthAnything, samples: Samples, recipe: MaskedRecipe) -> di
         middle = random_crop(height, width, size, (1.0, 1.0), 1.0, 0.0, np.full(5, 0.5))
         image_HW3 = cut(sample, middle).image_HW3
         image_13HW = torch.from_numpy(image_HW3.copy()).permute(2, 0, 1)[None].float() / 255
-        one = masked_batch(image_13HW, recipe.hidden, np.random.default_rng([recipe.seed, number]))
+        one = masked_batch(image_13HW, recipe.hidden, [np.random.default_rng([recipe.seed, number])])
         found.append(step_losses(MapAndTokens(model), Slice(one, None), recipe, recipe.stages[-1]).total.item())
     return {"masked": float(np.mean(found))}

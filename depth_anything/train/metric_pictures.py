@@ -32,7 +32,9 @@ def whole_batch(draw: Draw, samples: Samples, numbers: list[int]) -> Batch:
     recipe = draw.recipe
     assert isinstance(recipe, MetricRecipe)
     assert recipe.metric.canonical_focal is None, "whole pictures are squeezed: the canonical camera wants windows"
-    found = [augmented(read(samples, number), recipe, draw.rng.random(8)) for number in numbers]
+    found = [
+        augmented(read(samples, number), recipe, rng.random(8)) for number, rng in zip(numbers, draw.rngs, strict=True)
+    ]
     if len({one.disparity_HW.shape for one in found}) > 1:
         raise ValueError(f"{recipe.name} sees whole pictures: expected all of one size")
     image_B3HW = torch.from_numpy(np.stack([one.image_HW3 for one in found])).permute(0, 3, 1, 2)

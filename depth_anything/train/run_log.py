@@ -12,6 +12,7 @@ from depth_anything.data.samples import usable
 from depth_anything.images.colormap import colored
 from depth_anything.system import json_lines
 from depth_anything.system.files import NotWritten, naming
+from depth_anything.train.tracker import Tracker
 
 LOG = logging.getLogger(__name__)
 CURVE_FILE = "curve.jsonl"
@@ -22,8 +23,8 @@ SHOWN = 4
 class RunLog:
     """curve.jsonl: what was logged, up to the step that the run goes on from; every line also goes to the log."""
 
-    def __init__(self, folder: Path, step: int):
-        self.path = folder / CURVE_FILE
+    def __init__(self, folder: Path, step: int, tracker: Tracker | None = None):
+        self.path, self.tracker = folder / CURVE_FILE, tracker
         json_lines.cut_back(self.path, lambda entry: entry["step"] <= step)
         self.board = open_board(folder, step)
 
@@ -32,6 +33,8 @@ class RunLog:
         LOG.info("  ".join(f"{name} {value:.5g}" for name, value in entry.items()))
         try:
             json_lines.append(self.path, entry)
+            if self.tracker is not None:
+                self.tracker.add(entry)
             if self.board is not None:
                 with naming(self.path.with_name("events")):
                     for name, value in entry.items():

@@ -29,7 +29,7 @@ from torch import Tensor
 from torch.distributed.checkpoint.metadata import Metadata, TensorStorageMetadata
 
 from depth_anything.system.files import read_json, sync
-from depth_anything.train.checkpoint import Run, refuse_other_recipe
+from depth_anything.train.checkpoint import Run, deliberate
 from depth_anything.train.recipes.base import as_json
 
 FOLDER, RUN_FILE = "checkpoints", "run.json"
@@ -150,7 +150,7 @@ def resume(run: Run, out: Path, step: int) -> None:
     """
     folder = step_folder(out, step)
     about = read_json(folder / RUN_FILE)
-    refuse_other_recipe(folder, run.recipe, about["recipe"])
+    run.changes = deliberate(folder, run, about["recipe"], about["step"])
     load(run, folder)
     run.step, run.seconds, run.saved = about["step"], about["seconds"], about["step"]
 

@@ -1,7 +1,9 @@
 """The data that a recipe names: opened in the given folders, or rendered."""
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +13,10 @@ from depth_anything.data.labeled.sets import LABELED, open_labeled
 from depth_anything.data.samples import Chosen, Joined, Kept, Samples, without_labels
 from depth_anything.data.sky import SEGFORMER, SkySegmenter, choose_sky
 from depth_anything.train.batches import Data
+from depth_anything.train.distributed import Ranks, first_alone, opened_once
 from depth_anything.train.recipes.base import MaskedRecipe, Recipe
 
+LOG = logging.getLogger(__name__)
 FIRST_HELD_OUT_SEED = 10_000_000
 """First seed of the held-out scenes; the seeds of the training scenes start at 0."""
 
@@ -36,6 +40,8 @@ def open_data(
     processes: int | None = None,
     find_sky: Callable[[str, Samples], Samples] | None = None,
     device: str = "cpu",
+    validate: bool = True,
+    ranks: Ranks = Ranks(),  # noqa: B008 (frozen)
 ) -> tuple[Data, Samples | None]:
     """The training data and the held-out data of a recipe.
 
@@ -45,8 +51,10 @@ def open_data(
         pseudo_labels: folder that `depth-anything label` wrote; without it the teacher labels the unlabelled images in
             every step.
         processes: worker processes for rendering.
-        device: device of the training; scenes are kept in its memory if they are the only data and fit.
+        find_sky: handles the sky of a labelled set, given its name (`sky_by_set`); None leaves it as the files have it.
         device: device of the training; scenes are kept in its memory if there are no other data and they fit.
+        validate: whether to open held-out data (`validates`).
+        ranks: the processes, which call this together: the first one lists the files and renders.
 
     Raises:
         ValueError: the folder of a set is missing or does not have the official layout.
@@ -57,16 +65,16 @@ def open_data(
         if pseudo_labels is not None:
             from depth_anything.data.pseudo_labels import PseudoLabels
 
-            unlabeled = Kept(PseudoLabels(pseudo_labels))
+            unlabeled = Kept(opened_once(partial(PseudoLabels, pseudo_labels), ranks))
         else:
-            unlabeled = Joined([open_pictures(name, recipe, roots) for name in recipe.unlabeled.data])
+            unlabeled = Joined([open_pictures(name, recipe, roots, ranks) for name in recipe.unlabeled.data])
     if recipe.unlabeled_share < 1:
         # The user's folders are checked before hours of rendering; the order of the sets is that of the recipe.
         read = open_pictures if isinstance(recipe, MaskedRecipe) else partial(open_set, find_sky=find_sky)
         named = (*recipe.data, *(recipe.minor[:1] if recipe.minor else ()))
-        given = {name: read(name, recipe, roots) for name in named if name != "scenes"}
+        given = {name: read(name, recipe, roots, ranks) for name in named if name != "scenes"}
         sets = [
-            given[name] if name in given else rendered(scenes / "training", recipe.scenes, 0, processes)
+            given[name] if name in given else rendered(scenes / "training", recipe.scenes, 0, processes, ranks)
             for name in recipe.data
         ]
         if recipe.minor:
@@ -74,18 +82,41 @@ def open_data(
             seen = round(sum(map(len, sets)) * share / (1 - share))
             sets.append(Chosen(given[name], np.arange(seen) % len(given[name])))
         labeled = on_device(sets[0], device) if len(sets) == 1 else Joined(sets)
-    if recipe.validation_scenes:
-        held_out = rendered(scenes / "held_out", recipe.validation_scenes, FIRST_HELD_OUT_SEED, processes)
+    if recipe.validation_scenes and validate:
+        held_out = rendered(scenes / "held_out", recipe.validation_scenes, FIRST_HELD_OUT_SEED, processes, ranks)
     return Data(labeled, unlabeled), held_out
 
 
-def rendered(folder: Path, count: int, seed: int, processes: int | None) -> PackedScenes:
+def validates(recipe: Recipe, scenes: Path, asked: str) -> bool:
+    """Whether a run is watched on held-out scenes: `off`, `on`, or `auto`, where they are there or can be rendered."""
+    from depth_anything.data.scenes.render import finished_scenes
+
+    if asked == "off" or not recipe.validation_scenes:
+        return False
+    if asked == "on" or finished_scenes(scenes / "held_out") >= recipe.validation_scenes or find_spec("mitsuba"):
+        return True
+    LOG.warning(
+        "no validation: Mitsuba is missing to render its scenes (extra render), and %s has none; bring held_out/ from "
+        "a machine that has it, with --scenes",
+        scenes,
+    )
+    return False
+
+
+def rendered(
+    folder: Path,
+    count: int,
+    seed: int,
+    processes: int | None,
+    ranks: Ranks = Ranks(),  # noqa: B008 (frozen)
+) -> PackedScenes:
     """Rendered scenes: from a finished rendering of at least `count` scenes with any options, else rendered now."""
     from depth_anything.data.scenes.render import finished_scenes, render_shards
 
-    if finished_scenes(folder) < count:
-        render_shards(folder, count, seed, processes=processes)
-    pack_ahead(folder, processes)
+    with first_alone(ranks):
+        if finished_scenes(folder) < count:
+            render_shards(folder, count, seed, processes=processes)
+        pack_ahead(folder, processes)
     return PackedScenes(folder)
 
 
@@ -110,11 +141,16 @@ def root_of(name: str, recipe: Recipe, roots: Mapping[str, Path]) -> Path:
 
 
 def open_set(
-    name: str, recipe: Recipe, roots: Mapping[str, Path], find_sky: Callable[[str, Samples], Samples] | None
+    name: str,
+    recipe: Recipe,
+    roots: Mapping[str, Path],
+    ranks: Ranks,
+    find_sky: Callable[[str, Samples], Samples] | None,
 ) -> Samples:
     """A labelled set with its sky."""
-    samples = open_labeled(name, root_of(name, recipe, roots))
-    return find_sky(name, samples) if find_sky else samples
+    samples = opened_once(partial(open_labeled, name, root_of(name, recipe, roots)), ranks)
+    with first_alone(ranks):  # it may download SegFormer
+        return find_sky(name, samples) if find_sky else samples
 
 
 def without_sky(name: str, samples: Samples) -> Samples:
@@ -141,12 +177,13 @@ def sky_by_set(
     return find
 
 
-def open_pictures(name: str, recipe: Recipe, roots: Mapping[str, Path]) -> Samples:
+def open_pictures(name: str, recipe: Recipe, roots: Mapping[str, Path], ranks: Ranks) -> Samples:
     """A set of images without labels; for a labelled set, its images."""
     from depth_anything.data.unlabeled.pictures import Pictures
     from depth_anything.data.unlabeled.sets import UNLABELED, units
 
     root = root_of(name, recipe, roots)
     if name in LABELED:
-        return without_labels(open_labeled(name, root))
-    return without_labels(Pictures(units(name if name in UNLABELED else "auto", root)))
+        return without_labels(opened_once(partial(open_labeled, name, root), ranks))
+    listed = opened_once(lambda: Pictures(units(name if name in UNLABELED else "auto", root)), ranks)
+    return without_labels(listed)

@@ -1,28 +1,34 @@
 """THE loop: resume, then step, log, validate, save until a recipe is done. For depth, and for what is built on it."""
 
 import logging
+import math
 import time
 from collections.abc import Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Generic, TypeVar
 
 import torch
-from torch import Tensor, nn
+from torch import nn
+from torch.distributed.tensor import DTensor
 from torch.optim import Optimizer
 
 from depth_anything.losses import Losses
 from depth_anything.predict.prefetch import prefetch
-from depth_anything.system.files import atomic_path, make_folder
+from depth_anything.system.files import make_folder
 from depth_anything.system.lock import alone
 from depth_anything.system.signals import stop_signals
+from depth_anything.train.changes import Changes, change, record
 from depth_anything.train.checkpoint import Run
-from depth_anything.train.distributed import Machine, Ranks, any_rank, gradients_shared, mean_over_ranks
-from depth_anything.train.recipes.base import as_json
+from depth_anything.train.distributed import Machine, Ranks, any_rank, gradients_shared
+from depth_anything.train.meter import Meter
+from depth_anything.train.odd_steps import OddSteps, refuse_broken
 from depth_anything.train.run_log import RunLog
 from depth_anything.train.saving import Saver
+from depth_anything.train.tracker import Tracker
 from depth_anything.train.watch import watched
 
 LOG = logging.getLogger(__name__)
@@ -45,6 +51,8 @@ class Task(Generic[S]):
     """Measures held-out pictures. All processes call it; the one with the log writes."""
     around: Callable[[S], AbstractContextManager] = lambda one: nullcontext()
     """Around the forward and the backward pass of a slice."""
+    names: Callable[[int, int], list[str]] = lambda step, index: []
+    """Keys of the images in slice `index` of a step, to name those of a step that goes wrong."""
 
 
 def go_on(
@@ -56,6 +64,8 @@ def go_on(
     log_every: int = 1,
     validate_every: int = 1000,
     save_seconds: float = 300.0,
+    changes: Changes = Changes(),  # noqa: B008 (frozen)
+    tracker: Tracker | None = None,
 ) -> None:
     """Carry out a run from the state in `out`, or from its start, to its last step.
 
@@ -65,16 +75,18 @@ def go_on(
     Args:
         log_every, validate_every: in steps.
         save_seconds: wall clock between two writes of the state.
+        changes: what is changed on purpose against the state.
+        tracker: also receives what is logged.
 
     Raises:
-        ValueError: `out` holds another recipe, another job writes there, or the loss is not finite.
+        ValueError: `out` holds another recipe, another job writes there, or many steps in a row are not finite.
         NotWritten: the last state could not be saved. Earlier in a run that is a warning.
         KeyboardInterrupt: a signal asked to stop; the state is saved.
     """
     out = Path(out)
     make_folder(out)
     with alone(out) if ranks.first else nullcontext():
-        _carry_out(run, task, out, machine, ranks, log_every, validate_every, save_seconds)
+        _carry_out(run, task, out, machine, ranks, log_every, validate_every, save_seconds, changes, tracker)
 
 
 def _carry_out(
@@ -86,45 +98,58 @@ def _carry_out(
     log_every: int,
     validate_every: int,
     save_seconds: float,
+    changes: Changes,
+    tracker: Tracker | None,
 ) -> None:
     recipe = run.recipe
+    run.allowed = changes.fields
     saver = Saver(run, out, machine, ranks)
     if saver.resume():
         LOG.info("going on after step %d of %d", run.step, recipe.steps)
+    skip_ahead(run, changes.skip_to)
     log = None
     if ranks.first:
-        with atomic_path(out / "recipe.json") as temporary:
-            temporary.write_text(as_json(recipe))
-        log = RunLog(out, run.step)
+        record(out, recipe, run.changes)
+        log = RunLog(out, run.step, tracker)
     _, own = ranks.slices(machine)
-    meter, saved = Meter(recipe.seen(run.step)), time.monotonic()
+    meter, saved = Meter(recipe.seen(run.step), ranks.device), time.monotonic()
+    odd = OddSteps(out, run.step, recipe.steps, ranks.first)
     ready = batches(task, run.step, recipe.steps, own, machine.readers)
     with stop_signals() as asked, watched(ranks) as watch, closing(saver), closing(ready):
-        for step_slices in ready:
+        for step_slices in meter.waiting(ready):
             began = time.monotonic()
             watch.doing(f"step {run.step + 1}")
             rate = task.set_rate(run.optimizer, run.step)
-            losses = gradients(run, step_slices, task)
+            losses = gradients(run, step_slices, task, meter.forward)
+            norm = clipped(run)
+            totals = [one.total.item() for one in losses]
             due = time.monotonic() - saved > save_seconds
-            broken = any(not bool(torch.isfinite(one.total)) for one in losses)
+            broken = not all(map(math.isfinite, [*totals, norm]))
             flags = [broken, asked.is_set(), due, saver.busy()]
             broken, stopping, due, busy = any_rank(flags, ranks.device)
+            names = partial(images_of, task, run.step, own)
             if broken:
-                loss = max(one.total.item() for one in losses)
-                raise ValueError(f"the loss is {loss} at step {run.step}: lower the learning rate or look at the data")
-            update(run)
+                odd.skip(run.step, totals, norm, names)
+                run.step += 1
+            else:
+                odd.taken(run.step, totals, norm, names)
+                update(run)
+                for one in losses:
+                    meter.add(one.parts)
             run.seconds += time.monotonic() - began
-            for one in losses:
-                meter.add(one.parts)
 
             done = run.step == recipe.steps
             if run.step % log_every == 0 or done:
                 seen = recipe.seen(run.step)
                 about = {"step": run.step, "samples": seen, "seconds": round(run.seconds), "rate": rate}
-                about |= meter.means(seen)
+                about |= meter.means(seen) | {"skipped_steps": odd.skipped}
+                if not broken:
+                    about["gradient_norm"] = norm
                 if log:
                     log.add(about)
-                meter = Meter(seen)
+                meter.restart(seen)
+            if (due and not busy) or done or stopping:
+                refuse_broken(run, ranks.device)
             if stopping and not done:  # whoever asks may not wait for a validation
                 watch.doing(f"saving step {run.step}")
                 saver.finish()
@@ -159,22 +184,54 @@ def batches(task: Task[S], first_step: int, steps: int, own: range = range(1), r
     return prefetch(built(), AHEAD)
 
 
-def gradients(run: Run, step_slices: list[S], task: Task[S]) -> list[Losses]:
-    """The losses of this process's slices of a step, and the step's gradients in the parameters."""
+def skip_ahead(run: Run, step: int | None) -> None:
+    """Go on with another step, if it lies ahead.
+
+    Raises:
+        ValueError: behind the end of the run.
+    """
+    if step is None or step <= run.step:
+        return
+    if step >= run.recipe.steps:
+        raise ValueError(f"--skip-to {step}: {run.recipe.steps} steps are the whole run")
+    run.changes.append(change("step", run.step, step, run.step))
+    LOG.info("skipped from step %d to step %d", run.step, step)
+    run.step = step
+
+
+def images_of(task: Task, step: int, own: range, chosen: list[int]) -> list[str]:
+    """Keys of the images in some of this process's slices, by their place among them."""
+    return [name for place in chosen for name in task.names(step, own[place])]
+
+
+def gradients(
+    run: Run, step_slices: list[S], task: Task[S], timed: Callable[[], AbstractContextManager] = nullcontext
+) -> list[Losses]:
+    """The losses of this process's slices of a step, and the step's gradients in the parameters.
+
+    Args:
+        timed: around each forward pass.
+    """
     run.optimizer.zero_grad(set_to_none=True)
     found = []
     for number, one in enumerate(step_slices):
         last = number == len(step_slices) - 1
         with gradients_shared(run.network, last), task.around(one):
-            losses = task.losses(run.network, one, run.step)
+            with timed():
+                losses = task.losses(run.network, one, run.step)
             (losses.total / len(step_slices)).backward()
         found.append(Losses(losses.total.detach(), losses.parts))
     return found
 
 
+def clipped(run: Run) -> float:
+    """Clip the step's gradients; answers their norm before, over all processes."""
+    norm = nn.utils.clip_grad_norm_(run.model.parameters(), run.recipe.clip)
+    return (norm.full_tensor() if isinstance(norm, DTensor) else norm).item()
+
+
 def update(run: Run) -> None:
-    """The step itself: clipped gradients, AdamW, the running mean."""
-    nn.utils.clip_grad_norm_(run.model.parameters(), run.recipe.clip)
+    """The step itself: AdamW, the running mean."""
     run.optimizer.step()
     run.step += 1
     update_average(run)
@@ -190,25 +247,3 @@ def update_average(run: Run) -> None:
             for kind in kinds:
                 keys = [key for key, tensor in state.items() if type(tensor) is kind]
                 torch._foreach_lerp_([run.average[key] for key in keys], [state[key] for key in keys], 1 - decay)
-
-
-class Meter:
-    """Speed, and mean loss parts over the steps that were added."""
-
-    def __init__(self, seen: int):
-        self.began, self.seen = time.monotonic(), seen
-        self.values: dict[str, list[Tensor]] = {}
-
-    def add(self, parts: dict[str, Tensor]) -> None:
-        for name, value in parts.items():
-            self.values.setdefault(name, []).append(value)
-
-    def means(self, seen: int) -> dict[str, float]:
-        """Images per second, and each part's mean over the steps that had it. All processes call this together.
-
-        Args:
-            seen: pictures of the whole run by now.
-        """
-        speed = (seen - self.seen) / (time.monotonic() - self.began)
-        means = mean_over_ranks(torch.stack([torch.stack(values).mean() for values in self.values.values()]))
-        return {"images_per_second": speed, **dict(zip(self.values, means.tolist(), strict=True))}

@@ -1,5 +1,6 @@
 """Step 3 of the papers: labelled and pseudo-labelled pictures in, losses out."""
 
+import logging
 from pathlib import Path
 
 import torch
@@ -10,10 +11,12 @@ from depth_anything.checkpoints.official import load_backbone
 from depth_anything.losses import Losses
 from depth_anything.network.beit_sam import Encoder, encoder_of
 from depth_anything.network.efficientnet import as_tokens
-from depth_anything.train.batches import MixedBatch, Slice, partner
+from depth_anything.train.batches import MixedBatch, Slice, counts, partner
 from depth_anything.train.recipes.base import Recipe, Stage, Unlabeled
 from depth_anything.train.teacher import labeled_losses, run_network
-from depth_anything.variants import get_variant
+from depth_anything.variants import Variant, get_variant
+
+LOG = logging.getLogger(__name__)
 
 
 def student_losses(
@@ -40,26 +43,51 @@ def student_losses(
     image_B3HW = batch.image_B3HW
     prediction_BHW, tokens_BNC = run_network(network, image_B3HW, recipe)
     first = len(labeled.image_B3HW) if labeled else 0
-
-    total = image_B3HW.new_zeros(())
+    total = zero = image_B3HW.new_zeros(())
     parts: dict[str, Tensor] = {}
-    if labeled:
-        main, matching = labeled_losses(prediction_BHW[:first], labeled, stage)
+    if recipe.unlabeled_share < 1:
+        pair = labeled_losses(prediction_BHW[:first], labeled, stage) if labeled else (zero, zero)
+        main, matching = (batch.labeled_weight * one for one in pair)
         total = total + recipe.labeled_weight * (main + stage.gradient_weight * matching)
         parts |= {"labeled": main.detach(), "labeled_gradient": matching.detach()}
-    if unlabeled:
-        main, matching = unlabeled_losses(prediction_BHW[first:], unlabeled, recipe, stage, teacher)
+    if recipe.unlabeled_share > 0:
+        pair = (zero, zero)
+        if unlabeled:
+            pair = unlabeled_losses(prediction_BHW[first:], unlabeled, recipe, stage, teacher)
+        main, matching = (batch.unlabeled_weight * one for one in pair)
         total = total + settings.weight * (main + stage.gradient_weight * matching)
         parts |= {"unlabeled": main.detach(), "unlabeled_gradient": matching.detach()}
     if settings.feature_weight:
         assert frozen is not None, "L_feat needs a frozen encoder"
-        start = 0 if settings.feature_on_labeled else first
-        with torch.no_grad():
-            frozen_BNC = run_network(frozen, image_B3HW[start:], recipe)
-        alignment, kept = losses.feature_alignment_loss(tokens_BNC[start:], frozen_BNC, settings.feature_margin)
-        total = total + settings.feature_weight * alignment
-        parts |= {"feature": alignment.detach(), "tokens_kept": kept}
+        alignment, kept = feature_losses(frozen, image_B3HW, tokens_BNC, first, recipe, settings)
+        weight = feature_share(batch, recipe, stage, settings)
+        total = total + settings.feature_weight * weight * alignment
+        parts |= {"feature": weight * alignment.detach(), "tokens_kept": weight * kept}
     return Losses(total, parts)
+
+
+def feature_losses(
+    frozen: nn.Module, image_B3HW: Tensor, tokens_BNC: Tensor, labeled: int, recipe: Recipe, settings: Unlabeled
+) -> tuple[Tensor, Tensor]:
+    """L_feat (V1 Eq. 9) on the images of a slice that the recipe chooses, and the share of tokens kept.
+
+    Args:
+        labeled: so many images are labelled; they come first.
+    """
+    chosen = {"unlabeled": slice(labeled, None), "labeled": slice(0, labeled), "both": slice(None)}[settings.feature_on]
+    if not len(image_B3HW[chosen]):
+        return image_B3HW.new_zeros(()), image_B3HW.new_zeros(())
+    with torch.no_grad():
+        frozen_BNC = run_network(frozen, image_B3HW[chosen], recipe)
+    return losses.feature_alignment_loss(tokens_BNC[chosen], frozen_BNC, settings.feature_margin)
+
+
+def feature_share(batch: Slice, recipe: Recipe, stage: Stage, settings: Unlabeled) -> float:
+    """Images of L_feat in a slice, divided by those of an equal slice (`Slice.labeled_weight`)."""
+    if settings.feature_on != "both":
+        return batch.labeled_weight if settings.feature_on == "labeled" else batch.unlabeled_weight
+    labeled, unlabeled = counts(recipe, stage)
+    return (labeled * batch.labeled_weight + unlabeled * batch.unlabeled_weight) / stage.batch
 
 
 def unlabeled_losses(
@@ -71,20 +99,22 @@ def unlabeled_losses(
     """
     settings = recipe.unlabeled
     assert settings is not None
-    disparity_BHW, valid_BHW = batch.disparity_BHW, batch.valid_BHW
+    count = len(batch.box_BHW)
+    disparity_NHW, valid_NHW = batch.disparity_NHW, batch.valid_NHW
     if teacher is not None:
         with torch.no_grad():
-            disparity_BHW = run_network(teacher, batch.clean_B3HW, recipe).float()
-        valid_BHW = disparity_BHW.isfinite()
+            disparity_NHW = run_network(teacher, batch.clean_N3HW, recipe).float()
+        valid_NHW = disparity_NHW.isfinite()
+    own_BHW, own_valid_BHW = disparity_NHW[:count], valid_NHW[:count]
     if stage.loss == "range":
-        return range_pair(prediction_BHW, disparity_BHW, valid_BHW, settings)
+        return range_pair(prediction_BHW, own_BHW, own_valid_BHW, settings)
     return losses.cutmix_pair(
         prediction_BHW,
-        partner(disparity_BHW),
-        disparity_BHW,
+        partner(disparity_NHW, count),
+        own_BHW,
         batch.box_BHW,
-        partner(valid_BHW),
-        valid_BHW,
+        partner(valid_NHW, count),
+        own_valid_BHW,
         settings.noisiest,
     )
 
@@ -110,6 +140,18 @@ class FinalTokens(nn.Module):
 
     def forward(self, image_B3HW: Tensor) -> Tensor:
         return as_tokens(self.encoder(image_B3HW, (self.last,))[0])
+
+
+def check_teacher(recipe: Recipe, row: Variant) -> None:
+    """A student's teacher predicts disparity; one that is not the recipe's is mentioned.
+
+    Raises:
+        ValueError: it predicts metres, whose order is the reverse.
+    """
+    if row.quantity != "disparity":
+        raise ValueError(f"--teacher: {row.name} predicts metres: expected a teacher that predicts disparity")
+    if recipe.unlabeled and row.name != recipe.unlabeled.teacher:
+        LOG.warning("%s is meant for a teacher %s; this one is %s", recipe.name, recipe.unlabeled.teacher, row.name)
 
 
 def frozen_encoder(path: str | Path, variant: str, accept_license: bool = False) -> FinalTokens:

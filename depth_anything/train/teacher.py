@@ -49,7 +49,10 @@ def plain_attention(image_B3HW: Tensor):
 
 
 def run_network(network: nn.Module, image_B3HW: Tensor, recipe: Recipe, *more: Tensor):
-    """A forward pass in the recipe's precision; `more` is what the network takes beside the picture."""
+    """A forward pass in the recipe's precision; `more` is what the network takes beside the image.
+
+    Of a whole model that is the encoder's: `DepthAnything.decode` computes the map in float32.
+    """
     with torch.autocast(image_B3HW.device.type, torch.bfloat16, enabled=recipe.precision == "bfloat16"):
         return network(image_B3HW, *more)
 

@@ -18,6 +18,11 @@ def generator(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
+def draws(count: int = 4, seed: int = 0) -> augment.Draws:
+    """Of so many images."""
+    return augment.Draws(generator(1000 * seed + number) for number in range(count))
+
+
 NAMED = {name: function for name, function in augment.PERTURBATIONS.items() if function}
 
 
@@ -25,9 +30,9 @@ NAMED = {name: function for name, function in augment.PERTURBATIONS.items() if f
 def test_a_perturbation_is_repeatable_bounded_and_leaves_its_input(name):
     before = pictures()
     image = before.clone()
-    first = NAMED[name](image, generator(3))
-    assert torch.equal(first, NAMED[name](image, generator(3)))
-    assert not torch.equal(first, NAMED[name](image, generator(4)))
+    first = NAMED[name](image, draws(seed=3))
+    assert torch.equal(first, NAMED[name](image, draws(seed=3)))
+    assert not torch.equal(first, NAMED[name](image, draws(seed=4)))
     assert torch.equal(image, before)
     assert first.shape == image.shape and first.dtype == torch.float32
     assert torch.isfinite(first).all() and first.min() >= 0 and first.max() <= 1.01
@@ -36,16 +41,28 @@ def test_a_perturbation_is_repeatable_bounded_and_leaves_its_input(name):
 @pytest.mark.parametrize("name", NAMED)
 def test_each_picture_has_its_own_draw(name):
     same = pictures(1).expand(8, -1, -1, -1)
-    assert len({tuple(image.flatten()[:50].tolist()) for image in NAMED[name](same, generator())}) == 8
+    assert len({tuple(image.flatten()[:50].tolist()) for image in NAMED[name](same, draws(8))}) == 8
+
+
+@pytest.mark.parametrize("name", NAMED)
+def test_an_image_looks_the_same_in_every_batch(name):
+    """However a step is cut into slices."""
+    image, generators = pictures(6), range(6)
+    whole = NAMED[name](image, augment.Draws(generator(one) for one in generators))
+    for part in ([0], [1, 2], [3, 4, 5]):
+        alone = NAMED[name](image[part], augment.Draws(generator(one) for one in part))
+        torch.testing.assert_close(alone, whole[part], rtol=0, atol=1e-5)
 
 
 def test_sometimes_changes_the_share_of_pictures_it_should():
     image = torch.zeros(4000, 1, 1, 1)
     seen = []
-    changed = augment.sometimes(lambda some: seen.append(len(some)) or some + 1, image, 0.3, generator())
+    changed = augment.sometimes(
+        lambda some, of: seen.append((len(some), len(of.generators))) or some + 1, image, 0.3, draws(4000)
+    )
     assert changed.mean().item() == pytest.approx(0.3, abs=0.03)
-    assert seen == [int(changed.sum())] and not image.any()
-    assert augment.sometimes(lambda some: some + 1, image, 0.0, generator()) is image
+    assert seen == [(int(changed.sum()),) * 2] and not image.any()
+    assert augment.sometimes(lambda some, of: some + 1, image, 0.0, draws(4000)) is image
 
 
 def test_grayscale_is_pillows():
@@ -66,7 +83,7 @@ def test_turning_hue_by_a_third_moves_red_towards_green_and_keeps_luma():
 
 def test_no_turn_and_factor_one_is_the_identity():
     assert torch.allclose(augment.chroma_matrix(torch.ones(2), torch.zeros(2)), torch.eye(3).expand(2, 3, 3), atol=1e-6)
-    assert torch.allclose(augment.colour_jitter(pictures(), 0, 0, 0, 0, generator()), pictures(), atol=1e-5)
+    assert torch.allclose(augment.colour_jitter(pictures(), 0, 0, 0, 0, draws()), pictures(), atol=1e-5)
 
 
 def test_saturation_zero_is_gray():
@@ -76,7 +93,7 @@ def test_saturation_zero_is_gray():
 
 def test_blur_is_close_to_pillows_gaussian():
     image = torch.nn.functional.interpolate(pictures(1, 12, 12), size=(48, 48), mode="bilinear")
-    ours = augment.blur(image, 1.5, 1.5, generator())[0]
+    ours = augment.blur(image, 1.5, 1.5, draws(1))[0]
     picture = Image.fromarray((image[0].permute(1, 2, 0) * 255).round().byte().numpy())
     theirs = torch.from_numpy(np.array(picture.filter(ImageFilter.GaussianBlur(1.5)))).permute(2, 0, 1) / 255
     inside = (slice(None), slice(8, -8), slice(8, -8))
@@ -86,20 +103,20 @@ def test_blur_is_close_to_pillows_gaussian():
 
 def test_blur_keeps_a_flat_picture():
     flat = torch.full((2, 3, 20, 20), 0.3)
-    assert torch.allclose(augment.blur(flat, 0.1, 2.0, generator()), flat, atol=1e-6)
+    assert torch.allclose(augment.blur(flat, 0.1, 2.0, draws(2)), flat, atol=1e-6)
 
 
 def test_noise_has_the_strength_asked_for():
     gray = torch.full((64, 3, 32, 32), 0.5)
-    spread = (augment.sensor_noise(gray, 0.1, generator()) - gray).flatten(1).std(1)
+    spread = (augment.sensor_noise(gray, 0.1, draws(64)) - gray).flatten(1).std(1)
     assert 0 <= spread.min() < 0.02 and 0.07 < spread.max() <= 0.1
 
 
 def test_jpeg_blocks_quantise_coefficients_and_keep_the_mean():
     image = pictures(1, 16, 24)
-    fine = augment.jpeg_blocks(image, 1e-6, 1e-6, generator())
+    fine = augment.jpeg_blocks(image, 1e-6, 1e-6, draws(1))
     assert torch.allclose(fine, image, atol=1e-5)
-    coarse = augment.jpeg_blocks(0.4 + 0.2 * image, 4.0, 4.0, generator())
+    coarse = augment.jpeg_blocks(0.4 + 0.2 * image, 4.0, 4.0, draws(1))
     block = coarse[0, 0, :8, :8]
     assert block.unique().numel() < 64
     assert block.mean().item() == pytest.approx(
@@ -108,9 +125,9 @@ def test_jpeg_blocks_quantise_coefficients_and_keep_the_mean():
 
 
 def test_cutmix_boxes_follow_the_rule():
-    draws, shares, ratios = generator(), [], []
+    one, shares, ratios = generator(), [], []
     for _ in range(500):
-        mask = augment.cutmix_box((518, 518), draws)
+        mask = augment.cutmix_box((518, 518), one)
         rows, columns = mask.any(1).sum().item(), mask.any(0).sum().item()
         assert mask.sum().item() == rows * columns  # one rectangle
         shares.append(rows * columns / 518**2)
@@ -123,7 +140,7 @@ def test_cutmix_boxes_follow_the_rule():
 def test_nothing_strays_from_the_pictures_device(name, monkeypatch):
     # The meta device, like a GPU, refuses a number that lies elsewhere. Only the noise is drawn there, by a generator
     # that meta has not.
-    monkeypatch.setattr(augment, "noise_like", lambda image_B3HW, generator: torch.empty_like(image_B3HW))
+    monkeypatch.setattr(augment, "noise_like", lambda image_B3HW, draws: torch.empty_like(image_B3HW))
     image_B3HW = torch.empty(8, 3, 28, 42, device="meta")
-    perturbed_B3HW = NAMED[name](image_B3HW, generator())
+    perturbed_B3HW = NAMED[name](image_B3HW, draws(len(image_B3HW)))
     assert perturbed_B3HW.device.type == "meta" and perturbed_B3HW.shape == image_B3HW.shape

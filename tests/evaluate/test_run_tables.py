@@ -11,11 +11,15 @@ from benchmark_writers import WRITERS, write_da2k
 from command import run as command
 
 from depth_anything.data.benchmarks.sets import BENCHMARKS
+from depth_anything.data.set_sizes import LABELED_PICTURES, UNLABELED_PICTURES, V1_TABLE_1
 from depth_anything.evaluate.metrics import METRICS
 from depth_anything.evaluate.protocol import PROTOCOLS, get_protocol
 from depth_anything.evaluate.published import TABLES, get_table
 from depth_anything.evaluate.report import FORMS
 from depth_anything.evaluate.run_tables import run
+from depth_anything.train.recipes.ablations import ABLATIONS
+from depth_anything.train.recipes.all_recipes import get_recipe
+from depth_anything.train.recipes.v1 import V1_LABELED
 from depth_anything.variants import VARIANTS
 
 
@@ -32,6 +36,31 @@ def test_table_is_consistent(table):
         assert name in BENCHMARKS
         assert protocol.cut(name)
     assert set(table.marks) <= set(table.sets) | {"ddad"}
+
+
+def test_every_table_has_a_source_and_every_ablation_its_published_rows():
+    """A recipe that varies a paper's run stands beside the row that the paper prints for it."""
+    named = set()
+    for table in TABLES.values():
+        assert re.match(r"Depth Anything V[12], |MoGe, ", table.source)
+        assert set(table.recipes) <= {row.label for row in table.rows}
+        assert all(get_recipe(name).name == name for name in table.recipes.values())
+        named |= set(table.recipes.values())
+    drawn = ("v2-gradient-weight-", "v2-teacher-giant-hrwsi")  # figures 10 and 12 show maps, no numbers
+    ours = ("nano-",)
+    for name in set(ABLATIONS) - named:
+        printed_for_large_alone = name.startswith("v1-table9-") and not name.endswith("-large")
+        assert name.startswith(drawn + ours) or printed_for_large_alone, name
+
+
+def test_columns_of_v1s_table_1_stand_in_its_text(shared):
+    text = next((shared / "seeds").glob("002_*.txt")).read_text()
+    for name, row in V1_TABLE_1.items():
+        ticks = " ".join(["\N{CHECK MARK}"] * (row.indoor + row.outdoor))
+        count = (LABELED_PICTURES | UNLABELED_PICTURES)[name]
+        size = f"{count / 1e6:.1f}M" if count >= 1_000_000 else f"{count // 1000}K"
+        assert re.search(rf"{re.escape(row.title)} \[\d+\] {ticks} {row.label} {re.escape(size)}\n", text), name
+    assert set(V1_TABLE_1) == {*V1_LABELED, *UNLABELED_PICTURES}
 
 
 def test_printed_means_of_table_6_are_the_means_of_its_cells():
@@ -59,6 +88,13 @@ def test_papers_agree_where_they_print_the_same_number():
     for model in ("v1-small", "v1-base", "v1-large"):
         for column, value in v2.published_for(model).items():
             assert v1.published_for(model)[column] == value
+    for size in ("small", "base", "large"):
+        chosen = get_table("v2-table5").published_for(f"v2-{size}")
+        assert chosen and chosen == v2.published_for(f"v2-{size}")
+    rows = {row.label: row.values for name in ("v2-table5", "v2-table13") for row in get_table(name).rows}
+    assert rows["ViT-L, S"] == rows["DINOv2-L"] and rows["the teacher, ViT-G, S"] == rows["DINOv2-G"]
+    da2k = {row.model: row.values for row in get_table("da2k").rows}
+    assert all(da2k[row.model] == row.values for row in get_table("v2-table5-da2k").rows if row.model)
     ablation = get_table("v1-table9").published_for("v1-large")
     assert all(v1.published_for("v1-large")[column] == value for column, value in ablation.items())
 

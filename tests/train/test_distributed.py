@@ -17,6 +17,7 @@ from torch.distributed.run import get_args_parser
 from depth_anything.cli.label import label
 from depth_anything.cli.segment import Train as SegmentTrain
 from depth_anything.cli.train import train
+from depth_anything.train import distributed
 from depth_anything.train.distributed import Machine, Ranks, any_rank, prepare
 from depth_anything.train.recipes.nano import nano_teacher
 from depth_anything.train.teacher import MapAndTokens
@@ -79,6 +80,49 @@ def test_one_process_needs_no_group_and_fsdp_says_how_to_start_one():
     assert Ranks(1, 4).slices(Machine(accumulate=2)) == (8, range(2, 4))
     with pytest.raises(ValueError, match="torchrun"):
         prepare(MapAndTokens(DepthAnything("nano")), nano_teacher(), Machine(shard=True), Ranks())
+
+
+class Listed:
+    """A set that costs a listing, which the test counts."""
+
+    listings = 0
+
+    def __init__(self, names: list[str], hook: object = None):
+        Listed.listings += 1
+        self.names, self.hook = names, hook
+
+
+def opened_by_three(open_it, monkeypatch) -> list:
+    """What each of three processes gets, one after the other; `agreed` hands on what the first one says."""
+    said: list = []
+
+    def agreed(value):
+        said.append(value)
+        return said[0]
+
+    monkeypatch.setattr(distributed, "agreed", agreed)
+    return [distributed.opened_once(open_it, Ranks(rank, 3)) for rank in range(3)]
+
+
+def test_the_first_process_lists_for_all(monkeypatch):
+    Listed.listings = 0
+    found = opened_by_three(lambda: Listed(["a", "b"]), monkeypatch)
+    assert Listed.listings == 1 and [one.names for one in found] == [["a", "b"]] * 3
+    assert len({id(one) for one in found}) == 3
+
+
+def test_what_cannot_be_copied_is_opened_by_each_and_errors_reach_all(monkeypatch):
+    Listed.listings = 0
+    found = opened_by_three(lambda: Listed(["a"], hook=lambda: None), monkeypatch)
+    assert Listed.listings == 3 and all(one.names == ["a"] for one in found)
+
+    def missing():
+        raise ValueError("nowhere: there is no such folder")
+
+    for rank in (0, 1):
+        monkeypatch.setattr(distributed, "agreed", lambda value: ("nowhere: there is no such folder", b""))
+        with pytest.raises(ValueError, match="nowhere: there is no such folder"):
+            distributed.opened_once(missing, Ranks(rank, 2))
 
 
 @pytest.mark.parametrize("family", FAMILIES)

@@ -110,9 +110,10 @@ def test_a_step_learns_the_canonical_metres_of_its_windows():
     assert recipe.crop_scale == (0.5, 1.0) and recipe.row.canonical_focal == 250
     found = build_slice(recipe, Data(Walls()), 0, labeled_batch=metric.labeled_batch).labeled
     depth_B = (1 / found.disparity_BHW).flatten(1).median(1).values
-    size, rng = batches.draw_size(recipe, recipe.stages[0], 0, 0)
+    size = batches.draw_size(recipe, recipe.stages[0], 0)
+    draws_45 = [rng.random(5) for rng in batches.rngs(recipe, batches.LABELED_DRAWS, 0, range(4))]
     order = [batches.sample_number([0, batches.LABELED], Walls(), place) for place in range(4)]
-    for depth, number, draws_5 in zip(depth_B, order, rng.random((4, 5)), strict=True):
+    for depth, number, draws_5 in zip(depth_B, order, draws_45, strict=True):
         focal, metres = (100, 150, 200, 250)[number], 1.0 + number
         zoom = SIDE / (96 * (0.5 + 0.5 * draws_5[1]))  # so many pixels for the window's height
         assert size == (SIDE, SIDE) and depth == pytest.approx(metres * 250 / (focal * zoom), rel=1e-5)

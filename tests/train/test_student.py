@@ -22,7 +22,7 @@ from depth_anything.data.samples import Chosen, Joined, without_labels
 from depth_anything.network.model import DepthAnything
 from depth_anything.network.resize import IMAGENET_MEAN, IMAGENET_STD
 from depth_anything.train import loop
-from depth_anything.train.batches import MIXED_SHARDS, Data, build_slice, partner, read, sample_number
+from depth_anything.train.batches import MIXED_SHARDS, Data, build_slice, counts, partner, read, sample_number
 from depth_anything.train.checkpoint import STATE_FILE
 from depth_anything.train.recipes.ablations import ABLATIONS, RUNGS
 from depth_anything.train.recipes.all_recipes import get_recipe
@@ -65,7 +65,7 @@ def test_cutmix_pastes_the_partner_and_its_label_comes_along():
     assert 0.02 <= batch.unlabeled.box_BHW.float().mean() <= 0.4 and batch.unlabeled.box_BHW.flatten(1).any(1).all()
     right = student_losses(Brightness(True), batch, recipe, stage, teacher=Brightness(False))
     assert right.parts["unlabeled"] < 1e-4 and right.parts["unlabeled_gradient"] < 1e-4
-    shifted = replace(batch.unlabeled, clean_B3HW=partner(batch.unlabeled.clean_B3HW))
+    shifted = replace(batch.unlabeled, clean_N3HW=partner(batch.unlabeled.clean_N3HW, 4))
     wrong = student_losses(
         Brightness(True), replace(batch, unlabeled=shifted), recipe, stage, teacher=Brightness(False)
     )
@@ -75,18 +75,18 @@ def test_cutmix_pastes_the_partner_and_its_label_comes_along():
 def test_the_teacher_sees_clean_pictures_and_the_student_perturbed_ones():
     recipe = plain(perturbation="unimatch", cutmix=0.0)
     batch = mixed_slice(recipe).unlabeled
-    assert not batch.box_BHW.any() and not torch.equal(batch.clean_B3HW, batch.mixed_B3HW)
+    assert not batch.box_BHW.any() and not torch.equal(batch.clean_N3HW, batch.mixed_B3HW)
     calm = mixed_slice(plain(cutmix=0.0)).unlabeled
-    assert torch.equal(calm.clean_B3HW, calm.mixed_B3HW) and torch.equal(calm.clean_B3HW, batch.clean_B3HW)
+    assert torch.equal(calm.clean_N3HW, calm.mixed_B3HW) and torch.equal(calm.clean_N3HW, batch.clean_N3HW)
 
 
 def test_labels_from_shards_and_from_the_teacher_at_hand_are_the_same_loss():
     recipe = plain()
     stage, _ = recipe.stage_of(3)
     online = mixed_slice(recipe)
-    stored_BHW = Brightness(False)(online.unlabeled.clean_B3HW).detach()
+    stored_BHW = Brightness(False)(online.unlabeled.clean_N3HW).detach()
     everywhere = torch.ones_like(stored_BHW, dtype=torch.bool)
-    stored = replace(online, unlabeled=replace(online.unlabeled, disparity_BHW=stored_BHW, valid_BHW=everywhere))
+    stored = replace(online, unlabeled=replace(online.unlabeled, disparity_NHW=stored_BHW, valid_NHW=everywhere))
     network = MapAndTokens(DepthAnything("nano-vit"))
     from_teacher = student_losses(network, online, recipe, stage, teacher=Brightness(False))
     from_shards = student_losses(network, stored, recipe, stage)
@@ -129,11 +129,11 @@ def test_the_noisiest_pixels_of_each_region_are_left_out():
     recipe = plain(noisiest=0.1)
     stage, _ = recipe.stage_of(3)
     batch = mixed_slice(recipe)
-    truth_BHW = Brightness(False)(batch.unlabeled.clean_B3HW).detach()
+    truth_BHW = Brightness(False)(batch.unlabeled.clean_N3HW).detach()
     spoiled_BHW = truth_BHW.clone()
     spoiled_BHW[:, ::7, ::7] += 50  # 2 % of the pixels
     everywhere = torch.ones_like(truth_BHW, dtype=torch.bool)
-    stored = replace(batch, unlabeled=replace(batch.unlabeled, disparity_BHW=spoiled_BHW, valid_BHW=everywhere))
+    stored = replace(batch, unlabeled=replace(batch.unlabeled, disparity_NHW=spoiled_BHW, valid_NHW=everywhere))
     kept = student_losses(Brightness(True), stored, plain(), stage).parts["unlabeled"]
     dropped = student_losses(Brightness(True), stored, recipe, stage).parts["unlabeled"]
     assert dropped < 0.2 * kept
@@ -197,16 +197,70 @@ def test_shards_are_read_few_at_a_time_and_every_picture_once():
     assert 4 < len(touched) <= MIXED_SHARDS
 
 
-def test_a_step_is_the_same_slices_on_one_device_or_on_many():
+@pytest.mark.parametrize("slices", [2, 3, 4, 6])
+def test_a_step_is_the_same_images_however_it_is_cut(slices):
+    """Crops, colours and CutMix: also where a slice has one unlabelled image, and where slices are uneven."""
     recipe = tiny_student(4)
+    recipe = replace(recipe, unlabeled=replace(recipe.unlabeled, cutmix=0.7))
     data = Data(Boxes(7), without_labels(Boxes(40)))
-    slices = [build_slice(recipe, data, 3, slices=2, index=index) for index in (0, 1)]
-    assert [len(s.labeled.image_B3HW) for s in slices] == [1, 1]
-    assert [len(s.unlabeled.mixed_B3HW) for s in slices] == [2, 2]
-    seen = {image.numpy().tobytes() for s in slices for image in s.unlabeled.clean_B3HW}
-    assert len(seen) == 4
-    with pytest.raises(ValueError, match="2 labelled and 4 unlabelled pictures cannot be cut into 4"):
-        build_slice(recipe, data, 3, slices=4)
+    whole = build_slice(recipe, data, 3)
+    parts = [build_slice(recipe, data, 3, slices, index) for index in range(slices)]
+    labeled = [part.labeled for part in parts if part.labeled]
+    unlabeled = [part.unlabeled for part in parts if part.unlabeled]
+    assert sum(part.labeled_weight for part in parts) == sum(part.unlabeled_weight for part in parts) == slices
+    assert all(len(part.image_B3HW) == 6 // slices or slices == 4 for part in parts)
+    for name in ("image_B3HW", "disparity_BHW", "valid_BHW"):
+        torch.testing.assert_close(torch.cat([getattr(one, name) for one in labeled]), getattr(whole.labeled, name))
+    assert whole.unlabeled.box_BHW.flatten(1).any(1).sum() > 1
+    for name in ("mixed_B3HW", "box_BHW"):
+        torch.testing.assert_close(torch.cat([getattr(one, name) for one in unlabeled]), getattr(whole.unlabeled, name))
+    for name in ("clean_N3HW", "disparity_NHW", "valid_NHW"):
+        own = [getattr(one, name)[: len(one.box_BHW)] for one in unlabeled]
+        torch.testing.assert_close(torch.cat(own), getattr(whole.unlabeled, name))
+        further = [getattr(one, name)[len(one.box_BHW) :] for one in unlabeled]
+        assert [len(one) for one in further] == [int(one.box_BHW[-1].any()) for one in unlabeled]
+        following = [*own[1:], own[0]]
+        assert all(torch.equal(one, after[:1]) for one, after in zip(further, following, strict=True) if len(one))
+
+
+def test_a_step_that_cannot_be_cut_or_mixed_is_refused():
+    recipe, data = tiny_student(4), Data(Boxes(7), without_labels(Boxes(40)))
+    with pytest.raises(ValueError, match=r"a step of 6 images cannot be cut into 7 slices .*--batch"):
+        build_slice(recipe, data, 3, slices=7)
+    small = replace(recipe, stages=tuple(replace(stage, batch=2) for stage in recipe.stages))
+    assert counts(small, small.stages[1]) == (1, 1)
+    with pytest.raises(ValueError, match="CutMix needs two unlabelled images in a step"):
+        build_slice(small, data, 11)
+    build_slice(small, data, 0)  # under the range loss nothing is mixed
+
+
+def step_gradients(recipe, slices: int, count: int = 40) -> tuple[float, torch.Tensor]:
+    """Loss and gradients of a step that so many processes do together: the mean over theirs, as DDP takes it."""
+    torch.manual_seed(1)
+    teacher, frozen = DepthAnything("nano-vit").eval(), FinalTokens(DepthAnything("nano-vit").pretrained)
+    network = MapAndTokens(DepthAnything("nano-vit"))
+    data = Data(Boxes(7), without_labels(Boxes(count)))
+    found = []
+    task = loop.task_of(recipe, data, teacher=teacher, frozen=frozen)
+    for index in range(slices):
+        one = build_slice(recipe, data, 3, slices, index)
+        losses = task.losses(network, one, 3)
+        (losses.total / slices).backward()
+        found.append(losses.total.item())
+    gradients = [p.grad.flatten() for p in network.parameters() if p.grad is not None]
+    return float(np.mean(found)), torch.cat(gradients)
+
+
+@pytest.mark.parametrize("feature_on", ["unlabeled", "both"])
+def test_a_steps_loss_and_gradients_do_not_depend_on_the_number_of_processes(feature_on):
+    """One, two, three, and four with uneven slices: two images in some and one in others, labelled or not."""
+    recipe = replace(tiny_student(4), precision="float32")
+    recipe = replace(recipe, unlabeled=replace(recipe.unlabeled, cutmix=0.7, noisiest=0.1, feature_on=feature_on))
+    loss, gradient = step_gradients(recipe, 1)
+    for slices in (2, 3, 4):
+        other_loss, other = step_gradients(recipe, slices)
+        assert other_loss == pytest.approx(loss, rel=1e-5)
+        assert ((other - gradient).norm() / gradient.norm()).item() < 1e-4
 
 
 def test_pictures_that_cannot_be_read_are_skipped_and_named(caplog):

@@ -8,15 +8,16 @@ import numpy as np
 import pytest
 from drawn import Boxes
 
-from depth_anything import DepthAnything
 from depth_anything.__main__ import main
-from depth_anything.checkpoints.official import load, load_backbone
+from depth_anything.checkpoints.official import load, load_backbone, save
 from depth_anything.data.samples import Joined
+from depth_anything.network.model import DepthAnything
 from depth_anything.train import loop, sources
 from depth_anything.train.batches import Data
 from depth_anything.train.finetune import finetune
 from depth_anything.train.recipes.all_recipes import get_recipe
 from depth_anything.train.recipes.base import Stage
+from depth_anything.variants import get_variant, with_max_depth
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
@@ -39,7 +40,18 @@ EXAMPLES = Path(__file__).parents[2] / "examples"
         (["nano-metric"], "--start-from"),
         (["nano-teacher", "--readers", "0"], "0 readers.*expected 1 or more"),
         (["nano-teacher", "--accumulate", "0"], "0 slices: expected 1 or more"),
-        (["nano-teacher", "--accumulate", "7"], "16 labelled .* cannot be cut into 7 equal slices"),
+        (["nano-teacher", "--accumulate", "99"], "a step of 16 images cannot be cut into 99 slices .*--batch"),
+        (["nano-teacher", "--batch", "4", "--accumulate", "5"], "a step of 4 images cannot be cut into 5 slices"),
+        (["nano-teacher", "--batch", "0"], "batches of 0: expected 1 or more"),
+        (["nano-teacher", "--learning-rate", "0"], "--learning-rate 0: expected a number above 0"),
+        (["nano-teacher", "--teacher", "nano"], "--teacher nano: nano-teacher has no unlabelled images to label"),
+        (["nano-teacher", "--track", "mlflow"], "--track mlflow needs it: pip install mlflow"),
+        (
+            ["nano-student", "--teacher", "nano", "--pseudo-labels", "NOWHERE"],
+            "--teacher and --pseudo-labels: give one",
+        ),
+        (["nano-student", "--teacher", "METRES", "--frozen", "nano"], "predicts metres: expected a teacher"),
+        (["nano-metric", "--start-from", "NOWHERE/state.pt"], "nowhere/state.pt: no such file"),
         (["nano-teacher", "--shard"], "--shard splits a model over processes: start with torchrun"),
         (["nano-teacher", "--seed", "-1"], "seed -1: expected 0 or more"),
     ],
@@ -51,7 +63,10 @@ def test_it_is_said_in_one_line_and_nothing_is_rendered(tmp_path, capsys, monkey
 
     monkeypatch.setattr(sources, "rendered", render)
     nowhere = str(tmp_path / "nowhere")
-    arguments = [nowhere if word == "NOWHERE" else word for word in arguments]
+    metres = str(tmp_path / "metres.safetensors")
+    if "METRES" in arguments:
+        save(DepthAnything(with_max_depth(get_variant("nano"), 20.0)), metres)
+    arguments = [word.replace("NOWHERE", nowhere).replace("METRES", metres) for word in arguments]
     with pytest.raises(SystemExit) as stopped:
         main(["train", arguments[0], str(tmp_path / "out"), *arguments[1:]])
     assert stopped.value.code == 2
@@ -59,6 +74,20 @@ def test_it_is_said_in_one_line_and_nothing_is_rendered(tmp_path, capsys, monkey
     assert len(lines) == 1, lines
     assert re.search(told, lines[0]), lines[0]
     assert not (tmp_path / "out").exists()
+
+
+def test_validation_is_off_in_one_line_where_it_cannot_be_rendered(tmp_path, monkeypatch, caplog):
+    """No Mitsuba and no scenes: every paper's recipe starts; with scenes from elsewhere it is watched."""
+    recipe = get_recipe("v1-teacher-large")
+    monkeypatch.setattr(sources, "find_spec", lambda name: None)
+    assert not sources.validates(recipe, tmp_path, "auto")
+    assert len(caplog.records) == 1 and "Mitsuba is missing" in caplog.text and "--scenes" in caplog.text
+    assert sources.validates(recipe, tmp_path, "on") and not sources.validates(recipe, tmp_path, "off")
+    monkeypatch.setattr("depth_anything.data.scenes.render.finished_scenes", lambda folder: 128)
+    assert sources.validates(recipe, tmp_path, "auto")
+    monkeypatch.setattr(sources, "rendered", lambda *_: pytest.fail("scenes would have been rendered"))
+    monkeypatch.setattr(sources, "open_set", lambda *_, **__: Boxes(2))
+    assert sources.open_data(recipe, {}, tmp_path, validate=False)[1] is None
 
 
 def test_sets_keep_the_order_of_the_recipe(tmp_path, monkeypatch):

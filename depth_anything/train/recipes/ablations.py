@@ -8,7 +8,7 @@ from dataclasses import replace
 from functools import partial
 
 from depth_anything.data.set_sizes import LABELED_PICTURES
-from depth_anything.train.recipes.base import SQUARE_518, Recipe, Stage, Unlabeled
+from depth_anything.train.recipes.base import SQUARE_518, Recipe, Stage
 from depth_anything.train.recipes.nano import FAMILY, nano_student, nano_v2_student
 from depth_anything.train.recipes.nano_vit import nano_vit_student
 from depth_anything.train.recipes.v1 import V1_LABELED, v1_student, v1_teacher_large
@@ -81,10 +81,15 @@ def v1_margin(margin: float) -> Recipe:
     return replace(student, name=name, unlabeled=replace(student.unlabeled, feature_margin=margin))
 
 
-def v1_feature_on_labeled() -> Recipe:
-    """V1 supplement, Table 2: L_feat on the labelled pictures of a teacher, which did not help."""
-    alignment = Unlabeled(data=(), share=0.0, teacher="v1-large", feature_weight=1.0, feature_on_labeled=True)
-    return replace(v1_teacher_large(), name="v1-feature-on-labeled", unlabeled=alignment)
+def v1_feature_on(images: str) -> Recipe:
+    """V1 supplement, Table 2, ViT-S: L_feat nowhere, on unlabelled or on labelled images. The last did not help."""
+    student = v1_student("small")
+    assert student.unlabeled is not None
+    if images == "none":
+        student = ladder(student, "perturbed")
+    elif images == "labeled":
+        student = replace(student, unlabeled=replace(student.unlabeled, feature_on="labeled"))
+    return replace(student, name=f"v1-feature-on-{images}")
 
 
 def v2_teacher_with_hrwsi() -> Recipe:
@@ -137,9 +142,12 @@ ABLATIONS: dict[str, Callable[[], Recipe]] = {
         for size in ("small", "base", "large")
     },
     **{f"v1-margin-{margin * 100:.0f}": partial(v1_margin, margin) for margin in MARGINS},
-    "v1-feature-on-labeled": v1_feature_on_labeled,
+    **{f"v1-feature-on-{images}": partial(v1_feature_on, images) for images in ("none", "unlabeled", "labeled")},
     "v2-teacher-giant-hrwsi": v2_teacher_with_hrwsi,
-    **{f"v2-student-{size}-with-synthetic": partial(v2_student_with_synthetic, size) for size in ("small", "base")},
+    **{
+        f"v2-student-{size}-with-synthetic": partial(v2_student_with_synthetic, size)
+        for size in ("small", "base", "large")
+    },
     **{f"v2-diml-{labels}": partial(v2_diml, labels) for labels in ("manual", "pseudo")},
     **{f"v2-gradient-weight-{weight:g}": partial(v2_gradient_weight, weight) for weight in GRADIENT_WEIGHTS},
     **{f"v2-teacher-{size}": partial(v2_teacher, size) for size in ("small", "base", "large")},

@@ -47,7 +47,7 @@ class Unlabeled:
     share: float
     """Of each batch. 2/3 in V1 (labelled : unlabelled = 1 : 2), 1 in V2 (synthetic labels are dropped)."""
     teacher: str
-    """Row of `VARIANTS` that labels them: V1 ViT-L, V2 ViT-g."""
+    """Row of `VARIANTS` that labels them: V1 ViT-L, V2 ViT-g. Another one is taken with a warning."""
     weight: float = 1.0
     """Of the loss on pseudo labels. V1 averages its three losses: 1/3. V2: 1."""
     perturbation: Perturbation = "unimatch"
@@ -60,8 +60,8 @@ class Unlabeled:
     """Of L_feat (V1 Eq. 9). V1: 1/3. V2 names no weight; 1 is our choice."""
     feature_margin: float = 0.85
     """Tolerance margin alpha of V1 Eq. 9."""
-    feature_on_labeled: bool = False
-    """L_feat on labelled pictures, too: V1 tried it without gain (supplement, Table 2)."""
+    feature_on: Literal["unlabeled", "labeled", "both"] = "unlabeled"
+    """Images of L_feat. V1 tried the labelled ones without gain (supplement, Table 2)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,7 +105,7 @@ class Recipe:
     perturbation: Perturbation = "none"
     """Colours of labelled pictures (`data.augment`). None in the papers' teachers."""
     precision: Literal["float32", "bfloat16"] = "bfloat16"
-    """Of the network's arithmetic; the loss is float32."""
+    """Of the encoder's arithmetic; decoder and loss are float32."""
     scenes: int = 0
     """Rendered pictures to train on, made when they are not there yet."""
     validation_scenes: int = 128

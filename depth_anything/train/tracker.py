@@ -1,0 +1,47 @@
+"""Where else a run's log goes: Weights & Biases or MLflow, if the user has one of them. Neither is a dependency."""
+
+import importlib
+import json
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+Service = Literal["wandb", "mlflow"]
+
+
+class Tracker:
+    """A run at a tracking service, under the name of its folder; every line of curve.jsonl goes there.
+
+    The service's own environment variables say where it is and who is asking (WANDB_*, MLFLOW_*).
+
+    Args:
+        recipe: as JSON.
+
+    Raises:
+        ValueError: no such service, or it is not installed.
+    """
+
+    def __init__(self, service: str, folder: Path, recipe: str):
+        if service not in get_args(Service):
+            raise ValueError(f"--track {service}: expected one of {', '.join(get_args(Service))}")
+        try:
+            self.library: Any = importlib.import_module(service)
+        except ImportError:
+            raise ValueError(f"--track {service} needs it: pip install {service}") from None
+        self.service, name = service, folder.resolve().name
+        settings = json.loads(recipe)
+        if service == "wandb":
+            self.run = self.library.init(
+                project="depth-anything", name=name, id=name, resume="allow", dir=str(folder), config=settings
+            )
+        else:
+            self.library.set_experiment("depth-anything")
+            self.run = self.library.start_run(run_name=name)
+            self.library.log_dict(settings, "recipe.json")
+
+    def add(self, entry: dict[str, Any]) -> None:
+        """One line; `entry` has the step."""
+        values = {name: value for name, value in entry.items() if name != "step"}
+        if self.service == "wandb":
+            self.run.log(values, step=entry["step"])
+        else:
+            self.library.log_metrics(values, step=entry["step"])
