@@ -1,5 +1,6 @@
 """The benchmark scripts run: what they print elsewhere is their result, here only that they print it."""
 
+import os
 import subprocess
 import sys
 
@@ -75,3 +76,11 @@ def test_peers_with_nano(tmp_path):
     assert run.returncode == 0, run.stderr
     for name in ("ours, torch", "ours, ONNX Runtime", "ours, OpenVINO"):
         assert run.stdout.count(f"| {name} |") >= 2, name
+
+
+@pytest.mark.slow
+def test_kills_while_states_are_saved(tmp_path):
+    command = [sys.executable, BENCHMARKS / "checkpoints.py", "kills", "--number", "3", "--folder", tmp_path]
+    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
+    assert done.returncode == 0, done.stderr
+    assert "3 kills, " in done.stdout and "no whole state lost" in done.stdout and "bit for bit" in done.stdout

@@ -61,7 +61,7 @@ class Watch:
             dist.monitored_barrier(self.group, self.patience, wait_all_ranks=True)
         except RuntimeError as error:
             found = re.search(r"[Rr]anks? ([\d, ]*\d) failed", str(error))
-            return f"; no sign of life from rank {found[1]}" if found else ""
+            return f"; no response from rank {found[1]}" if found else ""
         return "; all processes answer"
 
 

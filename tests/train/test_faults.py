@@ -120,6 +120,16 @@ def test_killed_while_saving_and_gone_on_with_by_as_many_by_one_and_without_part
         assert max(abs(a - b) for a, b in zip(losses(calm), losses(tmp_path / name), strict=True)) < 1e-5
 
 
+def test_a_state_in_one_file_is_gone_on_from_in_parts(calm, tmp_path):
+    """As of a run that an earlier version began."""
+    out = tmp_path / "run"
+    assert finish(start(1, out, shard=False, accumulate=2, fault="die", rank=0)) == [-signal.SIGKILL]
+    assert (out / "state.pt").exists() and not saved_steps(out)
+    assert "going on after step" in run(2, out)
+    assert max(abs(a - b) for a, b in zip(losses(calm), losses(out), strict=True)) < 1e-5
+    assert saved_steps(out)[-1] == 8
+
+
 def test_torchrun_goes_on_from_the_last_checkpoint_where_a_process_was_killed(calm, tmp_path):
     out = tmp_path / "run"
     assert torchrun(out, "--max-restarts=2", fault="die", at=6).wait(LONG) == 0
@@ -140,7 +150,7 @@ def test_a_process_that_hangs_is_named_by_the_first(tmp_path):
     started[1].kill()
     finish(started)
     log = (tmp_path / "run.0").read_text()
-    assert "rank 0 of 2: step 3 took more than 1.5 minutes (--timeout); no sign of life from rank 1;" in log
+    assert "rank 0 of 2: step 3 took more than 1.5 minutes (--timeout); no response from rank 1;" in log
     assert "Traceback" not in log
 
 
