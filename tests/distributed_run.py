@@ -4,7 +4,7 @@
 
 Each process reads RANK and WORLD_SIZE as torchrun sets them; without them there is one. `fault` happens to `rank` in
 the first attempt after step `at`, once a state is saved: die (SIGKILL), stop (SIGSTOP, as a machine that hangs), full
-(no file may grow beyond SMALL from then on) or room (for three steps).
+(no file may grow beyond SMALL from then on) or room (until a save has failed).
 """
 
 import json
@@ -21,9 +21,11 @@ from drawn import Boxes, tiny
 from tiny_models import tiny as tiny_variant
 
 from depth_anything import variants
+from depth_anything.system.files import NotWritten
 from depth_anything.train import loop, steps
 from depth_anything.train.batches import Data
 from depth_anything.train.distributed import Machine, join
+from depth_anything.train.saving import Saver
 from depth_anything.train.sharded_checkpoint import saved_steps
 
 SMALL = 200_000
@@ -58,10 +60,19 @@ def main(out: Path, **given) -> None:
         mine = int(os.environ.get("RANK", 0)) == options["rank"]
         first = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") == "0"
         saved = (out / "state.pt").exists() or saved_steps(out)  # what must not be lost
-        if begun or (mine and first and run.step >= options["at"] and saved):
+        if not begun and mine and first and run.step >= options["at"] and saved:
             begun.append(run.step)
-            happen(options["fault"], run.step - begun[0])
+            happen(options["fault"])
+        if options["fault"] == "room" and failed:
+            limit_files(resource.RLIM_INFINITY)
 
+    fail, failed = Saver.fail, []
+
+    def noted(saver: Saver, failure: NotWritten) -> None:
+        failed.append(failure)
+        fail(saver, failure)
+
+    Saver.fail = noted
     steps.update = faulty
     machine = Machine(shard=options["shard"], keep=options["keep"], accumulate=options["accumulate"])
     with join(minutes=options["minutes"]) as ranks:
@@ -70,15 +81,18 @@ def main(out: Path, **given) -> None:
         )
 
 
-def happen(fault: str, since: int) -> None:
-    """A fault, `since` steps after its time."""
+def happen(fault: str) -> None:
+    """A fault of this process."""
     kinds = {"die": signal.SIGKILL, "stop": signal.SIGSTOP}
-    if fault in kinds and since == 0:
+    if fault in kinds:
         os.kill(os.getpid(), kinds[fault])
-    if fault in ("full", "room") and since == 0:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (SMALL, resource.RLIM_INFINITY))
-    if fault == "room" and since == 3:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+    if fault in ("full", "room"):
+        limit_files(SMALL)
+
+
+def limit_files(size: int) -> None:
+    """No file of this process may grow beyond a size."""
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
 
 
 def rank(log: Path, environment: dict[str, str], out: Path, options: dict) -> None:

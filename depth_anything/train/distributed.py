@@ -19,6 +19,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
+from torch.distributed.rendezvous import rendezvous
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.checkpoint import checkpoint
 
@@ -112,9 +113,7 @@ def join(device: str = "cpu", minutes: float = 30.0) -> Iterator[Ranks]:
     check_device(device)
     if kind == "cuda":
         torch.cuda.set_device(device)
-    reserve = timedelta(minutes=minutes + RESERVE)
-    dist.init_process_group("nccl" if kind == "cuda" else "gloo", timeout=reserve)
-    rank, world = dist.get_rank(), dist.get_world_size()
+    rank, world = meet("nccl" if kind == "cuda" else "gloo", timedelta(minutes=minutes + RESERVE))
     try:
         yield Ranks(rank, world, device, minutes)
     except RuntimeError as error:
@@ -129,6 +128,19 @@ def join(device: str = "cpu", minutes: float = 30.0) -> Iterator[Ranks]:
         dist.destroy_process_group()
         raise
     dist.destroy_process_group()
+
+
+def meet(backend: str, timeout: timedelta) -> tuple[int, int]:
+    """Make the group of all processes; this one's rank, and how many there are.
+
+    torchrun keeps one store for all its attempts (`--max-restarts`): without a name of its own, an attempt finds the
+    addresses of the processes that died before it.
+    """
+    store, rank, world = next(iter(rendezvous("env://", timeout=timeout)))
+    attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
+    own = dist.PrefixStore(f"attempt{attempt}", store)
+    dist.init_process_group(backend, store=own, rank=rank, world_size=world, timeout=timeout)
+    return rank, world
 
 
 @contextmanager

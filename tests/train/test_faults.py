@@ -173,10 +173,10 @@ def test_told_to_stop_torchrun_saves_behind_the_step(calm, tmp_path):
 def test_a_full_disk_is_survived_while_there_is_room_again(shard, tmp_path):
     """In the process that writes; in parts it is any."""
     rank = 1 if shard else 0
-    log = run(2, tmp_path / "room", shard=shard, fault="room", rank=rank, steps=16)
+    log = run(2, tmp_path / "room", shard=shard, fault="room", rank=rank, steps=24)
     line = next(line for line in log.splitlines() if "not written" in line)
     assert ("File too large" if shard else "No space") in line and "the last good state is that of step" in line
-    assert "training goes on" in line and len(losses(tmp_path / "room")) == 16
+    assert "training goes on" in line and len(losses(tmp_path / "room")) == 24
     out = tmp_path / "full"
     started = start(2, out, shard=shard, fault="full", rank=rank, steps=16)
     assert all(code != 0 for code in finish(started))
