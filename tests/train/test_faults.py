@@ -188,3 +188,27 @@ def test_a_full_disk_is_survived_while_there_is_room_again(shard, tmp_path):
     else:
         assert torch.load(out / "state.pt", weights_only=True)["step"] == 2
         assert not list(out.glob(".*"))
+
+
+def test_each_attempt_of_torchrun_has_names_of_its_own_in_the_store():
+    """torchrun's store outlives the processes; with the names of an attempt before, they call dead ones."""
+    program = """
+import os, torch, torch.distributed as dist
+from depth_anything.train.distributed import join
+store = dist.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(store.port), "WORLD_SIZE": "2"}
+os.environ["TORCHELASTIC_USE_AGENT_STORE"] = "True"
+for attempt in "01":
+    children = []
+    for rank in "01":
+        children.append(os.fork())
+        if children[-1] == 0:
+            os.environ |= {"RANK": rank, "LOCAL_RANK": rank, "TORCHELASTIC_RESTART_COUNT": attempt}
+            with join():
+                dist.all_reduce(torch.ones(1))
+                dist.barrier()
+                os._exit(9)
+    assert [os.waitpid(child, 0)[1] >> 8 for child in children] == [9, 9]
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=ENVIRONMENT)
+    assert done.returncode == 0, done.stderr
