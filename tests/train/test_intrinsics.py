@@ -233,7 +233,8 @@ def test_the_command_trains_in_one_camera_and_predict_takes_another(tmp_path, ca
         found[focal] = np.load(maps / f"f{focal}" / "000_depth_m.npz")["depth_m"]
         assert ("assumed camera of" in capsys.readouterr().out) == (not focal)
     np.testing.assert_allclose(found["200"], 2 * found["100"], rtol=1e-5)
-    np.testing.assert_allclose(found[""], 1.6 * found["100"], rtol=1e-5)  # the median camera
+    median = settings["canonical_focal"] * 96 / SIDE
+    np.testing.assert_allclose(found[""], median / 100 * found["100"], rtol=1e-5)
 
 
 @pytest.mark.slow
