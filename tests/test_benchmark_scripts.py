@@ -54,6 +54,19 @@ def test_a_mosaic_has_no_holes():
     assert (picture.reshape(13, 100, 10, 100, 3).std((1, 3)).max(-1) > 0).all()
 
 
+def test_the_bytes_until_the_first_map(tmp_path):
+    for name, size in (
+        ("index.html", 10_000),
+        ("models/nano.onnx", 30_000),
+        ("static/vendor/onnxruntime-web/x", 60_000),
+    ):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(bytes(size))
+    sent = [path for path in tmp_path.rglob("*")]
+    *_, browser, model, page, whole = script("page").downloads(tmp_path, [*sent, *sent])  # twice: once from the cache
+    assert [row.split("|")[2].strip() for row in (browser, model, page, whole)] == ["0.06", "0.03", "0.01", "0.10"]
+
+
 @pytest.mark.slow
 def test_tiles_and_upscaling_against_rendered_truth(renderer, tmp_path):
     tiles = script("tiles")
