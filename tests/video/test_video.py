@@ -178,7 +178,7 @@ def test_bad_options_are_one_line(tmp_path, capsys):
     film = clips.write_film(tmp_path / "film.mp4", 3)
     for options, said in (
         (["--save", "gif"], "gif"),
-        (["--fps", 12], "--fps is for sequences"),
+        (["--fps", 12], "--fps is for image sequences"),
         (["--source", 0], "one of them"),
         (["--colors", "jet"], "jet"),
         (["--frames", 0], "--frames 0"),
