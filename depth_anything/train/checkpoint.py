@@ -205,9 +205,9 @@ def weights_of(path: str | Path) -> dict[str, Tensor]:
     if not Path(path).exists():
         raise ValueError(f"{path}: no such file")
     state = read(Path(path))
-    if not {"recipe", "model", "average", "step"} <= set(state) or "variant" not in json.loads(state["recipe"]):
-        raise ValueError(f"{path} is no state of depth-anything train")
-    return state["average"] or state["model"]
+    if "variant" not in json.loads(state["recipe"]):
+        raise ValueError(f"{path} is the state of another kind of training: expected one of depth-anything train")
+    return state.get("average") or state["model"]
 
 
 def as_named_now(recipe: str, weights: dict[str, Tensor]) -> str:

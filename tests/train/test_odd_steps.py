@@ -188,7 +188,7 @@ def test_a_run_starts_from_the_running_mean_of_a_state(tmp_path):
     started = loop.start(replace(tiny(2), seed=7), found).model.state_dict()
     assert all(torch.equal(started[key], final[key]) for key in final)
     torch.save({"weights": 1}, tmp_path / "state.pt")
-    with pytest.raises(ValueError, match="is no state of depth-anything train"):
+    with pytest.raises(ValueError, match="is no state of a training"):
         weights_of(tmp_path / "state.pt")
 
 
