@@ -92,12 +92,12 @@ def test_exports_of_earlier_versions_state_no_head():
     ("change", "message"),
     [
         ({"variant": "nono"}, "x states the model 'nono', which is unknown to this version"),
-        ({"version": "v1"}, "says v1 and disparity beside nano, which is v2 and disparity"),
-        ({"max_depth": "far"}, "says max_depth 'far'; expected a number above 0"),
-        ({"max_depth": "nan"}, "says max_depth 'nan'"),
-        ({"canonical_focal": "-1"}, "says canonical_focal '-1'"),
-        ({"input_size": "inf"}, "says input_size 'inf'"),
-        ({"max_depth": "10.0"}, "says v2 and disparity beside nano, which is v2 and depth_m"),
+        ({"version": "v1"}, "states v1 and disparity beside nano, which is v2 and disparity"),
+        ({"max_depth": "far"}, "states max_depth 'far'; expected a number above 0"),
+        ({"max_depth": "nan"}, "states max_depth 'nan'"),
+        ({"canonical_focal": "-1"}, "states canonical_focal '-1'"),
+        ({"input_size": "inf"}, "states input_size 'inf'"),
+        ({"max_depth": "10.0"}, "states v2 and disparity beside nano, which is v2 and depth_m"),
     ],
 )
 def test_fields_that_cannot_be(change, message):

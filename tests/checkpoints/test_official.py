@@ -143,7 +143,7 @@ def test_metadata_against_the_argument(tmp_path, nano, small):
 
     metadata = {**file_metadata.metadata_of(NANO), "version": "v1"}
     save_file(dict(nano.state_dict()), tmp_path / "lie.safetensors", metadata)
-    assert "says v1 and disparity beside nano-vit, which is v2 and disparity" in refusal(tmp_path / "lie.safetensors")
+    assert "states v1 and disparity beside nano-vit, which is v2 and disparity" in refusal(tmp_path / "lie.safetensors")
     save_file(dict(nano.state_dict()), tmp_path / "new.safetensors", {**metadata, "variant": "v9-small"})
     assert "states the model 'v9-small', which is unknown to this version" in refusal(tmp_path / "new.safetensors")
 

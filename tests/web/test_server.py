@@ -121,7 +121,7 @@ def test_a_metric_model_answers_metres(photo, tmp_path):
         assert depth_m[0, -1] == 20 and depth_m[-1, -1] == 2 and depth_m[0, 0] == 0
         assert ask("format=json").json()["quantity"] == "depth_m"
         assert ask("format=ply&fov=60").content.startswith(b"ply")
-        assert "metres already" in ask("format=ply&fov=60&near=1&far=2").json()["detail"]
+        assert "this model predicts metres" in ask("format=ply&fov=60&near=1&far=2").json()["detail"]
         assert client.get("/v1/models").json()["models"][0]["max_depth"] == 20
 
 
