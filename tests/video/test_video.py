@@ -179,7 +179,7 @@ def test_bad_options_are_one_line(tmp_path, capsys):
     for options, said in (
         (["--save", "gif"], "gif"),
         (["--fps", 12], "--fps is for image sequences"),
-        (["--source", 0], "one of them"),
+        (["--source", 0], "expected one input"),
         (["--colors", "jet"], "jet"),
         (["--frames", 0], "--frames 0"),
         (["--ends", 5, 1], "the lower value first"),
