@@ -185,6 +185,28 @@ def test_two_runs_do_not_write_one_clip(tmp_path, capsys):
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["film_color.mp4"]
 
 
+def test_killed_while_the_hidden_folder_is_removed(tmp_path, capsys, monkeypatch):
+    """What is left of it is not taken for a run that goes on."""
+    film = clips.write_film(tmp_path / "film.mp4", 10, sound=None)
+    remove = shutil.rmtree
+
+    def killed(path, *rest, **more):
+        if (Path(path) / "000000").exists():
+            remove(Path(path) / "000000")
+            raise KeyboardInterrupt
+        remove(path, *rest, **more)
+
+    with monkeypatch.context() as during:
+        during.setattr(video_run, "CHUNK", 4)
+        during.setattr(shutil, "rmtree", killed)
+        assert convert(film, tmp_path / "out") == 130
+    capsys.readouterr()
+    assert convert(film, tmp_path / "out") == 2
+    assert "exists already" in said(capsys)
+    assert len(clips.read_film(tmp_path / "out/film_color.mp4")[0]) == 10
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["film_color.mp4"]
+
+
 FULL = """
 import resource, sys
 from depth_anything.__main__ import main
