@@ -47,7 +47,8 @@ def command(*words: object) -> Callable[[], None]:
 
 def train(inputs: Path, out: Path) -> None:
     """A run with a state after every step."""
-    recipe = replace(finetune.disparity_recipe(DepthAnything("nano").variant, 6, 2, 2, 1e-4, 0), ema=0.9)
+    recipe = finetune.disparity_recipe(DepthAnything("nano").variant, 6, 2, 2, 1e-4, 0)
+    recipe = replace(recipe, ema=0.9, precision="float32")
     weights = load("nano")[0]
     loop.train(recipe, out, Data(UserFolder(inputs / "own")), weights=weights, save_seconds=0)
 
