@@ -79,16 +79,15 @@ def check(options: Options, quantity: str, has_camera: bool) -> None:
     """
     form = options.format
     check_distances([form], options.near, options.far)
-    if "camera" in FORMATS[form].needs and not has_camera:
-        raise ValueError(
-            f"{form} needs the camera: give fov or focal_mm; the EXIF data of this image does not state it"
-        )
-    if "metres" not in FORMATS[form].needs:
-        return
-    if quantity == "disparity" and (options.near is None or options.far is None):
+    needs = FORMATS[form].needs
+    if "metres" in needs and quantity == "disparity" and (options.near is None or options.far is None):
         raise ValueError(
             f"{form} needs metres, which a relative disparity lacks: give near and far, the distances of the nearest "
             "and the farthest point, or choose a metric model"
         )
-    if quantity == "depth_m" and (options.near is not None or options.far is not None):
-        raise ValueError("near and far apply to a relative disparity: this model predicts metres")
+    if "metres" in needs and quantity == "depth_m" and (options.near is not None or options.far is not None):
+        raise ValueError("near and far apply to a relative disparity: this model predicts metres already")
+    if "camera" in needs and not has_camera:
+        raise ValueError(
+            f"{form} needs the camera: give fov or focal_mm; the EXIF data of this image does not state it"
+        )
