@@ -103,6 +103,7 @@ def unpublished(sets: Sequence[str], protocol: str | None) -> Table:
         )
     return Table(
         name="",
+        source="",
         title=f"{', '.join(dict.fromkeys(sets))} under protocol {protocol}",
         protocol=protocol,
         sets=tuple(dict.fromkeys(sets)),
