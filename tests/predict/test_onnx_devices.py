@@ -79,7 +79,7 @@ def test_the_list_of_providers(runtime, caplog, device, expected, options):
         assert options.items() <= first[1].items()
     assert backend.device == ("cuda" if device == "auto" else device) and not caplog.records
     assert sessions[-1][1].enable_mem_pattern is (expected[0] != "DmlExecutionProvider")
-    assert backend([np.zeros((20, 30, 3), np.uint8)], 14)[0].shape == (20, 30)
+    assert backend([np.zeros((20, 30, 3), np.uint8)], 32)[0].shape == (20, 30)
 
 
 def test_auto_names_no_provider_that_is_slower_or_slow_to_start(runtime):
@@ -177,11 +177,11 @@ def test_nano_runs_where_the_device_is(runtime, monkeypatch):
 
 def test_openvino_s_devices(monkeypatch):
     image_HW3 = np.zeros((20, 30, 3), np.uint8)
-    expected_HW = OpenVinoBackend(NANO_ONNX)([image_HW3], 14)[0]
+    expected_HW = OpenVinoBackend(NANO_ONNX)([image_HW3], 32)[0]
     for device in ("auto", "AUTO", "CPU"):
         backend = OpenVinoBackend(NANO_ONNX, device=device)
         assert backend.device.lower() == "cpu"
-        np.testing.assert_array_equal(backend([image_HW3], 14)[0], expected_HW)
+        np.testing.assert_array_equal(backend([image_HW3], 32)[0], expected_HW)
     with pytest.raises(ValueError, match="device 'npu': OpenVINO sees none; expected auto or one of cpu"):
         OpenVinoBackend(NANO_ONNX, device="npu")
     monkeypatch.setattr(

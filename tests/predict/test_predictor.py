@@ -72,7 +72,7 @@ def test_infer_image_takes_bgr_as_the_official_method(torch_predictor, tmp_path)
 @pytest.mark.parametrize(
     ("picture", "said"),
     [
-        (None, "the image is None: .*cv2.imread gives None for a file that it cannot read"),
+        (None, "the image is None: .*cv2.imread returns None for a file that it cannot read"),
         ("photo.jpg", "the image is a str"),
         (Path("photo.jpg"), "the image is a PosixPath"),
         (Image.new("RGB", (4, 3)), "the image is a Image"),
