@@ -61,6 +61,9 @@ class Variant:
     """Bilinear rule back to the image's size: V1's script False; V2, metric and nano True."""
     input_size: int = 518
     """Lower bound of the shorter side at the network's input."""
+    input_area: float | None = None
+    """Largest area of the network's input for a long image, in units of a square image's: its shorter side gets a
+    smaller lower bound. None: no limit but `resize.MAX_TOKENS`."""
     fixed_size: tuple[int, int] | None = None
     """(H, W) to which every image is resized instead, not keeping its aspect ratio, unless a size is given (V1
     metric)."""
@@ -105,7 +108,7 @@ class Variant:
 def on_lite(name: str, note: str, **sizes: Any) -> Variant:
     """Ours on a pretrained EfficientNet-Lite: its maps at strides 4, 8, 16 and 32 instead of reassembled tokens."""
     return Variant(
-        name=name, version="v2", encoder="efficientnet", patch=32, heads=0, features=64, input_size=224,
+        name=name, version="v2", encoder="efficientnet", patch=32, heads=0, features=64, input_size=224, input_area=1.6,
         licence="Apache-2.0", commercial=True, note=note, **sizes,
     )  # fmt: skip
 

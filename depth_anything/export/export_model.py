@@ -20,7 +20,7 @@ from depth_anything.export import float16, parity, transformers_js
 from depth_anything.export.options import DEFAULTS, SUFFIX, ExportOptions
 from depth_anything.export.preprocessing_graph import FLOAT, OPSET, after_network, before_network
 from depth_anything.images.read import read_image
-from depth_anything.network.resize import network_size, to_tensor
+from depth_anything.network.resize import network_size_of, to_tensor
 from depth_anything.predict import openvino_graph
 from depth_anything.system.files import atomic_folder, make_folder, naming
 from depth_anything.system.lock import alone
@@ -128,7 +128,7 @@ def network_inputs(variant: Variant, size: tuple[int, int] | None, photos: tuple
     for path in photos or parity.photographs():
         image_HW3 = read_image(path)
         height, width = image_HW3.shape[:2]
-        size_hw = size or network_size(height, width, variant.asked_size(None), variant.patch)
+        size_hw = size or network_size_of(variant, height, width, variant.asked_size(None))
         yield to_tensor(image_HW3, size_hw, rule=variant.resize).numpy()
 
 
@@ -183,7 +183,7 @@ def with_image_input(network: onnx.ModelProto, variant: Variant) -> onnx.ModelPr
     """Put the preprocessing and the resize back to the picture's size around a bare network."""
     import onnx
 
-    before = onnx.parser.parse_model(before_network(variant.input_size, variant.patch))
+    before = onnx.parser.parse_model(before_network(variant.input_size, variant.patch, variant.input_area))
     after = onnx.parser.parse_model(after_network(variant))
     parts = {"before": before, "network": network, "after": after}
     graph = onnx.GraphProto(name=variant.name)

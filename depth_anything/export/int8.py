@@ -70,7 +70,7 @@ def quantise_onnx(path: Path, photos: list[Path], variant: Variant) -> None:
 
         def get_next(self) -> dict[str, np.ndarray] | None:
             photo = next(self.rest, None)
-            return None if photo is None else feeds(read_image(photo), variant.input_size, variant.patch)
+            return None if photo is None else feeds(read_image(photo), variant.input_size, variant)
 
     graph = onnx.load(path).graph
     weights = {weight.name for weight in graph.initializer}
@@ -104,7 +104,7 @@ def quantise_openvino(path: Path, photos: list[Path], variant: Variant) -> None:
     # From bytes: the files are replaced below, and must not be mapped then.
     model = nncf.quantize(
         core().read_model(path.read_bytes(), path.with_suffix(".bin").read_bytes()),
-        nncf.Dataset(photos, lambda photo: feeds(read_image(photo), variant.input_size, variant.patch)),
+        nncf.Dataset(photos, lambda photo: feeds(read_image(photo), variant.input_size, variant)),
         subset_size=len(photos),
         model_type=nncf.ModelType.TRANSFORMER,
         preset=nncf.QuantizationPreset.MIXED,

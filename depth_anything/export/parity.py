@@ -18,7 +18,7 @@ from depth_anything.geometry import camera
 from depth_anything.images import colormap
 from depth_anything.images.map_files import write_picture
 from depth_anything.images.read import read_image
-from depth_anything.network.resize import network_size, to_tensor
+from depth_anything.network.resize import network_size_of, to_tensor
 from depth_anything.predict.backends import exported_backend
 from depth_anything.predict.openvino_graph import core
 from depth_anything.predict.predictor import Predictor
@@ -143,7 +143,7 @@ def compare(model: DepthAnything, candidate: Path, options: ExportOptions, photo
     agreements, rows = [], []
     for path in paths:
         image_HW3 = read_image(path)
-        size = options.size or network_size(image_HW3.shape[0], image_HW3.shape[1], input_size, model.variant.patch)
+        size = options.size or network_size_of(model.variant, *image_HW3.shape[:2], input_size)
         if run is not None:
             expected_HW, found_HW = network_maps(model, run, image_HW3, size)
         else:
@@ -155,7 +155,7 @@ def compare(model: DepthAnything, candidate: Path, options: ExportOptions, photo
         agreements.append(agreement(path.stem, image_HW3, size, expected_HW, found_HW, model.variant.quantity))
         rows.append(picture_row(image_HW3, expected_HW, found_HW))
     first_HW3 = read_image(paths[0])
-    size = options.size or network_size(first_HW3.shape[0], first_HW3.shape[1], input_size, model.variant.patch)
+    size = options.size or network_size_of(model.variant, *first_HW3.shape[:2], input_size)
     return Report(
         file=candidate.name,
         model=model.variant.name,

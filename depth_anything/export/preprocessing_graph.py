@@ -7,7 +7,7 @@ official float64 rule decides one by its own rounding (two in 100,000 sizes), th
 package's backends hand the network's size in. tests/test_export.py holds all of it against preprocess.
 """
 
-from depth_anything.network.resize import IMAGENET_MEAN, IMAGENET_STD, most_tokens
+from depth_anything.network.resize import IMAGENET_MEAN, IMAGENET_STD, bounding_tokens, most_tokens
 from depth_anything.variants import Variant
 
 OPSET = 18
@@ -62,6 +62,7 @@ TO_NETWORK = """
 <ir_version: 9, opset_import: ["": {OPSET}]>
 to_network (uint8[H, W, 3] image, int64[2] network_size) => (float[1, 3, h, w] network_input)
 <int64 bound_asked = {{{INPUT_SIZE}}}, int64 patch = {{{PATCH}}}, int64 max_tokens = {{{MAX_TOKENS}}},
+ int64 bounding_tokens = {{{BOUNDING_TOKENS}}},
  int64 nought = {{0}}, int64 unit = {{1}}, int64 two = {{2}}, int64[4] four = {{-1, 0, 1, 2}},
  int64[1] zero = {{0}}, int64[1] last = {{-1}}, int64[2] last_two = {{-2, -1}}, int64[1] one_axis = {{1}},
  float inner3 = {{1.25}}, float inner2 = {{-2.25}}, float inner0 = {{1.0}},
@@ -71,7 +72,7 @@ to_network (uint8[H, W, 3] image, int64[2] network_size) => (float[1, 3, h, w] n
     shape = Shape <start = 0, end = 2> (image)
     short = ReduceMin <keepdims = 0> (shape)
     long = ReduceMax <keepdims = 0> (shape)
-    token_area = Mul (max_tokens, short)
+    token_area = Mul (bounding_tokens, short)
     token_square = Div (token_area, long)
     token_square_f32 = Cast <to = {FLOAT}> (token_square)
     token_root = Sqrt (token_square_f32)
@@ -192,11 +193,13 @@ HALF_PIXEL = """
 """Position ((2 i + 1) side - size) / (2 size), not below the first sample: V1."""
 
 
-def before_network(input_size: int, patch: int) -> str:
-    """Preprocessing as ONNX text: from the image to the network's input; `input_size` is the rule's lower bound."""
-    numbers = {"OPSET": OPSET, "FLOAT": FLOAT, "INT64": INT64, "PATCH": patch, "MAX_TOKENS": most_tokens(patch)}
+def before_network(input_size: int, patch: int, area: float | None = None) -> str:
+    """Preprocessing as ONNX text: from the image to the network's input, by the rule of `resize.network_size`."""
+    numbers = {"OPSET": OPSET, "FLOAT": FLOAT, "INT64": INT64, "PATCH": patch}
     return TO_NETWORK.format(
         INPUT_SIZE=input_size,
+        MAX_TOKENS=most_tokens(patch),
+        BOUNDING_TOKENS=bounding_tokens(input_size, patch, area),
         ROWS=CUBIC_TAPS.format(axis="row", index=0, **numbers),
         COLUMNS=CUBIC_TAPS.format(axis="column", index=1, **numbers),
         MEAN=", ".join(map(str, IMAGENET_MEAN)),

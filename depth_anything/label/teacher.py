@@ -27,7 +27,7 @@ from depth_anything.data.storage import Store, scratch
 from depth_anything.data.unlabeled.read import as_jpeg, read_unit
 from depth_anything.data.unlabeled.units import Unit
 from depth_anything.images.read import PictureError, read_image_with_info
-from depth_anything.network.resize import network_size, to_tensor
+from depth_anything.network.resize import network_size_of, to_tensor
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -103,7 +103,7 @@ class Teacher:
 
     def network_size(self, height: int, width: int) -> tuple[int, int]:
         """Size at the network of an image of the given size."""
-        return network_size(height, width, self.input_size, self.model.variant.patch)
+        return network_size_of(self.model.variant, height, width, self.input_size)
 
     def prepare(self, image_HW3: np.ndarray) -> Tensor:
         """The network's input (1, 3, h, w) of an upright uint8 RGB image, on the device."""

@@ -12,7 +12,7 @@ from depth_anything.geometry import camera
 from depth_anything.network.beit_sam import encoder_of
 from depth_anything.network.dpt import DPTHead
 from depth_anything.network.metric_bins import BinsHead
-from depth_anything.network.resize import network_size, resize_back, to_tensor
+from depth_anything.network.resize import network_size_of, resize_back, to_tensor
 from depth_anything.system.device import check_device
 from depth_anything.variants import Variant, get_variant
 
@@ -141,7 +141,7 @@ class DepthAnything(nn.Module):
         refuse_other_image(image_HW3, "RGB")
         height, width = image_HW3.shape[:2]
         weight = self.depth_head.scratch.output_conv1.weight
-        size = network_size(height, width, self.variant.asked_size(input_size), self.variant.patch)
+        size = network_size_of(self.variant, height, width, self.variant.asked_size(input_size))
         image_13HW = to_tensor(image_HW3, size, str(weight.device), self.variant.resize).to(weight.dtype)
         map_1HW = resize_back(self(image_13HW).float(), (height, width), self.variant.align_corners_back)
         map_HW = map_1HW[0].cpu().numpy()

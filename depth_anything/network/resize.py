@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from depth_anything.variants import PATCH
+from depth_anything.variants import PATCH, Variant
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -28,8 +28,17 @@ def most_tokens(patch: int) -> int:
     return MAX_TOKENS * PATCH**2 // patch**2
 
 
+def network_size_of(variant: Variant, height: int, width: int, input_size: int | tuple[int, int]) -> tuple[int, int]:
+    """`network_size` with the variant's patch and its largest area."""
+    return network_size(height, width, input_size, variant.patch, variant.input_area)
+
+
 def network_size(
-    height: int, width: int, input_size: int | tuple[int, int], patch: int = PATCH, max_tokens: int | None = None
+    height: int,
+    width: int,
+    input_size: int | tuple[int, int],
+    patch: int = PATCH,
+    area: float | None = None,
 ) -> tuple[int, int]:
     """Height and width at the network's input for an image of height x width pixels.
 
@@ -39,7 +48,7 @@ def network_size(
 
     Args:
         patch: patch size of the variant: 14, or 32 for an EfficientNet.
-        max_tokens: largest number of patches; None: `most_tokens(patch)`.
+        area: largest area of a long image's input, in units of a square image's.
 
     Raises:
         ValueError: a side is below 1, or `input_size` is below `patch`.
@@ -50,8 +59,7 @@ def network_size(
         return input_size
     if input_size < patch:
         raise ValueError(f"input size {input_size}: expected at least {patch} pixels")
-    max_tokens = max_tokens or most_tokens(patch)
-    bound = lower_bound(height, width, input_size, patch, max_tokens)
+    bound = lower_bound(height, width, input_size, patch, area)
     scale = bound / min(height, width)
 
     def side(pixels: int) -> int:
@@ -60,16 +68,22 @@ def network_size(
         return rounded if rounded >= bound else math.ceil(patches) * patch
 
     h, w = side(height), side(width)
-    # Images that are more than max_tokens times as long as high: the long side is limited.
-    limit = max_tokens // (min(h, w) // patch) * patch
+    # Images that are more than most_tokens times as long as high: the long side is limited.
+    limit = most_tokens(patch) // (min(h, w) // patch) * patch
     return min(h, limit), min(w, limit)
 
 
-def lower_bound(height: int, width: int, input_size: int, patch: int = PATCH, max_tokens: int | None = None) -> int:
-    """`input_size`, or the largest multiple of `patch` at which a long image stays within `max_tokens` patches."""
+def lower_bound(height: int, width: int, input_size: int, patch: int = PATCH, area: float | None = None) -> int:
+    """`input_size`, or the largest multiple of `patch` at which a long image has at most `bounding_tokens` patches."""
     short, long = min(height, width), max(height, width)
-    max_tokens = max_tokens or most_tokens(patch)
-    return min(input_size, patch * max(1, math.isqrt(max_tokens * short // long)))
+    return min(input_size, patch * max(1, math.isqrt(bounding_tokens(input_size, patch, area) * short // long)))
+
+
+def bounding_tokens(input_size: int, patch: int, area: float | None = None) -> int:
+    """The largest number of patches that a lower bound may lead to: `most_tokens`, or `area` times those of a square
+    image if that is less."""
+    most = most_tokens(patch)
+    return most if area is None else min(most, int(area * math.ceil(input_size / patch) ** 2))
 
 
 def to_tensor(

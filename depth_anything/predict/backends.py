@@ -16,7 +16,7 @@ import numpy as np
 
 from depth_anything.checkpoints import file_metadata
 from depth_anything.checkpoints.hub import is_repository, no_such_model
-from depth_anything.network.resize import network_size, resize_back, to_tensor
+from depth_anything.network.resize import network_size_of, resize_back, to_tensor
 from depth_anything.predict import onnx_devices
 from depth_anything.system.device import LOG, BackendName, Dtype, best_device, check_device
 from depth_anything.system.extras import needs
@@ -63,7 +63,7 @@ class OnnxBackend:
         self.variant = variant_of(self.session.get_modelmeta().custom_metadata_map, path)
 
     def __call__(self, images: list[np.ndarray], input_size: int | tuple[int, int]) -> list[np.ndarray]:
-        return [np.asarray(self.session.run(None, feeds(image, input_size, self.variant.patch))[0]) for image in images]
+        return [np.asarray(self.session.run(None, feeds(image, input_size, self.variant))[0]) for image in images]
 
 
 def onnx_options(threads: int | None) -> onnxruntime.SessionOptions:
@@ -127,10 +127,10 @@ class OpenVinoBackend:
     def one(self, image: np.ndarray, input_size: int | tuple[int, int]) -> np.ndarray:
         """One picture's map. The second picture of a size in a row is worth compiling for that size."""
         height, width = image.shape[:2]
-        sizes = (height, width), network_size(height, width, input_size, self.variant.patch)
+        sizes = (height, width), network_size_of(self.variant, height, width, input_size)
         if self.model is not None and sizes != self._last:
             self._last = sizes
-            return self.model(feeds(image, input_size, self.variant.patch))[0]
+            return self.model(feeds(image, input_size, self.variant))[0]
         return self._at_size(*sizes)({"image": np.ascontiguousarray(image)})[0]
 
 
@@ -159,10 +159,10 @@ def cause(error: Exception) -> str:
     return re.sub(places, "", lines[-1])[:240]
 
 
-def feeds(image_HW3: np.ndarray, input_size: int | tuple[int, int], patch: int) -> dict[str, np.ndarray]:
+def feeds(image_HW3: np.ndarray, input_size: int | tuple[int, int], variant: Variant) -> dict[str, np.ndarray]:
     """The inputs of an exported file: the picture, and the size that the official rule gives it at the network."""
     height, width = image_HW3.shape[:2]
-    size = network_size(height, width, input_size, patch)
+    size = network_size_of(variant, height, width, input_size)
     return {"image": np.ascontiguousarray(image_HW3), "network_size": np.array(size, np.int64)}
 
 
@@ -190,7 +190,7 @@ class TorchBackend:
         import torch
 
         height, width = images[0].shape[:2]
-        size = network_size(height, width, input_size, self.variant.patch)
+        size = network_size_of(self.variant, height, width, input_size)
         with torch.inference_mode():
             rule = self.variant.resize
             batch_B3HW = torch.cat([to_tensor(image, size, self.device, rule) for image in images])

@@ -10,7 +10,7 @@ import numpy as np
 
 from depth_anything.geometry import camera
 from depth_anything.images.read import PictureSource, read_image
-from depth_anything.network.resize import lower_bound, network_size
+from depth_anything.network.resize import lower_bound, network_size_of
 from depth_anything.predict.backends import Backend, BackendName, Dtype, load_backend
 from depth_anything.predict.prediction import Prediction
 
@@ -90,7 +90,7 @@ class Predictor:
         buckets: dict[tuple[int, int], list[int]] = defaultdict(list)
         for index, image in enumerate(images):
             height, width = image.shape[:2]
-            buckets[network_size(height, width, self.input_size, self.variant.patch)].append(index)
+            buckets[network_size_of(self.variant, height, width, self.input_size)].append(index)
         predictions: dict[int, Prediction] = {}
         for size, bucket in buckets.items():
             for start in range(0, len(bucket), self.batch_size):
@@ -103,11 +103,11 @@ class Predictor:
     def _prediction(self, image: np.ndarray, map_HW: np.ndarray, size: tuple[int, int]) -> Prediction:
         height, width = image.shape[:2]
         notes = ()
-        if (
-            isinstance(self.input_size, int)
-            and (bound := lower_bound(height, width, self.input_size, self.variant.patch)) < self.input_size
-        ):
-            notes = (f"So long a picture: its shorter side had {bound} pixels at the network, not {self.input_size}.",)
+        lower = isinstance(self.input_size, int) and lower_bound(height, width, self.input_size, self.variant.patch)
+        if lower and lower < self.input_size:
+            notes = (
+                f"Very long image: its shorter side had {min(size)} pixels at the network, not {self.input_size}.",
+            )
         is_metric = self.variant.quantity == "depth_m"
         focal, metres_from = None, "model"
         if self.variant.canonical_focal is not None:

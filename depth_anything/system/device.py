@@ -63,3 +63,14 @@ def is_eager_cpu_inference(x: Tensor) -> bool:
 
     plain = torch.is_grad_enabled() or torch.compiler.is_compiling() or x.dtype == torch.float64
     return x.device.type == "cpu" and not plain
+
+
+@cache
+def computes_bfloat16(kind: str) -> bool:
+    """Whether devices of a kind ("cpu", "cuda", ...) have instructions for bfloat16.
+
+    A processor without them computes in bfloat16 several times slower than in float32.
+    """
+    import torch
+
+    return kind != "cpu" or torch.backends.cpu.get_cpu_capability().startswith(("AVX512", "AMX", "SVE"))

@@ -13,6 +13,7 @@ from depth_anything import losses
 from depth_anything.losses import Losses
 from depth_anything.network.efficientnet import as_tokens
 from depth_anything.network.resize import PATCH
+from depth_anything.system.device import computes_bfloat16
 from depth_anything.train.batches import Batch
 from depth_anything.train.recipes.base import Recipe, Stage
 
@@ -49,11 +50,14 @@ def plain_attention(image_B3HW: Tensor):
 
 
 def run_network(network: nn.Module, image_B3HW: Tensor, recipe: Recipe, *more: Tensor):
-    """A forward pass in the recipe's precision; `more` is what the network takes beside the image.
+    """A forward pass in the recipe's precision, in float32 on a processor without instructions for bfloat16; `more` is
+    what the network takes beside the image.
 
     Of a whole model that is the encoder's: `DepthAnything.decode` computes the map in float32.
     """
-    with torch.autocast(image_B3HW.device.type, torch.bfloat16, enabled=recipe.precision == "bfloat16"):
+    kind = image_B3HW.device.type
+    mixed = recipe.precision == "bfloat16" and computes_bfloat16(kind)
+    with torch.autocast(kind, torch.bfloat16, enabled=mixed):
         return network(image_B3HW, *more)
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from depth_anything.network.resize import network_size
+from depth_anything.network.resize import network_size_of
 from depth_anything.predict.backends import TorchBackend
 from depth_anything.predict.prediction import Prediction
 
@@ -77,7 +77,7 @@ class Batcher:
     async def predict(self, image_HW3: np.ndarray) -> Prediction:
         """The map of an upright uint8 RGB image. If the caller is cancelled before its batch starts, nothing runs."""
         height, width = image_HW3.shape[:2]
-        size = network_size(height, width, self.predictor.input_size, self.predictor.variant.patch)
+        size = network_size_of(self.predictor.variant, height, width, self.predictor.input_size)
         job = _Job(image_HW3, size, asyncio.get_running_loop().create_future())
         self._waiting.append(job)
         self._arrived.set()

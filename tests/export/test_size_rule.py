@@ -6,6 +6,8 @@ import onnxruntime
 import pytest
 
 from depth_anything.export.preprocessing_graph import before_network
+from depth_anything.network.resize import network_size, network_size_of
+from depth_anything.variants import VARIANTS
 
 KNOWN = {
     384: {(480, 640): (392, 518), (640, 480): (518, 392), (384, 384): (392, 392), (300, 1000): (392, 1274)},
@@ -15,6 +17,11 @@ KNOWN = {
     518: {(480, 640): (518, 686), (375, 1242): (518, 1722), (9, 900): (168, 16800)},
 }
 """The official steps by hand: aspect ratio kept, multiples of 14 to the nearest, up where one is below the bound."""
+LONG = {
+    224: {(480, 640): (224, 288), (1080, 1920): (192, 352), (375, 1242): (128, 416), (1242, 375): (416, 128)},
+    192: {(480, 640): (192, 256), (1080, 1920): (160, 288), (100, 100): (192, 192)},
+}
+"""With an area of at most 1.6 input_size^2: long images get a smaller lower bound, those of 4 : 3 and 3 : 2 do not."""
 OF_32 = {390: {(480, 640): (416, 512), (100, 100): (416, 416)}, 384: {(480, 640): (384, 512)}}
 """The same for an EfficientNet, in multiples of 32."""
 
@@ -32,6 +39,28 @@ def test_the_file_rounds_up_what_would_fall_below_its_bound(patch, input_size):
         image = np.zeros((height, width, 3), np.uint8)
         (found,) = session.run(None, {"image": image, "network_size": np.zeros(2, np.int64)})
         assert found.shape == (1, 3, *expected), (height, width)
+
+
+@pytest.mark.parametrize("input_size", LONG)
+def test_long_images_have_no_larger_input_than_those_that_were_trained(input_size):
+    graph = onnx.parser.parse_model(before_network(input_size, 32, 1.6))
+    session = onnxruntime.InferenceSession(graph.SerializeToString())
+    for (height, width), expected in LONG[input_size].items():
+        assert network_size(height, width, input_size, 32, 1.6) == expected, (height, width)
+        image = np.zeros((height, width, 3), np.uint8)
+        (found,) = session.run(None, {"image": image, "network_size": np.zeros(2, np.int64)})
+        assert found.shape == (1, 3, *expected), (height, width)
+
+
+def test_the_rule_of_long_images_is_the_same_in_files_for_every_shape():
+    graph = onnx.parser.parse_model(before_network(224, 32, 1.6))
+    session, rng = onnxruntime.InferenceSession(graph.SerializeToString()), np.random.default_rng(0)
+    for height, width in rng.integers(40, 900, (60, 2)).tolist():
+        expected = network_size_of(VARIANTS["nano"], height, width, 224)
+        assert expected[0] * expected[1] <= 1.75 * 224**2 or min(height, width) * 5 < max(height, width)
+        image = np.zeros((height, width, 3), np.uint8)
+        (found,) = session.run(None, {"image": image, "network_size": np.zeros(2, np.int64)})
+        assert found.shape[2:] == expected, (height, width)
 
 
 @pytest.mark.parametrize("input_size", [378, 384, 508])
