@@ -378,9 +378,14 @@ def test_the_stage_chooses_the_loss(step):
     assert found.total.item() == pytest.approx((main + 0.5 * matching).item(), rel=1e-5) and matching > 0.01
 
 
-@pytest.mark.parametrize(("precision", "expected"), [("float32", torch.float32), ("bfloat16", torch.bfloat16)])
-def test_the_recipe_chooses_the_precision(precision, expected, monkeypatch):
+@pytest.fixture
+def with_bfloat16(monkeypatch):
+    """As on a processor that has instructions for it (tests/system/test_bfloat16.py)."""
     monkeypatch.setattr("depth_anything.train.teacher.computes_bfloat16", lambda kind: True)
+
+
+@pytest.mark.parametrize(("precision", "expected"), [("float32", torch.float32), ("bfloat16", torch.bfloat16)])
+def test_the_recipe_chooses_the_precision(precision, expected, with_bfloat16):
     network = nn.Linear(4, 2)
     assert run_network(network, torch.ones(1, 3, 4, 4), replace(tiny(), precision=precision)).dtype == expected
 
@@ -589,7 +594,7 @@ def asked_in_bfloat16(who: str, variant: str, model: DepthAnything) -> None:
 
 @pytest.mark.parametrize("variant", ["nano-vit", "nano"])
 @pytest.mark.parametrize("who", ["labels", "teacher", "student"])
-def test_encoders_run_in_bfloat16_and_decoders_in_float32(who, variant):
+def test_encoders_run_in_bfloat16_and_decoders_in_float32(who, variant, with_bfloat16):
     """Wherever a map is made: a bfloat16's eight bits would be steps in it."""
     model = DepthAnything(variant)
     encoded: set[torch.dtype] = set()
