@@ -4,13 +4,14 @@ import json
 import os
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 
 from depth_anything.data.scenes import llvm
 
-pytest.importorskip("mitsuba")
+pytestmark = pytest.mark.skipif(find_spec("mitsuba") is None, reason="needs Mitsuba")  # not imported: see `choose`
 OLD, NEW, OWN = "libLLVM-15.so.1", "libLLVM.so.19.1", "libLLVM.so.23.1"
 
 
@@ -20,6 +21,7 @@ def machine(tmp_path, monkeypatch):
     for name in (llvm.PATH, llvm.CHOSEN, "CONDA_PREFIX", "LD_LIBRARY_PATH"):
         monkeypatch.setenv(name, "")  # so that what `choose` puts there goes again
         monkeypatch.delenv(name)
+    monkeypatch.delitem(sys.modules, "drjit", raising=False)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setattr(sys, "prefix", str(tmp_path / "venv"))
     places = tuple(f"{tmp_path}{place}" for place in llvm.PLACES["linux"])
@@ -44,6 +46,19 @@ def works(monkeypatch, *names: str) -> list[str]:
 
     monkeypatch.setattr(llvm, "attempt", attempt)
     return tried
+
+
+def test_where_dr_jit_is_imported_already_its_own_library_has_to_do(machine, monkeypatch):
+    """It has read its environment: another choice would not be heard, and an old library would end the process."""
+    put(machine / "usr/lib/x86_64-linux-gnu", OLD, NEW)
+    monkeypatch.setitem(sys.modules, "drjit", sys)
+    tried = works(monkeypatch, NEW)
+    with pytest.raises(ValueError, match=r"imported before.*DRJIT_LIBLLVM_PATH"):
+        llvm.choose()
+    assert tried == [""] and llvm.PATH not in os.environ
+    works(monkeypatch, "")
+    llvm.choose()
+    assert llvm.PATH not in os.environ
 
 
 def test_the_newest_that_works_and_only_once(machine, monkeypatch):

@@ -58,8 +58,10 @@ def choose() -> None:
     given = os.environ.get(PATH, "")
     if os.environ.get(CHOSEN, "\0") == given:  # by the process that started this one
         return
+    # Dr.Jit reads its environment when it is imported: afterwards there is no choice.
+    imported = "drjit" in sys.modules
     faults = []
-    for library in [given] if given else [*map(str, libraries()), ""]:
+    for library in [given] if given else [""] if imported else [*map(str, libraries()), ""]:
         fault = verdict(library)
         if not fault:
             os.environ[CHOSEN] = library
@@ -69,6 +71,11 @@ def choose() -> None:
         faults.append(f"{library}: {fault}")
     if given:
         raise ValueError(f"Mitsuba cannot use the LLVM library that {PATH} names ({faults[0]}): unset it, or {ADVICE}")
+    if imported:
+        raise ValueError(
+            "mitsuba was imported before depth_anything could choose an LLVM library, and fails with the one it found "
+            f"({faults[0].removeprefix(': ')}): import it later, or set {PATH}"
+        )
     if len(faults) == 1:
         raise ValueError(f"rendering needs the LLVM library, and there is none here: {ADVICE}")
     raise ValueError(f"Mitsuba can use none of the LLVM libraries here ({'; '.join(faults[:-1])}): {ADVICE}")
