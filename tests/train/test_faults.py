@@ -3,6 +3,7 @@
 import json
 import multiprocessing
 import os
+import re
 import shutil
 import signal
 import socket
@@ -150,7 +151,7 @@ def test_a_process_that_hangs_is_named_by_the_first(tmp_path):
     started[1].kill()
     finish(started)
     log = (tmp_path / "run.0").read_text()
-    assert "rank 0 of 2: step 3 took more than 1.5 minutes (--timeout); no response from rank 1;" in log
+    assert re.search(r"rank 0 of 2: step \d+ took more than 1.5 minutes \(--timeout\); no response from rank 1;", log)
     assert "Traceback" not in log
 
 
