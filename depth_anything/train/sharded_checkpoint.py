@@ -117,7 +117,9 @@ def start_saving(run: Run, out: Path, keep: int, group: dist.ProcessGroup) -> Fu
     writer = StepWriter(run, out, keep, dist.get_world_size())
     if dist.get_rank() == 0:
         shutil.rmtree(writer.part, ignore_errors=True)
-    future = dcp.async_save(tensors_of(run), storage_writer=writer, process_group=group)
+    # Buffers are no parts: each process has its own statistics, and those of the first one count, as in one file.
+    planner = dcp.DefaultSavePlanner(dedup_save_to_lowest_rank=True)
+    future = dcp.async_save(tensors_of(run), storage_writer=writer, planner=planner, process_group=group)
     assert isinstance(future, Future)
     return future
 
