@@ -79,7 +79,10 @@ def test_the_command_alone_prints_its_help(capsys):
             ["video", "x.mp4", "--codec", "h265"],
             "--codec has no 'h265'; did you mean h264? expected one of vp9, av1, mpeg4, h264",
         ),
-        (["export", "nano", "--to=onx"], "--to has no 'onx'; did you mean onnx? expected one of onnx, openvino"),
+        (
+            ["export", "nano", "--to=onx"],
+            "--to has no 'onx'; did you mean onnx? expected one of onnx, openvino, transformers-js",
+        ),
         (
             ["predict", "x.jpg", "--dtype", "fp8"],
             "--dtype has no 'fp8'; expected one of fp32, bf16, fp16",
@@ -121,7 +124,7 @@ def test_the_authors_options_are_answered_in_our_words(capsys):
 def test_old_spellings_of_options_are_replaced_by_options_that_exist():
     commands = {command.__name__: command for command in COMMANDS}
     for command, renamed in RENAMED.items():
-        known = options_of(commands[command])
+        known = set(options_of(commands[command]))
         assert set(renamed.values()) <= known and not set(renamed) & known
     line = ["label", "in", "out", "--unit_size=4", "--unit-size", "4", "--", "--unit-size"]
     assert with_new_spellings(line) == [
