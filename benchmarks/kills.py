@@ -95,7 +95,7 @@ def pixels(path: Path) -> bytes:
     try:
         with av.open(str(path)) as container:
             return b"".join(frame.to_ndarray(format="gray16le").tobytes() for frame in container.decode(video=0))
-    except av.error.FFmpegError as error:
+    except av.FFmpegError as error:
         return str(error).encode()
 
 
@@ -183,6 +183,7 @@ if __name__ == "__main__":
     asked = parser.parse_args()
     torch.set_num_threads(1)
     video_run.CHUNK = 2
+    assert loop.train.__kwdefaults__ is not None
     loop.train.__kwdefaults__["save_seconds"] = 0.0  # of finetune too: a state after every step
     with tempfile.TemporaryDirectory() as folder:
         wrong = [

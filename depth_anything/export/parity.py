@@ -143,7 +143,7 @@ def compare(model: DepthAnything, candidate: Path, options: ExportOptions, photo
     agreements, rows = [], []
     for path in paths:
         image_HW3 = read_image(path)
-        size = options.size or network_size_of(model.variant, *image_HW3.shape[:2], input_size)
+        size = options.size or network_size_of(model.variant, image_HW3.shape[0], image_HW3.shape[1], input_size)
         if run is not None:
             expected_HW, found_HW = network_maps(model, run, image_HW3, size)
         else:
@@ -155,7 +155,7 @@ def compare(model: DepthAnything, candidate: Path, options: ExportOptions, photo
         agreements.append(agreement(path.stem, image_HW3, size, expected_HW, found_HW, model.variant.quantity))
         rows.append(picture_row(image_HW3, expected_HW, found_HW))
     first_HW3 = read_image(paths[0])
-    size = options.size or network_size_of(model.variant, *first_HW3.shape[:2], input_size)
+    size = options.size or network_size_of(model.variant, first_HW3.shape[0], first_HW3.shape[1], input_size)
     return Report(
         file=candidate.name,
         model=model.variant.name,

@@ -71,7 +71,8 @@ class DepthAnything(nn.Module):
         with the 8 significant bits of a bfloat16 has steps that gradient matching sees and a student learns.
         """
         device = levels[0].device.type
-        if not torch.is_autocast_enabled(device):
+        # On the device meta, where operations are counted only, there is no autocast to ask for.
+        if device == "meta" or not torch.is_autocast_enabled(device):
             return self._map(levels, h, w)
         dtype = self.depth_head.scratch.output_conv1.weight.dtype
         with torch.autocast(device, enabled=False):

@@ -103,11 +103,9 @@ class Predictor:
     def _prediction(self, image: np.ndarray, map_HW: np.ndarray, size: tuple[int, int]) -> Prediction:
         height, width = image.shape[:2]
         notes = ()
-        lower = isinstance(self.input_size, int) and lower_bound(height, width, self.input_size, self.variant.patch)
-        if lower and lower < self.input_size:
-            notes = (
-                f"Very long image: its shorter side had {min(size)} pixels at the network, not {self.input_size}.",
-            )
+        asked = self.input_size
+        if isinstance(asked, int) and lower_bound(height, width, asked, self.variant.patch) < asked:
+            notes = (f"Very long image: its shorter side had {min(size)} pixels at the network, not {asked}.",)
         is_metric = self.variant.quantity == "depth_m"
         focal, metres_from = None, "model"
         if self.variant.canonical_focal is not None:

@@ -135,7 +135,8 @@ class ChunkWriter:
         eye_distance: float,
         clip: Clip,
     ):
-        self.folder, self.formats, self.colors, self.exr_channel = folder, formats, colors, exr_channel
+        self.folder, self.formats, self.colors = folder, formats, colors
+        self.exr_channel: ExrChannel = exr_channel
         self.eye_distance = eye_distance
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)

@@ -17,7 +17,7 @@ from depth_anything.network.metric_bins import ATTRACTORS, BINS, BinsHead, log_b
 from depth_anything.network.model import DepthAnything
 from depth_anything.network.resize import normalise, resize
 from depth_anything.predict.predictor import Predictor
-from depth_anything.variants import NANO, VARIANTS, Variant, with_bins, with_log_head, with_max_depth
+from depth_anything.variants import NANO_VIT, VARIANTS, Variant, with_bins, with_log_head, with_max_depth
 
 GOLDEN_KEYS = Path(__file__).parents[1] / "golden" / "keys"
 FEATURES = 24
@@ -25,7 +25,9 @@ KINDS = ("softplus", "normed")
 
 
 def tiny(kind: str) -> Variant:
-    row = replace(NANO, name="tiny-bins", version="v1", head="bins", bins="softplus", max_depth=10.0, resize="bilinear")
+    row = replace(
+        NANO_VIT, name="tiny-bins", version="v1", head="bins", bins="softplus", max_depth=10.0, resize="bilinear"
+    )
     return with_bins(replace(row, depth=4, taps=(0, 1, 2, 3), fixed_size=(42, 56), width=48, heads=3), kind)  # type: ignore
 
 
@@ -187,7 +189,7 @@ def test_our_own_file_keeps_the_kind_of_bins(tmp_path, monkeypatch):
 
 def test_a_log_head_says_so_and_answers_exp(tmp_path):
     torch.manual_seed(0)
-    model = DepthAnything(with_log_head(NANO)).eval()
+    model = DepthAnything(with_log_head(NANO_VIT)).eval()
     official.save(model, tmp_path / "m.safetensors")
     predictor = Predictor(tmp_path / "m.safetensors")
     assert predictor.variant.head == "log" and predictor.variant.quantity == "depth_m"
@@ -199,7 +201,7 @@ def test_a_log_head_says_so_and_answers_exp(tmp_path):
 
 def test_other_ends_of_the_range_keep_the_head():
     assert with_max_depth(VARIANTS["v1-metric-nyu-large"], 20).head == "bins"
-    assert with_max_depth(NANO, 20).head == "sigmoid"
+    assert with_max_depth(NANO_VIT, 20).head == "sigmoid"
 
 
 @pytest.mark.parametrize(("height", "width", "size"), [(37, 53, (14, 28)), (9, 11, (42, 56)), (5, 1, (14, 14))])

@@ -146,7 +146,7 @@ def test_runs_are_kept_and_the_tables_are_theirs(small, capsys):
         trials.trials(**small | {"only": ("ema",)})
 
 
-def test_other_scenes_and_a_trained_encoder_are_trials(small, tmp_path, capsys):
+def test_other_scenes_and_a_trained_encoder_are_trials(small, tmp_path, capsys, monkeypatch):
     write_shard(tmp_path / "others" / "scenes-00000.tar", [scene(seed, 48, 64) for seed in (7, 8)])
     trials.trials(**small | {"only": ("base",), "seeds": 1})
     warm = small["out"] / "base-0" / "final.safetensors"
@@ -173,15 +173,24 @@ def test_other_scenes_and_a_trained_encoder_are_trials(small, tmp_path, capsys):
         LabelOptions(teacher=str(warm), input_size=42),
     )
     told = further | {
+        "out": tmp_path / "told",
         "only": ("photographs", "photographs-unperturbed"),
         "pseudo_labels": (f"photographs={tmp_path / 'labels'}",),
     }
+    two_steps = trials.base
+
+    def of_three(samples: int, batch: int, scenes: int):
+        """CutMix needs two unlabelled images in a step: two thirds of three."""
+        recipe = two_steps(samples, batch, scenes)
+        return replace(recipe, stages=tuple(replace(one, batch=3, samples=3 * one.steps) for one in recipe.stages))
+
+    monkeypatch.setattr(trials, "base", of_three)
     trials.trials(**told, start_from=warm)
     said, recipes = capsys.readouterr().out, []
     for name in ("photographs", "photographs-unperturbed"):
-        curve = (tmp_path / "further" / f"{name}-0" / "curve.jsonl").read_text()
+        curve = (tmp_path / "told" / f"{name}-0" / "curve.jsonl").read_text()
         assert "unlabeled" in curve and "feature" in curve and f"| {name} |" in said
-        recipes.append(json.loads((tmp_path / "further" / f"{name}-0" / "recipe.json").read_text())["unlabeled"])
+        recipes.append(json.loads((tmp_path / "told" / f"{name}-0" / "recipe.json").read_text())["unlabeled"])
     assert {key for key in recipes[0] if recipes[0][key] != recipes[1][key]} == {"perturbation", "cutmix"}
     with pytest.raises(ValueError, match="give that, too"):
         trials.trials(**told)

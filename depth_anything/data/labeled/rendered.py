@@ -19,7 +19,7 @@ PACKED = "packed"
 PARTS = ("image", "disparity", "mask", "index")
 
 
-def shard_paths(folder: str | Path) -> list[Path]:
+def shard_paths(folder: str | os.PathLike[str]) -> list[Path]:
     """The finished scene shards of a folder, in order.
 
     Raises:
@@ -31,7 +31,7 @@ def shard_paths(folder: str | Path) -> list[Path]:
     return paths
 
 
-def read_scenes(folder: str | Path) -> Iterator[Sample]:
+def read_scenes(folder: str | os.PathLike[str]) -> Iterator[Sample]:
     """Every scene of every shard, one after the other."""
     for path in shard_paths(folder):
         yield from read_scene_shard(path)
