@@ -31,6 +31,7 @@ EXTRAS = {
     "checkpoints.official": {"torch": "top"},
     "checkpoints.safe_read": {"torch": "top"},
     "checkpoints.transformers": {"torch": "top"},
+    "checkpoints.zoedepth": {"torch": "top"},
     "system.device": {"torch": "inside"},
     "network.resize": {"torch": "inside"},
     "predict.backends": {"torch": "inside", "openvino": "inside"},

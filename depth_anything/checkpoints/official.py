@@ -25,16 +25,14 @@ from depth_anything.checkpoints.transformers import (
     transformers_config,
     variant_of_config,
 )
+from depth_anything.checkpoints.zoedepth import METRIC, from_zoedepth, is_zoedepth, to_zoedepth, with_bins_of
 from depth_anything.network import beit_sam, efficientnet
 from depth_anything.network.dpt import DPTHead
-from depth_anything.network.metric_bins import ATTRACTORS, BINS, BinsHead
+from depth_anything.network.metric_bins import BinsHead
 from depth_anything.system.files import atomic_path, write_text
-from depth_anything.variants import NANO, NANO_VIT, VARIANTS, Variant, get_variant, official_file, with_bins
+from depth_anything.variants import NANO, NANO_VIT, VARIANTS, Variant, get_variant, official_file
 
-ENCODER, DECODER, METRIC = "pretrained.", "depth_head.", "metric_head."
-ZOEDEPTH = "core.core."
-"""Prefix of the relative network's keys in V1's metric files; the other keys belong to our metric head."""
-ZOEDEPTH_CONSTANTS = "conditional_log_binomial.log_binomial_transform."
+ENCODER, DECODER = "pretrained.", "depth_head."
 SIZE_NAMES = {
     192: "nano-vit", 320: "EfficientNet-Lite0 or 1", 352: "EfficientNet-Lite2",
     384: "ViT-S", 768: "ViT-B", 1024: "ViT-L", 1536: "ViT-g",
@@ -304,47 +302,6 @@ def without_prefix(path: Path, state: State, known: re.Pattern[str] = WHOLE) -> 
         return state
     before = prefixes[0]
     return {key.removeprefix(before): tensor for key, tensor in state.items() if key.startswith(before)}
-
-
-def is_zoedepth(state: State) -> bool:
-    """Whether a state dict with our names has V1's metric head."""
-    return any(key.startswith(METRIC) for key in state)
-
-
-def from_zoedepth(state: State) -> State:
-    """Rename the keys of V1's metric files to ours; any other state dict is returned unchanged."""
-    if not any(key.startswith(ZOEDEPTH) for key in state):
-        return state
-    return {
-        key.removeprefix(ZOEDEPTH) if key.startswith(ZOEDEPTH) else METRIC + key: tensor
-        for key, tensor in state.items()
-        if not key.startswith(ZOEDEPTH_CONSTANTS)
-    }
-
-
-def to_zoedepth(state: State) -> State:
-    """Rename our keys to those of V1's metric files, and add the constants of the bins that these hold."""
-    named = {
-        key.removeprefix(METRIC) if key.startswith(METRIC) else ZOEDEPTH + key: tensor for key, tensor in state.items()
-    }
-    numbers = torch.arange(BINS).view(1, -1, 1, 1)
-    constants = {"k_idx": numbers, "K_minus_1": numbers[:, -1:].float()}
-    return named | {ZOEDEPTH_CONSTANTS + name: tensor for name, tensor in constants.items()}
-
-
-def with_bins_of(path: Path, state: State, row: Variant) -> Variant:
-    """The variant with the kind of bins in the file: bounded bins have twice as many attractor outputs.
-
-    Raises:
-        ValueError: the file has a ZoeDepth head and the variant has none, or the reverse.
-    """
-    if is_zoedepth(state) != (row.head == "bins"):
-        has, fits = ("", "v1-metric-nyu-large or v1-metric-kitti-large") if row.head != "bins" else ("no ", "another")
-        raise ValueError(f"{path} has {has}ZoeDepth head, which does not fit {row.name}: pass variant={fits}")
-    outputs = state.get(f"{METRIC}attractors.0._net.2.bias")
-    if outputs is None:
-        return row
-    return with_bins(row, "normed" if len(outputs) == 2 * ATTRACTORS[0] else "softplus")
 
 
 def size_of(path: Path, state: State) -> tuple[int, int]:

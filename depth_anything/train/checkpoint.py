@@ -97,7 +97,7 @@ class Run(Generic[R, M]):
             "step": self.step,
             "seconds": self.seconds,
             "model": {key: whole(tensor) for key, tensor in self.model.state_dict().items()},
-            "optimizer": get_optimizer_state_dict(self.network, self.optimizer, options=options),
+            "optimizer": self._optimizer_state(options),
             "average": {key: whole(tensor) for key, tensor in self.average.items()},
         }
         if first:
@@ -110,6 +110,14 @@ class Run(Generic[R, M]):
             for step in older_steps(folder)[: -(keep - 1) or None]:
                 older(folder, step).unlink(missing_ok=True)
         self.saved = self.step
+
+    def _optimizer_state(self, options: StateDictOptions) -> dict[str, Any]:
+        if not self.optimizer.state:
+            # Before the first step torch fills the state by a step of rate 0, and counts it.
+            get_optimizer_state_dict(self.network, self.optimizer, options=options)
+            for state in self.optimizer.state.values():
+                state["step"].zero_()
+        return get_optimizer_state_dict(self.network, self.optimizer, options=options)
 
     def resume(self, folder: Path) -> bool:
         """Go on from the newest state file in `folder`, if there is one. Every process reads the file.

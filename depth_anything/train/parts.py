@@ -49,7 +49,7 @@ class Rows(Tensor):
         if func is torch.ops.aten.copy_.default and type(args[0]) is Rows:
             args[0].rows.copy_(own_rows(args[1], args[0].ranks))
             return args[0]
-        raise NotImplementedError(f"{func} on a model that is built in parts")
+        raise TypeError(f"{func}: a model that is built in parts may only be filled and copied to while it starts")
 
 
 class _InRows(TorchFunctionMode):

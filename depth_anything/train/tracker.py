@@ -24,19 +24,19 @@ class Tracker:
         if service not in get_args(Service):
             raise ValueError(f"--track {service}: expected one of {', '.join(get_args(Service))}")
         try:
-            self.library: Any = importlib.import_module(service)
+            self.module: Any = importlib.import_module(service)
         except ImportError:
             raise ValueError(f"--track {service} needs it: pip install {service}") from None
         self.service, name = service, folder.resolve().name
         settings = json.loads(recipe)
         if service == "wandb":
-            self.run = self.library.init(
+            self.run = self.module.init(
                 project="depth-anything", name=name, id=name, resume="allow", dir=str(folder), config=settings
             )
         else:
-            self.library.set_experiment("depth-anything")
-            self.run = self.library.start_run(run_name=name)
-            self.library.log_dict(settings, "recipe.json")
+            self.module.set_experiment("depth-anything")
+            self.run = self.module.start_run(run_name=name)
+            self.module.log_dict(settings, "recipe.json")
 
     def add(self, entry: dict[str, Any]) -> None:
         """One line; `entry` has the step."""
@@ -44,4 +44,4 @@ class Tracker:
         if self.service == "wandb":
             self.run.log(values, step=entry["step"])
         else:
-            self.library.log_metrics(values, step=entry["step"])
+            self.module.log_metrics(values, step=entry["step"])

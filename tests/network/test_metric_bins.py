@@ -9,7 +9,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from depth_anything.checkpoints import official
+from depth_anything.checkpoints import official, zoedepth
 from depth_anything.export.export_model import export
 from depth_anything.network import metric_bins
 from depth_anything.network.dpt import Stages
@@ -133,7 +133,7 @@ def test_the_binomial_peaks_where_its_probability_says():
 def test_names_are_those_of_the_released_files():
     row = VARIANTS["v1-metric-nyu-large"]
     shapes = official.official_shapes(row)
-    released = {key: tuple(getattr(x, "shape", x)) for key, x in official.to_zoedepth(dict(shapes)).items()}  # type: ignore
+    released = {key: tuple(getattr(x, "shape", x)) for key, x in zoedepth.to_zoedepth(dict(shapes)).items()}  # type: ignore
     relative = json.loads((GOLDEN_KEYS / "official_v1_vitl.json").read_text())
     relative = relative.get("keys", relative)
     own = {key: shape for key, shape in released.items() if not key.startswith("core.core.")}
@@ -159,7 +159,7 @@ def test_a_file_as_the_authors_saved_it_predicts(kind, tmp_path, monkeypatch):
     monkeypatch.setitem(VARIANTS, "tiny-bins", tiny("softplus"))
     torch.manual_seed(0)
     model = DepthAnything(tiny(kind)).eval()
-    saved = {"model": official.to_zoedepth(model.state_dict()), "optimizer": None, "epoch": 4}
+    saved = {"model": zoedepth.to_zoedepth(model.state_dict()), "optimizer": None, "epoch": 4}
     torch.save(saved, tmp_path / "depth_anything_metric.pt")
     predictor = Predictor(tmp_path / "depth_anything_metric.pt", variant="tiny-bins")
     assert predictor.variant.bins == kind  # the file's shapes say it
