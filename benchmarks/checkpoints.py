@@ -32,7 +32,7 @@ from depth_anything.train import loop, sharded_checkpoint
 from depth_anything.train.batches import Data
 from depth_anything.train.distributed import Machine, join
 from depth_anything.train.recipes.base import Recipe, Stage
-from depth_anything.train.recipes.nano import nano_teacher
+from depth_anything.train.recipes.nano_vit import nano_vit_teacher
 from depth_anything.train.saving import Saver
 from depth_anything.train.sharded_checkpoint import saved_steps
 from depth_anything.variants import VARIANTS
@@ -97,7 +97,7 @@ def fresh() -> float:
 
 def one_gigabyte() -> Recipe:
     """ViT-B: 97.5 million parameters, three numbers each."""
-    return replace(nano_teacher(), variant="v2-base", ema=0.0)
+    return replace(nano_vit_teacher(), variant="v2-base", ema=0.0)
 
 
 def share_of(run: Any) -> tuple[float, float]:
@@ -174,7 +174,7 @@ def short_run(out: Path, save_seconds: float, steps: int) -> None:
     sizes = dict(width=32, depth=4, heads=2, table_side=5, taps=(0, 1, 2, 3), features=16, out_channels=(8, 8, 16, 16))
     VARIANTS["tiny"] = replace(VARIANTS["v2-small"], name="tiny", **sizes)
     stage = Stage(samples=2 * steps, sizes=((28, 28),), batch=2)
-    recipe = replace(nano_teacher(), variant="tiny", stages=(stage,), precision="float32", perturbation="none", ema=0.9)
+    recipe = replace(nano_vit_teacher(), variant="tiny", stages=(stage,), precision="float32", perturbation="none", ema=0.9)
     with join() as ranks:
         machine = Machine(shard=True)
         loop.train(recipe, out, Data(Ramps()), machine=machine, ranks=ranks, save_seconds=save_seconds, log_every=1000)

@@ -16,14 +16,16 @@ FLAGS = [
 ]
 WAIT_MS = 240_000  # a loaded machine without a GPU draws slowly
 MAGIC = {
-    **dict.fromkeys(("color", "png16", "side", "control", "normals"), b"\x89PNG"),
+    **dict.fromkeys(("color", "png16", "side", "control", "normals", "sbs", "anaglyph"), b"\x89PNG"),
     "npy": b"\x93NUMPY",
     "npz": b"PK",
     "json": b"{",
-    "exr": b"v/1\x01",
+    **dict.fromkeys(("exr", "rgbz"), b"v/1\x01"),
     "pfm": b"Pf\n",
     "ply": b"ply\n",
     "glb": b"glTF",
+    "colmap": b"240&160&1&",
+    "colmap_camera": b"\x01\0\0\0\0\0\0\0",
 }
 
 

@@ -43,6 +43,10 @@ class Backend(Protocol):
         ...
 
 
+LARGE = 12_000_000
+"""Pixels from which on memory counts more than the few milliseconds that allocating it again takes."""
+
+
 class OnnxBackend:
     """ONNX Runtime on a file that `depth-anything export` wrote: resizing and normalisation are in the graph.
 
@@ -63,7 +67,18 @@ class OnnxBackend:
         self.variant = variant_of(self.session.get_modelmeta().custom_metadata_map, path)
 
     def __call__(self, images: list[np.ndarray], input_size: int | tuple[int, int]) -> list[np.ndarray]:
-        return [np.asarray(self.session.run(None, feeds(image, input_size, self.variant))[0]) for image in images]
+        return [self.one(image, input_size) for image in images]
+
+    def one(self, image: np.ndarray, input_size: int | tuple[int, int]) -> np.ndarray:
+        """One image's map. After a large image ONNX Runtime returns its memory instead of keeping it for the next."""
+        inputs = feeds(image, input_size, self.variant)
+        if self.device != "cpu" or image.shape[0] * image.shape[1] < LARGE:
+            return np.asarray(self.session.run(None, inputs)[0])
+        import onnxruntime
+
+        options = onnxruntime.RunOptions()
+        options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
+        return np.array(self.session.run(None, inputs, options)[0])  # a copy: the result itself would hold the memory
 
 
 def onnx_options(threads: int | None) -> onnxruntime.SessionOptions:

@@ -297,7 +297,7 @@ def test_options_that_do_not_go_together():
 
 @pytest.mark.slow
 @pytest.mark.parametrize("form", ["onnx", "openvino"])
-def test_int8_keeps_within_its_limit_or_is_refused(form, tmp_path, capsys):
+def test_int8_keeps_within_its_limit_and_is_refused_beyond_it(form, tmp_path, capsys):
     """nano on the examples, through the command; then the same with a limit that nothing keeps."""
     from depth_anything.export import int8
 
