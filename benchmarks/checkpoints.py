@@ -41,7 +41,7 @@ MB = 1e6
 
 
 class Ramps:
-    """Labelled pictures of noise, by number."""
+    """Labelled images of noise, by number."""
 
     def __len__(self) -> int:
         return 16

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 Run = Callable[[np.ndarray], np.ndarray]
-"""A normalised float32 picture (B, 3, H, W) in, the map (B, H, W) out."""
+"""A normalised float32 image (B, 3, H, W) in, the map (B, H, W) out."""
 
 ENCODERS = {"v2-small": "vits", "v2-base": "vitb", "v2-large": "vitl"}
 OFFICIAL_SIZES = {
@@ -166,7 +166,7 @@ def onnx_runtime(path: Path, options) -> Run:
 
 
 def openvino_cpu(path: Path, dtype: str, threads: int, shape: tuple[int, int]) -> Run:
-    """At one size, as `predict` does it from the second picture of a size on."""
+    """At one size, as `predict` does it from the second image of a size on."""
     from depth_anything.predict.openvino_graph import core
 
     settings = {"INFERENCE_PRECISION_HINT": {"fp32": "f32", "bf16": "bf16", "int8": "f32"}[dtype]}

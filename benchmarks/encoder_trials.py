@@ -3,9 +3,9 @@
     python benchmarks/encoder_trials.py --out runs/trials --scenes FOLDER --pairs MANIFEST --minutes 10 --seeds 3
 
 FOLDER has training/ and held_out/ with scene shards, as `depth-anything train` leaves them. The base is
-nano-teacher without its last stage, two thirds of the time on small pictures, one third on larger ones.
+nano-teacher without its last stage, two thirds of the time on small images, one third on larger ones.
 
-Every run has the same **processor time**, not the same number of pictures: before its first seed a trial's pictures a
+Every run has the same **processor time**, not the same number of images: before its first seed a trial's images a
 second are measured, stage by stage, and what it may see follows (pictures.json in its folder; kept, so that all seeds
 and repetitions see as many). A frozen or a smaller encoder is paid for what it saves.
 
@@ -146,13 +146,13 @@ def trials(
 
 
 def base(scenes: int) -> Recipe:
-    """nano-teacher at its two smaller sizes. How many pictures it sees, `affordable` says."""
+    """nano-teacher at its two smaller sizes. How many images it sees, `affordable` says."""
     recipe = nano_teacher()
     return replace(recipe, stages=recipe.stages[:2], scenes=scenes, validation_scenes=0)
 
 
 def affordable(folder: Path, recipe: Recipe, scenes: PackedScenes, seconds: float) -> list[int]:
-    """Pictures of each stage for which `seconds` of one core are enough; measured once, and kept in the folder.
+    """Images of each stage for which `seconds` of one core are enough; measured once, and kept in the folder.
 
     Raises:
         ValueError: it was measured for another recipe or another time.
@@ -195,7 +195,7 @@ def pictures_a_second(recipe: Recipe, number: int, scenes: PackedScenes) -> floa
 
 
 def with_pictures(recipe: Recipe, seen: list[int]) -> Recipe:
-    """The recipe with that many pictures in its stages, a thirtieth of them for the warm-up."""
+    """The recipe with that many images in its stages, a thirtieth of them for the warm-up."""
     stages = tuple(replace(stage, samples=count) for stage, count in zip(recipe.stages, seen, strict=True))
     return replace(recipe, stages=stages, warmup=sum(seen) // 30)
 

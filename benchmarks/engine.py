@@ -4,8 +4,8 @@
 
 Random weights, photographs of examples/. Labelling is `depth-anything label` as it is (read, decode, resize, predict,
 encode, write) beside the same network on ready tensors of the same shapes; a training step is the student's of a
-recipe (pictures read and perturbed in the background, losses, clipping, AdamW, running mean) beside the bare forward
-and backward of the same pictures. Ratios are of medians. Prints Markdown.
+recipe (images read and perturbed in the background, losses, clipping, AdamW, running mean) beside the bare forward
+and backward of the same images. Ratios are of medians. Prints Markdown.
 """
 
 import platform
@@ -62,7 +62,7 @@ def engine(
     size = size or row.input_size
     machine = platform.processor() or platform.machine()
     print(f"{machine}, {threads} threads, torch {torch.__version__}, {variant}, {size}\n")
-    print("| | seconds a picture | of the bare network |\n|---|---|---|")
+    print("| | seconds an image | of the bare network |\n|---|---|---|")
     with tempfile.TemporaryDirectory() as folder:
         weights = Path(folder) / "model.safetensors"
         official.save(DepthAnything(variant), weights)
@@ -79,7 +79,7 @@ def show(name: str, bare: list[float], whole: list[float]) -> None:
 def labelling(
     weights: Path, folder: Path, size: int, rounds: int, pictures: int, batch: int, threads: int
 ) -> tuple[list[float], list[float]]:
-    """Seconds a picture of the bare teacher, and of `label`, in each round.
+    """Seconds an image of the bare teacher, and of `label`, in each round.
 
     A run's start (loading, hashing the weights) does not count: it is measured by an empty second run over the output.
     """
@@ -114,7 +114,7 @@ def labelling(
 
 
 def training(folder: Path, variant: str, size: int, rounds: int, batch: int) -> tuple[list[float], list[float]]:
-    """Seconds a picture of forward and backward alone, and of the student's whole step, in each round."""
+    """Seconds an image of forward and backward alone, and of the student's whole step, in each round."""
     side = size // PATCH * PATCH
     stage = Stage(samples=batch * (2 * rounds + 4), sizes=((side, side),), batch=batch, gradient_weight=2.0)
     recipe = v2_student("large")  # perturbation and CutMix on

@@ -26,7 +26,7 @@ FRAMES, WIDTH, HEIGHT = 48, 320, 240
 
 @dataclass(frozen=True)
 class Film:
-    """Pictures, and for each pixel of a frame where the same point was in the last one."""
+    """Images, and for each pixel of a frame where the same point was in the last one."""
 
     name: str
     images: list[np.ndarray]

@@ -88,7 +88,7 @@ def run(plan: Plan, official: Path | None = None) -> Iterator[str]:
     rates = {dtype: gemm_rate(plan, dtype) for dtype in (FP32, BF16)}
     name = torch.cuda.get_device_name() if plan.device == "cuda" else platform.processor() or "processor"
     yield (
-        f"{datetime.date.today()}. {name}, torch {torch.__version__}, pictures of {plan.side}x{plan.side}. Products of "
+        f"{datetime.date.today()}. {name}, torch {torch.__version__}, images of {plan.side}x{plan.side}. Products of "
         f"{plan.gemm}x{plan.gemm} matrices: {rates[FP32] / 1e12:.3g} TFLOP/s in fp32, {rates[BF16] / 1e12:.3g} in bf16."
     )
     yield ""
@@ -141,7 +141,7 @@ def measurements(
     if plan.compiled:
         yield "inference, ours, compiled, CUDA graphs", BF16, batch, lambda: ours(BF16, batch, compiled=True)
     yield "training step, ours", BF16, plan.training_batch, lambda: training(plan, network)
-    yield "labelling, ours: pictures in, maps on the host", BF16, batch, lambda: labelling(plan, network)
+    yield "labelling, ours: images in, maps on the host", BF16, batch, lambda: labelling(plan, network)
     if official is not None and model in ENCODERS:
         yield "inference, official", BF16, batch, lambda: official_code(BF16)
         yield "inference, official", FP32, batch, lambda: official_code(FP32)
@@ -190,7 +190,7 @@ def gemm_rate(plan: Plan, dtype: torch.dtype) -> float:
 
 
 def forward_flops(model: str, side: int) -> int:
-    """Of one picture through the plain graph."""
+    """Of one image through the plain graph."""
     with torch.device("meta"):
         network, image_13HW = DepthAnything(model), torch.zeros(1, 3, side, side)
     with FlopCounterMode(display=False) as counter:
@@ -210,7 +210,7 @@ def inference(plan: Plan, network: Callable, dtype: torch.dtype, batch: int) -> 
 
 
 def labelling(plan: Plan, network: DepthAnything) -> Measured:
-    """A batch of uint8 pictures on the host whose maps come back: step 2 of the papers."""
+    """A batch of uint8 images on the host whose maps come back: step 2 of the papers."""
     teacher = frozen(plan, network, BF16, compiled=False)
     picture_B3HW = torch.randint(0, 256, (plan.batch, 3, plan.side, plan.side), dtype=torch.uint8)
     if plan.device == "cuda":

@@ -5,12 +5,12 @@
 FOLDER has training/ and held_out/ with scene shards, as `depth-anything train` leaves them. Every run starts from the
 bundled nano and follows the recipes nano-metric and nano-metric-log at a smaller network input (--side), at which it is
 also tested. --place picks the scenes, in training and in the test: all (`mixed`), or as V2's metric models are split,
-`indoor` (rooms, tables and clutter up to 20 m) and `outdoor`. Nothing is measured on training pictures. Scores are
-means over held-out pictures, without any alignment, over truth from 1 mm to the range's end (mixed and outdoor: 80 m);
+`indoor` (rooms, tables and clutter up to 20 m) and `outdoor`. Nothing is measured on training images. Scores are
+means over held-out images, without any alignment, over truth from 1 mm to the range's end (mixed and outdoor: 80 m);
 "near" and "far" split the pixels, not the predictions, at 10 m. Beside the runs: the
 median metres of the training scenes everywhere, the constant that is best for AbsRel on them, and `calibrate`, nano's
-disparity with five known distances for every picture. `--heads sigmoid log camera` adds the sigmoid in a canonical
-camera (docs/metric.md), which is told the focal length of every picture, in training and in the test.
+disparity with five known distances for every image. `--heads sigmoid log camera` adds the sigmoid in a canonical
+camera (docs/metric.md), which is told the focal length of every image, in training and in the test.
 
 A run that was stopped goes on, a finished one is not made again. Prints Markdown.
 """
@@ -44,7 +44,7 @@ from depth_anything.train.recipes.metric import Metric, MetricRecipe, nano_metri
 SPLIT_M = 10.0
 REGIONS = {"all": (0.0, np.inf), "near": (0.0, SPLIT_M), "far": (SPLIT_M, np.inf)}
 KNOWN = 5
-"""Distances a picture that `calibrate` is given."""
+"""Distances an image that `calibrate` is given."""
 INDOOR = ("room", "table", "clutter")
 PLACES = {
     "mixed": (80.0, lambda kind: True),
@@ -57,7 +57,7 @@ Scores = dict[str, dict[str, float]]
 
 
 def within(samples: Samples, settings: Metric, low: float, high: float) -> Samples:
-    """Pictures whose truth counts between `low` and `high` metres only."""
+    """Images whose truth counts between `low` and `high` metres only."""
 
     def cut(sample: Sample) -> Sample:
         depth_HW, known_HW = metres.metres_of(sample, settings)
@@ -67,7 +67,7 @@ def within(samples: Samples, settings: Metric, low: float, high: float) -> Sampl
 
 
 def scores(predictions: list, held_out: Samples, settings: Metric) -> Scores:
-    """By region, where a picture has it. Predictions are cut to the whole range, not to a region's."""
+    """By region, where an image has it. Predictions are cut to the whole range, not to a region's."""
     found = {}
     for name, (low, high) in REGIONS.items():
         try:
@@ -85,7 +85,7 @@ def best_constant(metres_P: np.ndarray) -> float:
 
 
 def calibrated(model: DepthAnything, held_out: Samples, settings: Metric, side: int) -> list[np.ndarray]:
-    """Nano's disparity in metres by known distances of each picture, drawn at random; unknown is the range's end."""
+    """Nano's disparity in metres by known distances of each image, drawn at random; unknown is the range's end."""
     maps = []
     for number in range(len(held_out)):
         sample = held_out[number]
@@ -112,7 +112,7 @@ def calibrated(model: DepthAnything, held_out: Samples, settings: Metric, side: 
 
 @dataclass(frozen=True)
 class WithCameras:
-    """Pictures and the camera of each."""
+    """Images and the camera of each."""
 
     samples: Samples
     cameras: list[PictureCamera]
@@ -186,7 +186,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--heads", nargs="+", default=["sigmoid", "log"], choices=["sigmoid", "log", "camera"])
     parser.add_argument("--place", default="mixed", choices=list(PLACES))
-    parser.add_argument("--samples", type=int, default=8_000, help="pictures that each run sees")
+    parser.add_argument("--samples", type=int, default=8_000, help="images that each run sees")
     parser.add_argument("--side", type=int, default=128, help="shorter side at the network, a multiple of 32")
     parser.add_argument("--threads", type=int, default=2)
     asked = parser.parse_args()
@@ -199,7 +199,7 @@ def main() -> None:
     results: dict[str, Scores] = {
         "median of training": scores([float(np.median(metres_P))] * len(held_out), held_out, settings),
         "best constant": scores([best_constant(metres_P)] * len(held_out), held_out, settings),
-        f"calibrate, {KNOWN} distances a picture": scores(
+        f"calibrate, {KNOWN} distances an image": scores(
             calibrated(DepthAnything.from_pretrained("nano"), held_out, settings, asked.side), held_out, settings
         ),
     }
@@ -213,7 +213,7 @@ def main() -> None:
         temporary.write_text(json.dumps(results, indent=1) + "\n")
     print(
         f"{len(training)} training and {len(held_out)} held-out scenes ({asked.place}), shorter side {asked.side}, "
-        f"{asked.samples} pictures a run, seeds {', '.join(map(str, asked.seeds))}, torch {torch.__version__}\n"
+        f"{asked.samples} images a run, seeds {', '.join(map(str, asked.seeds))}, torch {torch.__version__}\n"
     )
     for region in results["median of training"]:
         print(table(region, results, asked.heads, asked.seeds))
@@ -224,7 +224,7 @@ def table(region: str, results: dict[str, Scores], heads: list[str], seeds: list
     floor = results["median of training"][region]["abs_rel"]
     count = results["median of training"][region]["pictures"]
     lines = [
-        f"{region}: {count:.0f} pictures\n",
+        f"{region}: {count:.0f} images\n",
         "| | AbsRel, each seed | AbsRel | below the median's | delta1 |",
         "|---|---|---|---|---|",
     ]

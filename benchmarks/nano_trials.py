@@ -1,9 +1,9 @@
-"""What limits nano-vit: one factor of nano-vit-teacher changed at a time, every run with the same number of pictures.
+"""What limits nano-vit: one factor of nano-vit-teacher changed at a time, every run with the same number of images.
 
     python benchmarks/nano_trials.py --out runs/trials --scenes FOLDER --pairs MANIFEST --samples 16000 --seeds 3
 
 FOLDER has training/ and held_out/ with scene shards, as `depth-anything train` leaves them. The base is
-nano-vit-teacher without its last stage, which would take two fifths of the time: three quarters of the pictures small
+nano-vit-teacher without its last stage, which would take two fifths of the time: three quarters of the images small
 under the range loss, one quarter larger under the affine-invariant one. A trial is a function from the recipe to the
 recipe (VARIATIONS), another shape of the network (SHAPES, STEM), another optimiser (MUON) or loss (FAR), other scenes
 (`--other-scenes`) or another start (`--warm`). Each is run with several seeds; seed by seed it differs from the base
@@ -12,13 +12,13 @@ On a GPU the scenes lie in its memory. Larger batches (`--batch`) use it better,
 all under NVIDIA's MPS (start `nvidia-cuda-mps-control -d` before).
 `--start-from` puts all of it behind a longer training: every run, the base too, goes on from those weights, at a lower
 rate and under the affine-invariant loss alone. Then `--pseudo-labels` adds students, whose teacher those weights are:
-what `depth-anything label` made with them takes two thirds of the pictures (nano-vit-student's settings; once as they
+what `depth-anything label` made with them takes two thirds of the images (nano-vit-student's settings; once as they
 are, once without strong perturbation).
 
 A run is scored on the held-out scenes and on photographs with measured truth (protocol `pairs`), with the network input
 that its last stage had. Finished runs are kept and unfinished ones go on, so the command can be stopped and repeated,
 and `--only` names the trials of a sitting. Prints Markdown: means with spread, then paired differences to the base.
-Equal pictures are not equal time: the pictures a second and the minutes stand beside.
+Equal images are not equal time: the images a second and the minutes stand beside.
 """
 
 import json
@@ -244,7 +244,7 @@ def as_tried(name: str) -> Iterator[None]:
 
 
 def evenly(samples: Samples, count: int) -> Chosen:
-    """`count` pictures of a set, at equal distances."""
+    """`count` images of a set, at equal distances."""
     return Chosen(samples, np.arange(count) * len(samples) // count)
 
 
@@ -290,9 +290,9 @@ def trials(
         warm: weights that the trial `warm` starts its encoder from.
         start_from: weights of nano-vit that every run starts from, instead of random ones.
         pseudo_labels: NAME=FOLDER of what those weights have labelled; the trial NAME is a student, and
-            NAME-unperturbed is one that sees its pictures as its teacher saw them.
-        samples: pictures that each run sees.
-        batch: pictures in a step.
+            NAME-unperturbed is one that sees its images as its teacher saw them.
+        samples: images that each run sees.
+        batch: images in a step.
         seeds: runs of each trial.
         only: these trials instead of all; the base is always among them.
         parallel: runs side by side, each with its part of the cores.
@@ -344,7 +344,7 @@ def trials(
 
 
 def base(samples: int, batch: int, scenes: int) -> Recipe:
-    """nano-vit-teacher with that many pictures in all, at its two smaller sizes."""
+    """nano-vit-teacher with that many images in all, at its two smaller sizes."""
     recipe = nano_vit_teacher()
     small, middle, _ = recipe.stages
     stages = (
@@ -360,7 +360,7 @@ def further(whole: Recipe) -> Recipe:
 
 
 def student(whole: Recipe, name: str) -> Recipe:
-    """The same for a student (V1 section 3.2): as many pictures, two thirds of them with pseudo labels."""
+    """The same for a student (V1 section 3.2): as many images, two thirds of them with pseudo labels."""
     recipe = nano_vit_student()
     unlabeled = recipe.unlabeled
     if unlabeled and name.endswith(UNPERTURBED):
@@ -446,12 +446,12 @@ def summary(scores: dict) -> str:
 
 
 def input_size(recipe: Recipe) -> int:
-    """The shorter side at the network that a picture of 4 to 3 had in the last stage."""
+    """The shorter side at the network that an image of 4 to 3 had in the last stage."""
     return min(min(size) for size in recipe.stages[-1].sizes if 2 * max(size) <= 3 * min(size))
 
 
 def speed(curve: Path) -> dict[str, float]:
-    """Pictures and seconds of a run over all its sittings, reading included, pauses between them not."""
+    """Images and seconds of a run over all its sittings, reading included, pauses between them not."""
     entries = [json.loads(line) for line in curve.read_text().splitlines()]
     seen, seconds = 0, 0.0
     for entry in entries:

@@ -214,7 +214,7 @@ def network_flops(folder: Path, model: str, shape: tuple[int, int]) -> int:
 
 
 def batches(arguments: argparse.Namespace, model: str, shape: tuple[int, int]) -> str:
-    """Pictures a second of our torch path by batch size."""
+    """Images a second of our torch path by batch size."""
     lines = [f"\n## {model}, {shape[0]}x{shape[1]}, batches, ours in torch\n", "| batch | format | pictures/s |"]
     lines.append("|---|---|---|")
     runs = {}
@@ -256,7 +256,7 @@ def cold_starts(arguments: argparse.Namespace, model: str, shape: tuple[int, int
 
 
 def cold_process(arguments: argparse.Namespace) -> None:
-    """In a process of its own: build one contender, answer one picture, say how much memory that took."""
+    """In a process of its own: build one contender, answer one image, say how much memory that took."""
     name, model, dtype, shape = arguments.cold
     height, width = map(int, shape.split("x"))
     folder = arguments.work / model

@@ -2,7 +2,7 @@
 
     python benchmarks/segmentation_nano.py --scenes FOLDER --out OUT [--seeds 0 1 2] [--steps 400] [--threads 2]
 
-Four runs for each seed, all with a linear head, the same pictures, rates and steps: `probe`, nano's encoder (trained
+Four runs for each seed, all with a linear head, the same images, rates and steps: `probe`, nano's encoder (trained
 for relative depth) frozen; `random`, a frozen encoder of the same size with random weights; `tuned`, nano's encoder
 fine-tuned; `scratch`, the same network from random weights. mIoU over held-out scenes (FOLDER has
 training/ and held_out/), at one scale; the last weights are measured, nothing is chosen.

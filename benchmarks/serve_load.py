@@ -2,7 +2,7 @@
 
     python benchmarks/serve_load.py [--clients 64] [--seconds 60] [--at-once 64] [--format png16] [--threads N]
 
-Every answer of one picture must be the same bytes. Prints one line per fact; ends by itself.
+Every answer of one image must be the same bytes. Prints one line per fact; ends by itself.
 """
 
 import argparse
@@ -59,11 +59,11 @@ async def load(options: argparse.Namespace, url: str, pid: int) -> None:
     await asyncio.gather(watch(pid, until, resident), *clients)
     seconds = time.monotonic() - began
     percentiles = statistics.quantiles(latencies, n=100)
-    print(f"answers    {dict(statuses)} in {seconds:.0f} s: {statuses[200] / seconds:.1f} pictures a second")
+    print(f"answers    {dict(statuses)} in {seconds:.0f} s: {statuses[200] / seconds:.1f} images a second")
     print(f"latency    p50 {percentiles[49]:.2f} s, p90 {percentiles[89]:.2f} s, p99 {percentiles[98]:.2f} s")
     quarters = [max(resident[len(resident) * i // 4 : len(resident) * (i + 1) // 4]) for i in range(4)]
     ticks = sum(int(field) for field in Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[11:13])
-    print(f"processor  {ticks / os.sysconf('SC_CLK_TCK') / max(statuses[200], 1):.2f} s of one core for each picture")
+    print(f"processor  {ticks / os.sysconf('SC_CLK_TCK') / max(statuses[200], 1):.2f} s of one core for each image")
     print("resident   " + ", ".join(f"{mib:.0f}" for mib in quarters) + " MiB: the most in each quarter")
 
 

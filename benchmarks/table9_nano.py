@@ -4,7 +4,7 @@
     python benchmarks/table9_nano.py --student nano-vit --teacher FILE --out runs/table9 --photos FOLDER ...
 
 One teacher for all (by default the bundled nano) labels the photographs once. Every rung sees the same number of
-labelled pictures in the same steps; the rungs with pseudo labels see two unlabelled photographs beside each.
+labelled images in the same steps; the rungs with pseudo labels see two unlabelled photographs beside each.
 
 A student on an EfficientNet-Lite starts from its own pretrained encoder, which is also the frozen one, as in V1; its
 teacher is nano. Two rungs more, beside V1's: L_feat on every token (margin 1), and V2's student, from pseudo labels
@@ -78,7 +78,7 @@ def table9(
         student: nano-lite0, nano-lite1, nano, nano-vit.
         teacher: the weights that label.
         backbone: what an EfficientNet starts from; by default the installed package.
-        size: part of the recipe's pictures.
+        size: part of the recipe's images.
         seeds: runs of each rung.
         parallel: runs side by side, each with its part of the cores.
     """

@@ -51,7 +51,7 @@ print(int(status["VmHWM"].split()[0]) * 1024)
 
 @dataclass
 class Way:
-    """One way to a map of a large picture, and what was measured of it."""
+    """One way to a map of a large image, and what was measured of it."""
 
     name: str
     predict: Callable[[np.ndarray], np.ndarray]
@@ -97,10 +97,10 @@ def render_to(folder: Path, count: int, size: tuple[int, int] = (1280, 960), see
 
 
 def all_ways(model: str, tiles: list[int], upscale: list[int], threads: int) -> list[Way]:
-    """The whole picture first."""
+    """The whole image first."""
     predictor = Predictor(model, threads=threads)
     if not isinstance(predictor.input_size, int):
-        raise ValueError(f"{model} has one network size, whatever the picture's: choose another model")
+        raise ValueError(f"{model} has one network size, whatever the image's: choose another model")
     ways = [Way("whole", partial(whole, predictor))]
     for count in tiles:
         ways.append(Way(f"`--tiles {count}`", partial(detailed, predictor, count), count, ("--tiles", str(count))))
@@ -113,7 +113,7 @@ def all_ways(model: str, tiles: list[int], upscale: list[int], threads: int) -> 
 
 
 def whole(predictor: Predictor, image_HW3: np.ndarray) -> np.ndarray:
-    """What the network says of the picture, at its input size."""
+    """What the network says of the image, at its input size."""
     return predictor(image_HW3).as_disparity()
 
 
@@ -199,7 +199,7 @@ def memory(
 
 
 def mosaic(width: int, height: int) -> Image.Image:
-    """The examples side by side and below each other, until the picture is full."""
+    """The examples side by side and below each other, until the image is full."""
     pictures = [Image.open(path).convert("RGB") for path in sorted(EXAMPLES.glob("*.jpg"))]
     answer, top, number = Image.new("RGB", (width, height)), 0, 0
     while top < height:

@@ -1,4 +1,4 @@
-"""Whether a video's frames are the picture that was filmed: turned or mirrored, transparent, HDR, in many codecs.
+"""Whether a video's frames are the image that was recorded: turned or mirrored, transparent, HDR, in many codecs.
 
     python benchmarks/video_pixels.py                              # extra video; a minute
 
@@ -110,7 +110,7 @@ def signal_of(light: np.ndarray, transfer: str) -> np.ndarray:
 
 
 def stored(picture: np.ndarray, orientation: int) -> np.ndarray:
-    """An upright picture as a file of that orientation holds it: at (x, y) what the matrix shows elsewhere."""
+    """An upright image as a file of that orientation holds it: at (x, y) what the matrix shows elsewhere."""
     a, b, c, d = MATRICES[orientation]
     height, width = picture.shape[:2]
     h, w = (width, height) if orientation >= 5 else (height, width)
@@ -120,7 +120,7 @@ def stored(picture: np.ndarray, orientation: int) -> np.ndarray:
 
 
 def write(path: Path, kind: Kind, orientation: int) -> np.ndarray:
-    """Make the video of three frames, and answer its upright picture on white."""
+    """Make the video of three frames, and answer its upright image on white."""
     rgb_HW3, alpha_HW = scene()
     words = signal(rgb_HW3, kind.transfer)
     layout = "rgb48le"
@@ -153,7 +153,7 @@ def write(path: Path, kind: Kind, orientation: int) -> np.ndarray:
 
 
 def differences(path: Path, expected_HW3: np.ndarray, predictor: Predictor) -> dict[str, float]:
-    """Mean difference to the upright picture of what each command sees."""
+    """Mean difference to the upright image of what each command sees."""
     seen = {"video": next(frames(open_clip(path))).image_HW3}
     (unit,) = video_units(str(path.parent), [path.name])
     _, jpeg = next(read_unit(unit))

@@ -159,11 +159,11 @@ def cutmix_pair(
     """V1 Eq. 5-8, L_u, and gradient matching within the same regions under the same weights (V2's student with CutMix).
 
     Inside the box the pixels of image a, outside those of b; each region is normalised over its own pixels and weighted
-    by its share of the picture.
+    by its share of the image.
 
     Args:
-        prediction_BHW: of the mixed picture a * box + b * (1 - box).
-        target_a_BHW, target_b_BHW: the teacher's maps of the clean, unmixed pictures.
+        prediction_BHW: of the mixed image a * box + b * (1 - box).
+        target_a_BHW, target_b_BHW: the teacher's maps of the clean, unmixed images.
         box_BHW: bool. All false means no CutMix: then this is the plain pair with b.
         noisiest: share of each region's pixels, those of largest loss, that are left out (`without_noisiest`).
     """

@@ -202,7 +202,7 @@ def v1_metric(data: str, place: str, max_depth: float) -> Variant:
         head="bins", bins="softplus", max_depth=max_depth, fixed_size=(392, 518), resize="bilinear",
         hub_repo="LiheYoung/Depth-Anything", hub_type="space",
         hub_file=f"checkpoints_metric_depth/depth_anything_metric_depth_{place}.pt", transformers_repo=None,
-        licence="Apache-2.0", commercial=True, note="ZoeDepth's bins; brings every picture to 392 x 518",
+        licence="Apache-2.0", commercial=True, note="ZoeDepth's bins; brings every image to 392 x 518",
     )  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""Write the picture and the table of the rooms in docs/architecture.md from the code: python docs/rooms.py.
+"""Write the figure and the table of the rooms in docs/architecture.md from the code: python docs/rooms.py.
 
 The layers are those that tests/test_imports.py checks, the descriptions are the first lines of the docstrings.
 """

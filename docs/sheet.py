@@ -25,7 +25,7 @@ from depth_anything.system.files import atomic_path
 
 COLUMNS = 5
 TILE = (160, 120)
-"""Width and height of the box that a picture or a map is shrunk into."""
+"""Width and height of the box that an image or a map is shrunk into."""
 SUFFIXES = {".jpg", ".jpeg", ".png"}
 T = TypeVar("T")
 
@@ -52,7 +52,7 @@ def sheet(
         out: the sheet, a JPEG.
         photos: folder of photographs.
         scenes: folder of rendered scenes, used if there are fewer photographs than `count`.
-        count: pictures on the sheet.
+        count: images on the sheet.
         model: as for predict.
     """
     pictures = chosen(photos, scenes, count)

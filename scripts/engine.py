@@ -43,7 +43,7 @@ def engine(
 
     Args:
         out: folder for scenes, teacher, labels, student, table.json.
-        size: part of the recipes' pictures and scenes.
+        size: part of the recipes' images and scenes.
         photos: unlabelled photographs: a folder, tars or a list.
         pairs: manifest of photographs with measured truth, to score on.
         seed: of both runs.
@@ -82,7 +82,7 @@ def score(weights: Path, name: str, data: Path) -> PairsResult:
 
 
 def as_table(results: list[tuple[str, PairsResult]]) -> str:
-    """One row a model and test set, beside the floor of the picture's row."""
+    """One row a model and test set, beside the floor of the image's row."""
     lines = [f"{'test':17}{'model':10}{'AbsRel':>8}{'δ1':>8}   {'row':>6}{'δ1':>8}  {'upside down':>11}"]
     for test, result in results:
         r = result.as_dict()["all"]

@@ -195,7 +195,7 @@ def write_ddad(root):
 
 
 def write_moge(root, camera, height=120, width=160, plane_z=3.0):
-    """A picture of a plane z = 3, taken by a camera whose axis may miss the middle; red is u, green is v."""
+    """An image of a plane z = 3, taken by a camera whose axis may miss the middle; red is u, green is v."""
     folder = root / "moge/NYUv2/scene/0001"
     folder.mkdir(parents=True)
     v, u = np.mgrid[0:height, 0:width]

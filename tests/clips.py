@@ -10,7 +10,7 @@ PHOTO = Path(__file__).parents[1] / "examples" / "kodak_08.jpg"
 
 
 def window(photo: Image.Image, index: int, size: tuple[int, int]) -> Image.Image:
-    """The picture of frame `index`: size pixels out of a photograph, 2 to the right and 1 down for each frame."""
+    """The image of frame `index`: size pixels out of a photograph, 2 to the right and 1 down for each frame."""
     x, y = 2 * index % 150, index % 120
     return photo.transform(size, Image.Transform.AFFINE, (1.5, 0, x, 0, 1.5, y), Image.Resampling.BILINEAR)
 

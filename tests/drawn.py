@@ -1,4 +1,4 @@
-"""Drawn pictures for tests of training: bright boxes are near."""
+"""Drawn images for tests of training: bright boxes are near."""
 
 from dataclasses import replace
 
@@ -11,7 +11,7 @@ from depth_anything.variants import get_variant
 
 
 class Boxes:
-    """Labelled pictures by number; each number its own boxes."""
+    """Labelled images by number; each number its own boxes."""
 
     def __init__(self, count: int):
         self.count = count
@@ -57,7 +57,7 @@ def tiny(steps: int = 8, variant: str = "nano-vit") -> Recipe:
 
 
 def tiny_student(steps: int = 4, variant: str = "nano-vit") -> Recipe:
-    """A student of two labelled and four unlabelled pictures a step, with CutMix and L_feat."""
+    """A student of two labelled and four unlabelled images a step, with CutMix and L_feat."""
     half = steps // 2
     first, second = sizes(variant)
     return replace(

@@ -1,4 +1,4 @@
-"""Drawn pictures with classes, and a short segmentation recipe."""
+"""Drawn images with classes, and a short segmentation recipe."""
 
 from dataclasses import replace
 
@@ -9,7 +9,7 @@ from depth_anything.transfer.segmentation_recipes import SegmentationRecipe, nan
 
 
 class Patches:
-    """Drawn pictures: classes are red, green and blue regions; a corner is unlabelled."""
+    """Drawn images: classes are red, green and blue regions; a corner is unlabelled."""
 
     names = ("red", "green", "blue")
 

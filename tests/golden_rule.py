@@ -1,4 +1,4 @@
-"""The written rule behind tests/golden: weights and pictures from integer arithmetic alone (splitmix64).
+"""The written rule behind tests/golden: weights and images from integer arithmetic alone (splitmix64).
 
 tests/golden/README.md states it. The official models were filled by it where the golden outputs were made; here it
 fills ours, so that no file of weights has to travel.
@@ -64,7 +64,7 @@ def fill(model: Module) -> Module:
 
 
 def picture(height: int, width: int, salt: int = 0) -> np.ndarray:
-    """The rule's RGB picture (height, width, 3) uint8."""
+    """The rule's RGB image (height, width, 3) uint8."""
     i, j = np.mgrid[:height, :width].astype(np.int64)
     red = i * 255 // max(height - 1, 1)
     green = j * 255 // max(width - 1, 1)
@@ -76,7 +76,7 @@ def picture(height: int, width: int, salt: int = 0) -> np.ndarray:
 
 
 def network_input(height: int, width: int) -> torch.Tensor:
-    """The rule's picture (salt 0), normalised in float64 and rounded once: (1, 3, height, width) float32."""
+    """The rule's image (salt 0), normalised in float64 and rounded once: (1, 3, height, width) float32."""
     mean, std = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
     image_HW3 = (picture(height, width) / 255.0 - mean) / std
     return torch.from_numpy(np.ascontiguousarray(image_HW3.transpose(2, 0, 1)[None], dtype=np.float32))

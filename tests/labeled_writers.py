@@ -1,7 +1,7 @@
-"""Labelled sets in their official layouts, a few tiny pictures each, encoded by code that is not the readers'.
+"""Labelled sets in their official layouts, a few tiny images each, encoded by code that is not the readers'.
 
-Every writer puts at least two pictures below `root` with the truth `TRUTH_M` (in the set's unit) but for `HOLE`, where
-the label says unknown in the set's way, and answers the label's file of the first picture.
+Every writer puts at least two images below `root` with the truth `TRUTH_M` (in the set's unit) but for `HOLE`, where
+the label says unknown in the set's way, and answers the label's file of the first image.
 """
 
 import struct

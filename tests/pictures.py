@@ -1,4 +1,4 @@
-"""Small pictures in many formats and modes, made here, for the tests that read pictures."""
+"""Small images in many formats and modes, made here, for the tests that read images."""
 
 import io
 

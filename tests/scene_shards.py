@@ -14,7 +14,7 @@ def as_bytes(array: np.ndarray, kind: str) -> bytes:
 
 
 def scene(seed: int, height: int, width: int) -> tuple[str, dict[str, bytes]]:
-    """A flat-coloured picture with random disparity; the first row is sky, which the valid mask leaves out."""
+    """A flat-coloured image with random disparity; the first row is sky, which the valid mask leaves out."""
     rng = np.random.default_rng(seed)
     disparity_HW = rng.uniform(0.05, 2, (height, width)).astype(np.float32)
     disparity_HW[0] = 0

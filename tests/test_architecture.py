@@ -1,4 +1,4 @@
-"""docs/architecture.md: what the page names exists, the rooms are those of the code, the picture is that of LAYERS."""
+"""docs/architecture.md: what the page names exists, the rooms are those of the code, the figure is that of LAYERS."""
 
 import re
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""docs/sheet.py: the pictures are those of its rule, each beside its own map."""
+"""docs/sheet.py: the images are those of its rule, each beside its own map."""
 
 import importlib.util
 import sys

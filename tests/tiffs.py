@@ -41,7 +41,7 @@ def file(
     sub: tuple[Tags, bytes] | None = None,
     lens: Tags | None = None,
 ) -> bytes:
-    """A TIFF of one picture in strips or planes, perhaps with another below it (a SubIFD) in one strip, and EXIF."""
+    """A TIFF of one image in strips or planes, perhaps with another below it (a SubIFD) in one strip, and EXIF."""
     if lens is not None:
         end = len(file({**tags, EXIF: (LONG, [0])}, blocks, order, sub))
         return file({**tags, EXIF: (LONG, [end])}, blocks, order, sub) + directory(lens, end, order)
@@ -117,7 +117,7 @@ def dng(
 ) -> bytes:
     """A raw camera file whose sensor saw linear light in 0..1 through a red, green, green, blue filter array.
 
-    Its first picture is a black thumbnail of 16 x 12, as cameras write one; `lens` are tags of its EXIF,
+    Its first image is a black thumbnail of 16 x 12, as cameras write one; `lens` are tags of its EXIF,
     `compression` what the file says of its data, which are never compressed.
     """
     height, width = linear_HW3.shape[:2]

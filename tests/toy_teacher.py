@@ -1,4 +1,4 @@
-"""A teacher without torch for tests of what surrounds one: a map is its picture's brightness at the network's size.
+"""A teacher without torch for tests of what surrounds one: a map is its image's brightness at the network's size.
 
 As a program it labels a folder, slowly enough to be killed: `toy_teacher.py SOURCE OUT [seconds a batch]`.
 """
@@ -43,7 +43,7 @@ class ToyTeacher:
 
 
 def write_photos(folder: Path, count: int) -> list[str]:
-    """Pictures of three shapes, with noise so that no two are equal; returns their keys."""
+    """Images of three shapes, with noise so that no two are equal; returns their keys."""
     folder.mkdir(parents=True)
     rng = np.random.default_rng(count)
     sizes = [(40, 40), (40, 60), (60, 40)]

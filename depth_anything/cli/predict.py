@@ -92,7 +92,7 @@ def predict(
     said = ""
     # Three stages run in parallel: while one image is in the network, the next is read and the last one is written.
     maps = prefetch(maps_of(answer, prefetch(pictures_of(sources, out, formats, predictor, files), 1)), 1)
-    with tqdm(maps, total=len(sources), unit="picture", disable=None if len(sources) > 1 else True) as progress:
+    with tqdm(maps, total=len(sources), unit="image", disable=None if len(sources) > 1 else True) as progress:
         for source, answered in progress:
             try:
                 if isinstance(answered, ValueError):
@@ -169,7 +169,7 @@ def camera_options(fov: float | None, focal_mm: float | None, intrinsics: str | 
     """What the options say about the camera, for `geometry.camera.intrinsics`.
 
     Raises:
-        ValueError: they say nothing that a camera could be, whatever the picture.
+        ValueError: they say nothing that a camera could be, whatever the image.
     """
     from depth_anything.geometry import camera
 

@@ -101,7 +101,7 @@ def _predict(asked: Predict) -> None:
     names = model.about.names
     ratios = segmentation_predict.MULTI_SCALE if asked.multi_scale else ()
     done = 0
-    for source in tqdm(sources, unit="picture", disable=None if len(sources) > 1 else True):
+    for source in tqdm(sources, unit="image", disable=None if len(sources) > 1 else True):
         try:
             paths = [asked.out / f"{source.stem}_{kind}.png" for kind in ("segments", "classes")]
             for path in paths:

@@ -1,4 +1,4 @@
-"""What is done to a picture's colours before a student, or a small teacher, sees it.
+"""What is done to an image's colours before a student, or a small teacher, sees it.
 
 Batched torch. Images are RGB in 0..1, image_B3HW. Every random number comes from the `Draws` that are passed in: each
 image has its own, so it looks the same in every batch. Geometry is not touched, so labels stay as they are.
@@ -91,7 +91,7 @@ def unimatch_perturbation(image_B3HW: Tensor, draws: Draws) -> Tensor:
 
 
 def camera_perturbation(image_B3HW: Tensor, draws: Draws) -> Tensor:
-    """Ours, for rendered pictures: what cameras, light and files do, stronger than UniMatch.
+    """Ours, for rendered images: what cameras, light and files do, stronger than UniMatch.
 
     White balance, exposure, contrast, saturation, a little hue; gray; blur; sensor noise; JPEG blocks.
     """

@@ -86,7 +86,7 @@ class Report:
         if self.ground_known:
             share = self.ground_nearer / self.ground_known
             doubt = ": fewer than half; is it upside down, or depth taken for disparity?" if share < 0.5 else ""
-            lines.append(f"lower half nearer than upper half in {share:.0%} of the pictures{doubt}")
+            lines.append(f"lower half nearer than upper half in {share:.0%} of the images{doubt}")
         return lines
 
 

@@ -37,7 +37,7 @@ class PicturesReport:
         if usable:
             least, half, most = np.quantile(self.shorter_sides, [0, 0.5, 1]).astype(int)
             lines.append(f"shorter side: {least} | {half} | {most} pixels (least | 50 % | most)")
-            lines.append(f"{self.bytes / usable / 1000:.0f} kB a picture")
+            lines.append(f"{self.bytes / usable / 1000:.0f} kB an image")
         return lines
 
 

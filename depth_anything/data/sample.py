@@ -129,7 +129,7 @@ def to_canonical(sample: Sample, canonical_focal: float) -> Sample:
     """
     if sample.K_33 is None or sample.scale != "metric":
         lacks = "intrinsics" if sample.K_33 is None else "metres"
-        raise ValueError(f"{sample.key or 'a picture'}: no {lacks}; a camera-aware run needs both")
+        raise ValueError(f"{sample.key or 'an image'}: no {lacks}; a camera-aware run needs both")
     focal = mean_focal(sample.K_33)
     return replace(sample, disparity_HW=sample.disparity_HW * np.float32(focal / canonical_focal))
 

@@ -73,7 +73,7 @@ def _values(candidate: Candidate, image_HW3: np.ndarray, picture: Annotated) -> 
     height, width = image_HW3.shape[:2]
     points = np.concatenate([picture.closer_P2, picture.farther_P2])
     if (points < 0).any() or (points >= [height, width]).any():
-        raise ValueError(f"a point lies outside the picture of {height} rows and {width} columns")
+        raise ValueError(f"a point lies outside the image of {height} rows and {width} columns")
     map_HW = resize_bilinear(candidate.predict(image_HW3, picture.key), height, width)
     values = map_HW[points[:, 0], points[:, 1]]
     if not np.isfinite(values).all():

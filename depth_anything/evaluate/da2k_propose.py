@@ -66,7 +66,7 @@ def propose(
         raise ValueError(f"{out / 'annotations.json'} exists; choose another --out: settled pairs are not overwritten")
     find_points = grid_points if regions == "grid" else sam_points(regions)
     disputes: list[Dispute] = []
-    for number, source in enumerate(tqdm(find_images([str(pictures)]), desc="propose", unit="picture", disable=None)):
+    for number, source in enumerate(tqdm(find_images([str(pictures)]), desc="propose", unit="image", disable=None)):
         image_HW3 = read_image(source)
         pairs = draw_pairs(find_points(image_HW3), image_HW3.shape[:2], np.random.default_rng([seed, number]))
         name = f"images/{source.stem}.png"

@@ -110,7 +110,7 @@ def check_same_way_up(image_HW3: np.ndarray, truth: Truth) -> None:
     """
     (height, width), (true_height, true_width) = image_HW3.shape[:2], truth.values_HW.shape
     if (height - width) * (true_height - true_width) < 0:
-        raise ValueError(f"the picture is {width} x {height} and its truth {true_width} x {true_height}: one is turned")
+        raise ValueError(f"the image is {width} x {height} and its truth {true_width} x {true_height}: one is turned")
 
 
 def align(map_HW: np.ndarray, quantity: Quantity, truth: Truth, protocol: Protocol, cut: Cut) -> Aligned:

@@ -1,4 +1,4 @@
-"""Export to one file that runs without torch: from a uint8 picture of any size to its map, resizing inside.
+"""Export to one file that runs without torch: from a uint8 image of any size to its map, resizing inside.
 
 torch exports the bare network with free sides; preprocessing_graph.py writes the pre- and post-processing. The
 OpenVINO form is converted from the ONNX graph, so there is one graph. Every file is compared with torch on photographs
@@ -142,7 +142,7 @@ def export_network(model: DepthAnything, size: tuple[int, int] | None = None) ->
     """The bare network: `network_input` float32 (B, 3, h, w) to `network_map` (B, h, w).
 
     Args:
-        size: (h, w), fixed, for one picture; None leaves batch and sides free, the sides multiples of a patch.
+        size: (h, w), fixed, for one image; None leaves batch and sides free, the sides multiples of a patch.
     """
     import onnx
     import torch
@@ -180,7 +180,7 @@ def export_network(model: DepthAnything, size: tuple[int, int] | None = None) ->
 
 
 def with_image_input(network: onnx.ModelProto, variant: Variant) -> onnx.ModelProto:
-    """Put the preprocessing and the resize back to the picture's size around a bare network."""
+    """Put the preprocessing and the resize back to the image's size around a bare network."""
     import onnx
 
     before = onnx.parser.parse_model(before_network(variant.input_size, variant.patch, variant.input_area))

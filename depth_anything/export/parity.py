@@ -1,6 +1,6 @@
 """Compare an exported file with torch on photographs; write the report.
 
-The report is three files next to the export: JSON for programs, Markdown and a picture for people. It also compares
+The report is three files next to the export: JSON for programs, Markdown and an image for people. It also compares
 the stages of the network inside both graphs, so that a difference can be located.
 """
 
@@ -67,7 +67,7 @@ class Report:
     def first_drift(self) -> str:
         """Name of the first stage that has drifted."""
         drifted = [name for name, difference in self.stages.items() if not difference <= self.tolerance.stage]
-        return drifted[0] if drifted else "the last layers or the way back to the picture's size"
+        return drifted[0] if drifted else "the last layers or the way back to the image's size"
 
     def check(self) -> None:
         """Raise ValueError where the tolerance is not kept."""
@@ -119,7 +119,7 @@ class Report:
         lines += [
             "",
             f"AbsRel: mean |export - torch| / torch where torch's map is above {NEAR_ENOUGH:g} of its largest value,",
-            "of disparity after least-squares scale and shift, of metres as they are. The picture: photograph, torch,",
+            "of disparity after least-squares scale and shift, of metres as they are. The image: photograph, torch,",
             "export, difference.",
             "",
             "| stage inside the network | mean difference / mean absolute value |",

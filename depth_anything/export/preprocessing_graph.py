@@ -1,8 +1,8 @@
 """The stretches of an exported graph before and after the network, in ONNX's own text form.
 
-From a uint8 picture of any size to the network's input, and from the network's map back to the picture's size: what
+From a uint8 image of any size to the network's input, and from the network's map back to the image's size: what
 resize.py does, in integers and float32. Integers because OpenVINO computes float64 as float32: samples of a large
-picture would move, and rounding would decide ties of the size rule. Ties go to the even number of patches; where the
+image would move, and rounding would decide ties of the size rule. Ties go to the even number of patches; where the
 official float64 rule decides one by its own rounding (two in 100,000 sizes), the two differ by one patch, so this
 package's backends hand the network's size in. tests/test_export.py holds all of it against preprocess.
 """

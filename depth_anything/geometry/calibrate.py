@@ -60,7 +60,7 @@ def known_distances(
     height, width = disparity_HW.shape
     for x, y, metres in rows:
         if not (-0.5 <= x < width - 0.5 and -0.5 <= y < height - 0.5):
-            raise ValueError(f"known distance at ({x:g}, {y:g}): outside the picture of {width} x {height}")
+            raise ValueError(f"known distance at ({x:g}, {y:g}): outside the image of {width} x {height}")
         if not 0 < metres < np.inf:
             raise ValueError(f"known distance at ({x:g}, {y:g}): got {metres:g}; expected metres above 0")
         if not valid_HW[round(y), round(x)]:
@@ -80,7 +80,7 @@ def known_distances(
     notes = [f"At the known distances these metres are off by {off:.1%} at most."]
     lost = 1 - np.count_nonzero(depth_m_HW) / depth_m_HW.size
     if lost > 0:
-        notes.append(f"{lost:.1%} of the picture is farther than {max_depth_m:g} m by these distances: unknown (0).")
+        notes.append(f"{lost:.1%} of the image is farther than {max_depth_m:g} m by these distances: unknown (0).")
     return Fitted(depth_m_HW, scale, shift, len(rows), tuple(notes))
 
 

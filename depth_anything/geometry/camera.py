@@ -25,9 +25,7 @@ def from_fov(width: int, height: int, fov_degrees: float) -> np.ndarray:
         ValueError: the angle is not between 0 and 180 degrees.
     """
     if not 0 < fov_degrees < 180:
-        raise ValueError(
-            f"field of view {fov_degrees:g}: expected degrees between 0 and 180, across the picture's width"
-        )
+        raise ValueError(f"field of view {fov_degrees:g}: expected degrees between 0 and 180, across the image's width")
     return _centred(width, height, width / 2 / math.tan(math.radians(fov_degrees) / 2))
 
 

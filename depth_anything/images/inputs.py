@@ -57,7 +57,7 @@ def _expand(entry: str, excluded: Path | None, in_list: bool = False) -> Iterato
     elif path.is_dir():
         pictures = list(walk(path, SUFFIXES, excluded))
         if not pictures:
-            raise PictureError(f"{entry}: no picture in this folder; looked for {' '.join(sorted(SUFFIXES))}")
+            raise PictureError(f"{entry}: no image in this folder; looked for {' '.join(sorted(SUFFIXES))}")
         for file in pictures:
             yield file, file.relative_to(path).with_suffix("").as_posix()
     elif path.suffix.lower() == ".txt" and path.is_file() and not in_list:
@@ -78,7 +78,7 @@ def _expand(entry: str, excluded: Path | None, in_list: bool = False) -> Iterato
             match for match in pictures if not any(is_hidden(part) for part in match.parts if part not in named)
         ]
         if not pictures:
-            raise PictureError(f"{entry}: no picture matches this pattern")
+            raise PictureError(f"{entry}: no image matches this pattern")
         for file in pictures:
             yield file, file.stem
     else:

@@ -186,7 +186,7 @@ def _opened(source: PictureSource) -> Iterator[Image.Image | raw.Raw]:
                     Image.MAX_IMAGE_PIXELS = pillow_limit
             with image:
                 if image.format not in _FORMATS:
-                    raise PictureError(f"{name}: {image.format} is not a picture format that is read here; {_EXPECTED}")
+                    raise PictureError(f"{name}: {image.format} is not an image format that is read here; {_EXPECTED}")
                 _check_size(*image.size)
                 _check_complete(image, stream)
                 image.info[HDR_SIGNAL] = _hdr_signal(stream)
@@ -207,11 +207,11 @@ def _opened(source: PictureSource) -> Iterator[Image.Image | raw.Raw]:
     except Image.DecompressionBombError:
         raise PictureError(f"{name}: {_TOO_LARGE}") from None
     except MemoryError:
-        raise PictureError(f"{name}: not enough memory to decode it; make the picture smaller") from None
+        raise PictureError(f"{name}: not enough memory to decode it; make the image smaller") from None
     except Exception as error:  # Pillow's decoders raise nearly every type of exception for damaged files
         reason = " ".join(str(error).split())[:120] or type(error).__name__
         raise PictureError(
-            f"{name}: damaged or cut short ({reason}); fetch it again, or save it anew with a picture editor"
+            f"{name}: damaged or cut short ({reason}); fetch it again, or save it anew with an image editor"
         ) from error
 
 
@@ -233,14 +233,14 @@ def _unidentified(stream: BinaryIO) -> str:
         layout = tiff.describe(stream)
     except Exception:  # as above
         layout = ""
-    return layout or f"not a picture, or its header is damaged; {_EXPECTED}"
+    return layout or f"not an image, or its header is damaged; {_EXPECTED}"
 
 
 def _check_size(width: int, height: int) -> None:
     if width * height > MAX_PIXELS:
         raise PictureError(_TOO_LARGE)
     if width < 1 or height < 1:
-        raise PictureError(f"the picture is {width} x {height}: it has no pixels")
+        raise PictureError(f"the image is {width} x {height}: it has no pixels")
 
 
 def _check_complete(image: Image.Image, stream: BinaryIO) -> None:
@@ -262,8 +262,8 @@ def _from_array(array: np.ndarray) -> np.ndarray:
     grey = array.ndim == 2 or (array.ndim == 3 and array.shape[2] == 1)
     if array.dtype != np.uint8 or not (grey or (array.ndim == 3 and array.shape[2] in (3, 4))) or array.size == 0:
         raise PictureError(
-            f"numpy picture: got {array.dtype} of shape {array.shape}; expected uint8 (height, width, 3) RGB, "
-            "(height, width) grey or (height, width, 4) RGBA; floats of 0..1 need (255 * picture).astype('uint8')"
+            f"numpy image: got {array.dtype} of shape {array.shape}; expected uint8 (height, width, 3) RGB, "
+            "(height, width) grey or (height, width, 4) RGBA; floats of 0..1 need (255 * image).astype('uint8')"
         )
     _check_size(array.shape[1], array.shape[0])
     if grey:

@@ -54,8 +54,8 @@ def name_of(source: PictureSource) -> str:
     if isinstance(source, Image.Image):
         return str(getattr(source, "filename", "") or "PIL image")
     if isinstance(source, (bytes, bytearray, memoryview)):
-        return "picture bytes"
-    return str(getattr(source, "name", "") or "picture stream")
+        return "image bytes"
+    return str(getattr(source, "name", "") or "image stream")
 
 
 @contextmanager
@@ -66,7 +66,7 @@ def opened_stream(source: PictureSource, name: str) -> Iterator[BinaryIO]:
     if isinstance(source, (str, os.PathLike)):
         path = Path(source)
         if path.exists() and not path.is_file():
-            what = "a folder, not a picture" if path.is_dir() else "not a regular file"
+            what = "a folder, not an image" if path.is_dir() else "not a regular file"
             raise PictureError(f"{name}: {what}")
         stream: BinaryIO = path.open("rb")
     elif isinstance(source, (bytes, bytearray, memoryview)):
@@ -78,7 +78,7 @@ def opened_stream(source: PictureSource, name: str) -> Iterator[BinaryIO]:
         stream = io.BytesIO(data)
     else:
         raise PictureError(
-            f"{name}: cannot read a picture from {type(source).__name__}; "
+            f"{name}: cannot read an image from {type(source).__name__}; "
             "expected a path, bytes, a binary file, a PIL image or a numpy array"
         )
     with stream:

@@ -82,7 +82,7 @@ def problem(image: Image.Image) -> str | None:
     """Why a TIFF that Pillow has opened would come out as another image, in a line; None where it does not."""
     tags = image.tag_v2  # type: ignore[attr-defined]
     if tags.get(_SUBFILE, 0) & 1:
-        return "the first picture of this TIFF is a thumbnail of another; save the full picture as a file of its own"
+        return "the first image of this TIFF is a thumbnail of another; save the full image as a file of its own"
     if tags.get(_PLANAR, 1) == _SEPARATE and tags.get(_SAMPLES, 1) > 1:
         bands, extra = image.getbands(), tags.get(_EXTRA, ())
         meant = len(bands) + (0 if any(extra) else len(extra))

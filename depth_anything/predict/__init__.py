@@ -1,1 +1,1 @@
-"""From pictures to predictions: backends, tiles, the prediction and its files."""
+"""From images to predictions: backends, tiles, the prediction and its files."""

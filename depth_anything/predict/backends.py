@@ -39,7 +39,7 @@ class Backend(Protocol):
     """Where it runs."""
 
     def __call__(self, images: list[np.ndarray], input_size: int | tuple[int, int]) -> list[np.ndarray]:
-        """Maps float32 (H, W) for uint8 RGB pictures (H, W, 3) whose network sizes agree."""
+        """Maps float32 (H, W) for uint8 RGB images (H, W, 3) whose network sizes agree."""
         ...
 
 
@@ -140,7 +140,7 @@ class OpenVinoBackend:
         return [self.one(image, input_size) for image in images]
 
     def one(self, image: np.ndarray, input_size: int | tuple[int, int]) -> np.ndarray:
-        """One picture's map. The second picture of a size in a row is worth compiling for that size."""
+        """One image's map. The second image of a size in a row is worth compiling for that size."""
         height, width = image.shape[:2]
         sizes = (height, width), network_size_of(self.variant, height, width, input_size)
         if self.model is not None and sizes != self._last:
@@ -150,7 +150,7 @@ class OpenVinoBackend:
 
 
 def exported_backend(path: Path) -> Backend:
-    """The backend of an exported file that takes pictures."""
+    """The backend of an exported file that takes images."""
     return OnnxBackend(path) if path.suffix == ".onnx" else OpenVinoBackend(path)
 
 
@@ -175,7 +175,7 @@ def cause(error: Exception) -> str:
 
 
 def feeds(image_HW3: np.ndarray, input_size: int | tuple[int, int], variant: Variant) -> dict[str, np.ndarray]:
-    """The inputs of an exported file: the picture, and the size that the official rule gives it at the network."""
+    """The inputs of an exported file: the image, and the size that the official rule gives it at the network."""
     height, width = image_HW3.shape[:2]
     size = network_size_of(variant, height, width, input_size)
     return {"image": np.ascontiguousarray(image_HW3), "network_size": np.array(size, np.int64)}
@@ -187,7 +187,7 @@ class TorchBackend:
     Args:
         model: a DepthAnything with weights; it is rearranged in place for inference and cannot be trained or saved
         afterwards (optimise.py). device: "cpu", "cuda", "cuda:1", "mps": never chosen behind the caller's back. dtype:
-        "fp32", "bf16" or "fp16" for weights and network; pictures are resized in fp32. compile: through torch.compile,
+        "fp32", "bf16" or "fp16" for weights and network; images are resized in fp32. compile: through torch.compile,
         once for each size at the network; on a GPU with CUDA graphs.
     """
 

@@ -74,7 +74,7 @@ def read(path: Path) -> openvino.Model:
 
 
 def at_size(model: openvino.Model, picture: tuple[int, int], network: tuple[int, int]) -> openvino.Model:
-    """A copy for pictures of one size (H, W) that are (h, w) at the network: nothing free is left, which OpenVINO turns
+    """A copy for images of one size (H, W) that are (h, w) at the network: nothing free is left, which OpenVINO turns
     into several per cent of speed."""
     import numpy as np
     from openvino import op

@@ -31,7 +31,7 @@ def _version() -> str:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Prediction:
-    """One map at the size of its upright picture. Arrays are not copied; treat them as read-only."""
+    """One map at the size of its upright image. Arrays are not copied; treat them as read-only."""
 
     disparity: np.ndarray | None = None
     """float32 (H, W), finite: larger is nearer, no unit, affine-invariant. None if the model predicts metres."""
@@ -44,13 +44,13 @@ class Prediction:
     version: str = field(default_factory=_version)
     """Of this program."""
     network_size: tuple[int, int] | None = None
-    """(height, width) at which the network saw the picture."""
+    """(height, width) at which the network saw the image."""
     metres_from: str = "model"
     """Where metres come from: the model, or known distances that somebody gave."""
     notes: tuple[str, ...] = ()
     """What a user should know about this map, in sentences."""
     image: np.ndarray | None = None
-    """uint8 (H, W, 3), the upright picture; for side-by-side views and textures."""
+    """uint8 (H, W, 3), the upright image; for side-by-side views and textures."""
     K: np.ndarray | None = None
     """(3, 3) pinhole camera in pixels of the map (see camera.py); None where nothing is known about it."""
     focal: float | None = None
@@ -169,12 +169,12 @@ class Prediction:
         See `calibrate.known_distances`. A metric prediction is corrected likewise.
 
         Args:
-            points: two or more (x, y, metres): x to the right and y down, in pixels of the upright picture, from its
+            points: two or more (x, y, metres): x to the right and y down, in pixels of the upright image, from its
                 upper left pixel (0, 0).
             max_depth_m: what the fit puts farther away than this, or behind infinity, is unknown: 0.
 
         Raises:
-            ValueError: fewer than two points, a point outside the picture or without a distance, or distances that
+            ValueError: fewer than two points, a point outside the image or without a distance, or distances that
                 contradict the map (all at one value, or nearer where the map is farther).
         """
         fitted = calibrate.known_distances(self.as_disparity(), self.valid, points, max_depth_m)
@@ -238,7 +238,7 @@ class Prediction:
                 farthest = cap_m if cap_m is not None else values_HW[ground_HW].max()
             values_HW = np.where(sky_HW, np.float32(farthest), values_HW)
         how = f", found by {found_by}" if found_by else ""
-        note = f"Sky: {sky_HW.mean():.0%} of the picture{how}; its values: {policy}."
+        note = f"Sky: {sky_HW.mean():.0%} of the image{how}; its values: {policy}."
         return replace(self, sky=sky_HW, notes=(*self.notes, note), **{self.quantity: values_HW})
 
     def to_points(self, K: np.ndarray | None = None) -> np.ndarray:
@@ -252,7 +252,7 @@ class Prediction:
             self.to_depth()  # says what to do
         if K is None:
             raise ValueError(
-                "points need the camera: give --fov, --focal-mm or --intrinsics; this picture's EXIF does not say"
+                "points need the camera: give --fov, --focal-mm or --intrinsics; this image's EXIF does not say"
             )
         return camera.unproject(self.depth_m, K)  # type: ignore[arg-type]
 
@@ -286,9 +286,9 @@ class Prediction:
         return colored_HW3
 
     def control_image(self, percentile: tuple[float, float] | None = None) -> np.ndarray:
-        """The picture that a depth ControlNet is fed: uint8 (H, W, 3), grey, near is white.
+        """The image that a depth ControlNet is fed: uint8 (H, W, 3), grey, near is white.
 
-        Min-max per picture as the released ControlNet was fed, in disparity (of metres: in 1/metres). A constant map
+        Min-max per image as the released ControlNet was fed, in disparity (of metres: in 1/metres). A constant map
         is black.
 
         Args:
@@ -311,7 +311,7 @@ class Prediction:
         Args:
             stem: path without suffix; folders are made.
             formats: of `formats.FORMATS`. normals, ply and glb need metres and the camera; sky needs a mask; side and
-                glb need the picture.
+                glb need the image.
             options: how they are written.
             changes: fields of SaveOptions that differ from `options`: colors="inferno", overwrite=True. near and far
                 are for the geometry of a relative disparity, whose other files stay disparity.

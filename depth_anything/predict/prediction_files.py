@@ -31,7 +31,7 @@ def save(prediction: Prediction, stem: Path, formats: Sequence[str], options: Sa
         for name, path in path_of.items():
             part = stack.enter_context(new_file(path, options.overwrite))
             if "picture" in FORMATS[name].needs and prediction.image is None:
-                raise ValueError(f"{name}: the picture is needed beside the map; give image= to the Prediction")
+                raise ValueError(f"{name}: the image is needed beside the map; give image= to the Prediction")
             WRITERS[name](part, metric if "metres" in FORMATS[name].needs else prediction, options)
     return list(path_of.values())
 

@@ -27,7 +27,7 @@ class Predictor:
         dtype: "fp32", "bf16", "fp16".
         input_size: lower bound of the shorter side at the network; None takes the model's own (518, nano 224; V1's
             metric models resize every image to 392 x 518). Larger gives finer detail and costs more.
-        batch_size: most pictures of one network size that run together.
+        batch_size: most images of one network size that run together.
         accept_license: needed once for weights whose owner does not clearly allow commercial use.
         threads: processor threads; None leaves the choice to the backend.
         compile: torch only: through torch.compile, once for each size at the network: a minute each. No gain
@@ -71,18 +71,18 @@ class Predictor:
         self.batch_size = batch_size
 
     def __call__(self, picture: PictureSource) -> Prediction:
-        """The map of one picture, at its size: a path, a uint8 RGB array (H, W, 3), a PIL image, bytes.
+        """The map of one image, at its size: a path, a uint8 RGB array (H, W, 3), a PIL image, bytes.
 
         Raises:
-            ValueError: the picture cannot be read.
+            ValueError: the image cannot be read.
         """
         return self.predict([picture])[0]
 
     def predict(self, pictures: Iterable[PictureSource]) -> list[Prediction]:
-        """Maps of many pictures of any sizes, in their order. Those of one network size run together.
+        """Maps of many images of any sizes, in their order. Those of one network size run together.
 
         Raises:
-            ValueError: a picture cannot be read, or this is one picture and no list.
+            ValueError: an image cannot be read, or this is one image and no list.
         """
         if isinstance(pictures, (str, bytes, np.ndarray)) or not isinstance(pictures, Iterable):
             raise ValueError(f"got one {type(pictures).__name__}: expected a list of images; call predictor(image)")

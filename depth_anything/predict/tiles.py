@@ -33,7 +33,7 @@ BATCH_PIXELS = 8_000_000
 
 @dataclass(frozen=True)
 class Tile:
-    """A window of a picture, and its weights: those of all tiles sum to 1 at every pixel."""
+    """A window of an image, and its weights: those of all tiles sum to 1 at every pixel."""
 
     top: int
     left: int
@@ -85,7 +85,7 @@ def _line(length: int, side: int) -> Iterator[tuple[int, np.ndarray]]:
 
 
 def predict_tiles(predictor: Predictor, picture: PictureSource, count: int) -> Prediction:
-    """The map of one picture with the detail of its tiles.
+    """The map of one image with the detail of its tiles.
 
     Needs 8 bytes of memory per pixel more than the map of the whole, and 60 per pixel of a tile.
 
@@ -95,7 +95,7 @@ def predict_tiles(predictor: Predictor, picture: PictureSource, count: int) -> P
         count: tiles along the shorter side, each half over the next; the network runs about 1.5 count^2 times.
 
     Raises:
-        ValueError: the picture cannot be read, or tiles would be smaller than 32 pixels.
+        ValueError: the image cannot be read, or tiles would be smaller than 32 pixels.
     """
     image_HW3 = read_image(picture)
     height, width = image_HW3.shape[:2]

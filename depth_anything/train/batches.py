@@ -1,4 +1,4 @@
-"""Which pictures a step sees, and what was drawn for them: decided by the recipe's seed and the step's number alone.
+"""Which images a step sees, and what was drawn for them: decided by the recipe's seed and the step's number alone.
 
 Nothing here has a state. The position in the data is the number of the step, so a resumed run sees what it would have
 seen, and a step can be built ahead of time in another thread. A step may be cut into slices, one after the other on one
@@ -26,11 +26,11 @@ from depth_anything.train.recipes.metric import MetricRecipe
 
 LOG = logging.getLogger(__name__)
 MIXED_SHARDS = 16
-"""Pictures of so many shards are shuffled together; the shards follow one another in random order."""
+"""Images of so many shards are shuffled together; the shards follow one another in random order."""
 BROKEN_IN_A_ROW = 20
-"""So many unreadable pictures, far from each other, are no accident."""
+"""So many unreadable images, far from each other, are no accident."""
 FAR = 100_003
-"""From an unreadable picture to the one that takes its place: out of its shard, if that is what is damaged. A prime."""
+"""From an unreadable image to the one that takes its place: out of its shard, if that is what is damaged. A prime."""
 LABELED, UNLABELED = 1, 3
 """First numbers of the seeds of both orders."""
 SIZES, LABELED_DRAWS, UNLABELED_DRAWS, BOXES = 2, 4, 5, 6
@@ -39,7 +39,7 @@ SIZES, LABELED_DRAWS, UNLABELED_DRAWS, BOXES = 2, 4, 5, 6
 
 @dataclass(frozen=True)
 class Data:
-    """What a run learns from. Pictures that lie in shards also say where these end: `ends`, cumulative counts."""
+    """What a run learns from. Images that lie in shards also say where these end: `ends`, cumulative counts."""
 
     labeled: Samples | None = None
     unlabeled: Samples | None = None
@@ -48,7 +48,7 @@ class Data:
 
 @dataclass(frozen=True)
 class Batch:
-    """Labelled pictures."""
+    """Labelled images."""
 
     image_B3HW: Tensor
     """float32, ImageNet-normalised."""
@@ -60,7 +60,7 @@ class Batch:
 
 @dataclass(frozen=True)
 class MixedBatch:
-    """Unlabelled pictures, as the teacher and as the student sees them (V1 section 3.2)."""
+    """Unlabelled images, as the teacher and as the student sees them (V1 section 3.2)."""
 
     clean_N3HW: Tensor
     """float32, ImageNet-normalised: the teacher's. Where CutMix pastes the image that follows the slice's last one in
@@ -89,7 +89,7 @@ class Slice:
 
     @property
     def image_B3HW(self) -> Tensor:
-        """What the network sees: labelled pictures first."""
+        """What the network sees: labelled images first."""
         seen = [self.labeled.image_B3HW] if self.labeled else []
         return torch.cat(seen + ([self.unlabeled.mixed_B3HW] if self.unlabeled else []))
 
@@ -128,7 +128,7 @@ def mixes(recipe: Recipe, stage: Stage) -> bool:
 
 
 def sample_number(seed: list[int], samples: Samples, position: int) -> int:
-    """Which picture comes at `position` of the run: every epoch is one pass in its own random order."""
+    """Which image comes at `position` of the run: every epoch is one pass in its own random order."""
     count = len(samples)
     epoch, place = divmod(position, count)
     ends = shard_ends(samples)
@@ -149,13 +149,13 @@ def sample_number(seed: list[int], samples: Samples, position: int) -> int:
 
 @lru_cache(maxsize=4)
 def epoch_order(seed: tuple[int, ...], count: int) -> np.ndarray:
-    """The order of one epoch's pictures, or of one group of shards."""
+    """The order of one epoch's images, or of one group of shards."""
     return np.random.default_rng(list(seed)).permutation(count)
 
 
 @lru_cache(maxsize=2)
 def shard_order(seed: tuple[int, ...], ends: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
-    """The order of an epoch's shards, and the cumulative counts of pictures at the end of each group of them."""
+    """The order of an epoch's shards, and the cumulative counts of images at the end of each group of them."""
     shards = np.random.default_rng(list(seed)).permutation(len(ends))
     counts = np.diff(ends, prepend=0)[shards]
     groups = range(0, len(shards), MIXED_SHARDS)
@@ -163,7 +163,7 @@ def shard_order(seed: tuple[int, ...], ends: tuple[int, ...]) -> tuple[np.ndarra
 
 
 def read(samples: Samples, number: int) -> Sample:
-    """Picture `number`, or another one if it cannot be read; what is skipped is logged.
+    """Image `number`, or another one if it cannot be read; what is skipped is logged.
 
     Raises:
         ValueError: the error of the last of many unreadable ones.
@@ -179,7 +179,7 @@ def read(samples: Samples, number: int) -> Sample:
 
 
 def read_crop(samples: Samples, recipe: Recipe, size: tuple[int, int], number: int, draws_5: np.ndarray) -> Sample:
-    """A picture's random window at the network's size.
+    """An image's random window at the network's size.
 
     Truth that is not metric is brought to 0..1 (V1 section 3.1), metres to the canonical camera, if the recipe has one.
     """
@@ -224,7 +224,7 @@ def rngs(recipe: Recipe, kind: int, step: int, chosen: Sequence[int]) -> list[np
 
 
 def labeled_batch(draw: Draw, samples: Samples, numbers: list[int]) -> Batch:
-    """Labelled pictures: random windows, coloured, normalised."""
+    """Labelled images: random windows, coloured, normalised."""
     image_B3HW, disparity_BHW, valid_BHW = crops(draw, samples, numbers)
     image_B3HW = perturbed(image_B3HW, draw.recipe.perturbation, draw.colours)
     return Batch(normalise(image_B3HW), disparity_BHW, valid_BHW)

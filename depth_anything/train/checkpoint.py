@@ -44,7 +44,7 @@ class AnyRecipe(Protocol):
         ...
 
     def seen(self, steps: int) -> int:
-        """Pictures of the first `steps` steps."""
+        """Images of the first `steps` steps."""
         ...
 
 

@@ -1,6 +1,6 @@
 """How a recipe is carried out on a machine: processes, DDP or FSDP2, compilation, activation checkpointing.
 
-The model knows nothing of this (it is applied from outside), and the recipe neither: the same pictures are seen.
+The model knows nothing of this (it is applied from outside), and the recipe neither: the same images are seen.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class Machine:
     compile: bool = False
     """torch.compile, block by block."""
     readers: int = 1
-    """Threads that read and decode pictures."""
+    """Threads that read and decode images."""
     keep: int = 2
     """States that stay on the disk: the newest and those before it."""
 

@@ -1,4 +1,4 @@
-"""Fine-tuning on your own pictures: a recipe from a few settings, and a report of before and after."""
+"""Fine-tuning on your own images: a recipe from a few settings, and a report of before and after."""
 
 import json
 from dataclasses import asdict, dataclass, replace
@@ -23,7 +23,7 @@ from depth_anything.variants import Variant
 
 
 def disparity_recipe(row: Variant, pictures: int, epochs: int, batch: int, rate: float, seed: int) -> Recipe:
-    """V2's losses on your disparity: the encoder at a tenth of the rate, windows of half to all of a picture."""
+    """V2's losses on your disparity: the encoder at a tenth of the rate, windows of half to all of an image."""
     small = nano_vit.LARGE if row.name == "nano-vit" else SQUARE_518
     sizes = nano.LARGE if row.encoder == "efficientnet" else small
     return Recipe(
@@ -51,8 +51,8 @@ def metric_recipe(
 ) -> MetricRecipe:
     """V2's metric recipe on your metres: sigmoid times `max_depth`, SiLog, the encoder at a tenth of the rate.
 
-    Encoder and decoder start from the model: with few pictures a fresh decoder would not come back. A relative one's
-    last layer is fitted to metres first; a model of metres keeps its kind of head. Windows have the picture's whole
+    Encoder and decoder start from the model: with few images a fresh decoder would not come back. A relative one's
+    last layer is fitted to metres first; a model of metres keeps its kind of head. Windows have the image's whole
     shorter side at the network's own size, as in use: a closer look at the same metres would teach that zoom does not
     matter. With a canonical camera it does not, and windows are half to all of that.
     """
@@ -91,22 +91,22 @@ def finetune(
     machine: Machine = Machine(),  # noqa: B008 (frozen)
     ranks: Ranks = Ranks(),  # noqa: B008
 ) -> dict[str, dict[str, float]]:
-    """Train `model` further on a folder (`data.labeled.own`); every tenth picture is held out for the report.
+    """Train `model` further on a folder (`data.labeled.own`); every tenth image is held out for the report.
 
     `out` receives what every run leaves (docs/train.md) and report.json.
 
     Args:
         rate: of the decoder; the encoder has a tenth.
-        max_depth: top of the range in metres; by default the model's own, or the farthest of your training pictures.
-        intrinsics: where the cameras of the pictures are known: see `cameras`. The model is then trained in one
-            canonical camera, the training pictures' median, and answers metres for the camera that it is told.
+        max_depth: top of the range in metres; by default the model's own, or the farthest of your training images.
+        intrinsics: where the cameras of the images are known: see `cameras`. The model is then trained in one
+            canonical camera, the training images' median, and answers metres for the camera that it is told.
 
     Returns:
-        What report.json holds: measures of the held-out pictures by name (before, after; for metres also `constant`,
-        the median of the training pictures everywhere).
+        What report.json holds: measures of the held-out images by name (before, after; for metres also `constant`,
+        the median of the training images everywhere).
 
     Raises:
-        ValueError: a folder that is not laid out so, pictures too few, metres asked of a model for other metres,
+        ValueError: a folder that is not laid out so, images too few, metres asked of a model for other metres,
             cameras that are missing, too many, or of no use to the model, or no epoch or rate at all.
     """
     if epochs < 1 or not rate > 0:
@@ -160,10 +160,10 @@ def refuse_mismatch(own: UserFolder, row: Variant, intrinsics: str | None, max_d
     if max_depth is not None and not max_depth > 0:
         raise ValueError(f"--max-depth {max_depth:g}: expected metres above 0")
     if intrinsics and row.fixed_size is not None:
-        raise ValueError(f"--intrinsics {intrinsics}: {row.name} squeezes every picture; choose another model")
+        raise ValueError(f"--intrinsics {intrinsics}: {row.name} squeezes every image; choose another model")
     if row.canonical_focal is not None and own.quantity == "depth_m" and not intrinsics:
         raise ValueError(
-            f"{row.name} in {own.root}: the model is camera-aware; say with --intrinsics what took these pictures"
+            f"{row.name} in {own.root}: the model is camera-aware; say with --intrinsics what took these images"
         )
 
 
@@ -180,7 +180,7 @@ def canonical_camera(row: Variant, seen: list[float], limit: float, keep: bool) 
     """The median training camera, unless the model has one; the range holds `limit` metres of the widest lens.
 
     Args:
-        seen: focal lengths of the training pictures in pixels of the network's input.
+        seen: focal lengths of the training images in pixels of the network's input.
         keep: a camera-aware model keeps its range.
     """
     if keep and row.canonical_focal is not None and row.max_depth is not None:
@@ -194,7 +194,7 @@ def farthest(samples: Samples) -> float:
     disparities = (sample.disparity_HW for _, sample in usable(samples))
     least = [float(disparity_HW[disparity_HW > 0].min()) for disparity_HW in disparities if (disparity_HW > 0).any()]
     if not least:
-        raise ValueError("not one training picture has a usable pixel: expected metres above 0 in its map")
+        raise ValueError("not one training image has a usable pixel: expected metres above 0 in its map")
     return 1 / min(least)
 
 

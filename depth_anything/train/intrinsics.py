@@ -11,7 +11,7 @@ from depth_anything.images.read import image_info
 from depth_anything.system.files import read_text
 from depth_anything.variants import Variant, get_variant
 
-ADVICE = "give a text file with a line NAME,fx,fy,cx,cy for each picture"
+ADVICE = "give a text file with a line NAME,fx,fy,cx,cy for each image"
 
 
 @dataclass(frozen=True)
@@ -51,12 +51,12 @@ def cameras(own: UserFolder, asked: str) -> list[PictureCamera]:
         K_33 = camera.from_numbers(numbers(asked, f"--intrinsics {asked}"))
         sizes = {(about.width, about.height) for about in found}
         if len(sizes) > 1:
-            raise ValueError(f"--intrinsics {asked} is one camera, but the pictures have {len(sizes)} sizes: {ADVICE}")
+            raise ValueError(f"--intrinsics {asked} is one camera, but the images have {len(sizes)} sizes: {ADVICE}")
         matrices = dict.fromkeys(names, K_33)
     lacking = [name for name in names if name not in matrices]
     if lacking:
         raise ValueError(
-            f"--intrinsics {asked}: {len(lacking)} of {len(names)} pictures have no camera (first: {lacking[0]}): "
+            f"--intrinsics {asked}: {len(lacking)} of {len(names)} images have no camera (first: {lacking[0]}): "
             + ADVICE
         )
     return [PictureCamera(matrices[name], about.height, about.width) for name, about in zip(names, found, strict=True)]
@@ -84,5 +84,5 @@ def numbers(text: str, where: str) -> list[float]:
     except ValueError:
         found = []
     if len(found) != 4:
-        raise ValueError(f"{where}: expected fx,fy,cx,cy in pixels of the upright picture, separated by commas")
+        raise ValueError(f"{where}: expected fx,fy,cx,cy in pixels of the upright image, separated by commas")
     return found

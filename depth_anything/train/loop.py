@@ -56,10 +56,10 @@ def train(
     others answer their parts of the one that was trained.
 
     Args:
-        data: labelled and unlabelled pictures by number, as the recipe wants them.
-        validation: held-out labelled pictures.
+        data: labelled and unlabelled images by number, as the recipe wants them.
+        validation: held-out labelled images.
         weights: what the run starts from, by official keys: DINOv2's encoder, or a whole model.
-        teacher: labels the unlabelled pictures, where their labels do not come from shards.
+        teacher: labels the unlabelled images, where their labels do not come from shards.
         frozen: the encoder of L_feat (`student.FinalTokens`), where the recipe has that loss.
         machine: accumulation, FSDP2, compilation, reading threads.
         ranks: the processes and their devices (`distributed.join`).
@@ -69,7 +69,7 @@ def train(
         tracker: a service that also receives what is logged.
 
     Raises:
-        ValueError: no pictures, no weights or teacher where they are needed, `out` holds another recipe, or many steps
+        ValueError: no images, no weights or teacher where they are needed, `out` holds another recipe, or many steps
             in a row are not finite.
     """
     check_pictures(recipe, data)
@@ -135,7 +135,7 @@ def task_of(
 def check_start(
     recipe: Recipe, weights: dict[str, Tensor] | None, frozen: nn.Module | None, machine: Machine, ranks: Ranks
 ) -> None:
-    """All that a run needs besides pictures is there and fits. To be asked before any are opened or rendered.
+    """All that a run needs besides images is there and fits. To be asked before any are opened or rendered.
 
     Args:
         as for `train`.
@@ -162,7 +162,7 @@ def check_start(
 
 
 def check_pictures(recipe: Recipe, data: Data) -> None:
-    """There are pictures of every kind that the recipe learns from.
+    """There are images of every kind that the recipe learns from.
 
     Raises:
         ValueError: there are none.
@@ -172,7 +172,7 @@ def check_pictures(recipe: Recipe, data: Data) -> None:
         ("unlabelled", data.unlabeled, recipe.unlabeled_share),
     ):
         if share and not (samples is not None and len(samples)):
-            raise ValueError(f"{recipe.name}: there are no {kind} pictures to train on")
+            raise ValueError(f"{recipe.name}: there are no {kind} images to train on")
 
 
 def start(
@@ -182,7 +182,7 @@ def start(
     ranks: Ranks = Ranks(),  # noqa: B008
     labeled: Samples | None = None,
 ) -> Run:
-    """Step 0: the model, as the machine runs it, and AdamW. A run for metres may look at pictures for its start."""
+    """Step 0: the model, as the machine runs it, and AdamW. A run for metres may look at images for its start."""
     kind, in_parts = kind_of(recipe), starts_in_parts(recipe, machine)
     with built_in_parts(ranks) if in_parts else nullcontext():
         model = kind.start_model(recipe, weights)
@@ -203,7 +203,7 @@ def start(
 
 def starts_in_parts(recipe: Recipe, machine: Machine) -> bool:
     """Whether no process holds the whole model at any time (`parts`): where FSDP2 splits it, and the start of the run
-    does not look at pictures through it. Only DINOv2 has models too large to be built whole and then split."""
+    does not look at images through it. Only DINOv2 has models too large to be built whole and then split."""
     fitted = isinstance(recipe, MetricRecipe) and bool(recipe.metric.fitted)
     row = recipe.row if isinstance(recipe, MetricRecipe) else get_variant(recipe.variant)
     return machine.shard and not fitted and row.encoder == "dinov2" and row.bins is None

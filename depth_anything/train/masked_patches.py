@@ -1,7 +1,7 @@
-"""Ours: nano-vit's encoder before it has seen any depth, from pictures with hidden patches.
+"""Ours: nano-vit's encoder before it has seen any depth, from images with hidden patches.
 
 No release of DINOv2 is of nano-vit's size. In its weights' place, the whole network learns to say how bright the hidden
-patches of a picture are: masked image modelling, which is a part of DINOv2's own training, with its mask token. The
+patches of an image are: masked image modelling, which is a part of DINOv2's own training, with its mask token. The
 encoder is then a start for a teacher or a student, and the frozen encoder of L_feat (V1 Eq. 9).
 
 `relative_depth.py` has functions of the same names; the loop takes whichever module fits its recipe.
@@ -43,14 +43,14 @@ class MaskedBatch:
 
 
 def labeled_batch(draw: Draw, samples: Samples, numbers: list[int]) -> MaskedBatch:
-    """Pictures with hidden patches; their labels are not looked at."""
+    """Images with hidden patches; their labels are not looked at."""
     assert isinstance(draw.recipe, MaskedRecipe)
     image_B3HW = perturbed(crops(draw, samples, numbers)[0], draw.recipe.perturbation, draw.colours)
     return masked_batch(image_B3HW, draw.recipe.hidden, draw.rngs)
 
 
 def masked_batch(image_B3HW: Tensor, share: float, rngs: Sequence[np.random.Generator]) -> MaskedBatch:
-    """Pictures in 0..1, `share` of the patches of each hidden, drawn at random."""
+    """Images in 0..1, `share` of the patches of each hidden, drawn at random."""
     h, w = image_B3HW.shape[2] // PATCH, image_B3HW.shape[3] // PATCH
     order_BN = np.stack([rng.random(h * w) for rng in rngs]).argsort(1)
     hidden_Bhw = torch.from_numpy(order_BN < round(share * h * w)).unflatten(1, (h, w)).to(image_B3HW.device)
@@ -75,7 +75,7 @@ def step_losses(
 
 @torch.inference_mode()
 def validate(model: DepthAnything, samples: Samples, recipe: MaskedRecipe) -> dict[str, float]:
-    """The loss on held-out pictures at the last stage's size, each with patches of its own; the same in every call."""
+    """The loss on held-out images at the last stage's size, each with patches of its own; the same in every call."""
     size, found = recipe.stages[-1].sizes[-1], []
     for number in range(len(samples)):
         sample = samples[number]

@@ -1,4 +1,4 @@
-"""What a step for metres sees: random windows (V2), or whole pictures as ZoeDepth augments them."""
+"""What a step for metres sees: random windows (V2), or whole images as ZoeDepth augments them."""
 
 from dataclasses import dataclass
 
@@ -17,26 +17,26 @@ from depth_anything.train.recipes.metric import MetricRecipe
 
 
 def labeled_batch(draw: Draw, samples: Samples, numbers: list[int]) -> Batch:
-    """Random windows (V2) or whole pictures (ZoeDepth), as the recipe says."""
+    """Random windows (V2) or whole images (ZoeDepth), as the recipe says."""
     recipe = draw.recipe
     assert isinstance(recipe, MetricRecipe)
     return (whole_batch if recipe.metric.whole else batches.labeled_batch)(draw, samples, numbers)
 
 
 def whole_batch(draw: Draw, samples: Samples, numbers: list[int]) -> Batch:
-    """Whole pictures at the network's size, their truth at its own.
+    """Whole images at the network's size, their truth at its own.
 
     Raises:
-        ValueError: a set whose truth is not in metres; pictures of several sizes.
+        ValueError: a set whose truth is not in metres; images of several sizes.
     """
     recipe = draw.recipe
     assert isinstance(recipe, MetricRecipe)
-    assert recipe.metric.canonical_focal is None, "whole pictures are squeezed: the canonical camera wants windows"
+    assert recipe.metric.canonical_focal is None, "whole images are squeezed: the canonical camera wants windows"
     found = [
         augmented(read(samples, number), recipe, rng.random(8)) for number, rng in zip(numbers, draw.rngs, strict=True)
     ]
     if len({one.disparity_HW.shape for one in found}) > 1:
-        raise ValueError(f"{recipe.name} sees whole pictures: expected all of one size")
+        raise ValueError(f"{recipe.name} sees whole images: expected all of one size")
     image_B3HW = torch.from_numpy(np.stack([one.image_HW3 for one in found])).permute(0, 3, 1, 2)
     image_B3HW = normalise(F.interpolate(image_B3HW, draw.size, mode="bilinear", align_corners=True)).to(draw.device)
     disparity_BHW = torch.from_numpy(np.stack([one.disparity_HW for one in found])).to(draw.device)
@@ -46,7 +46,7 @@ def whole_batch(draw: Draw, samples: Samples, numbers: list[int]) -> Batch:
 
 @dataclass(frozen=True)
 class Augmented:
-    """A whole picture as ZoeDepth's training sees it."""
+    """A whole image as ZoeDepth's training sees it."""
 
     image_HW3: np.ndarray
     """float32 in 0..1."""
@@ -65,7 +65,7 @@ def augmented(sample: Sample, recipe: MetricRecipe, draws_8: np.ndarray) -> Augm
     """
     metric = recipe.metric
     if sample.scale != "metric":
-        raise ValueError(f"{sample.key or 'a picture'}: its truth is {sample.scale}; {recipe.name} learns metres")
+        raise ValueError(f"{sample.key or 'an image'}: its truth is {sample.scale}; {recipe.name} learns metres")
     image_HW3, disparity_HW, valid_HW = sample.image_HW3, sample.disparity_HW, sample.valid_HW & ~sample.sky_HW
     if metric.kb_crop:
         window = kb_window(*disparity_HW.shape)
@@ -86,5 +86,5 @@ def augmented(sample: Sample, recipe: MetricRecipe, draws_8: np.ndarray) -> Augm
 
 
 def turned(array: np.ndarray, degrees: float, rule: Image.Resampling) -> np.ndarray:
-    """A picture or map turned about its centre, at its size; 0 in the corners."""
+    """An image or map turned about its centre, at its size; 0 in the corners."""
     return np.asarray(Image.fromarray(array).rotate(degrees, resample=rule))

@@ -1,4 +1,4 @@
-"""The log of a run: a line of JSON for each log and validation, the same for TensorBoard, and held-out pictures."""
+"""The log of a run: a line of JSON for each log and validation, the same for TensorBoard, and held-out images."""
 
 import logging
 from collections.abc import Callable
@@ -17,7 +17,7 @@ from depth_anything.train.tracker import Tracker
 LOG = logging.getLogger(__name__)
 CURVE_FILE = "curve.jsonl"
 SHOWN = 4
-"""Held-out pictures on TensorBoard's page."""
+"""Held-out images on TensorBoard's page."""
 
 
 class RunLog:
@@ -44,7 +44,7 @@ class RunLog:
             LOG.warning("%s; training goes on", failure)
 
     def show(self, step: int, predict: Callable[[np.ndarray], np.ndarray], samples) -> None:
-        """Picture, truth and prediction of a few held-out pictures on TensorBoard."""
+        """Image, truth and prediction of a few held-out images on TensorBoard."""
         if self.board is not None:
             for number, sample in islice(usable(samples), SHOWN):
                 page_HW3 = side_by_side(sample, predict(sample.image_HW3))
@@ -57,13 +57,13 @@ def open_board(folder: Path, step: int):
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:
-        LOG.info('no TensorBoard: pip install "depth-anything[train]" for scalars and pictures')
+        LOG.info('no TensorBoard: pip install "depth-anything[train]" for scalars and images')
         return None
     return SummaryWriter(str(folder / "events"), purge_step=step + 1)
 
 
 def side_by_side(sample: Sample, map_HW: np.ndarray) -> np.ndarray:
-    """Picture, truth (what is unknown is black) and prediction, uint8 (H, 3 W, 3)."""
+    """Image, truth (what is unknown is black) and prediction, uint8 (H, 3 W, 3)."""
     known_HW = sample.valid_HW
     truth_HW3 = colored(min_max(sample.disparity_HW, known_HW)) * known_HW[..., None].astype(np.uint8)
     guess_HW3 = colored(min_max(map_HW, np.ones_like(known_HW)))

@@ -34,7 +34,7 @@ from depth_anything.train.watch import watched
 LOG = logging.getLogger(__name__)
 S = TypeVar("S")
 AHEAD = 3
-"""Steps whose pictures are ready before their turn."""
+"""Steps whose images are ready before their turn."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,7 +48,7 @@ class Task(Generic[S]):
     set_rate: Callable[[Optimizer, int], float]
     """Gives every group its learning rate; answers the one that is logged."""
     validate: Callable[[RunLog | None], None] | None = None
-    """Measures held-out pictures. All processes call it; the one with the log writes."""
+    """Measures held-out images. All processes call it; the one with the log writes."""
     around: Callable[[S], AbstractContextManager] = lambda one: nullcontext()
     """Around the forward and the backward pass of a slice."""
     names: Callable[[int, int], list[str]] = lambda step, index: []
@@ -172,7 +172,7 @@ def batches(task: Task[S], first_step: int, steps: int, own: range = range(1), r
 
     Args:
         own: the slices of a step that are this process's.
-        readers: threads that read and decode pictures.
+        readers: threads that read and decode images.
     """
 
     def built() -> Generator[list[S]]:

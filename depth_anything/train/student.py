@@ -1,4 +1,4 @@
-"""Step 3 of the papers: labelled and pseudo-labelled pictures in, losses out."""
+"""Step 3 of the papers: labelled and pseudo-labelled images in, losses out."""
 
 import logging
 from pathlib import Path
@@ -29,13 +29,13 @@ def student_losses(
 ) -> Losses:
     """V1's (L_l + L_u + L_feat) / 3 (section 3.3), or V2's L_ssi + 2 L_gm + L_feat on pseudo labels alone (section 5).
 
-    Labelled and unlabelled pictures go through the student in one pass.
+    Labelled and unlabelled images go through the student in one pass.
 
     Args:
         network: `MapAndTokens`.
-        teacher: labels the clean pictures now: a map (B, H, W) from a normalised picture. None: the labels come with
+        teacher: labels the clean images now: a map (B, H, W) from a normalised image. None: the labels come with
             the batch, from shards.
-        frozen: the encoder that L_feat stays near: patch tokens (B, N, C) from a normalised picture.
+        frozen: the encoder that L_feat stays near: patch tokens (B, N, C) from a normalised image.
     """
     settings = recipe.unlabeled
     assert settings is not None
@@ -93,7 +93,7 @@ def feature_share(batch: Slice, recipe: Recipe, stage: Stage, settings: Unlabele
 def unlabeled_losses(
     prediction_BHW: Tensor, batch: MixedBatch, recipe: Recipe, stage: Stage, teacher: nn.Module | None
 ) -> tuple[Tensor, Tensor]:
-    """V1's L_u (Eq. 6-8) against the teacher's maps of the clean pictures, and gradient matching in the same regions.
+    """V1's L_u (Eq. 6-8) against the teacher's maps of the clean images, and gradient matching in the same regions.
 
     Under the loss `range` there is no CutMix: its prediction is not normalised, so two regions would contradict.
     """

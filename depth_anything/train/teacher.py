@@ -1,4 +1,4 @@
-"""Step 1 of the papers: a batch of labelled pictures in, losses out."""
+"""Step 1 of the papers: a batch of labelled images in, losses out."""
 
 from __future__ import annotations
 

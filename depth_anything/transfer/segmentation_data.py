@@ -61,7 +61,7 @@ class PairedFiles:
         picture, label = self.pairs[number]
         image_HW3, numbers_HW = read_image(picture), read_numbers(label)
         if numbers_HW.shape != image_HW3.shape[:2]:
-            raise ValueError(f"{label} is {numbers_HW.shape}, its picture {image_HW3.shape[:2]}: bring the pair again")
+            raise ValueError(f"{label} is {numbers_HW.shape}, its image {image_HW3.shape[:2]}: bring the pair again")
         classes_HW = self.table[np.clip(numbers_HW, -1, 256)]
         if (unknown := np.unique(numbers_HW[classes_HW == UNKNOWN])).size:
             some = ", ".join(map(str, unknown[:3].tolist())) + (", ..." if unknown.size > 3 else "")
@@ -75,7 +75,7 @@ class PairedFiles:
     def require(self, root: Path, layout: str) -> None:
         """Raise ValueError if there are no images, or an image has no class map."""
         if not self.pairs:
-            raise ValueError(f"{root}: no pictures found; expected {layout}")
+            raise ValueError(f"{root}: no images found; expected {layout}")
         lacking = [label for _, label in self.pairs if not label.is_file()]
         if lacking:
             raise ValueError(f"{root}: {len(lacking)} class maps are missing (first: {lacking[0]}); expected {layout}")

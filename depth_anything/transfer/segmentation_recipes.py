@@ -30,7 +30,7 @@ class SegmentationRecipe:
     """Largest share of one class in a window."""
     steps: int
     batch: int = 16
-    """Pictures of a step: 16 GPUs with one each."""
+    """Images of a step: 16 GPUs with one each."""
     learning_rate: float = 3e-5
     encoder_rate: float = 0.1
     """The encoder's share: 3e-6."""
@@ -53,7 +53,7 @@ class SegmentationRecipe:
         return tuple(int(tenth * 0.1 * self.crop) for tenth in range(first, last + 1))
 
     def seen(self, steps: int) -> int:
-        """Pictures of the first `steps` steps."""
+        """Images of the first `steps` steps."""
         return steps * self.batch
 
 

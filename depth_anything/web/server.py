@@ -216,7 +216,7 @@ def create_app(
                 f"no result within {limits.seconds:g} s: try again, or send a smaller image", limits.seconds
             )
         except ValueError as error:  # about the image or the options, in one line
-            raise Refused(422, str(error).removeprefix("picture bytes: ")) from None
+            raise Refused(422, str(error).removeprefix("image bytes: ")) from None
         return Response(
             result.body, media_type=result.media_type,
             headers={"Content-Disposition": f'inline; filename="{result.name}"', "Cache-Control": "no-store"},

@@ -98,7 +98,7 @@ def test_the_command_alone_prints_its_help(capsys):
         (["predict", "x.jpg", "--save="], "--save '': nothing would be written; expected a list such as png16,npz"),
         (
             ["predict", "x.jpg", "--fov", "0"],
-            "field of view 0: expected degrees between 0 and 180, across the picture's width",
+            "field of view 0: expected degrees between 0 and 180, across the image's width",
         ),
     ],
 )

@@ -23,7 +23,7 @@ DEPTH_M = np.linspace(9, 1, 40 * 60).reshape(40, 60)
 
 
 class Toy(LabeledFolder):
-    """Pictures beside their metres."""
+    """Images beside their metres."""
 
     title = "Toy"
     layout = "pictures/<digit>.png and .npy"

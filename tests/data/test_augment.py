@@ -1,4 +1,4 @@
-"""Colours: repeatable, bounded, different for each picture, and each operation against its definition."""
+"""Colours: repeatable, bounded, different for each image, and each operation against its definition."""
 
 import colorsys
 

@@ -259,7 +259,7 @@ def test_da2k_missing_files(tmp_path):
     pair = {"point1": [3, 25], "point2": [17, 2], "closer_point": "point1"}
     write_da2k(tmp_path, {"images/indoor/a.jpg": [pair], "images/indoor/b.jpg": [pair]})
     (tmp_path / "images/indoor/b.jpg").unlink()
-    with pytest.raises(ValueError, match=r"1 of 2 pictures found; the first missing one is .*b\.jpg"):
+    with pytest.raises(ValueError, match=r"1 of 2 images found; the first missing one is .*b\.jpg"):
         da2k.read(tmp_path)
 
 
@@ -290,9 +290,9 @@ def test_moge_off_centre_camera_is_turned_so_that_its_axis_meets_the_middle(tmp_
     back = view.rays_HW3 @ moge._rotation_to_z(axis)
     expected = 3 / back[..., 2] * view.rays_HW3[..., 2]
     error = np.abs(truth.values_HW - expected)[truth.valid_HW] / 3
-    assert error.max() < 0.02  # the nearest pixel of a picture four times coarser
+    assert error.max() < 0.02  # the nearest pixel of an image four times coarser
     assert np.median(error) < 2e-3
-    # The new axis sees the old picture's middle, and nothing outside of the old picture is asked for.
+    # The new axis sees the old image's middle, and nothing outside of the old image is asked for.
     image_HW3 = case.read_image()
     assert np.abs(image_HW3[239:241, 319:321, :2].mean(axis=(0, 1)) - 127.5).max() < 4
     assert view.x_HW.min() > -1.01

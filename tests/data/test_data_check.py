@@ -31,7 +31,7 @@ def test_a_whole_copy(name, tmp_path, capsys):
     printed = short(LABELED_PICTURES[name])
     assert f"2 images in {tmp_path / 'data'}; the papers train on {printed}: 0.0% of {expected:,}" in said
     assert "read 2: 2 usable, 0 refused, 0 broken" in said and f"sizes: {WIDTH} x {HEIGHT} (2)" in said
-    assert "lower half nearer than upper half in 100% of the pictures\n" in said
+    assert "lower half nearer than upper half in 100% of the images\n" in said
     invalid = 6 if name != "megadepth" else 6 + 6  # its nearest 1 % and farthest 2 %
     assert f"not valid: {invalid / (HEIGHT * WIDTH):.1%} of the pixels; sky: 0.0%" in said
     if LABELED[name].open.scale == "metric":
@@ -97,7 +97,7 @@ def test_labels_that_are_upside_down_raise_doubt(tmp_path, capsys):
     for name in ("0001", "0002"):
         save_png8(tmp_path / f"data/train/gts/{name}.png", 20 * TRUTH_M)  # depth, not disparity
     assert run("data", "check", "hrwsi", tmp_path / "data", "-o", tmp_path / "out") == 0
-    assert "in 0% of the pictures: fewer than half; is it upside down" in capsys.readouterr().out
+    assert "in 0% of the images: fewer than half; is it upside down" in capsys.readouterr().out
 
 
 def test_sky_is_counted_and_drawn(tmp_path, capsys):
@@ -139,7 +139,7 @@ def test_sky_by_segformer_fills_the_cache(tmp_path, capsys):
     assert run("data", "check", "blendedmvs", tmp_path / "data", "-o", tmp_path / "out", *options) == 0
     said = capsys.readouterr().out
     assert "not valid: 0.0% of the pixels; sky: 100.0%" in said and "disparity" not in said
-    assert len(list((tmp_path / "masks").rglob("*.png"))) == 1  # both pictures have the same pixels
+    assert len(list((tmp_path / "masks").rglob("*.png"))) == 1  # both images have the same pixels
 
 
 def jpeg(seed: int, width: int, height: int) -> bytes:
@@ -150,7 +150,7 @@ def jpeg(seed: int, width: int, height: int) -> bytes:
 
 
 def write_sa1b(root: Path) -> None:
-    """Two archives of three pictures each with their masks, as they are fetched."""
+    """Two archives of three images each with their masks, as they are fetched."""
     for shard in range(2):
         with tarfile.open(root / f"sa_{shard:06d}.tar", "w") as tar:
             for number in range(3):
@@ -172,7 +172,7 @@ def test_an_unlabelled_set(tmp_path, capsys, monkeypatch):
     assert "sa1b: 6 images in" in said and "the papers train on 11.1M: 0.0% of 11,100,000" in said
     assert "read 6: 6 usable, 0 broken" in said and "shorter side: 40 | 40 | 40 pixels" in said
     with Image.open(tmp_path / "out/sa1b.png") as sheet:
-        assert sheet.size == (2 * module.TILE[0], module.TILE[1])  # one picture of each archive
+        assert sheet.size == (2 * module.TILE[0], module.TILE[1])  # one image of each archive
     assert run("data", "check", "sa1b", tmp_path / "data", "-o", tmp_path / "out", "--limit", "2") == 0
     assert "read 2: 2 usable" in capsys.readouterr().out
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["sa1b.png"]
@@ -231,7 +231,7 @@ def test_what_the_docs_show_runs(tmp_path, monkeypatch):
 
 
 class Many:
-    """Labelled pictures made on the spot: their number is their disparity."""
+    """Labelled images made on the spot: their number is their disparity."""
 
     def __len__(self) -> int:
         return 100

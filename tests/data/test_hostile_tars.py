@@ -42,7 +42,7 @@ def members(*names: str, **fields: object) -> Callable[[tarfile.TarFile], None]:
 
 
 def special(kind: bytes, target: str = "") -> Callable[[tarfile.TarFile], None]:
-    """Something else than a file, with a picture's name."""
+    """Something else than a file, with an image's name."""
     return members("evil.jpg", type=kind, linkname=target, size=0)
 
 
@@ -100,7 +100,7 @@ HOSTILE = {
     "a character device": special(tarfile.CHRTYPE),
     "a block device": special(tarfile.BLKTYPE),
     "a named pipe": special(tarfile.FIFOTYPE),
-    "a folder with a picture's name": special(tarfile.DIRTYPE),
+    "a folder with an image's name": special(tarfile.DIRTYPE),
     "a type that nobody knows": special(b"Z"),
     "a sparse member of 10 GB": sparse(10_000_000_000),
     "a sparse member of 2^60 bytes": sparse(1 << 60),
@@ -119,7 +119,7 @@ HOSTILE = {
 
 
 def hostile(path: Path, add: Callable[[tarfile.TarFile], None]) -> Path:
-    """The archive with a good picture before and behind."""
+    """The archive with a good image before and behind."""
     with tarfile.open(path, "w", format=tarfile.PAX_FORMAT, errors="surrogateescape") as tar:
         member(tar, "before.jpg")
         add(tar)

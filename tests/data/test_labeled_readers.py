@@ -94,7 +94,7 @@ def test_a_label_of_another_size_is_refused(name, tmp_path):
     label = WRITERS[name](tmp_path)
     samples = opened(name, tmp_path)
     save_picture(samples.path(0), size=(WIDTH + 2, HEIGHT))
-    with pytest.raises(ValueError, match=f"{WIDTH} x {HEIGHT} pixels, but its picture .* has {WIDTH + 2} x {HEIGHT}"):
+    with pytest.raises(ValueError, match=f"{WIDTH} x {HEIGHT} pixels, but its image .* has {WIDTH + 2} x {HEIGHT}"):
         samples[0]
     assert label.is_file()
 
@@ -133,7 +133,7 @@ def test_pictures_txt_chooses(name, tmp_path):
     assert samples.pictures == [second]
     assert samples[0].key == second
     (tmp_path / "pictures.txt").write_text("all of them\n")
-    with pytest.raises(ValueError, match=r"pictures\.txt: 'all of them' names no picture"):
+    with pytest.raises(ValueError, match=r"pictures\.txt: 'all of them' names no image"):
         opened(name, tmp_path)
 
 
@@ -337,7 +337,7 @@ def test_hypersim_needs_the_split_and_reads_only_its_training_part(tmp_path):
         opened("hypersim", tmp_path)
 
 
-# of ai_007_005 in the authors' list: the picture plane is tilted against the camera's axis
+# of ai_007_005 in the authors' list: the image plane is tilted against the camera's axis
 TILTED = [[0.5926, 0.0, 0.0], [0.0, 0.4331, 0.0], [0.0, 0.0996, -1.0263]]
 
 
@@ -349,7 +349,7 @@ def write_cameras(root, rows):
 
 
 def test_hypersim_uses_the_scene_s_own_camera(tmp_path):
-    """A wall parallel to the picture plane, 3 m away, ray by ray: its z must be the same everywhere."""
+    """A wall parallel to the image plane, 3 m away, ray by ray: its z must be the same everywhere."""
     label = WRITERS["hypersim"](tmp_path)
     matrix = np.array(TILTED)
     normal = np.cross(matrix[:, 0], matrix[:, 1])

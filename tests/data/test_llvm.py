@@ -159,7 +159,7 @@ def test_another_library_of_the_same_name_is_tried_again(machine, monkeypatch):
         ("import sys; print('LLVM ERROR: Cannot select: 0x55: f32 = fminimum', file=sys.stderr); import os; os.abort()",
          "ends the process with SIGABRT: LLVM ERROR: Cannot select: f32 = fminimum"),
         ("raise ValueError('no use')", "ValueError: no use"),
-        ("import time; time.sleep(60)", "no picture within 0.5 s"),
+        ("import time; time.sleep(60)", "no image within 0.5 s"),
         ("", ""),
     ],
 )  # fmt: skip

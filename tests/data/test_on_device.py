@@ -1,4 +1,4 @@
-"""Scenes that lie on the device: their windows against Pillow's and numpy's, picture by picture."""
+"""Scenes that lie on the device: their windows against Pillow's and numpy's, image by image."""
 
 from dataclasses import replace
 

@@ -157,7 +157,7 @@ def test_damage_is_named(tmp_path: Path):
     (tmp_path / "labels/b.tar").write_bytes(content[: len(content) // 2])
     with pytest.raises(ValueError, match=r"b\.tar: "):
         labels[2]
-    write_shard(tmp_path / "labels/c.tar", [("c/0", {"jpg": b"no picture", "json": b"{}"})])
+    write_shard(tmp_path / "labels/c.tar", [("c/0", {"jpg": b"no image", "json": b"{}"})])
     with pytest.raises(ValueError, match=r"c\.tar: c/0: .*label again"):
         labels[4]
 
@@ -223,7 +223,7 @@ def test_webdataset_without_our_decoder_loses_the_map(tmp_path):
 
 
 def test_the_maps_of_scenes_are_numbers_too(tmp_path):
-    """Their PNGs have other names; a picture and a table are left to the library."""
+    """Their PNGs have other names; an image and a table are left to the library."""
     webdataset = pytest.importorskip("webdataset")
     classes_HW = np.arange(6, dtype=np.uint8).reshape(2, 3)
     metres = io.BytesIO()

@@ -1,4 +1,4 @@
-"""Scene shards as labelled pictures, decoded and packed, against what was written into them."""
+"""Scene shards as labelled images, decoded and packed, against what was written into them."""
 
 import io
 import os
@@ -69,7 +69,7 @@ def test_a_folder_without_shards_says_how_to_make_some(tmp_path):
 
 def test_a_broken_scene_is_named(tmp_path):
     key, files = scene(0, 24, 32)
-    write_shard(tmp_path / "scenes-00000.tar", [(key, files | {"rgb.jpg": b"not a picture"})])
+    write_shard(tmp_path / "scenes-00000.tar", [(key, files | {"rgb.jpg": b"not an image"})])
     with pytest.raises(ValueError, match=r"scenes-00000\.tar: scene 00000000 cannot be read"):
         PackedScenes(tmp_path)
     assert not list(tmp_path.rglob("*.npy"))

@@ -72,7 +72,7 @@ def test_image_and_labels_stay_together(seed, flip):
     )
     result = cut(ramp(), crop)
     assert result.image_HW3.shape == (28, 42, 3)
-    inner = (slice(4, -4), slice(4, -4))  # the bicubic filter sees past a border only outside the picture
+    inner = (slice(4, -4), slice(4, -4))  # the bicubic filter sees past a border only outside the image
     rows, columns = result.disparity_HW // 1000, result.disparity_HW % 1000
     assert np.abs(result.image_HW3[inner][..., 0] / 4 - rows[inner]).max() <= 1
     assert np.abs(result.image_HW3[inner][..., 1] / 4 - columns[inner]).max() <= 1

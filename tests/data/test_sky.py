@@ -96,11 +96,11 @@ def test_threshold_takes_what_is_far_up_to_the_upper_edge():
     assert not threshold(Prediction(disparity=np.ones((3, 3), np.float32))).any()
 
 
-# -- labelled pictures -------------------------------------------------------------------------------------------------
+# -- labelled images -------------------------------------------------------------------------------------------------
 
 
 class Two:
-    """Two labelled pictures without a sky of their own, but for one pixel of the second."""
+    """Two labelled images without a sky of their own, but for one pixel of the second."""
 
     def __len__(self) -> int:
         return 2

@@ -31,7 +31,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPa
 
 
 def picture(number: int, fmt: str = "JPEG") -> bytes:
-    """A small picture of one colour that is its number."""
+    """A small image of one colour that is its number."""
     return encode(Image.new("RGB", (16, 12), (number, 2 * number, 0)), fmt)
 
 
@@ -52,7 +52,7 @@ def write_files(root: Path, files: dict[str, bytes]) -> None:
 
 
 def read_all(kind: str, root: Path | str, size: int = 1000) -> dict[str, bytes]:
-    """Every picture of a source by its key; keys of different units must differ here."""
+    """Every image of a source by its key; keys of different units must differ here."""
     found: dict[str, bytes] = {}
     for unit in units(kind, root, size):
         for key, content in read_unit(unit):
@@ -139,7 +139,7 @@ def objects365(root: Path) -> dict[str, bytes]:
         files = {f"patch{patch}/objects365_v2_{patch}{number}.jpg": picture(number) for number in range(2)}
         write_tar(root / f"train/patch{patch}.tar.gz", files, "w:gz")
     write_tar(root / "val/patch0.tar.gz", {"patch0/objects365_v1_1.jpg": picture(9)}, "w:gz")
-    (root / "train/zhiyuan_objv2_train.tar.gz").write_bytes(gzip.compress(b"not pictures"))
+    (root / "train/zhiyuan_objv2_train.tar.gz").write_bytes(gzip.compress(b"not images"))
     return {f"patch{p}/objects365_v2_{p}{number}": picture(number) for p in range(2) for number in range(2)}
 
 
@@ -158,7 +158,7 @@ LAYOUTS = [
 
 @pytest.mark.parametrize(("kind", "lay_out"), LAYOUTS, ids=[layout.__name__ for _, layout in LAYOUTS])
 def test_official_layouts(kind: str, lay_out, tmp_path: Path):
-    """Every training picture once, its own bytes, nothing of validation."""
+    """Every training image once, its own bytes, nothing of validation."""
     expected = lay_out(tmp_path)
     found = read_all(kind, tmp_path)
     assert found == expected
@@ -236,7 +236,7 @@ def test_a_large_tar_is_cut(tmp_path: Path):
 
 
 def test_names_follow_what_a_unit_holds(tmp_path: Path):
-    """The same anywhere and any time; another picture in it, another name: a resumed job must notice."""
+    """The same anywhere and any time; another image in it, another name: a resumed job must notice."""
     for place in ("here", "there"):
         write_files(tmp_path / place / "photos", {f"{number}.jpg": picture(number) for number in range(4)})
     first, second = units("folder", tmp_path / "here/photos", size=2)
@@ -250,7 +250,7 @@ def test_names_follow_what_a_unit_holds(tmp_path: Path):
 def test_nothing_there_is_one_line(tmp_path: Path):
     (tmp_path / "empty").mkdir()
     for kind in ("auto", *UNLABELED):
-        with pytest.raises(ValueError, match="no picture of kind"):
+        with pytest.raises(ValueError, match="no image of kind"):
             units(kind, tmp_path / "empty")
     with pytest.raises(ValueError, match="no such file or folder"):
         units("auto", tmp_path / "absent")

@@ -177,10 +177,10 @@ def test_camera_paste_drop_and_examples(visit, server, photo):
 def test_errors_are_told_and_left_behind(visit, server, photo, tmp_path):
     page = visit(server.url)
     text = tmp_path / "notes.jpg"
-    text.write_text("no picture")
+    text.write_text("no image")
     page.set_input_files("#file", text)
     page.wait_for_selector("#problem:not([hidden])")
-    assert "not a picture" in page.inner_text("[role=alert]")
+    assert "not an image" in page.inner_text("[role=alert]")
     upload(page, photo)
     assert page.is_hidden("#problem")
     page.fill("#near", "9")

@@ -23,7 +23,7 @@ HEIGHT, WIDTH = 24, 32
 
 @pytest.fixture
 def manifest(tmp_path):
-    """Four pairs in three scenes; the red channel of a picture is its true disparity, so that a model can know it."""
+    """Four pairs in three scenes; the red channel of an image is its true disparity, so that a model can know it."""
     rng = np.random.default_rng(0)
     entries = []
     for name, kind, group, env in [
@@ -288,7 +288,7 @@ def test_page_of_pictures_and_report_in_every_form(manifest, tmp_path):
     page = (tmp_path / "page" / "index.html").read_text()
     assert "<td>ordinal accuracy ↑</td><td>outdoor</td>" in page
     sources = re.findall(r'src="([^"]+)"', page)
-    assert len(sources) == 2 * 6  # picture, truth, and map and error of the model and of the row
+    assert len(sources) == 2 * 6  # image, truth, and map and error of the model and of the row
     assert all((tmp_path / "page" / source).is_file() for source in sources)
     for form, suffix in (("text", "txt"), ("json", "json"), ("csv", "csv"), ("markdown", "md")):
         assert (tmp_path / "page" / f"report.{suffix}").read_text() == run_pairs(manifest, CONSTANT, form) + "\n"

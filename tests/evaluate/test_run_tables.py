@@ -146,7 +146,7 @@ def test_every_form_of_the_report_and_the_page(root):
     assert (out / "report.md").read_text().count("\n|") == 2 + len(numbers)
     page = (out / "index.html").read_text()
     sources = re.findall(r'src="([^"]+)"', page)
-    assert len(sources) == 2 * 4  # one image a set: picture, truth, map, error
+    assert len(sources) == 2 * 4  # one image a set: image, truth, map, error
     assert all((out / source).is_file() for source in sources)
     for form in FORMS:
         assert go(root, form=form)
@@ -229,7 +229,7 @@ def test_unknown_and_unmeasured_tables(tmp_path):
 
 @pytest.fixture
 def da2k_root(tmp_path):
-    """Pictures whose first channel grows to the right: column order is what a map of that channel knows."""
+    """Images whose first channel grows to the right: column order is what a map of that channel knows."""
     right_is_closer = {"point1": [3, 25], "point2": [17, 2], "closer_point": "point1"}
     left_is_closer = {"point1": [3, 2], "point2": [4, 20], "closer_point": "point1"}
     level = {"point1": [3, 9], "point2": [12, 9], "closer_point": "point1"}
@@ -265,7 +265,7 @@ def test_da2k_rules(da2k_root, sign, kind, accuracy):
 def test_da2k_refuses_points_outside_the_picture(da2k_root):
     file = da2k_root / "data/da2k/annotations.json"
     file.write_text(file.read_text().replace("[17, 2]", "[20, 2]"))
-    with pytest.raises(ValueError, match=r"images/indoor/a\.png: a point lies outside the picture of 20 rows and 30"):
+    with pytest.raises(ValueError, match=r"images/indoor/a\.png: a point lies outside the image of 20 rows and 30"):
         run("da2k", da2k_root / "data", ["row"], out=da2k_root / "out")
 
 

@@ -42,7 +42,7 @@ from depth_anything.variants import VARIANTS
 
 
 def picture(height: int, width: int) -> np.ndarray:
-    """A smooth picture with some texture, as photographs are."""
+    """A smooth image with some texture, as photographs are."""
     rows, columns = np.mgrid[0:height, 0:width] / 40
     waves = np.stack([np.sin(rows + columns * k) + np.cos(columns * 2 - k) for k in (1, 2, 3)], -1)
     noise = np.random.default_rng(0).normal(0, 0.1, waves.shape)
@@ -115,9 +115,9 @@ def runners(graph: onnx.ModelProto, folder: Path):
 
 
 def test_road_inside_the_graph_is_that_of_preprocess(tmp_path):
-    """The stretch before the network alone: sizes of hostile pictures, and pixels, in both runtimes.
+    """The stretch before the network alone: sizes of hostile images, and pixels, in both runtimes.
 
-    White noise is the hardest picture: OpenCV's float32 positions are good to 6e-5 of a pixel at 1,000 of them.
+    White noise is the hardest image: OpenCV's float32 positions are good to 6e-5 of a pixel at 1,000 of them.
     """
     rng = np.random.default_rng(0)
     sizes = [(1, 1), (480, 640), (300, 200), (9, 900), (1, 900), (106, 159), (900, 600)]
@@ -146,7 +146,7 @@ def test_the_file_chooses_the_official_size_itself(tmp_path):
 
 
 def test_the_size_is_optional_in_onnx_runtime(relative):
-    """What a program in another language does: only a picture."""
+    """What a program in another language does: only an image."""
     model, path, _ = relative
     image = picture(61, 47)
     found = OnnxBackend(path).session.run(None, {"image": image})[0]
@@ -175,7 +175,7 @@ def test_metadata_says_what_the_file_is(metric):
 
 
 def test_bundled_onnx_equals_bundled_weights():
-    """The two files of nano, at three sizes, on a picture with the statistics of a photograph."""
+    """The two files of nano, at three sizes, on an image with the statistics of a photograph."""
     model = DepthAnything.from_pretrained("nano")
     exported = OnnxBackend(NANO_ONNX)
     for height, width in [(480, 640), (512, 300), (333, 1000)]:

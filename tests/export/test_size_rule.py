@@ -65,7 +65,7 @@ def test_the_rule_of_long_images_is_the_same_in_files_for_every_shape():
 
 @pytest.mark.parametrize("input_size", [378, 384, 508])
 def test_the_file_keeps_to_the_official_steps_at_any_bound(input_size):
-    """Random pictures; ties, which float64 decides by its own rounding, are left out."""
+    """Random images; ties, which float64 decides by its own rounding, are left out."""
     session, rng, compared = stretch(input_size), np.random.default_rng(input_size), 0
     while compared < 12:
         height, width = rng.integers(30, 700, 2).tolist()

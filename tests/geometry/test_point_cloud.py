@@ -130,7 +130,7 @@ def test_a_steep_floor_is_not_cut_and_large_meshes_are_thinned(tmp_path, monkeyp
     mesh = load_mesh(path)
     assert 1_000 < len(mesh.vertices) <= 10_000
     np.testing.assert_allclose(mesh.vertices[:, 1], -1.5, atol=1e-4)  # 1.5 m below the camera
-    # the trapezoid between the last row and the first grid row that sees the floor, over the picture's whole width
+    # the trapezoid between the last row and the first grid row that sees the floor, over the image's whole width
     step = math.ceil(math.sqrt(height * width / 10_000))
     far = depth[next(row for row in range(0, height, step) if depth[row, 0] > 0), 0]
     near = depth[-1, 0]

@@ -1,4 +1,4 @@
-"""A thousand damaged files: each gives a picture or one line, in bounded memory and time, and nothing is printed.
+"""A thousand damaged files: each gives an image or one line, in bounded memory and time, and nothing is printed.
 
 Run in a process of its own (this file as a program), because decoders can print behind Python's back, and because peak
 memory belongs to a process.

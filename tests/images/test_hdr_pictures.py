@@ -1,4 +1,4 @@
-"""HDR still pictures look as the same scene does in SDR; SDR ones stay what they were."""
+"""HDR still images look as the same scene does in SDR; SDR ones stay what they were."""
 
 import io
 import struct
@@ -88,7 +88,7 @@ def test_heic_in_hdr(video_pixels, transfer):
 
 
 def test_only_the_primary_item_counts():
-    """Pictures with a gain map hold an HDR item beside the SDR picture that everybody shows."""
+    """Images with a gain map hold an HDR item beside the SDR image that everybody shows."""
 
     def box(kind: bytes, content: bytes) -> bytes:
         return struct.pack(">I", 8 + len(content)) + kind + content

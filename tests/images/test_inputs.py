@@ -1,4 +1,4 @@
-"""Finding pictures: what is found, in which order, and names of outputs that never collide."""
+"""Finding images: what is found, in which order, and names of outputs that never collide."""
 
 import io
 import os
@@ -17,7 +17,7 @@ from depth_anything.images.read import PictureError, read_image
 
 @pytest.fixture
 def tree(tmp_path, monkeypatch):
-    """Pictures (empty files will do) and other things, and the current folder in their midst."""
+    """Images (empty files will do) and other things, and the current folder in their midst."""
     for name in ("a/x.jpg", "b/x.jpg", "b/deep/y.PNG", "x.jpg", "x.png", "b/notes.md", "b/._x.jpg", "b/.cache/z.jpg"):
         path = tmp_path / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -86,7 +86,7 @@ def test_standard_input(monkeypatch, tree):
     assert source.stem == "stdin" and source.name == "standard input"
     assert (read_image(source) == photo()).all()
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"nonsense")))
-    with pytest.raises(PictureError, match="standard input: not a picture"):
+    with pytest.raises(PictureError, match="standard input: not an image"):
         read_image(find_images(["-"])[0])
 
 
@@ -94,8 +94,8 @@ def test_standard_input(monkeypatch, tree):
     ("inputs", "message"),
     [
         ([], "no input"),
-        (["empty"], "empty: no picture in this folder"),
-        (["*.tiff"], r"\*.tiff: no picture matches"),
+        (["empty"], "empty: no image in this folder"),
+        (["*.tiff"], r"\*.tiff: no image matches"),
         (["blank.txt"], "the list is empty"),
         (["latin.txt"], "not a text file in UTF-8"),
     ],

@@ -1,4 +1,4 @@
-"""The whole way from odd files to maps: the command over folders of good, broken and damaged pictures."""
+"""The whole way from odd files to maps: the command over folders of good, broken and damaged images."""
 
 import shutil
 import subprocess
@@ -35,7 +35,7 @@ def test_good_files_give_maps_and_broken_ones_a_line_each(shared, tmp_path):
 
 
 def test_damaged_files_do_not_stop_the_command(tmp_path):
-    """Every format, cut in the middle, beside one whole picture."""
+    """Every format, cut in the middle, beside one whole image."""
     whole = seeds()
     for name, data in whole.items():
         (tmp_path / name).write_bytes(data[: len(data) // 3])

@@ -88,7 +88,7 @@ def test_a_raw_file_is_developed_upright(tmp_path, orientation):
     about = image_info(path)
     assert (about.format, about.height, about.width) == ("RAW", *expected_HW3.shape[:2])
     assert stored_size(path.read_bytes()) == (about.width, about.height)
-    # LibRaw chooses the brightness: the pictures agree but for one factor and the border of the filter array.
+    # LibRaw chooses the brightness: the images agree but for one factor and the border of the filter array.
     inner = np.s_[4:-4, 4:-4]
     for channel in range(3):
         one, other = image_HW3[inner][..., channel].ravel(), expected_HW3[inner][..., channel].ravel()

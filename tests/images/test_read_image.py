@@ -1,4 +1,4 @@
-"""Reading pictures: against the EXIF standard, colour formulas, OpenCV, and odd files from the wild."""
+"""Reading images: against the EXIF standard, colour formulas, OpenCV, and odd files from the wild."""
 
 import io
 import math
@@ -27,7 +27,7 @@ from depth_anything.images.read import (
     read_image_with_info,
 )
 
-# EXIF 2.32, tag Orientation: which side of the upright picture the stored 0th row and 0th column are
+# EXIF 2.32, tag Orientation: which side of the upright image the stored 0th row and 0th column are
 FIRST_ROW_AND_COLUMN = {
     1: ("top", "left"), 2: ("top", "right"), 3: ("bottom", "right"), 4: ("bottom", "left"),
     5: ("left", "top"), 6: ("right", "top"), 7: ("right", "bottom"), 8: ("left", "bottom"),
@@ -84,7 +84,7 @@ def test_every_format_reads_the_same_from_path_bytes_stream_and_pil(tmp_path):
 
 
 def test_no_file_that_was_cut_short_passes_for_a_picture():
-    """At every length: an error, or (where only padding or later frames are gone) exactly the whole picture."""
+    """At every length: an error, or (where only padding or later frames are gone) exactly the whole image."""
     for name, data in seeds().items():
         whole = read_image(data)
         step = max(1, len(data) // 60)
@@ -274,14 +274,14 @@ def test_text_bombs_are_refused():
     ("source", "message"),
     [
         (b"", "empty"),
-        (b"hello, this is no picture at all", "not a picture"),
-        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\n", "EPS is not a picture format"),
+        (b"hello, this is no image at all", "not an image"),
+        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\n", "EPS is not an image format"),
         ("/no/such/file.jpg", "/no/such/file.jpg: no such file"),
         ("/no/such\nfile.jpg", r"'/no/such\\nfile.jpg': no such file"),
         ("/no/such\0file.jpg", "null"),
         (str(Path(__file__).parent), "a folder"),
-        (7, "cannot read a picture from int"),
-        (None, "cannot read a picture from NoneType"),
+        (7, "cannot read an image from int"),
+        (None, "cannot read an image from NoneType"),
         (np.zeros((4, 4, 3)), "float64"),
         (np.zeros((4, 4, 2), np.uint8), r"\(4, 4, 2\)"),
         (np.zeros((0, 4, 3), np.uint8), r"\(0, 4, 3\)"),
@@ -411,7 +411,7 @@ def test_broken_files_give_one_line_each_and_nothing_else(shared):
 
 @pytest.mark.slow
 def test_100_megapixels_in_bounded_memory(tmp_path):
-    """7 bytes per pixel and a turned picture: 700 MB, and 150 MB for Python, its libraries and one strip."""
+    """7 bytes per pixel and a turned image: 700 MB, and 150 MB for Python, its libraries and one strip."""
     path = tmp_path / "large.jpg"
     exif = Image.Exif()
     exif[0x0112] = 6

@@ -1,4 +1,4 @@
-"""TIFF layouts: the picture, or a line that says what the file is; never another picture."""
+"""TIFF layouts: the image, or a line that says what the file is; never another image."""
 
 import itertools
 
@@ -127,7 +127,7 @@ def test_planes_are_the_picture_or_refused(order, packed, numbers, photometric, 
 
 
 def test_subsampled_colours_without_compression_are_refused():
-    """Four brightnesses share two colours there: read pixel by pixel they are another picture."""
+    """Four brightnesses share two colours there: read pixel by pixel they are another image."""
     numbers = np.zeros((24, 32, 3), np.uint8)
     more = {tiffs.SUBSAMPLING: (tiffs.SHORT, [2, 2])}
     with pytest.raises(PictureError, match=r"\(YCbCr\), subsampled is not read here"):
@@ -136,7 +136,7 @@ def test_subsampled_colours_without_compression_are_refused():
 
 
 def test_a_thumbnail_is_not_the_picture():
-    with pytest.raises(PictureError, match="the first picture of this TIFF is a thumbnail of another"):
+    with pytest.raises(PictureError, match="the first image of this TIFF is a thumbnail of another"):
         read_image(tiff(RGB, 2, more={254: (tiffs.LONG, [1])}))
 
 

@@ -39,7 +39,7 @@ def contents(out: Path) -> dict[str, bytes]:
 
 
 def keys(out: Path) -> Counter[str]:
-    """How often each picture was labelled."""
+    """How often each image was labelled."""
     return Counter(key for path in (out / "labels").glob("*.tar") for key, _ in read_shard(path))
 
 
@@ -78,7 +78,7 @@ def kill_until_done(command: list[str], out: Path, kills: int, pause_s: float, s
 
 
 def test_killed_anywhere_it_ends_as_if_undisturbed(tmp_path: Path):
-    """Six random kill -9 of a small program with the real labeller: every picture once, equal bytes."""
+    """Six random kill -9 of a small program with the real labeller: every image once, equal bytes."""
     expected = write_photos(tmp_path / "photos", 60)
     program = [sys.executable, str(HERE / "toy_teacher.py"), str(tmp_path / "photos")]
     assert subprocess.run([*program, str(tmp_path / "calm")]).returncode == 0
@@ -91,7 +91,7 @@ def test_killed_anywhere_it_ends_as_if_undisturbed(tmp_path: Path):
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 def test_twenty_kills_of_the_command(tmp_path: Path):
-    """nano as the teacher, 20 random kill -9 of `depth-anything label`: every picture once, equal bytes."""
+    """nano as the teacher, 20 random kill -9 of `depth-anything label`: every image once, equal bytes."""
     photos = tmp_path / "photos"
     photos.mkdir()
     for number in range(14):
@@ -209,7 +209,7 @@ def torchrun(source: Path, out: Path, **environment: str) -> subprocess.Complete
 
 @pytest.mark.slow
 def test_two_ranks_of_torchrun_share_the_work(tmp_path: Path):
-    """Each picture once, the same bytes as one process gives; a broken picture is told, and ends no other rank."""
+    """Each image once, the same bytes as one process gives; a broken image is told, and ends no other rank."""
     photos = tmp_path / "photos"
     shutil.copytree(EXAMPLES, photos)
     (photos / "kodak_21.jpg").write_bytes(b"\xff\xd8\xff broken")

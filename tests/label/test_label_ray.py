@@ -22,7 +22,7 @@ def keys(out: Path) -> Counter[str]:
 
 @pytest.mark.slow
 def test_a_node_dies_in_the_middle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """Every picture once, and the bytes of a run in one process with the same batch and threads."""
+    """Every image once, and the bytes of a run in one process with the same batch and threads."""
     ray = pytest.importorskip("ray")
     from ray.cluster_utils import Cluster
 

@@ -1,4 +1,4 @@
-"""The rehearsal of 62M pictures: nothing lost, nothing twice, within its time and memory."""
+"""The rehearsal of 62M images: nothing lost, nothing twice, within its time and memory."""
 
 import subprocess
 import sys
@@ -29,7 +29,7 @@ def test_the_same_seed_rehearses_the_same():
 
 
 def test_simulated_time_is_work_by_workers():
-    """No deaths: 100 shards of 1,000 pictures at 100 a second on 10 workers are 100 s, up to a fifth more or less."""
+    """No deaths: 100 shards of 1,000 images at 100 a second on 10 workers are 100 s, up to a fifth more or less."""
     rehearsed = simulate.simulate(shards=100, workers=10, images_per_s=100, death=0)
     assert rehearsed.hours * 3600 == pytest.approx(100, rel=0.25)
     assert (rehearsed.runs, rehearsed.deaths, rehearsed.lost_pictures) == (1, 0, 0)

@@ -49,7 +49,7 @@ def shard_of(out: Path, unit: Unit) -> dict[str, dict[str, bytes]]:
 
 
 def test_labels_are_the_teachers_maps(nano: DepthAnything, tmp_path: Path):
-    """Against the network called picture by picture; the pictures are the files' own bytes."""
+    """Against the network called image by image; the images are the files' own bytes."""
     (unit,) = units("folder", EXAMPLES)
     teacher = Teacher(nano, input_size=112)
     recipe = LabelRecipe("nano", teacher.sha256, 112, "fp32", 4, "png16")
@@ -159,7 +159,7 @@ def test_the_manifest_appears_last(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 
 def test_batches_hold_one_size_each_and_few_pictures_wait(tmp_path: Path):
-    """Random sizes: all pictures once, no batch beyond its limit, never more waiting than stated."""
+    """Random sizes: all images once, no batch beyond its limit, never more waiting than stated."""
     labeller = Labeller(ToyTeacher(), RECIPE, Folder(str(tmp_path)), threads=1)
     rng = np.random.default_rng(0)
     sizes = [(28 + 14 * int(rng.integers(1, 12)), 28) for _ in range(300)]
@@ -182,7 +182,7 @@ def test_batches_hold_one_size_each_and_few_pictures_wait(tmp_path: Path):
 
 
 def test_what_is_no_jpeg_becomes_one_upright(tmp_path: Path):
-    """A PNG and a turned TIFF: their upright pixels at quality 95; the label lies as the picture does."""
+    """A PNG and a turned TIFF: their upright pixels at quality 95; the label lies as the image does."""
     photo_HW3 = np.asarray(Image.open(EXAMPLES / "kodak_08.jpg").resize((60, 40)))
     folder = tmp_path / "photos"
     folder.mkdir()
@@ -216,7 +216,7 @@ def test_broken_pictures_are_listed_and_the_rest_is_done(tmp_path: Path):
 
 
 class NanTeacher(ToyTeacher):
-    """Answers one NaN for pictures of 40 x 60 pixels."""
+    """Answers one NaN for images of 40 x 60 pixels."""
 
     def __call__(self, images_1HW):
         maps_BHW = super().__call__(images_1HW)

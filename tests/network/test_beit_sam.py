@@ -62,7 +62,7 @@ def theirs(family: str, side: int = SIDE):
 
 
 def pixels(image_B3HW: Tensor, family: str, size: tuple[int, int]) -> Tensor:
-    """What their model is fed for a picture normalised with ImageNet's mean: BEiT has a mean and deviation of 0.5."""
+    """What their model is fed for an image normalised with ImageNet's mean: BEiT has a mean and deviation of 0.5."""
     if family == "beit":
         mean_311, std_311 = (torch.tensor(rgb)[:, None, None] for rgb in (IMAGENET_MEAN, IMAGENET_STD))
         image_B3HW = (image_B3HW * std_311 + mean_311 - 0.5) / 0.5
@@ -331,7 +331,7 @@ def test_official_sizes():
 
 
 def small_recipe(family: str) -> Recipe:
-    """V2's, at tiny sizes: two steps of two pictures of 4 x 5 patches."""
+    """V2's, at tiny sizes: two steps of two images of 4 x 5 patches."""
     stage = Stage(samples=4, sizes=((56, 70),), batch=2, gradient_weight=2.0)
     return replace(get_recipe(f"v2-teacher-{family}-large"), stages=(stage,), learning_rate=1e-3)
 

@@ -1,4 +1,4 @@
-"""The official V1 and V2 code as judge: its outputs, for weights and pictures that a written rule makes again here.
+"""The official V1 and V2 code as judge: its outputs, for weights and images that a written rule makes again here.
 
 tests/golden/README.md says how the files were made. Tolerance: two correct float32 implementations differ by less than
 1e-5 there; 1e-4 is asked (5e-4 for a range of 80 m), a real fault shows as 1e-2 or more.
@@ -172,7 +172,7 @@ def test_raw_picture_becomes_the_official_tensor(size):
 @pytest.mark.parametrize("size", [slow_when_long(size) for size in PICTURES if size != "1080x1920"])
 @pytest.mark.parametrize("version", ["v1", "v2"])
 def test_raw_picture_becomes_the_official_map(version, size):
-    """V1's run.py and V2's infer_image: a BGR picture in, the map at its size out; they resize back differently."""
+    """V1's run.py and V2's infer_image: a BGR image in, the map at its size out; they resize back differently."""
     height, width = map(int, size.split("x"))
     picture_bgr = golden_rule.picture(height, width, salt=3)[..., ::-1]
     map_HW = filled(VARIANTS[f"{version}-small"]).infer_image(picture_bgr)

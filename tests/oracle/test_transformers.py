@@ -113,7 +113,7 @@ def test_position_rules_differ_without_the_patch(tmp_path):
 
 @pytest.mark.parametrize("name", ["nano-vit", pytest.param("v2-metric-indoor-small", marks=slow)])
 def test_pipeline_reads_our_folder(tmp_path, name, monkeypatch):
-    """A picture of the network's own size is resized by nobody: the pipeline's map is ours."""
+    """An image of the network's own size is resized by nobody: the pipeline's map is ours."""
     monkeypatch.setattr(Dinov2Embeddings, "interpolate_pos_encoding", official_rule)  # its size is not its table's
     model = fill(DepthAnything(name)).eval()
     save_transformers(model, tmp_path)

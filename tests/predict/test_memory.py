@@ -1,4 +1,4 @@
-"""Huge pictures in bounded memory, as docs/files.md states it."""
+"""Huge images in bounded memory, as docs/files.md states it."""
 
 import subprocess
 import sys

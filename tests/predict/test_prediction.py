@@ -127,7 +127,7 @@ def test_what_the_fit_puts_beyond_the_horizon_is_unknown():
     disparity = np.array([[3.0, 2.0, 1.0, 0.5]], np.float32)
     fitted = Prediction(disparity=disparity).align_to([(0, 0, 1.0), (1, 0, 2.0)])  # 1/m = 0.5 d - 0.5: 0 at d = 1
     np.testing.assert_allclose(fitted.values, [[1, 2, 0, 0]], rtol=1e-6)
-    assert "50.0% of the picture" in " ".join(fitted.notes)
+    assert "50.0% of the image" in " ".join(fitted.notes)
 
 
 def test_a_metric_map_can_be_corrected(metric):
@@ -144,7 +144,7 @@ def test_a_metric_map_can_be_corrected(metric):
         ([], "two or more"),
         ([(1, 1, 2.0)], "two or more"),
         ([(1, 1), (2, 2)], "two or more"),
-        ([(40, 1, 2.0), (1, 1, 3.0)], r"\(40, 1\): outside the picture of 40 x 30"),
+        ([(40, 1, 2.0), (1, 1, 3.0)], r"\(40, 1\): outside the image of 40 x 30"),
         ([(1, 1, 0.0), (2, 2, 3.0)], "got 0; expected metres above 0"),
         ([(1, 1, 2.0), (1, 1, 3.0)], "lie on one value"),
     ],
@@ -160,7 +160,7 @@ def test_points_that_contradict_the_map_are_refused():
         Prediction(disparity=np.array([[2.0, 1.0]], np.float32)).align_to([(0, 0, 9.0), (1, 0, 1.0)])
 
 
-# -- pictures of it ----------------------------------------------------------------------------------------------------
+# -- images of it ----------------------------------------------------------------------------------------------------
 
 
 def test_near_is_red_whatever_it_holds(relative, metric):
@@ -326,7 +326,7 @@ def test_all_is_written_or_nothing(tmp_path, relative):
     ):
         relative.save(tmp_path / "p", ["color", "npz"], near=1, far=2)
     bare = Prediction(disparity=RELATIVE)
-    with pytest.raises(ValueError, match="side: the picture is needed"):
+    with pytest.raises(ValueError, match="side: the image is needed"):
         bare.save(tmp_path / "p", ["color", "side"])
     with pytest.raises(ValueError, match="--fov, --focal-mm or --intrinsics"):
         bare.save(tmp_path / "p", ["color", "ply"], near=1, far=2)

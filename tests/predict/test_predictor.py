@@ -1,4 +1,4 @@
-"""One path for every picture: arrays, files, many at once, in both backends."""
+"""One path for every image: arrays, files, many at once, in both backends."""
 
 from pathlib import Path
 
@@ -157,7 +157,7 @@ def test_without_torch_the_message_names_the_extra(monkeypatch):
 
 
 def test_one_predictor_whatever_runs_it(onnx):
-    """The same picture three times in OpenVINO: with free sizes, compiled for its size, and after another one."""
+    """The same image three times in OpenVINO: with free sizes, compiled for its size, and after another one."""
     predictor = Predictor("nano", backend="openvino")
     image = picture(100, 133)
     expected = onnx(image).disparity

@@ -62,9 +62,9 @@ def test_an_edge_gains_its_shape_whatever_the_tile_says_of_its_step():
 
 
 class Painter:
-    """Answers a disparity that it reads from the red channel, blurred when the picture is large, as a network is.
+    """Answers a disparity that it reads from the red channel, blurred when the image is large, as a network is.
 
-    Every picture comes in another scale and shift, and bent from left to right.
+    Every image comes in another scale and shift, and bent from left to right.
     """
 
     batch_size = 4

@@ -37,7 +37,7 @@ def litter(root: Path) -> None:
         path.with_name(f"._{path.name}").write_bytes(APPLE_DOUBLE)
         thumbnail = path.parent / "@eaDir" / path.name / "SYNOPHOTO_THUMB_M.jpg"
         thumbnail.parent.mkdir(parents=True, exist_ok=True)
-        thumbnail.write_bytes(b"no picture")
+        thumbnail.write_bytes(b"no image")
         for name in (".DS_Store", "Thumbs.db", "desktop.ini"):
             path.with_name(name).write_bytes(b"no data")
     (root / "__MACOSX").mkdir()
@@ -222,7 +222,7 @@ ODD_ARRAYS = {
     "cut in its header": (WHOLE[:40], "40 bytes"),
     "cut in its numbers": (WHOLE[:-100], "bytes"),
     "text": (b"1.0 2.0\n", "not an .npy"),
-    "a picture": (b"\x89PNG\r\n\x1a\n" + bytes(100), "not an .npy"),
+    "an image": (b"\x89PNG\r\n\x1a\n" + bytes(100), "not an .npy"),
     "objects": (npy(np.array([{"a": 1}], object)), "Object arrays cannot be loaded"),
     "an npz": (NPZ.getvalue(), "not an .npy"),
     "words": (npy(np.full((12, 16), "far")), "an .npy of <U3; expected numbers"),

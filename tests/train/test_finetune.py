@@ -19,7 +19,7 @@ from depth_anything.variants import VARIANTS
 
 
 def scene(number: int) -> tuple[np.ndarray, np.ndarray]:
-    """A picture and its metres: a grey box before a wall, brighter the nearer; one pixel in the corner is unknown."""
+    """An image and its metres: a grey box before a wall, brighter the nearer; one pixel in the corner is unknown."""
     rng = np.random.default_rng(number)
     depth_m_HW = np.full((60, 80), 4.0, np.float32)
     top, left = rng.integers(5, 25), rng.integers(5, 35)
@@ -88,7 +88,7 @@ def test_what_is_wrong_with_a_folder_is_one_line(tmp_path):
     with pytest.raises(ValueError, match="neither depth_m nor disparity"):
         UserFolder(tmp_path)
     (tmp_path / "depth_m").mkdir()
-    with pytest.raises(ValueError, match="no picture"):
+    with pytest.raises(ValueError, match="no image"):
         UserFolder(tmp_path)
     Image.fromarray(scene(0)[0]).save(tmp_path / "images" / "a.png")
     with pytest.raises(ValueError, match="expected the label of"):
@@ -151,7 +151,7 @@ def test_a_folder_without_a_single_usable_pixel_is_refused(tmp_path, max_depth):
     folder = write_folder(tmp_path / "mine", "depth_m", ".png", 3)
     for path in (folder / "depth_m/day").iterdir():
         Image.fromarray(np.zeros((60, 80), np.uint16)).save(path)
-    with pytest.raises(ValueError, match=r"(not one training picture|no (training )?image) has"):
+    with pytest.raises(ValueError, match=r"(not one training image|no (training )?image) has"):
         finetune(DepthAnything("nano"), folder, tmp_path / "out", max_depth=max_depth)
 
 

@@ -188,7 +188,7 @@ def test_cameras_are_read_from_every_source(tmp_path):
     one = cameras(own, "150,140,63.5,47.5")[1]
     assert one.K_33.tolist() == [[150, 0, 63.5], [0, 140, 47.5], [0, 0, 1]] and (one.height, one.width) == (96, 128)
     assert one.seen_by(VARIANTS["nano"]) == pytest.approx(np.sqrt(150 * 140) * SIDE / 96)
-    with pytest.raises(ValueError, match=r"2 of 2 pictures have no camera \(first: 000.png\)"):
+    with pytest.raises(ValueError, match=r"2 of 2 images have no camera \(first: 000.png\)"):
         cameras(own, "exif")
     exif = Image.Exif()
     exif[0x8769] = {0xA405: 50}  # FocalLengthIn35mmFilm

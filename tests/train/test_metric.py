@@ -17,7 +17,7 @@ from depth_anything.variants import VARIANTS
 
 
 class Rooms:
-    """Drawn pictures: a wall at some metres whose brightness says how far it is, and a nearer box."""
+    """Drawn images: a wall at some metres whose brightness says how far it is, and a nearer box."""
 
     def __init__(self, count: int, height: int = 40, width: int = 56):
         self.count, self.height, self.width = count, height, width
@@ -178,7 +178,7 @@ def test_the_last_layer_starts_as_the_least_squares_fit(head):
 
 
 def test_a_feature_that_hardly_varies_gets_no_large_weight():
-    """Where it does fire, in a picture that was not fitted, a weight as large as its spread is small would saturate."""
+    """Where it does fire, in an image that was not fitted, a weight as large as its spread is small would saturate."""
     torch.manual_seed(0)
     recipe = small(nano_metric())
     recipe = replace(recipe, metric=replace(recipe.metric, max_depth=20.0, fitted=4), precision="float32")

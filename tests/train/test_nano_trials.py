@@ -229,7 +229,7 @@ def test_the_command_with_two_runs_side_by_side(small):
 
 
 def without_speed(text: str) -> str:
-    """Everything but pictures a second and minutes."""
+    """Everything but images a second and minutes."""
     return re.sub(r"\| 42 \| [\d.]+ \| [\d.]+ \|", "|", text)
 
 

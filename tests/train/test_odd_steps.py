@@ -25,7 +25,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 class Poison(Boxes):
-    """Some pictures have NaN for truth; all have names."""
+    """Some images have NaN for truth; all have names."""
 
     def __init__(self, count: int, bad: set[int]):
         super().__init__(count)

@@ -1,6 +1,6 @@
 """The papers' rules of training, each with a test that notices when it is broken.
 
-Networks are asked and watched, pictures have known colours, and a whole step is compared with one written by hand.
+Networks are asked and watched, images have known colours, and a whole step is compared with one written by hand.
 """
 
 from dataclasses import replace
@@ -85,7 +85,7 @@ class Sky(nn.Module):
 
 
 class OneColour(Boxes):
-    """Pictures of one colour."""
+    """Images of one colour."""
 
     def __getitem__(self, number: int) -> Sample:
         sample = super().__getitem__(number)
@@ -93,7 +93,7 @@ class OneColour(Boxes):
 
 
 class Shards(Boxes):
-    """640 pictures in 64 shards of ten."""
+    """640 images in 64 shards of ten."""
 
     def __init__(self):
         super().__init__(640)
@@ -106,13 +106,13 @@ def brightness(image_B3HW: Tensor) -> Tensor:
 
 
 def strong_student(**changes):
-    """The student of two labelled and four unlabelled pictures, in float32, all that V1 has switched on."""
+    """The student of two labelled and four unlabelled images, in float32, all that V1 has switched on."""
     recipe = tiny_student(4)
     return replace(recipe, precision="float32", unlabeled=replace(recipe.unlabeled, **changes))
 
 
 def step_of(recipe, index: int = 0, slices: int = 1, step: int = 3):
-    """The pictures of a step, and its stage."""
+    """The images of a step, and its stage."""
     return build_slice(recipe, Data(Boxes(7), without_labels(Boxes(9))), step, slices, index), recipe.stage_of(step)[0]
 
 
@@ -157,7 +157,7 @@ def test_the_teacher_is_asked_for_the_clean_unlabelled_pictures_only():
 
 
 def test_labelled_pictures_keep_their_colours_and_unlabelled_ones_do_not():
-    """Strong colours are for what the student sees of unlabelled pictures (V1 section 3.2)."""
+    """Strong colours are for what the student sees of unlabelled images (V1 section 3.2)."""
     data = Data(OneColour(7), without_labels(OneColour(9)))
     recipe = replace(strong_student(perturbation="unimatch"), perturbation="none")
     seen = [build_slice(recipe, data, step) for step in range(4)]
@@ -172,12 +172,12 @@ def test_labelled_pictures_keep_their_colours_and_unlabelled_ones_do_not():
 
 
 def numbered(count: int) -> Tensor:
-    """Pictures (count, 3, 28, 28) that have their number for colour, in 0..1."""
+    """Images (count, 3, 28, 28) that have their number for colour, in 0..1."""
     return (torch.arange(count) / count).view(-1, 1, 1, 1).expand(-1, 3, 28, 28).contiguous()
 
 
 def test_cutmix_pastes_the_perturbed_partner(monkeypatch):
-    """V1 Eq. 5 mixes two perturbed pictures. The perturbation here turns colours round, and nothing else."""
+    """V1 Eq. 5 mixes two perturbed images. The perturbation here turns colours round, and nothing else."""
     monkeypatch.setitem(augment.PERTURBATIONS, "camera", lambda image_B3HW, draws: 1 - image_B3HW)
     recipe = strong_student(perturbation="camera", cutmix=1.0)
     box_BHW = boxes(recipe, recipe.stages[1], 0, range(8), (28, 28))
@@ -218,7 +218,7 @@ def test_cutmix_stays_where_every_process_has_one_image():
 
 
 def test_unimatchs_probabilities():
-    """Colours 0.8, grey 0.2, blur 0.5: so many pictures are grey, and so many (0.2 x 0.8 x 0.5, and those that are
+    """Colours 0.8, grey 0.2, blur 0.5: so many images are grey, and so many (0.2 x 0.8 x 0.5, and those that are
     blurred by almost nothing) as they were."""
     draws = augment.Draws(torch.Generator().manual_seed(seed) for seed in range(2000))
     image_B3HW = torch.rand(2000, 3, 12, 12, generator=torch.Generator().manual_seed(0))
@@ -231,7 +231,7 @@ def test_unimatchs_probabilities():
 
 @pytest.mark.parametrize("slices", [1, 2])
 def test_a_run_sees_every_picture_in_turn(slices):
-    """Four steps of two labelled and four unlabelled pictures are two epochs of four and of eight."""
+    """Four steps of two labelled and four unlabelled images are two epochs of four and of eight."""
 
     class Counted(Boxes):
         def __init__(self, count: int):
@@ -275,7 +275,7 @@ def test_disparity_of_unknown_scale_comes_to_0_1():
 
 
 def test_a_second_epoch_has_its_shards_in_another_order():
-    """And the pictures of a shard, too."""
+    """And the images of a shard, too."""
     shards = Shards()
     epochs = [[sample_number([0, 3], shards, e * 640 + place) for place in range(640)] for e in range(3)]
     assert all(sorted(epoch) == list(range(640)) for epoch in epochs)
@@ -313,7 +313,7 @@ def test_a_pseudo_label_of_0_is_sky_and_counts():
 
 
 def stored(batch, label_BHW: Tensor, valid_BHW: Tensor):
-    """The same pictures with labels from shards."""
+    """The same images with labels from shards."""
     return replace(batch, unlabeled=replace(batch.unlabeled, disparity_NHW=label_BHW, valid_NHW=valid_BHW))
 
 
@@ -508,7 +508,7 @@ def test_gradients_below_the_limit_are_left_alone(steps, tmp_path):
 
 
 def test_gradients_do_not_pile_up(steps, tmp_path):
-    """A second step's are those of its own pictures. Without a learning rate the weights stay as they were."""
+    """A second step's are those of its own images. Without a learning rate the weights stay as they were."""
     recipe = replace(tiny(4), precision="float32", learning_rate=0.0, clip=1e9)
     recipe = replace(recipe, stages=(replace(recipe.stages[1], samples=4),))
     loop.train(recipe, tmp_path, Data(Boxes(5)))
@@ -522,7 +522,7 @@ def test_gradients_do_not_pile_up(steps, tmp_path):
 
 
 def test_every_step_has_the_rate_of_its_place(steps, tmp_path):
-    """Up over a warm-up of four pictures, then down in a line over eight; the encoder at a tenth."""
+    """Up over a warm-up of four images, then down in a line over eight; the encoder at a tenth."""
     recipe = replace(tiny(4), learning_rate=1e-3, encoder_rate=0.1, warmup=4)
     loop.train(recipe, tmp_path, Data(Boxes(5)))
     decoder = torch.tensor([0.5, 0.75, 0.5, 0.25]) * 1e-3

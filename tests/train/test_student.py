@@ -34,7 +34,7 @@ from depth_anything.train.teacher import MapAndTokens
 
 
 class Brightness(nn.Module):
-    """A network whose map is the picture's own brightness: it labels every picture truly, mixed or not."""
+    """A network whose map is the image's own brightness: it labels every image truly, mixed or not."""
 
     def __init__(self, tokens: bool):
         super().__init__()
@@ -47,7 +47,7 @@ class Brightness(nn.Module):
 
 
 def plain(family: str = "nano-vit", **changes):
-    """Float32, pictures as they are, CutMix in every one."""
+    """Float32, images as they are, CutMix in every one."""
     recipe = tiny_student(4, family)
     settings = {"perturbation": "none", "cutmix": 1.0, "feature_weight": 0.0} | changes
     return replace(recipe, precision="float32", unlabeled=replace(recipe.unlabeled, **settings))
@@ -181,7 +181,7 @@ def test_the_ladder_changes_one_thing_a_rung():
 
 
 class Shards(Boxes):
-    """Twelve hundred pictures in forty shards of different lengths."""
+    """Twelve hundred images in forty shards of different lengths."""
 
     def __init__(self):
         lengths = np.random.default_rng(0).integers(10, 50, 40)
@@ -317,7 +317,7 @@ def test_a_student_learns_resumes_and_says_how_many_tokens_the_margin_kept(famil
 
 def test_what_a_student_lacks_is_named(tmp_path):
     recipe = tiny_student(4)
-    with pytest.raises(ValueError, match="no unlabelled pictures"):
+    with pytest.raises(ValueError, match="no unlabelled images"):
         loop.train(recipe, tmp_path, Data(Boxes(3)))
     with pytest.raises(ValueError, match="--frozen"):
         loop.train(recipe, tmp_path, Data(Boxes(3), without_labels(Boxes(3))))

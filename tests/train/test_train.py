@@ -37,7 +37,7 @@ from depth_anything.variants import get_variant, with_log_head, with_max_depth
 
 
 def labeled(recipe: Recipe, samples, step: int) -> Batch:
-    """The labelled pictures of a whole step."""
+    """The labelled images of a whole step."""
     batch = build_slice(recipe, Data(samples), step).labeled
     assert batch is not None
     return batch
@@ -128,9 +128,9 @@ def test_a_batch_follows_from_seed_and_step_alone():
 def test_a_broken_picture_stops_the_run_with_its_own_error():
     class Broken(Boxes):
         def __getitem__(self, number: int) -> Sample:
-            raise ValueError("picture 3 is broken")
+            raise ValueError("image 3 is broken")
 
-    with pytest.raises(ValueError, match="picture 3 is broken"):
+    with pytest.raises(ValueError, match="image 3 is broken"):
         next(batches(loop.task_of(tiny(), Data(Broken(4))), 0, 8))
 
 
@@ -214,7 +214,7 @@ def test_one_batch_can_be_learned_by_heart(family):
 
 def test_validation_scores_the_truth_as_perfect_and_the_reverse_as_poor():
     class Grey:
-        """Answers its input, which in these pictures is the disparity."""
+        """Answers its input, which in these images is the disparity."""
 
         def __init__(self, sign: float):
             self.sign = sign
@@ -374,7 +374,7 @@ def test_a_broken_state_is_named(tmp_path):
 
 
 def test_no_pictures_and_broken_truth_are_refused(tmp_path):
-    with pytest.raises(ValueError, match="no labelled pictures"):
+    with pytest.raises(ValueError, match="no labelled images"):
         loop.train(tiny(2), tmp_path, Data(Boxes(0)))
 
     class Poison(Boxes):

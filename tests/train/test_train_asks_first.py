@@ -112,7 +112,7 @@ def test_python_hears_of_weights_that_do_not_fit_too(tmp_path):
 def test_settings_that_make_no_run_are_refused(tmp_path):
     with pytest.raises(ValueError, match="batches of 0: expected 1 or more"):
         Stage(samples=8, sizes=((28, 28),), batch=0)
-    with pytest.raises(ValueError, match="nano-teacher: no stage has the pictures of one batch"):
+    with pytest.raises(ValueError, match="nano-teacher: no stage has the images of one batch"):
         replace(get_recipe("nano-teacher"), stages=(Stage(samples=7, sizes=((28, 28),), batch=8),))
     for settings in ({"epochs": 0}, {"rate": 0.0}, {"rate": float("nan")}):
         with pytest.raises(ValueError, match="expected 1 epoch or more, and a rate above 0"):

@@ -157,7 +157,7 @@ def test_windows_reach_the_border(side, expected):
 
 
 class Reads(LinearProbe):
-    """Scores are the picture's own three channels: what a window must not change."""
+    """Scores are the image's own three channels: what a window must not change."""
 
     def forward(self, image_B3HW):
         return image_B3HW

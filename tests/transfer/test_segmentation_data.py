@@ -92,7 +92,7 @@ def test_scenes_bring_the_renderers_classes(tmp_path):
 
 
 def test_what_is_missing_is_named(tmp_path, ade):
-    with pytest.raises(ValueError, match="no pictures found; expected images/training"):
+    with pytest.raises(ValueError, match="no images found; expected images/training"):
         ADE20K(tmp_path / "nothing")
     (ade / "ADEChallengeData2016" / "annotations" / "training" / "ADE_train_00000001.png").unlink()
     with pytest.raises(ValueError, match="1 class maps are missing"):
@@ -151,7 +151,7 @@ def test_cityscapes_knows_33_numbers(tmp_path, value):
 
 
 def striped(height: int, width: int) -> ClassSample:
-    """Every class in its own colour, so that a crop's picture says what its classes must be."""
+    """Every class in its own colour, so that a crop's image says what its classes must be."""
     classes_HW = np.broadcast_to((np.arange(width) * 4 // width).astype(np.uint8), (height, width)).copy()
     return ClassSample((np.eye(4, 3, dtype=np.uint8)[classes_HW] * 200).astype(np.uint8), classes_HW)
 

@@ -37,7 +37,7 @@ def test_motion_is_found():
 
 
 def test_scale_and_shift_of_every_frame_are_undone():
-    """Each frame comes in another scale and shift; on a still picture the answers are one map."""
+    """Each frame comes in another scale and shift; on a still image the answers are one map."""
     rng = np.random.default_rng(0)
     still, answers = photograph(), []
     make_steady = Stabiliser()

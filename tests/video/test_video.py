@@ -46,7 +46,7 @@ def test_frames_size_rate_duration_and_sound_are_kept(tmp_path):
             assert "larger is nearer" in after.metadata["comment"]
     side, _ = clips.read_film(tmp_path / "out" / "film_side.mp4")
     original, _ = clips.read_film(film)
-    assert np.abs(side[9][:, :64].astype(int) - original[9]).mean() < 8  # left the picture, after a lossy codec
+    assert np.abs(side[9][:, :64].astype(int) - original[9]).mean() < 8  # left the image, after a lossy codec
     assert not list((tmp_path / "out").glob(".*"))
 
 
@@ -201,7 +201,7 @@ def test_one_named_file_frames_and_overwrite(tmp_path, capsys):
     assert convert(film, made, "--frames", 7) == 0
     assert len(clips.read_film(made)[0]) == 7
     with av.open(str(made)) as container:
-        assert container.duration / 1e6 == pytest.approx(7 / 24, abs=0.03)  # the sound ends where the pictures do
+        assert container.duration / 1e6 == pytest.approx(7 / 24, abs=0.03)  # the sound ends where the images do
     assert convert(film, made) == 2 and "--overwrite" in capsys.readouterr().err
     assert convert(film, made, "--overwrite") == 0
     assert len(clips.read_film(made)[0]) == 30

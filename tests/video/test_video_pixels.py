@@ -92,7 +92,7 @@ def test_dolby_vision_without_a_picture_for_others_is_refused():
         side_data = {"DOVI_METADATA": b""}  # noqa: RUF012
 
     assert "profile 5" in (unknown_colours(Decoded(Frame(), 1, 2, 2, None)) or "")
-    assert unknown_colours(Decoded(Frame(), 1, 9, 9, "PQ")) is None  # profile 8: an HDR10 picture with additions
+    assert unknown_colours(Decoded(Frame(), 1, 9, 9, "PQ")) is None  # profile 8: an HDR10 image with additions
 
 
 def test_a_video_cut_short_gives_label_its_frames_and_one_line(tmp_path):
@@ -146,7 +146,7 @@ def test_a_saturated_colour_of_bt2020_is_brought_to_srgb():
 
 @pytest.mark.parametrize("orientation", [1, 4, 6, 7])
 def test_an_animation_and_its_first_picture_are_one(tmp_path, orientation):
-    """As a video and as a picture: transparency lies on white, and the EXIF orientation is applied, mirroring too."""
+    """As a video and as an image: transparency lies on white, and the EXIF orientation is applied, mirroring too."""
     rgb_HW3, alpha_HW = video_pixels.scene()
     stills = [Image.fromarray(np.dstack([rgb_HW3, alpha_HW])) for _ in range(2)]
     path = tmp_path / "animation.png"

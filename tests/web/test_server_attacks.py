@@ -256,7 +256,7 @@ def resident_mib(pid: int) -> float:
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 def test_memory_after_two_thousand_requests():
-    """Good pictures, cut ones and junk, in four forms, one after the other."""
+    """Good images, cut ones and junk, in four forms, one after the other."""
     data = photo()
     bodies, resident = [data, data, data[:200], b"junk"], []
     with serving() as server, httpx2.Client(timeout=60) as client:

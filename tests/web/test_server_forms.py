@@ -1,4 +1,4 @@
-"""Options beside the picture in a form, and whom a browser may bring."""
+"""Options beside the image in a form, and whom a browser may bring."""
 
 import io
 

@@ -20,11 +20,11 @@ from depth_anything.web.queueing import Batcher, Budget
 
 
 class HeldPredictor:
-    """Answers with each picture's first value; its batches wait until `go` is set."""
+    """Answers with each image's first value; its batches wait until `go` is set."""
 
     def __init__(self, batch_size: int = 4):
         self.batch_size, self.input_size, self.variant = batch_size, 224, VARIANTS["v2-small"]
-        self.backend = TorchBackend.__new__(TorchBackend)  # the one that runs several pictures at once
+        self.backend = TorchBackend.__new__(TorchBackend)  # the one that runs several images at once
         self.batches: list[list[int]] = []
         self.go = threading.Event()
 
@@ -32,7 +32,7 @@ class HeldPredictor:
         self.batches.append([int(image[0, 0, 0]) for image in images])
         assert self.go.wait(20)
         if any(image[0, 0, 0] == 99 for image in images):
-            raise ValueError("picture 99")
+            raise ValueError("image 99")
         return [Prediction(disparity=np.full(image.shape[:2], image[0, 0, 0], np.float32)) for image in images]
 
 
@@ -102,7 +102,7 @@ def test_a_caller_that_went_away_costs_nothing():
 def test_a_failing_batch_fails_its_callers_only():
     async def steps(batcher, predictor):
         predictor.go.set()
-        with pytest.raises(ValueError, match="picture 99"):
+        with pytest.raises(ValueError, match="image 99"):
             await batcher.predict(picture(99))
         assert ((await batcher.predict(picture(7))).disparity == 7).all()
 

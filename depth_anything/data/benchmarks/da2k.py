@@ -54,12 +54,12 @@ def read(root: Path) -> list[Annotated]:
     except OSError:
         raise ValueError(f"no {file}; get DA-2K from huggingface.co/datasets/depth-anything/DA-2K") from None
     if not annotations:
-        raise ValueError(f"{file}: expected an object with one entry per picture")
+        raise ValueError(f"{file}: expected an object with one entry per image")
     pictures = [_picture(root, file, name, pairs) for name, pairs in annotations.items()]
     missing = [picture.path for picture in pictures if not picture.path.is_file()]
     if missing:
         found = len(pictures) - len(missing)
-        raise ValueError(f"DA-2K: {found} of {len(pictures)} pictures found; the first missing one is {missing[0]}")
+        raise ValueError(f"DA-2K: {found} of {len(pictures)} images found; the first missing one is {missing[0]}")
     return pictures
 
 

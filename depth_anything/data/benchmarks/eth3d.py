@@ -37,6 +37,6 @@ def _truth(image: Path, path: Path) -> Truth:
     if depth_m.size != info.width * info.height or path.stat().st_size % 4:
         raise ValueError(
             f"{path}: {path.stat().st_size} bytes, expected {4 * info.width * info.height}: one float32 for each of "
-            f"the picture's {info.width} x {info.height} pixels"
+            f"the image's {info.width} x {info.height} pixels"
         )
     return metres(depth_m.reshape(info.height, info.width).astype(np.float64))

@@ -92,7 +92,7 @@ class LabeledFolder(ABC):
             if self.pictures:
                 self.base = base
                 return
-        raise ValueError(f"{root}: no picture of {self.title} found; expected {self.layout}")
+        raise ValueError(f"{root}: no image of {self.title} found; expected {self.layout}")
 
     def __len__(self) -> int:
         return len(self.pictures)
@@ -114,7 +114,7 @@ class LabeledFolder(ABC):
         if found.disparity_HW.shape != image_HW3.shape[:2]:
             height, width = found.disparity_HW.shape
             raise ValueError(
-                f"{label}: {width} x {height} pixels, but its picture {picture.name} has "
+                f"{label}: {width} x {height} pixels, but its image {picture.name} has "
                 f"{image_HW3.shape[1]} x {image_HW3.shape[0]}; expected the same size"
             )
         disparity_HW, valid_HW = found.disparity_HW, found.valid_HW
@@ -165,8 +165,8 @@ def read_list(path: Path) -> list[str]:
     for line in filter(str.strip, read_text(path).splitlines()):
         found = _PICTURE_OF_LINE.match(line.strip())
         if found is None:
-            raise ValueError(f"{path}: {line.strip()[:80]!r} names no picture; expected one .jpg or .png a line")
+            raise ValueError(f"{path}: {line.strip()[:80]!r} names no image; expected one .jpg or .png a line")
         pictures.append(found[1])
     if not pictures:
-        raise ValueError(f"{path}: the list is empty; expected one picture a line")
+        raise ValueError(f"{path}: the list is empty; expected one image a line")
     return pictures

@@ -84,6 +84,6 @@ def split(samples: UserFolder, every: int = 10) -> tuple[Chosen, Chosen]:
         ValueError: fewer than two images.
     """
     if len(samples) < 2:
-        raise ValueError(f"{samples.root}: {len(samples)} picture; expected two or more, so that one can be held out")
+        raise ValueError(f"{samples.root}: {len(samples)} image; expected two or more, so that one can be held out")
     held_out = list(range(0, len(samples), every))
     return Chosen(samples, sorted(set(range(len(samples))) - set(held_out))), Chosen(samples, held_out)

@@ -149,7 +149,7 @@ def attempt(library: str) -> str:
                 timeout=PATIENCE_S, stdin=subprocess.DEVNULL,
             )  # fmt: skip
         except subprocess.TimeoutExpired:
-            return f"no picture within {PATIENCE_S} s"
+            return f"no image within {PATIENCE_S} s"
     if done.returncode == 0:
         return ""
     lines = [line.strip() for line in done.stderr.splitlines() if line.strip()] or ["no word about it"]

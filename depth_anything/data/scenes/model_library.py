@@ -1,6 +1,6 @@
 """Ready-made models of things, an optional source of objects: OBJ and GLB files, and Sweet Home 3D's libraries (.sh3f).
 
-`open_library` reads a folder once, makes every model small (few triangles, one picture with all its colours) and keeps
+`open_library` reads a folder once, makes every model small (few triangles, one texture with all its colours) and keeps
 the result in the cache, named after the folder's content. So the scenes of a seed depend on nothing but the seed and
 that content.
 """
@@ -47,7 +47,7 @@ class Entry:
 class Model:
     """A model at its real size: its foot at the origin, its front towards -y.
 
-    picture is sRGB uint8 (S,S,3), S = texture_baking.SIDE; the texture coordinates of mesh are inside it, v = 0 its
+    image is sRGB uint8 (S,S,3), S = texture_baking.SIDE; the texture coordinates of mesh are inside it, v = 0 its
     first row."""
 
     entry: Entry

@@ -45,7 +45,7 @@ def render_scene(
         rendered = place.render(make_scene(seed, attempt, library))
         if rendered is not None:
             return rendered
-    raise AssertionError(f"seed {seed}: no attempt gave a picture")
+    raise AssertionError(f"seed {seed}: no attempt gave an image")
 
 
 def encode(rendered: Rendered) -> dict[str, bytes]:

@@ -91,7 +91,7 @@ def units(kind: str, root: str | os.PathLike[str], size: int = PICTURES) -> list
         known = ("auto", *OTHERS, *UNLABELED)
         raise ValueError(f"kind {kind!r}: {one_of(kind, known)}")
     if not found:
-        raise ValueError(f"{root}: no picture of kind {kind} there; see docs/label.md for the layouts")
+        raise ValueError(f"{root}: no image of kind {kind} there; see docs/label.md for the layouts")
     return found
 
 
@@ -106,7 +106,7 @@ def recognise(root: str) -> str:
 
 def existing(root: str) -> str:
     if not os.path.exists(root):
-        raise ValueError(f"{root}: no such file or folder; expected pictures, tars or a .txt list of pictures")
+        raise ValueError(f"{root}: no such file or folder; expected images, tars or a .txt list of images")
     return root
 
 

@@ -27,9 +27,9 @@ def v1_table6(data: str) -> Recipe:
 
 
 def ladder(student: Recipe, rung: str) -> Recipe:
-    """V1 Table 9, rung by rung: labels only; pseudo labels on the same pictures for both; perturbed; with L_feat.
+    """V1 Table 9, rung by rung: labels only; pseudo labels on the same images for both; perturbed; with L_feat.
 
-    The number of steps and of labelled pictures stays the same; without pseudo labels a step is that much smaller.
+    The number of steps and of labelled images stays the same; without pseudo labels a step is that much smaller.
     """
     assert student.unlabeled is not None
     unlabeled = student.unlabeled
@@ -93,12 +93,12 @@ def v1_feature_on(images: str) -> Recipe:
 
 
 def v2_teacher_with_hrwsi() -> Recipe:
-    """V2: 5 % of the teacher's pictures from HRWSI's real labels, which blurs its maps."""
+    """V2: 5 % of the teacher's images from HRWSI's real labels, which blurs its maps."""
     return replace(v2_teacher_giant(), name="v2-teacher-giant-hrwsi", minor=("hrwsi", 0.05))
 
 
 def v2_student_with_synthetic(size: str) -> Recipe:
-    """V2 Table 5: the synthetic pictures stay beside the pseudo-labelled ones. The ratio is V1's: V2 prints none."""
+    """V2 Table 5: the synthetic images stay beside the pseudo-labelled ones. The ratio is V1's: V2 prints none."""
     student = v2_student(size)
     assert student.unlabeled is not None
     name = f"v2-student-{size}-with-synthetic"
@@ -106,7 +106,7 @@ def v2_student_with_synthetic(size: str) -> Recipe:
 
 
 def v2_diml(labels: str) -> Recipe:
-    """V2 Table 6: DIML's own labels against a teacher's labels of DIML's pictures."""
+    """V2 Table 6: DIML's own labels against a teacher's labels of DIML's images."""
     student = v2_student("small")
     name = f"v2-diml-{labels}"
     if labels == "manual":

@@ -12,14 +12,14 @@ from typing import Any, Literal
 
 @dataclass(frozen=True, kw_only=True)
 class Stage:
-    """A stretch of the run in which picture size, batch and loss stay the same."""
+    """A stretch of the run in which image size, batch and loss stay the same."""
 
     samples: int
-    """Pictures seen in this stage."""
+    """Images seen in this stage."""
     sizes: tuple[tuple[int, int], ...]
     """Network inputs (H, W), multiples of the variant's patch; one is drawn for each batch."""
     batch: int
-    """Pictures in one step."""
+    """Images in one step."""
     loss: Literal["affine", "range"] = "affine"
     """`affine`: V1 Eq. 1. `range`: truth in 0..1, prediction free (ours; `losses.range_normalised_residual`)."""
     gradient_weight: float = 0.0
@@ -40,10 +40,10 @@ Perturbation = Literal["none", "unimatch", "camera"]
 
 @dataclass(frozen=True, kw_only=True)
 class Unlabeled:
-    """What a student learns from pictures that a teacher labels (V1 sections 3.2 and 3.3, V2 section 5)."""
+    """What a student learns from images that a teacher labels (V1 sections 3.2 and 3.3, V2 section 5)."""
 
     data: tuple[str, ...]
-    """Sets of pictures, joined without balancing."""
+    """Sets of images, joined without balancing."""
     share: float
     """Of each batch. 2/3 in V1 (labelled : unlabelled = 1 : 2), 1 in V2 (synthetic labels are dropped)."""
     teacher: str
@@ -53,9 +53,9 @@ class Unlabeled:
     perturbation: Perturbation = "unimatch"
     """What the student sees and the teacher does not: strong colours and blur (V1 section 3.2)."""
     cutmix: float = 0.5
-    """Probability that another picture is pasted in (V1 section 3.2). Only under the loss `affine`."""
+    """Probability that another image is pasted in (V1 section 3.2). Only under the loss `affine`."""
     noisiest: float = 0.0
-    """Share of each picture's pixels, those of largest loss, taken for noisy labels and left out. V2 section 5: 0.1."""
+    """Share of each image's pixels, those of largest loss, taken for noisy labels and left out. V2 section 5: 0.1."""
     feature_weight: float = 0.0
     """Of L_feat (V1 Eq. 9). V1: 1/3. V2 names no weight; 1 is our choice."""
     feature_margin: float = 0.85
@@ -74,7 +74,7 @@ class Recipe:
     data: tuple[str, ...]
     """Labelled sets, joined without balancing (V1 section 4.1)."""
     minor: tuple[str, float] | None = None
-    """One more set and its share of the labelled pictures, seen as often as that takes (V2's 5 % of HRWSI)."""
+    """One more set and its share of the labelled images, seen as often as that takes (V2's 5 % of HRWSI)."""
     stages: tuple[Stage, ...]
     labeled_weight: float = 1.0
     """Of the loss on labels. 1/3 in V1's student."""
@@ -91,7 +91,7 @@ class Recipe:
     weight_decay: float = 0.01
     """AdamW's, on matrices only. Value of V2's metric code; the papers are silent for relative training."""
     warmup: int = 0
-    """Pictures over which the rate rises from 0. None in the papers; random weights need some."""
+    """Images over which the rate rises from 0. None in the papers; random weights need some."""
     clip: float = 1.0
     """Largest norm of a step's gradient. The papers are silent."""
     ema: float = 0.0
@@ -103,13 +103,13 @@ class Recipe:
     aspect_jitter: float = 1.0
     """The window is up to this factor wider or higher than the network's input. 1: none, as in the papers."""
     perturbation: Perturbation = "none"
-    """Colours of labelled pictures (`data.augment`). None in the papers' teachers."""
+    """Colours of labelled images (`data.augment`). None in the papers' teachers."""
     precision: Literal["float32", "bfloat16"] = "bfloat16"
     """Of the encoder's arithmetic; decoder and loss are float32."""
     scenes: int = 0
-    """Rendered pictures to train on, made when they are not there yet."""
+    """Rendered images to train on, made when they are not there yet."""
     validation_scenes: int = 128
-    """Rendered pictures held out: other seeds."""
+    """Rendered images held out: other seeds."""
     seed: int = 0
     """Of weights, order, crops and colours."""
 
@@ -117,7 +117,7 @@ class Recipe:
         if self.seed < 0:
             raise ValueError(f"seed {self.seed}: expected 0 or more")
         if self.steps < 1:
-            raise ValueError(f"{self.name}: no stage has the pictures of one batch")
+            raise ValueError(f"{self.name}: no stage has the images of one batch")
 
     @property
     def steps(self) -> int:
@@ -125,7 +125,7 @@ class Recipe:
         return sum(stage.steps for stage in self.stages)
 
     def stage_of(self, step: int) -> tuple[Stage, int]:
-        """The stage that step number `step` (from 0) belongs to, and how many pictures were seen before the step."""
+        """The stage that step number `step` (from 0) belongs to, and how many images were seen before the step."""
         seen = self.seen(step)
         for stage in self.stages:
             if step < stage.steps:
@@ -134,7 +134,7 @@ class Recipe:
         raise IndexError("past the end of the run")
 
     def seen(self, steps: int) -> int:
-        """Pictures of the first `steps` steps."""
+        """Images of the first `steps` steps."""
         total = 0
         for stage in self.stages:
             total += min(steps, stage.steps) * stage.batch

@@ -96,7 +96,7 @@ def nano_student(variant: str = "nano") -> Recipe:
 def nano_v2_student(variant: str = "nano") -> Recipe:
     """Ours: V2's student in small (section 5): pseudo labels alone, without their noisiest tenth, L_ssi + 2 L_gm.
 
-    Pictures as they are: its author says so of small students.
+    Images as they are: its author says so of small students.
     """
     student = nano_student(variant)
     assert student.unlabeled is not None

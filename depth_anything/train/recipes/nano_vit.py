@@ -15,7 +15,7 @@ WIDE_LARGE = ((140, 266), (112, 364))
 """As many patches in the shape of films, and of the cameras that cars carry: 16 : 9 and 3 : 1."""
 ALL_LARGER = MIDDLE + WIDE_MIDDLE + LARGE + WIDE_LARGE
 ZOOMED = (0.5, 1.0)
-"""Windows of the long runs, half to all of a picture. In short ones whole pictures were better (docs/log.md)."""
+"""Windows of the long runs, half to all of an image. In short ones whole images were better (docs/log.md)."""
 
 
 def nano_vit_teacher() -> Recipe:
@@ -42,7 +42,7 @@ def nano_vit_teacher() -> Recipe:
 
 
 def nano_vit_encoder() -> MaskedRecipe:
-    """Ours: its encoder from pictures alone, in the place of DINOv2's weights; at nano-vit-teacher's rates."""
+    """Ours: its encoder from images alone, in the place of DINOv2's weights; at nano-vit-teacher's rates."""
     differs = {
         "name": "nano-vit-encoder",
         "data": ("scenes", "pictures"),
@@ -80,7 +80,7 @@ def nano_vit_student() -> Recipe:
 def nano_vit_long_teacher() -> Recipe:
     """Ours: about twelve hours of two cores.
 
-    Each stage takes about as long. The first has the most pictures, for small ones are where a step learns most for its
+    Each stage takes about as long. The first has the most images, for small ones are where a step learns most for its
     time. The last ones are up to as large as photographs are at prediction, for outlines under V2's L_ssi + 2 L_gm. Not
     all of them: large ones alone made large inputs usable, but no input better than the small one had been before.
     """
@@ -101,7 +101,7 @@ def nano_vit_long_teacher() -> Recipe:
 def nano_vit_gpu_teacher() -> Recipe:
     """Ours: the same on a GPU, 14 minutes of an H200 (docs/log.md).
 
-    Nearly as many pictures, in batches four times as large: on a GPU a step of this network takes as long as asking for
+    Nearly as many images, in batches four times as large: on a GPU a step of this network takes as long as asking for
     it, whatever the batch.
     """
     long = nano_vit_long_teacher()
@@ -115,7 +115,7 @@ def nano_vit_gpu_teacher() -> Recipe:
 def nano_vit_finish() -> Recipe:
     """Ours: half an hour of two cores behind a long run, from its weights (`--start-from`).
 
-    Whole pictures, as in V1: photographs gain by them, and by the mean of two such runs and their start
+    Whole images, as in V1: photographs gain by them, and by the mean of two such runs and their start
     (scripts/bundle.py).
     """
     long = nano_vit_long_teacher()
