@@ -25,7 +25,7 @@ GRADIENT_SCALES = 4
 
 @dataclass(frozen=True)
 class Losses:
-    """What a step is judged by."""
+    """The losses of a step or slice."""
 
     total: Tensor
     """Scalar with a graph."""
@@ -33,7 +33,7 @@ class Losses:
     """Unweighted parts by name, for the log."""
 
     def times(self, weight: float) -> "Losses":
-        """Of a slice that has `weight` times an equal slice's images."""
+        """The losses of a slice that has `weight` times as many images as an equal division."""
         return Losses(self.total * weight, {name: part * weight for name, part in self.parts.items()})
 
 
@@ -75,9 +75,10 @@ def normalised(map_BHW: Tensor, valid_BHW: Tensor, smallest: float = SMALLEST_SP
 
 
 def has_spread(target_BHW: Tensor, valid_BHW: Tensor) -> Tensor:
-    """Images (B,) whose truth is not constant over its valid pixels, and so can teach an affine-invariant map.
+    """Bool (B,): images whose ground truth is not constant over its valid pixels; only these train an affine-invariant
+    map.
 
-    Truth that is NaN where it should be valid counts: it must show in the loss.
+    True for NaN at a valid pixel, so that it appears in the loss.
     """
     return ~(shift_and_scale(masked(target_BHW, valid_BHW), valid_BHW)[1] <= SMALLEST_SPREAD)
 
@@ -202,8 +203,8 @@ def feature_alignment_loss(student_BNC: Tensor, frozen_BNC: Tensor, margin: floa
 def range_normalised_residual(prediction_BHW: Tensor, target_BHW: Tensor, valid_BHW: Tensor) -> Tensor:
     """Ours, in no paper: prediction as it is, minus ground truth scaled to 0..1 between its 2nd and 98th percentiles.
 
-    Unlike V1 Eq. 1 the prediction is not normalised, so an untrained network cannot hide behind its own tiny spread:
-    from random weights it learned about three times faster in our probe. Truth is capped at 2, for the nearest pixels.
+    Unlike in V1 Eq. 1 the prediction is not normalised, so its scale is learned, too: from random weights, training
+    was about three times faster (docs/log.md). Scaled ground truth is clipped at 2, for the nearest pixels.
     """
     p, g = masked(prediction_BHW, valid_BHW), masked(target_BHW, valid_BHW)
     count_B1 = valid_BHW.flatten(1).sum(1, keepdim=True)
@@ -221,7 +222,7 @@ def range_normalised_loss(prediction_BHW: Tensor, target_BHW: Tensor, valid_BHW:
 
 
 def silog_loss(prediction_BHW: Tensor, depth_BHW: Tensor, valid_BHW: Tensor, variance_weight: float = 0.5) -> Tensor:
-    """V2's SiLog for metres: sqrt(mean g^2 - 0.5 mean(g)^2), g = log depth - log prediction, over all valid pixels."""
+    """V2's SILog for metres: sqrt(mean g^2 - 0.5 mean(g)^2), g = log depth - log prediction, over all valid pixels."""
     g = log_ratio(prediction_BHW, depth_BHW, valid_BHW, 0.0)
     return torch.sqrt(((g**2).mean() - variance_weight * g.mean() ** 2).clamp(min=1e-12)) if len(g) else g.sum()
 

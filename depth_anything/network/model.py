@@ -67,11 +67,11 @@ class DepthAnything(nn.Module):
     def decode(self, levels: list[Tensor], h: int, w: int) -> Tensor:
         """The map of h x w patches from the result of `encode`: disparity or metres, as `forward`.
 
-        In the precision of the decoder's weights, also under autocast, which then holds for the encoder alone: a map
-        with the 8 significant bits of a bfloat16 has steps that gradient matching sees and a student learns.
+        Computed in the precision of the decoder's weights, so that autocast applies to the encoder only: a map with the
+        8 significant bits of bfloat16 has steps, which affect gradient matching and which a student would learn.
         """
         device = levels[0].device.type
-        # On the device meta, where operations are counted only, there is no autocast to ask for.
+        # The meta device, which is used for counting operations, does not know autocast.
         if device == "meta" or not torch.is_autocast_enabled(device):
             return self._map(levels, h, w)
         dtype = self.depth_head.scratch.output_conv1.weight.dtype
@@ -79,7 +79,7 @@ class DepthAnything(nn.Module):
             return self._map([level.to(dtype) for level in levels], h, w)
 
     def _map(self, levels: list[Tensor], h: int, w: int) -> Tensor:
-        """The decoder and what the variant makes of its answer."""
+        """The decoder, then the variant's conversion of its output."""
         if self.metric_head is not None:
             return self.metric_head(self.depth_head.stages(levels, h, w))
         map_BHW = self.depth_head(levels, h, w)[:, 0]

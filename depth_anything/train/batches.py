@@ -1,9 +1,9 @@
-"""Which images a step sees, and what was drawn for them: decided by the recipe's seed and the step's number alone.
+"""The images of a step and their random draws: functions of the recipe's seed and the step number alone.
 
-Nothing here has a state. The position in the data is the number of the step, so a resumed run sees what it would have
-seen, and a step can be built ahead of time in another thread. A step may be cut into slices, one after the other on one
-device (accumulation), or side by side on many. What is drawn for an image follows from its place in the step: crops,
-colours and CutMix are the same however the step is cut.
+Nothing here has state. The position in the data follows from the step number, so a resumed run sees the same images as
+an uninterrupted one, and a thread can build steps in advance. A step may be divided into slices, processed one after
+the other on one device (accumulation) or in parallel on several. The draws of an image depend on its position in the
+step, so crops, colours and CutMix do not depend on the division.
 """
 
 import logging
@@ -26,24 +26,24 @@ from depth_anything.train.recipes.metric import MetricRecipe
 
 LOG = logging.getLogger(__name__)
 MIXED_SHARDS = 16
-"""Images of so many shards are shuffled together; the shards follow one another in random order."""
+"""Number of shards whose images are shuffled together. The order of the shards is random."""
 BROKEN_IN_A_ROW = 20
-"""So many unreadable images, far from each other, are no accident."""
+"""Number of unreadable images, far from each other, after which reading fails."""
 FAR = 100_003
-"""From an unreadable image to the one that takes its place: out of its shard, if that is what is damaged. A prime."""
+"""Distance from an unreadable image to its replacement: large enough to leave a damaged shard. A prime."""
 LABELED, UNLABELED = 1, 3
-"""First numbers of the seeds of both orders."""
+"""Seed components of the two sample orders."""
 SIZES, LABELED_DRAWS, UNLABELED_DRAWS, BOXES = 2, 4, 5, 6
-"""First numbers of the seeds of the network's sizes, of what is drawn for an image, and of CutMix."""
+"""Seed components of the network's input sizes, of the draws per image, and of CutMix."""
 
 
 @dataclass(frozen=True)
 class Data:
-    """What a run learns from. Images that lie in shards also say where these end: `ends`, cumulative counts."""
+    """The training data of a run. Samples in shards have an attribute `ends`: cumulative counts at the shards' ends."""
 
     labeled: Samples | None = None
     unlabeled: Samples | None = None
-    """With the teacher's maps, where these come from shards; without, where the teacher is at hand."""
+    """With the teacher's maps if these come from shards; without them if the teacher runs during training."""
 
 
 @dataclass(frozen=True)
@@ -60,36 +60,36 @@ class Batch:
 
 @dataclass(frozen=True)
 class MixedBatch:
-    """Unlabelled images, as the teacher and as the student sees them (V1 section 3.2)."""
+    """Unlabelled images, as the teacher and as the student see them (V1 section 3.2)."""
 
     clean_N3HW: Tensor
-    """float32, ImageNet-normalised: the teacher's. Where CutMix pastes the image that follows the slice's last one in
-    the step, that one stands behind the others here and in the maps below: then N is B + 1, else B."""
+    """float32, ImageNet-normalised: the teacher's input. If CutMix pastes the image that follows the slice's last one
+    in the step, that image is appended here and in the maps below: N is B + 1 then, else B."""
     mixed_B3HW: Tensor
-    """The student's: perturbed, and in the box the next image of the step."""
+    """The student's input: perturbed, with the next image of the step in the box."""
     box_BHW: Tensor
     """bool; all false without CutMix."""
     disparity_NHW: Tensor
-    """The teacher's map of the clean image, from shards; else zeros."""
+    """The teacher's map of the clean image if it comes from shards; else zeros."""
     valid_NHW: Tensor
-    """bool; all false where the teacher has not answered yet."""
+    """bool; all false if there is no map yet."""
 
 
 @dataclass(frozen=True)
 class Slice:
-    """What one forward pass sees."""
+    """The input of one forward pass."""
 
     labeled: Any
-    """`Batch`, or what a kind of training has in its place, with an `image_B3HW`; None without."""
+    """`Batch`, or another task's class with an `image_B3HW`; None without labelled images."""
     unlabeled: MixedBatch | None
     labeled_weight: float = 1.0
-    """Labelled images here, divided by those of an equal slice: the mean of the slices' weighted losses is that of the
-    step's images."""
+    """Number of labelled images relative to an equal division: the mean of the slices' weighted losses is then the mean
+    over the step's images."""
     unlabeled_weight: float = 1.0
 
     @property
     def image_B3HW(self) -> Tensor:
-        """What the network sees: labelled images first."""
+        """The network's input: labelled images first."""
         seen = [self.labeled.image_B3HW] if self.labeled else []
         return torch.cat(seen + ([self.unlabeled.mixed_B3HW] if self.unlabeled else []))
 
@@ -101,9 +101,9 @@ def counts(recipe: Recipe, stage: Stage) -> tuple[int, int]:
 
 
 def places(recipe: Recipe, stage: Stage, slices: int, index: int) -> tuple[range, range]:
-    """Which of a step's labelled and unlabelled images slice `index` has, by their places in the step.
+    """The positions in the step of the labelled and the unlabelled images of slice `index`.
 
-    Slices differ by one image at most, and both kinds are spread over them as evenly as their numbers allow.
+    The sizes of slices differ by one image at most, and both kinds are distributed as evenly as possible.
 
     Raises:
         ValueError: more slices than images; CutMix without a second unlabelled image.
@@ -111,7 +111,7 @@ def places(recipe: Recipe, stage: Stage, slices: int, index: int) -> tuple[range
     labeled, unlabeled = counts(recipe, stage)
     if slices > stage.batch:
         raise ValueError(
-            f"{recipe.name}: a step of {stage.batch} images cannot be cut into {slices} slices (processes x "
+            f"{recipe.name}: a step of {stage.batch} images cannot be divided into {slices} slices (processes x "
             "accumulation): use fewer, or a larger --batch"
         )
     if unlabeled == 1 and mixes(recipe, stage):
@@ -122,13 +122,13 @@ def places(recipe: Recipe, stage: Stage, slices: int, index: int) -> tuple[range
 
 
 def mixes(recipe: Recipe, stage: Stage) -> bool:
-    """Whether a stage has CutMix. Under the loss `range` none: two regions of a map that is not normalised would
-    contradict each other."""
+    """Whether a stage has CutMix. The loss `range` excludes it: its prediction is not normalised, so two regions with
+    different targets would contradict each other."""
     return recipe.unlabeled is not None and recipe.unlabeled.cutmix > 0 and stage.loss == "affine"
 
 
 def sample_number(seed: list[int], samples: Samples, position: int) -> int:
-    """Which image comes at `position` of the run: every epoch is one pass in its own random order."""
+    """Number of the image at `position` of the run: every epoch is one pass in a new random order."""
     count = len(samples)
     epoch, place = divmod(position, count)
     ends = shard_ends(samples)
@@ -163,10 +163,10 @@ def shard_order(seed: tuple[int, ...], ends: tuple[int, ...]) -> tuple[np.ndarra
 
 
 def read(samples: Samples, number: int) -> Sample:
-    """Image `number`, or another one if it cannot be read; what is skipped is logged.
+    """Image `number`, or another one if it cannot be read; errors are logged.
 
     Raises:
-        ValueError: the error of the last of many unreadable ones.
+        ValueError: BROKEN_IN_A_ROW images in a row are unreadable; the error of the last one.
     """
     for further in range(BROKEN_IN_A_ROW):
         try:
@@ -179,9 +179,10 @@ def read(samples: Samples, number: int) -> Sample:
 
 
 def read_crop(samples: Samples, recipe: Recipe, size: tuple[int, int], number: int, draws_5: np.ndarray) -> Sample:
-    """An image's random window at the network's size.
+    """A random crop of an image, resized to the network's input.
 
-    Truth that is not metric is brought to 0..1 (V1 section 3.1), metres to the canonical camera, if the recipe has one.
+    Disparity without metric scale is normalised to 0..1 (V1 section 3.1); metres are converted to the canonical camera
+    if the recipe has one.
     """
     sample = read(samples, number)
     height, width = sample.disparity_HW.shape
@@ -195,36 +196,36 @@ def read_crop(samples: Samples, recipe: Recipe, size: tuple[int, int], number: i
 
 
 def draw_size(recipe: Recipe, stage: Stage, step: int) -> tuple[int, int]:
-    """The network's size (H, W), the same for all images of a step."""
+    """The network's input size (H, W), the same for all images of a step."""
     return stage.sizes[np.random.default_rng([recipe.seed, SIZES, step]).integers(len(stage.sizes))]
 
 
 @dataclass(frozen=True)
 class Draw:
-    """With what the images of one slice are made."""
+    """Settings for reading the images of one slice."""
 
     recipe: Recipe
     size: tuple[int, int]
     """(H, W) of the network's input."""
     rngs: Sequence[np.random.Generator]
-    """What each image draws its numbers from."""
+    """A random generator per image."""
     device: str = "cpu"
     pool: ThreadPoolExecutor | None = None
-    """Threads that read, if there are some."""
+    """Reading threads; None: this thread reads."""
 
     @property
     def colours(self) -> Draws:
-        """The images' draws for `perturbed`."""
+        """The random draws of the images for `perturbed`."""
         return Draws(map(generator, self.rngs))
 
 
 def rngs(recipe: Recipe, kind: int, step: int, chosen: Sequence[int]) -> list[np.random.Generator]:
-    """What the images at some places of a step draw their numbers from: `kind` is one of the first numbers above."""
+    """Random generators of the images at the chosen positions of a step; `kind` is one of the seed components above."""
     return [np.random.default_rng([recipe.seed, kind, step, place]) for place in chosen]
 
 
 def labeled_batch(draw: Draw, samples: Samples, numbers: list[int]) -> Batch:
-    """Labelled images: random windows, coloured, normalised."""
+    """Labelled images: random crops, perturbed, normalised."""
     image_B3HW, disparity_BHW, valid_BHW = crops(draw, samples, numbers)
     image_B3HW = perturbed(image_B3HW, draw.recipe.perturbation, draw.colours)
     return Batch(normalise(image_B3HW), disparity_BHW, valid_BHW)
@@ -240,10 +241,10 @@ def build_slice(
     pool: ThreadPoolExecutor | None = None,
     labeled_batch: Callable[[Draw, Samples, list[int]], Any] = labeled_batch,
 ) -> Slice:
-    """Slice `index` of step number `step`: read, cropped, resized, mirrored, coloured, mixed, normalised.
+    """Slice `index` of step number `step`: read, cropped, resized, flipped, perturbed, mixed, normalised.
 
     Args:
-        labeled_batch: what is made of the labelled images.
+        labeled_batch: builds the labelled part; tasks have their own.
     """
     stage, _ = recipe.stage_of(step)
     size = draw_size(recipe, stage, step)
@@ -274,7 +275,7 @@ def build_slice(
 
 
 def numbers(recipe: Recipe, data: Data, step: int, order: int, chosen: Sequence[int]) -> list[int]:
-    """The numbers of a step's images at some places, in their set: `order` is LABELED or UNLABELED."""
+    """The numbers in their set of a step's images at the chosen positions; `order` is LABELED or UNLABELED."""
     samples = data.labeled if order == LABELED else data.unlabeled
     assert samples is not None
     seen = recipe.stage_of(step)[1]
@@ -284,7 +285,7 @@ def numbers(recipe: Recipe, data: Data, step: int, order: int, chosen: Sequence[
 
 
 def keys(recipe: Recipe, data: Data, step: int, slices: int, index: int) -> list[str]:
-    """What the images of slice `index` of a step are called, read again; by number where a set has no names."""
+    """Keys of the images in slice `index` of a step, which are read again; a number if a set has no keys."""
     stage, _ = recipe.stage_of(step)
     found = []
     for order, samples, chosen in zip(
@@ -298,7 +299,7 @@ def keys(recipe: Recipe, data: Data, step: int, slices: int, index: int) -> list
 
 
 def crops(draw: Draw, samples: Samples, numbers: list[int]) -> tuple[Tensor, Tensor, Tensor]:
-    """Random windows of images, in 0..1, with their maps and masks, on the device."""
+    """Random crops of images, in 0..1, with their maps and masks, on the device."""
     recipe, size = draw.recipe, draw.size
     draws_N5 = np.stack([rng.random(5) for rng in draw.rngs])
     if isinstance(samples, OnDevice):
@@ -315,19 +316,19 @@ def crops(draw: Draw, samples: Samples, numbers: list[int]) -> tuple[Tensor, Ten
 
 
 def generator(rng: np.random.Generator) -> Generator:
-    """A torch generator that follows from numpy's."""
+    """A torch generator seeded by a draw from numpy's."""
     return Generator().manual_seed(int(rng.integers(2**62)))
 
 
 def perturbed(image_B3HW: Tensor, name: str, draws: Draws) -> Tensor:
-    """The images under one of `PERTURBATIONS`."""
+    """The images after one of `PERTURBATIONS`."""
     perturb = PERTURBATIONS[name]
     return image_B3HW if perturb is None else perturb(image_B3HW, draws)
 
 
 def boxes(recipe: Recipe, stage: Stage, step: int, chosen: Sequence[int], size: tuple[int, int]) -> Tensor:
-    """Where CutMix pastes into the unlabelled images at some places of a step, bool (B, H, W): nowhere, or with the
-    recipe's probability a box."""
+    """The boxes into which CutMix pastes, bool (B, H, W), for the unlabelled images at the chosen positions of a step.
+    An image has a box with the recipe's probability."""
     box_BHW = torch.zeros(len(chosen), *size, dtype=torch.bool)
     if recipe.unlabeled is not None and mixes(recipe, stage):
         for box_HW, draws in zip(box_BHW, map(generator, rngs(recipe, BOXES, step, chosen)), strict=True):
@@ -339,8 +340,8 @@ def boxes(recipe: Recipe, stage: Stage, step: int, chosen: Sequence[int], size: 
 def mix(image_N3HW: Tensor, box_BHW: Tensor) -> Tensor:
     """V1 Eq. 5: a box of the next image, u_ab = u_a * M + u_b * (1 - M), where there is a box.
 
-    The partner is the next image of the step, so the teacher sees each image once, but for those at the ends of
-    slices. (V1 does not say how partners are drawn; its author points to UniMatch, which draws them from a second,
+    The partner is the next image of the step, so the teacher sees each image once, except those at the ends of slices.
+    (V1 does not state how partners are drawn; its author refers to UniMatch, which draws them from a second,
     independent order.)
     """
     count = len(box_BHW)
@@ -348,5 +349,5 @@ def mix(image_N3HW: Tensor, box_BHW: Tensor) -> Tensor:
 
 
 def partner(batch_N: Tensor, count: int) -> Tensor:
-    """For each of the first `count` images (or maps) the one that CutMix pastes into it: the next."""
+    """The partner of each of the first `count` images (or maps) in CutMix: the next one."""
     return batch_N.roll(-1, 0)[:count]

@@ -1,4 +1,4 @@
-"""What is changed on purpose when a run goes on: allowed by name, and recorded in recipe.json."""
+"""Deliberate changes when a run resumes: allowed by the field's name, and recorded in recipe.json."""
 
 import getpass
 import json
@@ -16,16 +16,16 @@ RECIPE_FILE = "recipe.json"
 
 @dataclass(frozen=True, kw_only=True)
 class Changes:
-    """What a run does otherwise than its state says."""
+    """The deliberate differences of a run from its saved state."""
 
     fields: tuple[str, ...] = ()
-    """Of the recipe: those that may have another value than so far."""
+    """Names of the recipe's fields that may have a new value."""
     skip_to: int | None = None
-    """Go on with this step, if it lies ahead; the steps before it are left out."""
+    """Continue with this step if it is later than the saved one; the steps between are skipped."""
 
 
 def change(name: str, before: Any, after: Any, step: int) -> dict[str, Any]:
-    """One change as recipe.json records it."""
+    """A change as it is recorded in recipe.json."""
     return {
         "step": step,
         "field": name,
@@ -37,7 +37,7 @@ def change(name: str, before: Any, after: Any, step: int) -> dict[str, Any]:
 
 
 def user() -> str:
-    """Who runs this process; its number where a machine has no names."""
+    """Name of the user who runs this process; `unknown` if the machine has no name for it."""
     try:
         return getpass.getuser()
     except (OSError, KeyError):
@@ -45,7 +45,7 @@ def user() -> str:
 
 
 def record(folder: Path, recipe: Any, made: list[dict[str, Any]]) -> None:
-    """Write recipe.json: every field, and below `changes` what was changed on the way, by whom, at which step."""
+    """Write recipe.json: every field, and under `changes` what was changed during the run, at which step, by whom."""
     path = folder / RECIPE_FILE
     earlier = []
     if path.exists():

@@ -1,4 +1,4 @@
-"""A run on disk: everything that decides how it goes on, in one file that is whole or not there."""
+"""The state of a run, from which it resumes, in one file that is written atomically."""
 
 import json
 import os
@@ -31,16 +31,16 @@ OLDER = re.compile(r"state-(\d{8,})\.pt")
 
 
 class AnyRecipe(Protocol):
-    """What the loop asks of a recipe, a frozen dataclass."""
+    """What the loop needs of a recipe, a frozen dataclass."""
 
     @property
     def steps(self) -> int:
-        """Of the whole run."""
+        """Number of steps of the whole run."""
         ...
 
     @property
     def clip(self) -> float:
-        """Largest norm of a step's gradient."""
+        """Maximum norm of a step's gradient."""
         ...
 
     def seen(self, steps: int) -> int:
@@ -54,42 +54,42 @@ M = TypeVar("M", bound=nn.Module)
 
 @dataclass
 class Run(Generic[R, M]):
-    """A training in progress. The data's position and all random draws follow from `step` and the recipe's seed."""
+    """A run in progress. The position in the data and all random draws follow from `step` and the recipe's seed."""
 
     recipe: R
     model: M
     network: nn.Module
-    """The model as the machine runs it: in parts, in copies, or as it is."""
+    """The model as prepared for this machine: sharded, replicated, or as it is."""
     optimizer: Optimizer
     average: dict[str, Tensor] = field(default_factory=dict)
     """Running mean of the weights, by state-dict key; empty where the recipe has none."""
     decay: float = 0.0
-    """Of the running mean, a step."""
+    """Decay of the running mean per step."""
     step: int = 0
-    """Steps done."""
+    """Number of completed steps."""
     seconds: float = 0.0
-    """Wall clock spent, over all sittings."""
+    """Wall-clock time of all steps, also before interruptions."""
     saved: int = 0
-    """Step of the newest state on the disk; 0 without."""
+    """Step of the newest saved state; 0 if there is none."""
     allowed: tuple[str, ...] = ()
-    """Fields of the recipe that may differ from the state's: they are changed on purpose."""
+    """Fields of the recipe that may differ from the saved state: deliberate changes."""
     changes: list[dict[str, Any]] = field(default_factory=list)
-    """What was changed when the run went on (`changes.change`)."""
+    """Changes made when the run resumed (`changes.change`)."""
 
     def whole_average(self, kept: bool = True) -> dict[str, Tensor]:
-        """The running mean, or the weights, in one piece on the processor. All processes call this together.
+        """The running mean, or else the weights, unsharded in CPU memory. All processes call this together.
 
         Args:
-            kept: False: this process only gives its parts to the others, and receives an empty dict.
+            kept: if False, this process only contributes its parts, and gets an empty dict.
         """
         pieces = ((key, whole(tensor)) for key, tensor in (self.average or self.model.state_dict()).items())
         return {key: tensor for key, tensor in pieces if kept}
 
     def save(self, folder: Path, first: bool = True, keep: int = 1) -> None:
-        """Write the state into `folder`, replacing the last one at once. All processes call this, the first writes.
+        """Write the state into `folder`, replacing the last one atomically. All processes call this; the first writes.
 
         Args:
-            keep: states that stay, this one included: earlier ones get their step's name.
+            keep: number of states to keep, including this one; earlier ones are renamed after their step.
         """
         options = StateDictOptions(full_state_dict=True, cpu_offload=True)
         state = {
@@ -113,17 +113,17 @@ class Run(Generic[R, M]):
 
     def _optimizer_state(self, options: StateDictOptions) -> dict[str, Any]:
         if not self.optimizer.state:
-            # Before the first step torch fills the state by a step of rate 0, and counts it.
+            # Before the first step, torch creates the state by a step with learning rate 0, and counts that step.
             get_optimizer_state_dict(self.network, self.optimizer, options=options)
             for state in self.optimizer.state.values():
                 state["step"].zero_()
         return get_optimizer_state_dict(self.network, self.optimizer, options=options)
 
     def resume(self, folder: Path) -> bool:
-        """Go on from the newest state file in `folder`, if there is one. Every process reads the file.
+        """Load the newest state file in `folder`, if there is one; return whether there was. Every process reads it.
 
         Raises:
-            ValueError: the state is broken or belongs to another recipe (`changed_fields`).
+            ValueError: the state is damaged or belongs to another recipe (`changed_fields`).
         """
         path = newest_state(folder)
         if path is None:
@@ -144,24 +144,24 @@ class Run(Generic[R, M]):
 
 
 def older(folder: Path, step: int) -> Path:
-    """What the state of an earlier step is called."""
+    """Path of the state of an earlier step."""
     return folder / f"state-{step:08d}.pt"
 
 
 def older_steps(folder: Path) -> list[int]:
-    """The steps of the states in `folder` that are not the newest, in order."""
+    """The steps of all states in `folder` except the newest, in order."""
     matches = [OLDER.fullmatch(path.name) for path in folder.glob("state-*.pt")]
     return sorted(int(match[1]) for match in matches if match)
 
 
 def keep_state(folder: Path, step: int) -> None:
-    """Give the newest state, of this step, the name of an earlier one too: the next one takes its place."""
+    """Keep the newest state, which is of this step, under the name of an earlier one before the next replaces it."""
     if step and (folder / STATE_FILE).exists():
         name = older(folder, step)
         name.unlink(missing_ok=True)
         try:
             os.link(folder / STATE_FILE, name)
-        except OSError:  # a disk without links: then no file is called state.pt for a moment, and `newest_state` knows
+        except OSError:  # no hard links here: there is no state.pt until the next is renamed (see `newest_state`)
             os.replace(folder / STATE_FILE, name)
 
 
@@ -177,38 +177,38 @@ def state_step(folder: Path) -> int:
     """The step of the newest state file in `folder`; -1 without one.
 
     Raises:
-        ValueError: the file is broken.
+        ValueError: the file is damaged.
     """
     path = newest_state(folder)
     return -1 if path is None else read(path, mapped=True)["step"]
 
 
 def deliberate(path: Path, run: Run, written: dict[str, Any], step: int) -> list[dict[str, Any]]:
-    """What a run changes on purpose against the recipe of a state at `path`, which is at `step`.
+    """The deliberate changes of a run's recipe relative to `written`, the recipe in the state of `step` at `path`.
 
     Raises:
-        ValueError: another field of the recipe is another one, too.
+        ValueError: a field that may not change differs, too.
     """
     changed = changed_fields(run.recipe, written)
     other = [name for name in changed if name not in run.allowed]
     if other:
         raise ValueError(
-            f"{path} belongs to another recipe (recipe.json beside it; other {', '.join(other)}): "
+            f"{path} belongs to another recipe (see recipe.json beside it; different {', '.join(other)}): "
             "choose another output folder"
         )
     return [change(name, written.get(name), getattr(run.recipe, name), step) for name in changed]
 
 
 def is_state(path: str | Path) -> bool:
-    """Whether a file is called as the state of a run is."""
+    """Whether a file has the name of a run's state."""
     return Path(path).suffix == ".pt" and Path(path).name.startswith(Path(STATE_FILE).stem)
 
 
 def weights_of(path: str | Path) -> dict[str, Tensor]:
-    """A model's weights in a state: the running mean, where the run keeps one, as in final.safetensors.
+    """The model's weights in a state: the running mean if the run keeps one, as in final.safetensors.
 
     Raises:
-        ValueError: not a state of training for depth.
+        ValueError: it is not a state of training for depth.
     """
     if not Path(path).exists():
         raise ValueError(f"{path}: no such file")
@@ -219,39 +219,39 @@ def weights_of(path: str | Path) -> dict[str, Tensor]:
 
 
 def as_named_now(recipe: str, weights: dict[str, Tensor]) -> str:
-    """A recipe's JSON with today's names: of the first version, in which nano was the ViT that is nano-vit now."""
+    """A recipe's JSON with the current names: in version 0.1, `nano` was the ViT that is called `nano-vit` now."""
     if json.loads(recipe).get("variant") == "nano" and "pretrained.cls_token" in weights:
         return re.sub(r'"nano(?=["-])', '"nano-vit', recipe)
     return recipe
 
 
 def like(tensor: Tensor, other: Tensor) -> Tensor:
-    """A whole tensor, in parts where the other one is, on its device."""
+    """A whole tensor, sharded as `other` is and on its device."""
     if isinstance(other, DTensor):
         return distribute_tensor(tensor.to(other.device), other.device_mesh, other.placements)
     return tensor.to(other.device)
 
 
 def read(path: Path, mapped: bool = False) -> dict[str, Any]:
-    """The raw state, tensors and plain values only.
+    """The raw state: tensors and plain values only.
 
     Args:
-        mapped: read tensors only when they are looked at, page by page; the file must stay while they are used.
+        mapped: map the file into memory, so that tensors are read when they are used; the file must exist until then.
 
     Raises:
-        ValueError: not a state that this module wrote.
+        ValueError: it is not a state that this module wrote.
     """
     try:
         state = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
-    except Exception as error:  # what is broken inside a file may surface as any error
-        what = "no file that torch wrote" if isinstance(error, pickle.UnpicklingError) else str(error).strip()
+    except Exception as error:  # a damaged file may cause any error
+        what = "not a file that torch wrote" if isinstance(error, pickle.UnpicklingError) else str(error).strip()
         reason = (what.splitlines() or [type(error).__name__])[0][:120]
         steps = older_steps(path.parent)
-        otherwise = f"go on from step {steps[-1]}" if steps else "start the run again"
+        otherwise = f"resume from step {steps[-1]}" if steps else "start the run again"
         raise ValueError(
             f"{path} is damaged or cut short ({path.stat().st_size} bytes; {reason}): delete it to {otherwise}"
         ) from None
     lacking = {"recipe", "step", "model", "optimizer"} - (state.keys() if isinstance(state, dict) else set())
     if lacking:
-        raise ValueError(f"{path} is no state of a training (no {', '.join(sorted(lacking))}): move it away")
+        raise ValueError(f"{path} is not the state of a run (no {', '.join(sorted(lacking))}): move it away")
     return state

@@ -1,6 +1,6 @@
-"""How a recipe is carried out on a machine: processes, DDP or FSDP2, compilation, activation checkpointing.
+"""How a run uses a machine: processes, DDP or FSDP2, compilation, activation checkpointing.
 
-The model knows nothing of this (it is applied from outside), and the recipe neither: the same images are seen.
+All of it is applied to the model from outside, and the recipe does not depend on it: the images are the same.
 """
 
 from __future__ import annotations
@@ -31,27 +31,27 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 LOST = re.compile(r"gloo|NCCL|Connection (closed|reset)|Broken pipe")
-"""In errors of torch when another process is gone."""
+"""In torch's errors after another process has ended."""
 RESERVE = 5.0
-"""Minutes behind `Ranks.minutes` after which torch itself gives up."""
+"""Minutes after `Ranks.minutes` until torch's own timeout."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Machine:
-    """What the command line says about the machine."""
+    """Settings of the command line that concern the machine."""
 
     accumulate: int = 1
-    """Slices of a step that each process does one after the other, where a whole step does not fit."""
+    """Number of slices of a step that each process does one after the other (gradient accumulation)."""
     shard: bool = False
-    """FSDP2: weights, gradients and moments in parts over the processes (the giant); else DDP: whole in each."""
+    """FSDP2: weights, gradients and moments are sharded over the processes (for the giant). Else DDP: whole in each."""
     checkpointing: bool = False
-    """Compute the encoder's activations again in the backward pass instead of keeping them."""
+    """Recompute the encoder's activations in the backward pass instead of storing them."""
     compile: bool = False
     """torch.compile, block by block."""
     readers: int = 1
     """Threads that read and decode images."""
     keep: int = 2
-    """States that stay on the disk: the newest and those before it."""
+    """Number of saved states to keep, including the newest."""
 
     def __post_init__(self):
         if self.keep < 1:
@@ -60,10 +60,10 @@ class Machine:
             raise ValueError(f"{self.readers} readers, a step in {self.accumulate} slices: expected 1 or more of both")
 
     def check(self) -> None:
-        """Refuse to split a model over processes where there is only this one.
+        """Check the settings against the processes.
 
         Raises:
-            ValueError: `shard`, and torchrun did not start this process.
+            ValueError: `shard` without torchrun.
         """
         if self.shard and not dist.is_initialized():
             raise ValueError("--shard splits a model over processes: start with torchrun -m depth_anything train ...")
@@ -71,35 +71,35 @@ class Machine:
 
 @dataclass(frozen=True)
 class Ranks:
-    """Which of the processes this one is."""
+    """This process among all processes of the run."""
 
     rank: int = 0
     world: int = 1
     device: str = "cpu"
     minutes: float = 30.0
-    """How long the others wait for one (`watch`)."""
+    """Limit of the time for one activity of a process (`watch`)."""
 
     @property
     def first(self) -> bool:
-        """The one that writes files."""
+        """Whether this process writes the files."""
         return self.rank == 0
 
     def slices(self, machine: Machine) -> tuple[int, range]:
-        """Into how many slices a step is cut, and which of them are this process's."""
+        """The number of slices of a step, and the indices of those of this process."""
         each = machine.accumulate
         return self.world * each, range(self.rank * each, (self.rank + 1) * each)
 
 
 @contextmanager
 def join(device: str = "cpu", minutes: float = 30.0) -> Iterator[Ranks]:
-    """The processes that torchrun started, each with its device; this one alone without torchrun.
+    """Join the processes that torchrun started, each with its device; without torchrun there is only this one.
 
     Args:
-        minutes: how long the others wait for one that hangs.
+        minutes: after this time, a process that hangs ends the run.
 
     Raises:
-        ValueError: no such device here, or no time to wait.
-        ConnectionError: another process died, or did not answer in time.
+        ValueError: there is no such device, or `minutes` is not positive.
+        ConnectionError: another process ended or did not respond in time.
     """
     if not minutes > 0:
         raise ValueError(f"--timeout {minutes:g}: expected minutes above 0")
@@ -120,9 +120,9 @@ def join(device: str = "cpu", minutes: float = 30.0) -> Iterator[Ranks]:
         if world == 1 or not (isinstance(error, dist.DistError) or LOST.search(str(error))):
             dist.destroy_process_group()
             raise
-        raise ConnectionError(  # the group is not taken down: that would wait for the process that is lost
+        raise ConnectionError(  # without destroying the group, which would wait for the lost process
             f"rank {rank} of {world} lost another process ({str(error).strip().splitlines()[0][:200]}): the first "
-            "error in the log says why; start the run again to go on (torchrun --max-restarts 3 does)"
+            "error in the log states why; start the run again to resume (torchrun --max-restarts 3 does)"
         ) from None
     except BaseException:
         dist.destroy_process_group()
@@ -131,10 +131,10 @@ def join(device: str = "cpu", minutes: float = 30.0) -> Iterator[Ranks]:
 
 
 def meet(backend: str, timeout: timedelta) -> tuple[int, int]:
-    """Make the group of all processes; this one's rank, and how many there are.
+    """Initialise the process group; return the rank of this process and the number of processes.
 
-    torchrun keeps one store for all its attempts (`--max-restarts`): without a name of its own, an attempt finds the
-    addresses of the processes that died before it.
+    torchrun keeps one store for all attempts (`--max-restarts`). Each attempt needs its own prefix there; otherwise it
+    finds the addresses of the processes of earlier attempts.
     """
     store, rank, world = next(iter(rendezvous("env://", timeout=timeout)))
     attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
@@ -145,7 +145,7 @@ def meet(backend: str, timeout: timedelta) -> tuple[int, int]:
 
 @contextmanager
 def first_alone(ranks: Ranks) -> Iterator[None]:
-    """The block runs in the first process, then in the others: one renders or packs, all find it done."""
+    """Run the block in the first process, then in the others, which find its files: for rendering and packing."""
     if not ranks.first:
         dist.barrier()
     yield
@@ -154,13 +154,13 @@ def first_alone(ranks: Ranks) -> Iterator[None]:
 
 
 def opened_once(open_it: Callable[[], T], ranks: Ranks) -> T:
-    """What `open_it` gives, called by the first process and copied to the others: a folder of millions of files is
-    listed once, not by every process. All processes call this together.
+    """Call `open_it` in the first process and copy its result to the others, so that a folder of millions of files is
+    listed once. All processes call this together.
 
-    What cannot be copied is opened by every process, the first one first.
+    If the result cannot be pickled, the other processes call `open_it`, too, after the first.
 
     Raises:
-        ValueError: on all processes, when the first one could not open it.
+        ValueError: on all processes, if `open_it` raised it in the first.
     """
     if ranks.world == 1:
         return open_it()
@@ -182,7 +182,7 @@ def opened_once(open_it: Callable[[], T], ranks: Ranks) -> T:
 
 
 def prepare(network: MapAndTokens, recipe: Recipe, machine: Machine, ranks: Ranks) -> nn.Module:
-    """The network as this machine runs it. Its parameters keep their names in `network.model`."""
+    """The network prepared for this machine. Its parameters keep their names in `network.model`."""
     blocks = list(network.model.pretrained.blocks)
     for block in blocks:
         if machine.checkpointing:
@@ -206,7 +206,7 @@ def prepare(network: MapAndTokens, recipe: Recipe, machine: Machine, ranks: Rank
 
 @contextmanager
 def gradients_shared(network: nn.Module, last: bool) -> Iterator[None]:
-    """Processes average their gradients behind the last slice of a step only."""
+    """Context of a slice: the processes average their gradients after the last slice of a step only."""
     if isinstance(network, FSDPModule):
         network.set_requires_gradient_sync(last)
         yield
@@ -231,7 +231,7 @@ def mean_over_ranks(values: Tensor) -> Tensor:
 
 
 def any_rank(flags: list[bool], device: str) -> list[bool]:
-    """Which flags at least one process has raised: all of them answer alike, and so act alike."""
+    """Each flag, true if it is true on any process: all processes get the same values, and so do the same."""
     if not dist.is_initialized():
         return flags
     raised = torch.tensor(flags, dtype=torch.int32, device=device)
@@ -240,7 +240,7 @@ def any_rank(flags: list[bool], device: str) -> list[bool]:
 
 
 def agreed(value: T) -> T:
-    """The first process's value, on all. All processes call this together."""
+    """The value of the first process, on all processes. All call this together."""
     if not dist.is_initialized():
         return value
     values = [value]
@@ -249,7 +249,7 @@ def agreed(value: T) -> T:
 
 
 def gathered(value: T) -> list[T]:
-    """A small value of every process, by rank. All processes call this together."""
+    """The small values of all processes, by rank. All processes call this together."""
     if not dist.is_initialized():
         return [value]
     values: list[Any] = [None] * dist.get_world_size()
@@ -258,6 +258,6 @@ def gathered(value: T) -> list[T]:
 
 
 def whole(tensor: Tensor) -> Tensor:
-    """A tensor in one piece on the processor, wherever its parts lie. All processes call this together."""
+    """A tensor, sharded or not, unsharded in CPU memory. All processes call this together."""
     full = getattr(tensor, "full_tensor", None)
     return (full() if full is not None else tensor).detach().cpu()

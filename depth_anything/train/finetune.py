@@ -1,4 +1,4 @@
-"""Fine-tuning on your own images: a recipe from a few settings, and a report of before and after."""
+"""Fine-tuning on the user's images: a recipe from a few settings, and a report of the metrics before and after."""
 
 import json
 from dataclasses import asdict, dataclass, replace
@@ -23,7 +23,7 @@ from depth_anything.variants import Variant
 
 
 def disparity_recipe(row: Variant, pictures: int, epochs: int, batch: int, rate: float, seed: int) -> Recipe:
-    """V2's losses on your disparity: the encoder at a tenth of the rate, windows of half to all of an image."""
+    """V2's losses on the user's disparity: the encoder at a tenth of the rate, crops of half to all of an image."""
     small = nano_vit.LARGE if row.name == "nano-vit" else SQUARE_518
     sizes = nano.LARGE if row.encoder == "efficientnet" else small
     return Recipe(
@@ -49,12 +49,12 @@ def metric_recipe(
     seed: int,
     canonical_focal: float | None = None,
 ) -> MetricRecipe:
-    """V2's metric recipe on your metres: sigmoid times `max_depth`, SiLog, the encoder at a tenth of the rate.
+    """V2's metric recipe on the user's metres: sigmoid times `max_depth`, SILog, the encoder at a tenth of the rate.
 
-    Encoder and decoder start from the model: with few images a fresh decoder would not come back. A relative one's
-    last layer is fitted to metres first; a model of metres keeps its kind of head. Windows have the image's whole
-    shorter side at the network's own size, as in use: a closer look at the same metres would teach that zoom does not
-    matter. With a canonical camera it does not, and windows are half to all of that.
+    Encoder and decoder start from the model: few images cannot train a new decoder. The last layer of a relative model
+    is fitted to metres first; a metric model keeps its type of head. Crops have the whole shorter side of the image, at
+    the network's input size, as in prediction: smaller crops, which show the same metres enlarged, would teach that
+    magnification does not matter. With a canonical camera it does not, and crops are half to all of an image.
     """
     relative = disparity_recipe(row, pictures, epochs, batch, rate, seed)
     sizes = (row.fixed_size or (row.input_size, row.input_size),)
@@ -91,23 +91,24 @@ def finetune(
     machine: Machine = Machine(),  # noqa: B008 (frozen)
     ranks: Ranks = Ranks(),  # noqa: B008
 ) -> dict[str, dict[str, float]]:
-    """Train `model` further on a folder (`data.labeled.own`); every tenth image is held out for the report.
+    """Fine-tune `model` on a folder (`data.labeled.user_folder`); every tenth image is held out for the report.
 
-    `out` receives what every run leaves (docs/train.md) and report.json.
+    `out` receives the files of every run (docs/train.md) and report.json.
 
     Args:
-        rate: of the decoder; the encoder has a tenth.
-        max_depth: top of the range in metres; by default the model's own, or the farthest of your training images.
-        intrinsics: where the cameras of the images are known: see `cameras`. The model is then trained in one
-            canonical camera, the training images' median, and answers metres for the camera that it is told.
+        rate: learning rate of the decoder; the encoder has a tenth.
+        max_depth: upper end of the range in metres; by default that of the model, or the largest metres of the
+            training images.
+        intrinsics: the cameras of the images, if known (`intrinsics.cameras`). The model is then trained in one
+            canonical camera, the median of the training images, and predicts metres for the camera that is given to it.
 
     Returns:
-        What report.json holds: measures of the held-out images by name (before, after; for metres also `constant`,
-        the median of the training images everywhere).
+        The contents of report.json: metrics of the held-out images (`before`, `after`; for metres also `constant`, a
+        prediction of the median of the training images everywhere).
 
     Raises:
-        ValueError: a folder that is not laid out so, images too few, metres asked of a model for other metres,
-            cameras that are missing, too many, or of no use to the model, or no epoch or rate at all.
+        ValueError: the folder does not have the layout, there are too few images, folder and model have different
+            quantities, cameras are missing or not supported by the model, or epochs or rate are not positive.
     """
     if epochs < 1 or not rate > 0:
         raise ValueError(f"{epochs} epochs at a rate of {rate:g}: expected 1 epoch or more, and a rate above 0")
@@ -150,38 +151,41 @@ def finetune(
 
 
 def refuse_mismatch(own: UserFolder, row: Variant, intrinsics: str | None, max_depth: float | None) -> None:
-    """Raise ValueError where the folder, the model, the cameras and the range do not belong together."""
+    """Raise ValueError if the folder, the model, the cameras and the range do not fit together."""
     if own.quantity == "disparity" and row.quantity == "depth_m":
-        raise ValueError(f"{own.root} holds disparity, and {row.name} answers metres: choose a relative model")
-    if intrinsics and own.quantity == "disparity":
-        raise ValueError(f"--intrinsics {intrinsics}: {own.root} holds disparity; cameras belong to metres")
-    if max_depth is not None and own.quantity == "disparity":
-        raise ValueError(f"--max-depth {max_depth:g}: {own.root} holds disparity; a range belongs to metres")
+        raise ValueError(f"{own.root} has disparity, and {row.name} predicts metres: choose a relative model")
+    if own.quantity == "disparity" and intrinsics:
+        raise ValueError(f"--intrinsics {intrinsics}: {own.root} has disparity; intrinsics need metres")
+    if own.quantity == "disparity" and max_depth is not None:
+        raise ValueError(f"--max-depth {max_depth:g}: {own.root} has disparity; a range needs metres")
     if max_depth is not None and not max_depth > 0:
         raise ValueError(f"--max-depth {max_depth:g}: expected metres above 0")
     if intrinsics and row.fixed_size is not None:
-        raise ValueError(f"--intrinsics {intrinsics}: {row.name} squeezes every image; choose another model")
+        raise ValueError(
+            f"--intrinsics {intrinsics}: {row.name} resizes every image to one aspect ratio; choose another model"
+        )
     if row.canonical_focal is not None and own.quantity == "depth_m" and not intrinsics:
         raise ValueError(
-            f"{row.name} in {own.root}: the model is camera-aware; say with --intrinsics what took these images"
+            f"{own.root}: {row.name} is camera-aware and needs the cameras of these images: give --intrinsics"
         )
 
 
 @dataclass(frozen=True)
 class Canonical:
-    """The camera in which a run learns, and the top of the head's range in its metres."""
+    """The canonical camera of a run, and the upper end of the head's range in its metres."""
 
     focal: float | None
-    """In pixels of the network's input; None: every camera is taken as it is."""
+    """In pixels of the network's input; None: metres are not converted."""
     top: float
 
 
 def canonical_camera(row: Variant, seen: list[float], limit: float, keep: bool) -> Canonical:
-    """The median training camera, unless the model has one; the range holds `limit` metres of the widest lens.
+    """The median camera of the training images, unless the model has a canonical camera.
 
     Args:
         seen: focal lengths of the training images in pixels of the network's input.
-        keep: a camera-aware model keeps its range.
+        limit: metres that the range must include, also for the shortest of these focal lengths.
+        keep: whether a camera-aware model keeps its range.
     """
     if keep and row.canonical_focal is not None and row.max_depth is not None:
         return Canonical(row.canonical_focal, row.max_depth)
@@ -190,16 +194,16 @@ def canonical_camera(row: Variant, seen: list[float], limit: float, keep: bool) 
 
 
 def farthest(samples: Samples) -> float:
-    """The largest metres of a set."""
+    """The largest ground truth of a set in metres."""
     disparities = (sample.disparity_HW for _, sample in usable(samples))
     least = [float(disparity_HW[disparity_HW > 0].min()) for disparity_HW in disparities if (disparity_HW > 0).any()]
     if not least:
-        raise ValueError("not one training image has a usable pixel: expected metres above 0 in its map")
+        raise ValueError("no training image has a usable pixel: expected metres above 0 in its map")
     return 1 / min(least)
 
 
 def as_text(report: dict[str, dict[str, float]]) -> str:
-    """The report as a table."""
+    """The report as a text table."""
     names = list(next(iter(report.values())))
     lines = [f"{'held out':10}" + "".join(f"{name:>10}" for name in names)]
     for row, values in report.items():

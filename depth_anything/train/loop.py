@@ -1,4 +1,4 @@
-"""A recipe, from its start to its final weights."""
+"""Train a recipe from its initial weights to its final ones."""
 
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
@@ -23,7 +23,7 @@ from depth_anything.train.parts import built_in_parts, put_rows, take_rows
 from depth_anything.train.recipes.base import MaskedRecipe, Recipe
 from depth_anything.train.recipes.metric import MetricRecipe
 from depth_anything.train.run_log import RunLog
-from depth_anything.train.steps import Task, go_on
+from depth_anything.train.steps import Task, run_steps
 from depth_anything.train.student import check_teacher
 from depth_anything.train.teacher import MapAndTokens, plain_attention
 from depth_anything.train.tracker import Tracker
@@ -47,30 +47,30 @@ def train(
     changes: Changes = Changes(),  # noqa: B008
     tracker: Tracker | None = None,
 ) -> DepthAnything:
-    """Carry out a recipe and answer the trained model (the running mean of the weights, where the recipe keeps one).
+    """Train a recipe; return the trained model (the running mean of the weights if the recipe keeps one).
 
-    `out` receives recipe.json, curve.jsonl (a line for each log and validation), events for TensorBoard, the state to
-    go on from (state.pt, or checkpoints/ under FSDP2) and at the end final.safetensors. Run again after any
-    interruption, it goes on from the newest state: on the same machine with the same threads and processes the final
-    weights are those of a run that was never interrupted. Under FSDP2 only the first process answers that model; the
-    others answer their parts of the one that was trained.
+    `out` receives recipe.json, curve.jsonl (a line per log and validation), events for TensorBoard, the state for
+    resuming (state.pt, or checkpoints/ under FSDP2) and at the end final.safetensors. Called again after an
+    interruption, it resumes from the newest state: on the same machine with the same threads and processes the final
+    weights are those of an uninterrupted run. Under FSDP2 only the first process returns that model; the others return
+    their parts of the trained one.
 
     Args:
-        data: labelled and unlabelled images by number, as the recipe wants them.
+        data: the labelled and unlabelled images that the recipe needs.
         validation: held-out labelled images.
-        weights: what the run starts from, by official keys: DINOv2's encoder, or a whole model.
-        teacher: labels the unlabelled images, where their labels do not come from shards.
-        frozen: the encoder of L_feat (`student.FinalTokens`), where the recipe has that loss.
+        weights: initial weights by official keys: DINOv2's encoder, or a whole model.
+        teacher: labels the unlabelled images if their labels do not come from shards.
+        frozen: the encoder of L_feat (`student.FinalTokens`) if the recipe has that loss.
         machine: accumulation, FSDP2, compilation, reading threads.
         ranks: the processes and their devices (`distributed.join`).
         log_every, validate_every: in steps.
-        save_seconds: wall clock between two writes of the state.
-        changes: what is changed on purpose when a run goes on.
+        save_seconds: wall-clock time between two saves of the state.
+        changes: deliberate changes when a run resumes.
         tracker: a service that also receives what is logged.
 
     Raises:
-        ValueError: no images, no weights or teacher where they are needed, `out` holds another recipe, or many steps
-            in a row are not finite.
+        ValueError: images, weights or a teacher are missing, `out` holds another recipe, or many steps in a row are
+            not finite.
     """
     check_pictures(recipe, data)
     if isinstance(teacher, DepthAnything):
@@ -92,7 +92,7 @@ def train(
     if validation is not None:
         task = replace(task, validate=validate)
     run.network.train()
-    go_on(run, task, out, machine, ranks, log_every, validate_every, save_seconds, changes, tracker)
+    run_steps(run, task, out, machine, ranks, log_every, validate_every, save_seconds, changes, tracker)
     average = run.whole_average(kept=ranks.first or not machine.shard)
     if not average:
         return run.model
@@ -110,7 +110,7 @@ def task_of(
     teacher: nn.Module | None = None,
     frozen: nn.Module | None = None,
 ) -> Task[Slice]:
-    """A recipe as the loop carries it out; arguments as for `train`."""
+    """A recipe as the functions that the loop calls; arguments as for `train`."""
     kind, (slices, _) = kind_of(recipe), ranks.slices(machine)
 
     def build(step: int, index: int, pool: ThreadPoolExecutor | None) -> Slice:
@@ -135,13 +135,12 @@ def task_of(
 def check_start(
     recipe: Recipe, weights: dict[str, Tensor] | None, frozen: nn.Module | None, machine: Machine, ranks: Ranks
 ) -> None:
-    """All that a run needs besides images is there and fits. To be asked before any are opened or rendered.
+    """Check everything that a run needs besides images. Call it before any are opened or rendered.
 
-    Args:
-        as for `train`.
+    Arguments as for `train`.
 
     Raises:
-        ValueError: weights or the encoder of L_feat are missing, the weights are another network's, or this machine
+        ValueError: weights or the encoder of L_feat are missing, the weights belong to another network, or this machine
             cannot do such a run.
     """
     machine.check()
@@ -149,7 +148,7 @@ def check_start(
     for stage in recipe.stages:
         places(recipe, stage, slices, 0)
     if recipe.unlabeled and recipe.unlabeled.feature_weight and frozen is None:
-        raise ValueError(f"{recipe.name} keeps near a frozen encoder (V1 Eq. 9): give its file with --frozen")
+        raise ValueError(f"{recipe.name} needs a frozen encoder for L_feat (V1 Eq. 9): give its file with --frozen")
     shapes = weights and {key: tensor.to("meta") for key, tensor in weights.items()}
     try:
         with torch.device("meta"):
@@ -157,15 +156,15 @@ def check_start(
     except RuntimeError as error:
         mismatch = str(error).splitlines()[-1].strip()
         raise ValueError(
-            f"{recipe.name} trains {recipe.variant}: the weights that it should start from do not fit ({mismatch})"
+            f"{recipe.name} trains {recipe.variant}: the initial weights do not fit ({mismatch})"
         ) from None
 
 
 def check_pictures(recipe: Recipe, data: Data) -> None:
-    """There are images of every kind that the recipe learns from.
+    """Check that there are images of every kind that the recipe learns from.
 
     Raises:
-        ValueError: there are none.
+        ValueError: a kind is missing or empty.
     """
     for kind, samples, share in (
         ("labelled", data.labeled, 1 - recipe.unlabeled_share),
@@ -182,7 +181,7 @@ def start(
     ranks: Ranks = Ranks(),  # noqa: B008
     labeled: Samples | None = None,
 ) -> Run:
-    """Step 0: the model, as the machine runs it, and AdamW. A run for metres may look at images for its start."""
+    """The run at step 0: the model, its form on this machine, and AdamW. `labeled` serves `metric.fit_last`."""
     kind, in_parts = kind_of(recipe), starts_in_parts(recipe, machine)
     with built_in_parts(ranks) if in_parts else nullcontext():
         model = kind.start_model(recipe, weights)
@@ -202,15 +201,15 @@ def start(
 
 
 def starts_in_parts(recipe: Recipe, machine: Machine) -> bool:
-    """Whether no process holds the whole model at any time (`parts`): where FSDP2 splits it, and the start of the run
-    does not look at images through it. Only DINOv2 has models too large to be built whole and then split."""
+    """Whether the model is built in parts, so that no process ever holds all of it (`parts`): under FSDP2, unless the
+    initial weights are fitted on images. Only DINOv2 has models that are too large to build whole and then split."""
     fitted = isinstance(recipe, MetricRecipe) and bool(recipe.metric.fitted)
     row = recipe.row if isinstance(recipe, MetricRecipe) else get_variant(recipe.variant)
     return machine.shard and not fitted and row.encoder == "dinov2" and row.bins is None
 
 
 def kind_of(recipe: Recipe) -> ModuleType:
-    """The functions for disparity, those for metres, or those for hidden patches."""
+    """The module with the functions of a recipe's task: disparity, metres, or hidden patches."""
     match recipe:
         case MetricRecipe():
             return metric
@@ -221,14 +220,14 @@ def kind_of(recipe: Recipe) -> ModuleType:
 
 
 def averaged_model(run: Run, average: dict[str, Tensor]) -> DepthAnything:
-    """A model of its own with the running mean of the weights, in evaluation mode, where the run is."""
+    """A separate model with the running mean of the weights, in evaluation mode, on the device of the run."""
     model = DepthAnything(run.model.variant)
     model.load_state_dict(average)
     return model.to(next(run.model.parameters()).device).eval()
 
 
 def save_final(model: DepthAnything, out: Path) -> None:
-    """The released weights: official keys, safetensors, our metadata."""
+    """Write the weights for release: safetensors with the official keys and our metadata."""
     from depth_anything.checkpoints.official import save
 
     with atomic_path(out / "final.safetensors") as temporary:

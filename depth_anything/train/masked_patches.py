@@ -1,10 +1,10 @@
-"""Ours: nano-vit's encoder before it has seen any depth, from images with hidden patches.
+"""Ours: pretraining of nano-vit's encoder, without depth labels, by masked image modelling.
 
-No release of DINOv2 is of nano-vit's size. In its weights' place, the whole network learns to say how bright the hidden
-patches of an image are: masked image modelling, which is a part of DINOv2's own training, with its mask token. The
-encoder is then a start for a teacher or a student, and the frozen encoder of L_feat (V1 Eq. 9).
+There is no DINOv2 of nano-vit's size. As a replacement, the whole network learns to predict the brightness of hidden
+patches, with DINOv2's mask token in their place (masked image modelling is a part of DINOv2's own training). A teacher
+or a student starts from this encoder, which is also the frozen encoder of L_feat (V1 Eq. 9).
 
-`relative_depth.py` has functions of the same names; the loop takes whichever module fits its recipe.
+`relative_depth.py` has functions of the same names; the loop uses the module of the recipe's task.
 """
 
 from collections.abc import Sequence
@@ -32,25 +32,25 @@ __all__ = ["UNREAD", "groups", "labeled_batch", "set_rate", "start_model", "step
 
 @dataclass(frozen=True)
 class MaskedBatch:
-    """What one forward pass sees, and what it shall say."""
+    """Input and target of one masked step."""
 
     image_B3HW: Tensor
-    """float32, ImageNet-normalised, whole: the network hides the patches itself."""
+    """float32, ImageNet-normalised, without hidden patches: the network hides them."""
     hidden_Bhw: Tensor
-    """bool: patches that the encoder does not see."""
+    """bool: patches that are hidden from the encoder."""
     luma_BHW: Tensor
-    """Brightness in 0..1."""
+    """The target: brightness in 0..1."""
 
 
 def labeled_batch(draw: Draw, samples: Samples, numbers: list[int]) -> MaskedBatch:
-    """Images with hidden patches; their labels are not looked at."""
+    """Images with hidden patches; labels are not used."""
     assert isinstance(draw.recipe, MaskedRecipe)
     image_B3HW = perturbed(crops(draw, samples, numbers)[0], draw.recipe.perturbation, draw.colours)
     return masked_batch(image_B3HW, draw.recipe.hidden, draw.rngs)
 
 
 def masked_batch(image_B3HW: Tensor, share: float, rngs: Sequence[np.random.Generator]) -> MaskedBatch:
-    """Images in 0..1, `share` of the patches of each hidden, drawn at random."""
+    """A batch of images in 0..1; a random `share` of the patches of each is hidden."""
     h, w = image_B3HW.shape[2] // PATCH, image_B3HW.shape[3] // PATCH
     order_BN = np.stack([rng.random(h * w) for rng in rngs]).argsort(1)
     hidden_Bhw = torch.from_numpy(order_BN < round(share * h * w)).unflatten(1, (h, w)).to(image_B3HW.device)
@@ -75,7 +75,7 @@ def step_losses(
 
 @torch.inference_mode()
 def validate(model: DepthAnything, samples: Samples, recipe: MaskedRecipe) -> dict[str, float]:
-    """The loss on held-out images at the last stage's size, each with patches of its own; the same in every call."""
+    """The loss on held-out images at the last stage's size; the hidden patches are the same in every call."""
     size, found = recipe.stages[-1].sizes[-1], []
     for number in range(len(samples)):
         sample = samples[number]

@@ -1,4 +1,4 @@
-"""What a run reports of its speed: images a second, the wait for data, each process's share, memory, loss parts."""
+"""Speed of a run: images per second, wait for data, time per process, memory; and mean loss parts."""
 
 import logging
 import sys
@@ -17,17 +17,17 @@ from depth_anything.train.distributed import gathered, mean_over_ranks
 LOG = logging.getLogger(__name__)
 T = TypeVar("T")
 SLOW = 1.5
-"""A process that takes so many times as long as the median one is named."""
+"""Processes that take more than this multiple of the median time are named."""
 
 
 class Meter:
-    """Speed, and mean loss parts over the steps that were added, until `means` is asked.
+    """Speed, and mean loss parts of the steps since the last `restart`.
 
-    A step ends on all processes at once, so its length does not tell which one holds up the others. What each does
-    alone does: the wait for its data, and its forward passes.
+    A step ends on all processes at the same time, so its duration does not show which process delays the others. The
+    wait for data and the forward passes do, because each process does them independently.
 
     Args:
-        seen: images of the whole run at the start.
+        seen: number of images of the run so far.
     """
 
     def __init__(self, seen: int, device: str = "cpu"):
@@ -35,7 +35,7 @@ class Meter:
         self.restart(seen)
 
     def restart(self, seen: int) -> None:
-        """Forget what was measured."""
+        """Forget all measurements."""
         self.began, self.seen = time.monotonic(), seen
         self.values: dict[str, list[Tensor]] = {}
         self.steps = 0
@@ -43,7 +43,7 @@ class Meter:
         self.events: list[tuple[torch.cuda.Event, torch.cuda.Event]] = []
 
     def waiting(self, ready: Iterator[T]) -> Iterator[T]:
-        """The items of `ready`; the wait for each is measured."""
+        """Yield the items of `ready`, and measure the wait for each."""
         while True:
             began = time.perf_counter()
             try:
@@ -55,13 +55,13 @@ class Meter:
             yield item
 
     def add(self, parts: dict[str, Tensor]) -> None:
-        """Loss parts of a slice."""
+        """Add the loss parts of a slice."""
         for name, value in parts.items():
             self.values.setdefault(name, []).append(value)
 
     @contextmanager
     def forward(self) -> Iterator[None]:
-        """Times a forward pass; on a GPU by its own clock, without waiting for it."""
+        """Measure a forward pass; on a GPU with its own events, without waiting for it."""
         if self.device.startswith("cuda"):
             first, last = (torch.cuda.Event(enable_timing=True) for _ in range(2))
             first.record()
@@ -74,11 +74,12 @@ class Meter:
         self.passed += time.perf_counter() - began
 
     def means(self, seen: int) -> dict[str, float]:
-        """Images per second; data wait and forward pass in seconds a step, of the slowest and the fastest process; GiB
-        of memory of the fullest; each part's mean over the steps that had it. All processes call this together.
+        """Images per second; wait for data and forward pass in seconds per step, of the slowest and the fastest
+        process; the largest memory of a process in GiB; the mean of each loss part over the steps that have it. All
+        processes call this together.
 
         Args:
-            seen: images of the whole run by now.
+            seen: number of images of the run so far.
         """
         found = {"images_per_second": (seen - self.seen) / (time.monotonic() - self.began)}
         passed = self.passed + sum(first.elapsed_time(last) for first, last in self.events) / 1000
@@ -95,11 +96,11 @@ class Meter:
 
 
 def memory_gib(device: str) -> float:
-    """The most memory that this process has had: on a GPU there, else in the machine."""
+    """The peak memory of this process: GPU memory on a GPU, else main memory."""
     if device.startswith("cuda"):
         return torch.cuda.max_memory_allocated(device) / 2**30
     if sys.platform == "win32":
-        return 0.0  # no such figure in Python's library
+        return 0.0  # the standard library does not provide it
     import resource
 
     unit = 1 if sys.platform == "darwin" else 1024
@@ -107,10 +108,10 @@ def memory_gib(device: str) -> float:
 
 
 def name_stragglers(seconds: list[float]) -> list[int]:
-    """The processes that hold up the others, by seconds a step that each takes alone; the first process says so."""
+    """The slow processes, given each one's seconds per step; the first process logs them."""
     usual = median(seconds)
     slow = [rank for rank, own in enumerate(seconds) if own > SLOW * usual]
     if slow and not (dist.is_initialized() and dist.get_rank()):
-        told = ", ".join(f"rank {rank}: {seconds[rank]:.3g} s" for rank in slow)
-        LOG.warning("slow processes (data and forward pass; the median takes %.3g s): %s", usual, told)
+        named = ", ".join(f"rank {rank}: {seconds[rank]:.3g} s" for rank in slow)
+        LOG.warning("slow processes (data and forward pass; the median takes %.3g s): %s", usual, named)
     return slow

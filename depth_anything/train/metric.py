@@ -24,7 +24,7 @@ __all__ = ["UNREAD", "fit_last", "groups", "labeled_batch", "set_rate", "start_m
 
 MOMENTA = (0.85, 0.95)
 FLAT_SHARE = 0.7
-"""Of a one-cycle run: the rate starts at its top and stays."""
+"""Share of a one-cycle run in which the rate stays at its maximum."""
 FINAL_DIVISOR = 1e4
 
 
@@ -66,13 +66,14 @@ def set_rate(optimizer: Optimizer, recipe: MetricRecipe, step: int) -> float:
 
 
 def metric_losses(network: nn.Module, batch: Batch, recipe: MetricRecipe) -> Losses:
-    """SiLog of the recipe over all pixels whose true metres lie in its range; predictions are resized to the truth.
+    """SILog of the recipe over all pixels whose ground truth is in its range; predictions are resized to the ground
+    truth.
 
     Args:
         network: the model, or `teacher.MapAndTokens` around it.
     """
-    answer = run_network(network, batch.image_B3HW, recipe)
-    prediction_BHW = (answer[0] if isinstance(answer, tuple) else answer).float()
+    output = run_network(network, batch.image_B3HW, recipe)
+    prediction_BHW = (output[0] if isinstance(output, tuple) else output).float()
     depth_BHW, valid_BHW = true_metres(batch, recipe.metric)
     if prediction_BHW.shape != depth_BHW.shape:
         size = depth_BHW.shape[1:]
@@ -90,13 +91,14 @@ def step_losses(
     teacher: nn.Module | None = None,
     frozen: nn.Module | None = None,
 ) -> Losses:
-    """`metric_losses` of a slice; metres have neither teacher nor frozen encoder."""
+    """`metric_losses` of a slice; training for metres has neither a teacher nor a frozen encoder."""
     assert one.labeled is not None
     return metric_losses(network, one.labeled, recipe)
 
 
 def validate(model: DepthAnything, samples: Samples, recipe: MetricRecipe) -> dict[str, float]:
-    """`measure` during a run, by name. In a camera-aware run, whose range is in canonical metres, all truth counts."""
+    """`measure` during a run, by name. In a camera-aware run, whose range is in canonical metres, all ground truth
+    counts."""
     aware = recipe.metric.canonical_focal is not None
     settings = replace(recipe.metric, max_depth=math.inf) if aware else recipe.metric
     return asdict(measure(model, samples, settings))

@@ -1,4 +1,4 @@
-"""What a step for metres sees: random windows (V2), or whole images as ZoeDepth augments them."""
+"""Batches of training for metres: random crops (V2), or whole images with ZoeDepth's augmentation."""
 
 from dataclasses import dataclass
 
@@ -17,26 +17,26 @@ from depth_anything.train.recipes.metric import MetricRecipe
 
 
 def labeled_batch(draw: Draw, samples: Samples, numbers: list[int]) -> Batch:
-    """Random windows (V2) or whole images (ZoeDepth), as the recipe says."""
+    """Random crops (V2) or whole images (ZoeDepth), depending on the recipe."""
     recipe = draw.recipe
     assert isinstance(recipe, MetricRecipe)
     return (whole_batch if recipe.metric.whole else batches.labeled_batch)(draw, samples, numbers)
 
 
 def whole_batch(draw: Draw, samples: Samples, numbers: list[int]) -> Batch:
-    """Whole images at the network's size, their truth at its own.
+    """Whole images at the network's input size, with ground truth at its original size.
 
     Raises:
-        ValueError: a set whose truth is not in metres; images of several sizes.
+        ValueError: a set whose ground truth is not in metres; images of several sizes.
     """
     recipe = draw.recipe
     assert isinstance(recipe, MetricRecipe)
-    assert recipe.metric.canonical_focal is None, "whole images are squeezed: the canonical camera wants windows"
+    assert recipe.metric.canonical_focal is None, "whole images change their aspect: the canonical camera needs crops"
     found = [
         augmented(read(samples, number), recipe, rng.random(8)) for number, rng in zip(numbers, draw.rngs, strict=True)
     ]
     if len({one.disparity_HW.shape for one in found}) > 1:
-        raise ValueError(f"{recipe.name} sees whole images: expected all of one size")
+        raise ValueError(f"{recipe.name} trains on whole images: expected all of one size")
     image_B3HW = torch.from_numpy(np.stack([one.image_HW3 for one in found])).permute(0, 3, 1, 2)
     image_B3HW = normalise(F.interpolate(image_B3HW, draw.size, mode="bilinear", align_corners=True)).to(draw.device)
     disparity_BHW = torch.from_numpy(np.stack([one.disparity_HW for one in found])).to(draw.device)
@@ -46,7 +46,7 @@ def whole_batch(draw: Draw, samples: Samples, numbers: list[int]) -> Batch:
 
 @dataclass(frozen=True)
 class Augmented:
-    """A whole image as ZoeDepth's training sees it."""
+    """A whole image after ZoeDepth's augmentation."""
 
     image_HW3: np.ndarray
     """float32 in 0..1."""
@@ -55,13 +55,13 @@ class Augmented:
 
 
 def augmented(sample: Sample, recipe: MetricRecipe, draws_8: np.ndarray) -> Augmented:
-    """ZoeDepth's training augmentation: KB crop, a small turn, mirroring, gamma, brightness, colours.
+    """ZoeDepth's training augmentation: KB crop, a small rotation, flip, gamma, brightness, colours.
 
     Args:
-        draws_8: uniform random numbers in 0..1: turn, mirroring, whether colours change, gamma, brightness, R, G, B.
+        draws_8: uniform random numbers in 0..1: rotation, flip, whether colours change, gamma, brightness, R, G, B.
 
     Raises:
-        ValueError: truth that is not in metres.
+        ValueError: ground truth that is not in metres.
     """
     metric = recipe.metric
     if sample.scale != "metric":
@@ -86,5 +86,5 @@ def augmented(sample: Sample, recipe: MetricRecipe, draws_8: np.ndarray) -> Augm
 
 
 def turned(array: np.ndarray, degrees: float, rule: Image.Resampling) -> np.ndarray:
-    """An image or map turned about its centre, at its size; 0 in the corners."""
+    """An image or map rotated about its centre, at its size; 0 in the corners."""
     return np.asarray(Image.fromarray(array).rotate(degrees, resample=rule))

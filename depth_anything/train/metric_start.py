@@ -87,7 +87,7 @@ def fit_last(model: DepthAnything, recipe: MetricRecipe, samples: Samples) -> No
 
 
 def groups(model: DepthAnything, recipe: MetricRecipe) -> list[dict]:
-    """Parameter groups of AdamW: the encoder at its share of the learning rate, the layers that predict metres at all.
+    """Parameter groups of AdamW: the encoder at its share of the learning rate, the layers that predict metres at 1.
 
     Below a separate metric head, a decoder from the relative model counts as pre-trained. The metric code of both
     papers applies weight decay to every parameter, including norms and biases.

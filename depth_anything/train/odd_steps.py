@@ -1,4 +1,4 @@
-"""Steps that go wrong: those that are not finite are skipped, spikes are reported, and both name their images."""
+"""Odd steps: those that are not finite are skipped, gradient spikes are reported; both name their images."""
 
 import logging
 import math
@@ -18,35 +18,35 @@ from depth_anything.train.distributed import any_rank, gathered
 LOG = logging.getLogger(__name__)
 ODD_FILE = "odd_steps.jsonl"
 MOST_IN_A_ROW = 10
-"""So many steps in a row that are not finite are no accident: the run ends."""
+"""Number of consecutive steps that are not finite after which the run ends."""
 SPIKE = 10.0
-"""A gradient's norm of so many times the median of the last ones is a spike."""
+"""A gradient norm above this multiple of the median of the last ones is a spike."""
 REMEMBERED, FEWEST = 200, 50
-"""Norms that the median is taken over."""
+"""Largest and smallest number of norms for the median."""
 NAMED = 3
-"""Images in a warning; the file has all of them."""
+"""Number of images in a warning; the file has all of them."""
 
 
 class OddSteps:
-    """What went wrong in a run: a line of `odd_steps.jsonl` for each such step, up to the step that it goes on from."""
+    """Writes a line of `odd_steps.jsonl` per odd step. On resuming, lines after the resumed step are removed."""
 
     def __init__(self, folder: Path, step: int, steps: int, first: bool):
         self.path, self.first, self.steps = folder / ODD_FILE, first, steps
         kept = json_lines.cut_back(self.path, lambda entry: entry["step"] < step) if first else []
         self.skipped = sum(entry["skipped"] for entry in kept)
-        """Steps of the whole run so far; only the first process knows."""
+        """Number of skipped steps of the whole run so far; only in the first process."""
         self.in_a_row = 0
         self.norms: deque[float] = deque(maxlen=REMEMBERED)
 
     def skip(self, step: int, losses: list[float], norm: float, names: Callable[[list[int]], list[str]]) -> None:
-        """Count and name a step that is not finite. All processes call this together.
+        """Record a step that is not finite. All processes call this together.
 
         Args:
             losses: of this process's slices.
-            names: keys of the images of some of this process's slices, by their place among them.
+            names: returns the keys of the images in the given slices, by their positions among this process's slices.
 
         Raises:
-            ValueError: it is one of many in a row.
+            ValueError: it is the last of MOST_IN_A_ROW such steps in a row.
         """
         lost = [place for place, loss in enumerate(losses) if not math.isfinite(loss)]
         elsewhere = any(gathered(bool(lost)))
@@ -58,13 +58,13 @@ class OddSteps:
         if self.in_a_row == min(MOST_IN_A_ROW, self.steps):
             raise ValueError(
                 f"the {what} is not finite at step {step}, as at all of the last {self.in_a_row} (their images: "
-                f"{self.path}): go on from the last state with a lower --learning-rate, or behind them with --skip-to"
+                f"{self.path}): resume from the last state with a lower --learning-rate, or after them with --skip-to"
             )
         if self.first:
             LOG.warning("skipped step %d: its %s is not finite; images: %s", step, what, named)
 
     def taken(self, step: int, losses: list[float], norm: float, names: Callable[[list[int]], list[str]]) -> None:
-        """A finite step; names it if its gradient is a spike. All processes call this with the same norm."""
+        """Note a finite step; report it if its gradient is a spike. All processes call this with the same norm."""
         self.in_a_row = 0
         usual = median(self.norms) if len(self.norms) >= FEWEST else math.inf
         if norm > SPIKE * usual:
@@ -74,23 +74,23 @@ class OddSteps:
         self.norms.append(norm)
 
     def write(self, step: int, skipped: bool, what: str, losses: list[float], norm: float, images: list[str]) -> str:
-        """Add a line with what all processes say; answers the first few images."""
-        said = gathered({"losses": [printed(loss) for loss in losses], "images": images})
+        """Add a line with the losses and images of all processes; return the first few images as text."""
+        processes = gathered({"losses": [printed(loss) for loss in losses], "images": images})
         if self.first:
             about = {"step": step, "skipped": skipped, "what": what, "gradient_norm": printed(norm)}
-            json_lines.append(self.path, about | {"processes": said})
-        every = [name for one in said for name in one["images"]]
+            json_lines.append(self.path, about | {"processes": processes})
+        every = [name for one in processes for name in one["images"]]
         further = len(every) - NAMED
         return ", ".join(every[:NAMED]) + (f" and {further} more" if further > 0 else "")
 
 
 def printed(value: float) -> float | str:
-    """A number for a file of JSON, which has no NaN."""
+    """A number as a JSON value; NaN and infinities, which JSON lacks, become text."""
     return value if math.isfinite(value) else str(value)
 
 
 def refuse_broken(run: Run, device: str) -> None:
-    """Weights, running mean and moments are finite. All processes call this together, before they save.
+    """Check that weights, running mean and moments are finite. All processes call this together, before they save.
 
     Raises:
         ValueError: they are not.
@@ -102,6 +102,6 @@ def refuse_broken(run: Run, device: str) -> None:
     largest = torch.stack([one.to(device, torch.float32) for one in torch._foreach_norm(own, math.inf)])
     if any_rank([not bool(largest.isfinite().all())], device)[0]:
         raise ValueError(
-            f"weights or moments are not finite after step {run.step}: not saved. Go on from the last state with a "
+            f"weights or moments are not finite after step {run.step}: not saved. Resume from the last state with a "
             "lower --learning-rate"
         )

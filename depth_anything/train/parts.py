@@ -1,9 +1,9 @@
-"""A model that is built in parts: no process ever holds more of it than its own rows and one whole tensor.
+"""Build a model in parts: no process ever holds more of it than its own rows and one whole tensor.
 
-FSDP2 gives each process some rows of every parameter. Here these rows are all that is kept from the start on, so a
-giant of 5.0 GB needs 0.6 GB on each of 8 processes. The numbers are those of a model that is built whole: random draws
-are drawn whole, one parameter after the other, and weights from a file are read by rows where the file is mapped into
-memory (`checkpoints.safe_read`).
+FSDP2 assigns some rows of every parameter to each process. Here, a process keeps only these rows from the beginning,
+so the giant, 5.0 GB, needs 0.6 GB on each of 8 processes. The values are those of a model that is built whole: random
+values are drawn for whole parameters, one after the other, and weights are read from a file that is mapped into memory
+(`checkpoints.safe_read`), by rows.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ from torch.overrides import TorchFunctionMode
 from depth_anything.train.distributed import Ranks
 
 INITIALISATIONS = ("uniform_", "normal_", "trunc_normal_", "constant_", "ones_", "zeros_", "kaiming_uniform_")
-"""Functions of `torch.nn.init` that the network's modules call."""
+"""The functions of `torch.nn.init` that the network's modules use."""
 
 
 def own_rows(tensor: Tensor, ranks: Ranks) -> Tensor:
-    """The rows of a tensor that FSDP2 gives to this process: the first dimension in equal parts, the last ones shorter
-    or empty."""
+    """The rows of a tensor that FSDP2 assigns to this process: equal parts of the first dimension, of which the last
+    may be shorter or empty."""
     chunks = tensor.chunk(ranks.world)
     return chunks[ranks.rank] if ranks.rank < len(chunks) else tensor[:0]
 
 
 class Rows(Tensor):
-    """Looks like a whole tensor while a model is initialised, and holds this process's rows."""
+    """A tensor with the shape of the whole parameter that holds only this process's rows, during initialisation."""
 
     rows: Tensor
     ranks: Ranks
@@ -49,11 +49,11 @@ class Rows(Tensor):
         if func is torch.ops.aten.copy_.default and type(args[0]) is Rows:
             args[0].rows.copy_(own_rows(args[1], args[0].ranks))
             return args[0]
-        raise TypeError(f"{func}: a model that is built in parts may only be filled and copied to while it starts")
+        raise TypeError(f"{func}: a model that is built in parts can only be filled and copied to")
 
 
 class _InRows(TorchFunctionMode):
-    """`torch.empty`, `zeros` and `ones` of a shape give `Rows`."""
+    """Makes `torch.empty`, `zeros` and `ones` return `Rows`."""
 
     def __init__(self, ranks: Ranks):
         super().__init__()
@@ -69,7 +69,7 @@ class _InRows(TorchFunctionMode):
 
 @contextmanager
 def built_in_parts(ranks: Ranks) -> Iterator[None]:
-    """Modules that are built in this block, and what is loaded into them, keep this process's rows only (`Rows`)."""
+    """Context in which new modules, and the weights that are loaded into them, have this process's rows only."""
 
     def by_rows(initialise: Callable[..., Tensor]) -> Callable[..., Tensor]:
         def initialised(tensor: Tensor, *args: Any, **kwargs: Any) -> Tensor:
@@ -92,7 +92,8 @@ def built_in_parts(ranks: Ranks) -> Iterator[None]:
 
 
 def take_rows(model: nn.Module) -> dict[str, Tensor]:
-    """The rows of a model that was built in parts, by parameter; the model goes to the meta device, for FSDP2."""
+    """Remove the rows from a model that was built in parts, and return them by parameter. The model is then on the meta
+    device, for FSDP2."""
     taken = {}
     for prefix, module in model.named_modules():
         assert not list(module.buffers(recurse=False)), f"{prefix} has buffers, which FSDP2 leaves whole"
@@ -105,7 +106,7 @@ def take_rows(model: nn.Module) -> dict[str, Tensor]:
 
 
 def put_rows(model: nn.Module, rows: dict[str, Tensor], device: str) -> None:
-    """Give the rows to a model on the meta device that FSDP2 has split; `rows` is empty then."""
+    """Put the rows into a model on the meta device that FSDP2 has sharded. Empties `rows`."""
     state = {}
     for name, parameter in model.named_parameters():
         assert isinstance(parameter, DTensor)

@@ -1,4 +1,4 @@
-"""The log of a run: a line of JSON for each log and validation, the same for TensorBoard, and held-out images."""
+"""The log of a run: curve.jsonl, the same for TensorBoard, and predictions of held-out images."""
 
 import logging
 from collections.abc import Callable
@@ -17,11 +17,11 @@ from depth_anything.train.tracker import Tracker
 LOG = logging.getLogger(__name__)
 CURVE_FILE = "curve.jsonl"
 SHOWN = 4
-"""Held-out images on TensorBoard's page."""
+"""Number of held-out images in TensorBoard."""
 
 
 class RunLog:
-    """curve.jsonl: what was logged, up to the step that the run goes on from; every line also goes to the log."""
+    """Writes curve.jsonl, a line per log and validation. On resuming, lines after the resumed step are removed."""
 
     def __init__(self, folder: Path, step: int, tracker: Tracker | None = None):
         self.path, self.tracker = folder / CURVE_FILE, tracker
@@ -29,7 +29,7 @@ class RunLog:
         self.board = open_board(folder, step)
 
     def add(self, entry: dict) -> None:
-        """One log or validation; `entry` has the step. A full disk costs lines, not the run."""
+        """Write one log or validation; `entry` has the step. On a full disk, lines are lost and the run continues."""
         LOG.info("  ".join(f"{name} {value:.5g}" for name, value in entry.items()))
         try:
             json_lines.append(self.path, entry)
@@ -41,10 +41,10 @@ class RunLog:
                         if name != "step":
                             self.board.add_scalar(name, value, entry["step"])
         except NotWritten as failure:
-            LOG.warning("%s; training goes on", failure)
+            LOG.warning("%s; training continues", failure)
 
     def show(self, step: int, predict: Callable[[np.ndarray], np.ndarray], samples) -> None:
-        """Image, truth and prediction of a few held-out images on TensorBoard."""
+        """Write image, ground truth and prediction of a few held-out images to TensorBoard."""
         if self.board is not None:
             for number, sample in islice(usable(samples), SHOWN):
                 page_HW3 = side_by_side(sample, predict(sample.image_HW3))
@@ -63,7 +63,7 @@ def open_board(folder: Path, step: int):
 
 
 def side_by_side(sample: Sample, map_HW: np.ndarray) -> np.ndarray:
-    """Image, truth (what is unknown is black) and prediction, uint8 (H, 3 W, 3)."""
+    """Image, ground truth (black where unknown) and prediction, uint8 (H, 3 W, 3)."""
     known_HW = sample.valid_HW
     truth_HW3 = colored(min_max(sample.disparity_HW, known_HW)) * known_HW[..., None].astype(np.uint8)
     guess_HW3 = colored(min_max(map_HW, np.ones_like(known_HW)))

@@ -1,4 +1,4 @@
-"""When a run's state is written, and what happens when that fails: training goes on, and the last good state stays."""
+"""Save the state of a run. If a save fails, training continues and the last good state remains."""
 
 import errno
 import logging
@@ -18,8 +18,8 @@ LOG = logging.getLogger(__name__)
 
 
 class Saver:
-    """Saves a run and finds its newest state: under FSDP2 in parts, beside the steps (`sharded_checkpoint`); else one
-    file, which the first process writes between two steps."""
+    """Saves a run and finds its newest state: under FSDP2 in parts, in the background (`sharded_checkpoint`); else as
+    one file, which the first process writes between two steps."""
 
     def __init__(self, run: Run, out: Path, machine: Machine, ranks: Ranks):
         self.run, self.out, self.keep, self.ranks = run, out, machine.keep, ranks
@@ -27,15 +27,15 @@ class Saver:
         self.under_way: Future | None = None
         self.began = time.monotonic()
         self.step = 0
-        """Of the save that was begun last."""
+        """Step of the last save that was started."""
         self.failure: NotWritten | None = None
-        """Of the last save, if it failed."""
+        """The error of the last save, if it failed."""
 
     def resume(self) -> bool:
-        """Go on from the newest state, if there is one. All processes call this.
+        """Load the newest state, if there is one; return whether there was. All processes call this.
 
         Raises:
-            ValueError: the state is broken or belongs to another recipe.
+            ValueError: the state is damaged or belongs to another recipe.
         """
         if self.ranks.first:
             sharded_checkpoint.clean(self.out)
@@ -49,13 +49,13 @@ class Saver:
         return found
 
     def busy(self) -> bool:
-        """Whether a save is under way in this process; notices the end of one, and says it when it failed."""
+        """Whether this process has a save in progress. Logs the result of one that has ended."""
         if self.under_way is None or not self.under_way.done():
             return self.under_way is not None
         error, self.under_way = self.under_way.exception(), None
         if error is None:
             self.run.saved = self.step
-            LOG.info("saved step %d in %.1f s beside the steps", self.step, time.monotonic() - self.began)
+            LOG.info("saved step %d in %.1f s in the background", self.step, time.monotonic() - self.began)
         else:
             path = sharded_checkpoint.step_folder(self.out, self.step)
             self.fail(NotWritten(errno.EIO, sharded_checkpoint.root_cause(error), str(path)))
@@ -64,14 +64,14 @@ class Saver:
         return False
 
     def fail(self, failure: NotWritten) -> None:
-        """Remember a failure, and say in one line what is left."""
+        """Remember a failure, and log one line with the last good state."""
         self.failure = failure
         if self.ranks.first:
             good = f"the last good state is that of step {self.run.saved}" if self.run.saved else "none is saved yet"
-            LOG.warning("%s; %s; training goes on and saves again later", failure, good)
+            LOG.warning("%s; %s; training continues and saves again later", failure, good)
 
     def start(self) -> None:
-        """Begin to save the run as it is; it may train on at once. All processes call this, with no save under way."""
+        """Start to save the run; training may continue when this returns. All processes call this, while none saves."""
         self.began, self.step, self.failure = time.monotonic(), self.run.step, None
         if self.group is not None:
             self.under_way = sharded_checkpoint.start_saving(self.run, self.out, self.keep, self.group)
@@ -82,10 +82,10 @@ class Saver:
             self.fail(failure)
 
     def finish(self) -> None:
-        """Save the run as it is, and wait until that is done. All processes call this.
+        """Save the run and wait for the end of that. All processes call this.
 
         Raises:
-            NotWritten: on every process, when it could not be saved.
+            NotWritten: on every process, if the run could not be saved.
         """
         self.wait()
         if self.step != self.run.step or self.failure is not None:
@@ -96,11 +96,11 @@ class Saver:
             raise self.failure or elsewhere
 
     def close(self) -> None:
-        """Let a save that is under way come to its end, before the processes part."""
+        """Wait for a save in progress before the processes end."""
         self.wait()
 
     def wait(self) -> None:
-        """Wait for a save that is under way; whether it failed, `busy` says."""
+        """Wait for a save in progress; `busy` handles its result."""
         if self.under_way is not None:
             self.under_way.exception()
         self.busy()

@@ -1,14 +1,14 @@
-"""The state of a run that FSDP2 has split (torch.distributed.checkpoint): every process writes and reads its share.
+"""The state of a run under FSDP2 (torch.distributed.checkpoint): every process writes and reads its part.
 
     OUT/checkpoints/step-00001200/run.json           recipe, step, seconds, processes
-    OUT/checkpoints/step-00001200/__0_0.distcp ...   a file of each process
-    OUT/checkpoints/step-00001200/.metadata          which tensor lies where
+    OUT/checkpoints/step-00001200/__0_0.distcp ...   a file per process
+    OUT/checkpoints/step-00001200/.metadata          the file and position of each tensor
 
-A folder gets this name when everything in it is on the disk; until then it is called `.step-00001200.part`. So what has
-the name is whole, whenever a process is killed.
+A folder gets this name when everything in it is on the disk; until then it is called `.step-00001200.part`. A folder
+with the final name is therefore complete, even if a process is killed.
 
-The shares are written by a thread beside the steps, from a copy in the host's memory (another share). The processes
-agree about it in a group of their own: two threads of a process must not use one group at a time.
+A background thread writes the parts from a copy in CPU memory. It uses a separate process group: two threads of a
+process must not use one group at the same time.
 """
 
 from __future__ import annotations
@@ -41,23 +41,23 @@ PLAIN = (
     "pathlib",
     "collections",
 )
-"""Modules whose values stand in `.metadata`."""
+"""Modules of the values in `.metadata`."""
 
 
 def step_folder(out: Path, step: int) -> Path:
-    """Where the whole checkpoint of a step lies."""
+    """The folder of the complete checkpoint of a step."""
     return out / FOLDER / f"step-{step:08d}"
 
 
 def saved_steps(out: Path) -> list[int]:
-    """The steps of the whole checkpoints, in order."""
+    """The steps of the complete checkpoints, in order."""
     folder = out / FOLDER
     names = [path.name for path in folder.iterdir() if path.is_dir()] if folder.is_dir() else []
     return sorted(int(match[1]) for match in map(NAME.fullmatch, names) if match)
 
 
 def tensors_of(run: Run) -> dict[str, Tensor]:
-    """The tensors that a run goes on from, by name: weights, their running mean, the optimiser's of each parameter."""
+    """The tensors of a run's state by name: weights, their running mean, and the optimiser's state per parameter."""
     names = {parameter: name for name, parameter in run.model.named_parameters()}
     tensors = {f"model.{name}": tensor for name, tensor in run.model.state_dict().items()}
     tensors |= {f"average.{name}": tensor for name, tensor in run.average.items()}
@@ -67,7 +67,7 @@ def tensors_of(run: Run) -> dict[str, Tensor]:
 
 
 class StepWriter(dcp.FileSystemWriter):
-    """Writes a step's folder under its temporary name; renamed, and older ones deleted, when all shares are written."""
+    """Writes a step's folder under a temporary name, renames it when all parts are written, and deletes older ones."""
 
     def __init__(self, run: Run, out: Path, keep: int, ranks: int):
         self.out, self.step, self.keep = out, run.step, keep
@@ -78,7 +78,7 @@ class StepWriter(dcp.FileSystemWriter):
         super().__init__(self.part)
 
     def finish(self, metadata: Metadata, results: list) -> None:
-        """What the first process does behind the others."""
+        """Called in the first process when all processes have written their parts."""
         super().finish(metadata, results)
         (self.part / RUN_FILE).write_text(self.about)
         sync(self.part / RUN_FILE)
@@ -92,32 +92,32 @@ class StepWriter(dcp.FileSystemWriter):
 
 
 def delete(folder: Path) -> None:
-    """Delete a checkpoint, which loses its name first: what has the name is whole."""
+    """Delete a checkpoint. It is renamed first, because a folder with the final name must be complete."""
     gone = folder.with_name(f".{folder.name}.part")
     folder.rename(gone)
     shutil.rmtree(gone, ignore_errors=True)
 
 
 def clean(out: Path) -> None:
-    """Delete what was not finished. For one process, while none saves."""
+    """Delete incomplete checkpoints. One process calls this, while none saves."""
     for path in (out / FOLDER).glob(".step-*.part"):
         shutil.rmtree(path, ignore_errors=True)
 
 
 def start_saving(run: Run, out: Path, keep: int, group: dist.ProcessGroup) -> Future:
-    """Copy this process's share and write it in a thread; all processes call this, with no other save under way.
+    """Copy this process's part and write it in a thread. All processes call this, while no other save is in progress.
 
     Args:
-        keep: whole checkpoints that stay, this one included.
-        group: of processors' memory (gloo), used for nothing else.
+        keep: number of complete checkpoints to keep, including this one.
+        group: a gloo group that is used for nothing else.
 
     Returns:
-        Done on every process when the checkpoint is whole; its error is that of any process.
+        A future that is done on every process when the checkpoint is complete, with the error of any process.
     """
     writer = StepWriter(run, out, keep, dist.get_world_size())
     if dist.get_rank() == 0:
         shutil.rmtree(writer.part, ignore_errors=True)
-    # Buffers are no parts: each process has its own statistics, and those of the first one count, as in one file.
+    # Buffers are not sharded: each process has its own statistics. Those of the first one are saved, as in one file.
     planner = dcp.DefaultSavePlanner(dedup_save_to_lowest_rank=True)
     future = dcp.async_save(tensors_of(run), storage_writer=writer, planner=planner, process_group=group)
     assert isinstance(future, Future)
@@ -125,7 +125,7 @@ def start_saving(run: Run, out: Path, keep: int, group: dist.ProcessGroup) -> Fu
 
 
 class PlainReader(dcp.FileSystemReader):
-    """Reads `.metadata`, a pickle, without running code that may be in it."""
+    """Reads `.metadata`, a pickle, without running code from it."""
 
     def read_metadata(self, *args: Any, **kwargs: Any) -> Metadata:
         data = (Path(self.path) / ".metadata").read_bytes()
@@ -135,20 +135,20 @@ class PlainReader(dcp.FileSystemReader):
 
 
 class Plain(pickle.Unpickler):
-    """Values of torch's checkpoints only."""
+    """Loads only the types of values that torch's checkpoints have."""
 
     def find_class(self, module: str, name: str) -> Any:
         of_torch = module == "torch" and (name == "Size" or isinstance(getattr(torch, name, None), torch.dtype))
         if of_torch or module in PLAIN:
             return super().find_class(module, name)
-        raise pickle.UnpicklingError(f"it wants {module}.{name}")
+        raise pickle.UnpicklingError(f"it contains {module}.{name}")
 
 
 def resume(run: Run, out: Path, step: int) -> None:
-    """Go on from the whole checkpoint of a step, written by any number of processes. All processes call this.
+    """Load the checkpoint of a step, written by any number of processes. All processes call this.
 
     Raises:
-        ValueError: it is broken or belongs to another recipe.
+        ValueError: it is damaged or belongs to another recipe.
     """
     folder = step_folder(out, step)
     about = read_json(folder / RUN_FILE)
@@ -158,10 +158,10 @@ def resume(run: Run, out: Path, step: int) -> None:
 
 
 def load(run: Run, folder: Path) -> None:
-    """Read this process's share of every tensor into a run, however many processes wrote them. All call this together.
+    """Read this process's part of every tensor into a run. All processes call this together.
 
     Raises:
-        ValueError: not all tensors are there, or a file is missing or damaged.
+        ValueError: tensors are missing, or a file is missing or damaged.
     """
     try:
         reader = PlainReader(folder)
@@ -171,12 +171,12 @@ def load(run: Run, folder: Path) -> None:
     except Exception as error:
         reason = root_cause(error)
         earlier = [step for step in saved_steps(folder.parents[1]) if step_folder(folder.parents[1], step) != folder]
-        otherwise = f"go on from step {earlier[-1]}" if earlier else "start the run again"
+        otherwise = f"resume from step {earlier[-1]}" if earlier else "start the run again"
         raise ValueError(f"{folder} cannot be read ({reason}): delete it to {otherwise}") from None
 
 
 def make_optimizer_state(run: Run, entries: dict[str, Any]) -> None:
-    """Room for the optimiser's tensors as they were saved: like the parameter, or single numbers."""
+    """Allocate the optimiser's tensors as they were saved: shaped like the parameter, or scalars."""
     run.optimizer.state.clear()
     for name, parameter in run.model.named_parameters():
         prefix = f"optimizer.{name}."
@@ -189,7 +189,7 @@ def make_optimizer_state(run: Run, entries: dict[str, Any]) -> None:
 
 
 def root_cause(error: BaseException) -> str:
-    """One line for an error of torch's checkpoints, which gather those of all processes."""
+    """One line about an error of torch.distributed.checkpoint, which combines the errors of all processes."""
     failures = getattr(error, "failures", None)
     if failures:
         rank, wrapped = next(iter(failures.items()))

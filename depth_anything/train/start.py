@@ -9,15 +9,15 @@ from depth_anything.network.model import DepthAnything
 from depth_anything.train.recipes.base import Recipe
 
 POSITIONS = ("_token", "pos_embed", "_bias_table", "rel_pos_h", "rel_pos_w")
-"""Suffixes of the names of position parameters in each family: they are not weight matrices, and do not decay."""
+"""Suffixes of the names of tokens and position parameters in each family, which have no weight decay."""
 
 DECODER_UNREAD = "depth_head.scratch.refinenet4.resConfUnit1."
 UNREAD = ("pretrained.mask_token", DECODER_UNREAD)
-"""In every official file but unused when disparity is learned: DDP would wait for their gradients."""
+"""Parameters in every official file that training for disparity does not use: DDP would wait for their gradients."""
 
 
 def start_model(recipe: Recipe, weights: dict[str, Tensor] | None) -> DepthAnything:
-    """Random weights from the seed, replaced by the given ones: DINOv2's for the encoder, or those of a whole model.
+    """A model with random weights from the seed, replaced by the given ones: DINOv2's encoder, or a whole model.
 
     Raises:
         ValueError: the recipe starts from a pretrained encoder, and no weights are given.
@@ -26,7 +26,7 @@ def start_model(recipe: Recipe, weights: dict[str, Tensor] | None) -> DepthAnyth
         raise ValueError(f"{recipe.name} starts from a trained encoder (docs/train.md): give it with --backbone")
     torch.manual_seed(recipe.seed)
     model = DepthAnything(recipe.variant)
-    # With random weights that start below the last ReLU, the output is 0 everywhere and nothing is learned.
+    # If random weights put everything below the last ReLU, the output is 0 everywhere and there is no gradient.
     last = model.depth_head.scratch.output_conv2[2]
     assert isinstance(last, nn.Conv2d) and last.bias is not None
     nn.init.constant_(last.bias, 0.5)

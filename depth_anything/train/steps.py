@@ -1,4 +1,4 @@
-"""THE loop: resume, then step, log, validate, save until a recipe is done. For depth, and for what is built on it."""
+"""The training loop: resume; then step, log, validate and save until the run is complete. Every trainer uses it."""
 
 import logging
 import math
@@ -34,28 +34,28 @@ from depth_anything.train.watch import watched
 LOG = logging.getLogger(__name__)
 S = TypeVar("S")
 AHEAD = 3
-"""Steps whose images are ready before their turn."""
+"""Number of steps whose images are prepared in advance."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Task(Generic[S]):
-    """What is trained, as functions of a step's number: every random draw follows from that."""
+    """A training task as functions of the step number, from which every random draw follows."""
 
     build: Callable[[int, int, ThreadPoolExecutor | None], S]
-    """Slice `index` of a step, what one forward pass sees; read by the threads, if there are some."""
+    """Slice `index` of a step: the input of one forward pass. Reads with the thread pool if there is one."""
     losses: Callable[[nn.Module, S, int], Losses]
-    """Of a slice, from the network as the machine runs it."""
+    """Losses of a slice, given the network as prepared for this machine and the step."""
     set_rate: Callable[[Optimizer, int], float]
-    """Gives every group its learning rate; answers the one that is logged."""
+    """Sets the learning rate of every group; returns the one to log."""
     validate: Callable[[RunLog | None], None] | None = None
     """Measures held-out images. All processes call it; the one with the log writes."""
     around: Callable[[S], AbstractContextManager] = lambda one: nullcontext()
-    """Around the forward and the backward pass of a slice."""
+    """Context for the forward and the backward pass of a slice."""
     names: Callable[[int, int], list[str]] = lambda step, index: []
-    """Keys of the images in slice `index` of a step, to name those of a step that goes wrong."""
+    """Keys of the images in slice `index` of a step, for reports about odd steps."""
 
 
-def go_on(
+def run_steps(
     run: Run,
     task: Task,
     out: str | Path,
@@ -67,29 +67,29 @@ def go_on(
     changes: Changes = Changes(),  # noqa: B008 (frozen)
     tracker: Tracker | None = None,
 ) -> None:
-    """Carry out a run from the state in `out`, or from its start, to its last step.
+    """Do the steps of a run, from the state in `out` or from step 0, to the last one.
 
-    `out` receives recipe.json, curve.jsonl (a line for each log and validation), events for TensorBoard and the state:
+    `out` receives recipe.json, curve.jsonl (a line per log and validation), events for TensorBoard and the state:
     state.pt, or under FSDP2 checkpoints/ (`saving.Saver`).
 
     Args:
         log_every, validate_every: in steps.
-        save_seconds: wall clock between two writes of the state.
-        changes: what is changed on purpose against the state.
+        save_seconds: wall-clock time between two saves of the state.
+        changes: deliberate differences from the saved recipe.
         tracker: also receives what is logged.
 
     Raises:
         ValueError: `out` holds another recipe, another job writes there, or many steps in a row are not finite.
-        NotWritten: the last state could not be saved. Earlier in a run that is a warning.
-        KeyboardInterrupt: a signal asked to stop; the state is saved.
+        NotWritten: the last state could not be saved. Earlier failures are warnings.
+        KeyboardInterrupt: a stop signal arrived; the state is saved.
     """
     out = Path(out)
     make_folder(out)
     with alone(out) if ranks.first else nullcontext():
-        _carry_out(run, task, out, machine, ranks, log_every, validate_every, save_seconds, changes, tracker)
+        _run_steps(run, task, out, machine, ranks, log_every, validate_every, save_seconds, changes, tracker)
 
 
-def _carry_out(
+def _run_steps(
     run: Run,
     task: Task,
     out: Path,
@@ -105,7 +105,7 @@ def _carry_out(
     run.allowed = changes.fields
     saver = Saver(run, out, machine, ranks)
     if saver.resume():
-        LOG.info("going on after step %d of %d", run.step, recipe.steps)
+        LOG.info("resuming after step %d of %d", run.step, recipe.steps)
     skip_ahead(run, changes.skip_to)
     log = None
     if ranks.first:
@@ -115,7 +115,7 @@ def _carry_out(
     meter, saved = Meter(recipe.seen(run.step), ranks.device), time.monotonic()
     odd = OddSteps(out, run.step, recipe.steps, ranks.first)
     ready = batches(task, run.step, recipe.steps, own, machine.readers)
-    with stop_signals() as asked, watched(ranks) as watch, closing(saver), closing(ready):
+    with stop_signals() as stop, watched(ranks) as watch, closing(saver), closing(ready):
         for step_slices in meter.waiting(ready):
             began = time.monotonic()
             watch.doing(f"step {run.step + 1}")
@@ -125,7 +125,7 @@ def _carry_out(
             totals = [one.total.item() for one in losses]
             due = time.monotonic() - saved > save_seconds
             broken = not all(map(math.isfinite, [*totals, norm]))
-            flags = [broken, asked.is_set(), due, saver.busy()]
+            flags = [broken, stop.is_set(), due, saver.busy()]
             broken, stopping, due, busy = any_rank(flags, ranks.device)
             names = partial(images_of, task, run.step, own)
             if broken:
@@ -150,7 +150,7 @@ def _carry_out(
                 meter.restart(seen)
             if (due and not busy) or done or stopping:
                 refuse_broken(run, ranks.device)
-            if stopping and not done:  # whoever asks may not wait for a validation
+            if stopping and not done:  # before validation: the sender of the signal may kill the process soon
                 watch.doing(f"saving step {run.step}")
                 saver.finish()
             if task.validate is not None and (run.step % validate_every == 0 or done):
@@ -168,49 +168,49 @@ def _carry_out(
 
 
 def batches(task: Task[S], first_step: int, steps: int, own: range = range(1), readers: int = 1) -> Generator[list[S]]:
-    """The slices of every step from `first_step` on, built up to AHEAD steps early in a background thread.
+    """The slices of every step from `first_step`, prepared up to AHEAD steps in advance by a background thread.
 
     Args:
-        own: the slices of a step that are this process's.
+        own: indices of this process's slices of a step.
         readers: threads that read and decode images.
     """
 
-    def built() -> Generator[list[S]]:
-        torch.set_num_threads(1)  # of this thread: the others belong to the network
+    def slices_of_steps() -> Generator[list[S]]:
+        torch.set_num_threads(1)  # applies to this thread only; the network uses the other cores
         with ThreadPoolExecutor(readers) as pool:
             for step in range(first_step, steps):
                 yield [task.build(step, index, pool if readers > 1 else None) for index in own]
 
-    return prefetch(built(), AHEAD)
+    return prefetch(slices_of_steps(), AHEAD)
 
 
 def skip_ahead(run: Run, step: int | None) -> None:
-    """Go on with another step, if it lies ahead.
+    """Continue with step number `step` if it is later than the current one.
 
     Raises:
-        ValueError: behind the end of the run.
+        ValueError: it is after the last step of the run.
     """
     if step is None or step <= run.step:
         return
     if step >= run.recipe.steps:
-        raise ValueError(f"--skip-to {step}: {run.recipe.steps} steps are the whole run")
+        raise ValueError(f"--skip-to {step}: expected a step before the end of the run, {run.recipe.steps}")
     run.changes.append(change("step", run.step, step, run.step))
     LOG.info("skipped from step %d to step %d", run.step, step)
     run.step = step
 
 
 def images_of(task: Task, step: int, own: range, chosen: list[int]) -> list[str]:
-    """Keys of the images in some of this process's slices, by their place among them."""
+    """Keys of the images in the chosen slices of this process, by their positions among its slices."""
     return [name for place in chosen for name in task.names(step, own[place])]
 
 
 def gradients(
     run: Run, step_slices: list[S], task: Task[S], timed: Callable[[], AbstractContextManager] = nullcontext
 ) -> list[Losses]:
-    """The losses of this process's slices of a step, and the step's gradients in the parameters.
+    """Accumulate the gradients of a step in the parameters; return the losses of this process's slices.
 
     Args:
-        timed: around each forward pass.
+        timed: context for each forward pass.
     """
     run.optimizer.zero_grad(set_to_none=True)
     found = []
@@ -225,20 +225,20 @@ def gradients(
 
 
 def clipped(run: Run) -> float:
-    """Clip the step's gradients; answers their norm before, over all processes."""
+    """Clip the gradients of the step; return their norm before clipping, over all processes."""
     norm = nn.utils.clip_grad_norm_(run.model.parameters(), run.recipe.clip)
     return (norm.full_tensor() if isinstance(norm, DTensor) else norm).item()
 
 
 def update(run: Run) -> None:
-    """The step itself: AdamW, the running mean."""
+    """Apply the step: AdamW, then the running mean."""
     run.optimizer.step()
     run.step += 1
     update_average(run)
 
 
 def update_average(run: Run) -> None:
-    """Move the running mean towards the weights; faster at first, so that the random start is forgotten."""
+    """Move the running mean towards the weights; faster at first, so that the initial weights lose their influence."""
     if run.average:
         decay = min(run.decay, (1 + run.step) / (10 + run.step))
         with torch.no_grad():

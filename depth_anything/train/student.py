@@ -33,9 +33,9 @@ def student_losses(
 
     Args:
         network: `MapAndTokens`.
-        teacher: labels the clean images now: a map (B, H, W) from a normalised image. None: the labels come with
-            the batch, from shards.
-        frozen: the encoder that L_feat stays near: patch tokens (B, N, C) from a normalised image.
+        teacher: labels the clean images during training: a map (B, H, W) from a normalised image. None: the labels
+            come with the batch, from shards.
+        frozen: the frozen encoder of L_feat: patch tokens (B, N, C) from a normalised image.
     """
     settings = recipe.unlabeled
     assert settings is not None
@@ -69,10 +69,10 @@ def student_losses(
 def feature_losses(
     frozen: nn.Module, image_B3HW: Tensor, tokens_BNC: Tensor, labeled: int, recipe: Recipe, settings: Unlabeled
 ) -> tuple[Tensor, Tensor]:
-    """L_feat (V1 Eq. 9) on the images of a slice that the recipe chooses, and the share of tokens kept.
+    """L_feat (V1 Eq. 9) on the recipe's choice of a slice's images, and the share of tokens below the margin.
 
     Args:
-        labeled: so many images are labelled; they come first.
+        labeled: number of labelled images; they come first.
     """
     chosen = {"unlabeled": slice(labeled, None), "labeled": slice(0, labeled), "both": slice(None)}[settings.feature_on]
     if not len(image_B3HW[chosen]):
@@ -83,7 +83,7 @@ def feature_losses(
 
 
 def feature_share(batch: Slice, recipe: Recipe, stage: Stage, settings: Unlabeled) -> float:
-    """Images of L_feat in a slice, divided by those of an equal slice (`Slice.labeled_weight`)."""
+    """Number of images of L_feat in a slice relative to an equal division (`Slice.labeled_weight`)."""
     if settings.feature_on != "both":
         return batch.labeled_weight if settings.feature_on == "labeled" else batch.unlabeled_weight
     labeled, unlabeled = counts(recipe, stage)
@@ -95,7 +95,7 @@ def unlabeled_losses(
 ) -> tuple[Tensor, Tensor]:
     """V1's L_u (Eq. 6-8) against the teacher's maps of the clean images, and gradient matching in the same regions.
 
-    Under the loss `range` there is no CutMix: its prediction is not normalised, so two regions would contradict.
+    Under the loss `range` there is no CutMix (`batches.mixes`).
     """
     settings = recipe.unlabeled
     assert settings is not None
@@ -122,7 +122,7 @@ def unlabeled_losses(
 def range_pair(
     prediction_BHW: Tensor, disparity_BHW: Tensor, valid_BHW: Tensor, settings: Unlabeled
 ) -> tuple[Tensor, Tensor]:
-    """Our range-normalised pair on pseudo labels, without the noisiest pixels where the recipe leaves them out."""
+    """Our range-normalised pair on pseudo labels, without the noisiest pixels if the recipe ignores them."""
     if settings.noisiest:
         residual_BHW = losses.range_normalised_residual(prediction_BHW, disparity_BHW, valid_BHW)
         valid_BHW = valid_BHW & ~losses.largest_residuals(residual_BHW, valid_BHW, settings.noisiest)
@@ -130,8 +130,8 @@ def range_pair(
 
 
 class FinalTokens(nn.Module):
-    """A frozen encoder's patch tokens (B, N, C) after the final norm: what L_feat compares with (V1 Eq. 9). Of a
-    convolutional encoder the positions of its coarsest map."""
+    """A frozen encoder's patch tokens (B, N, C) after the final norm, the targets of L_feat (V1 Eq. 9). The tokens of a
+    convolutional encoder are the positions of its coarsest map."""
 
     def __init__(self, encoder: Encoder):
         super().__init__()
@@ -143,10 +143,10 @@ class FinalTokens(nn.Module):
 
 
 def check_teacher(recipe: Recipe, row: Variant) -> None:
-    """A student's teacher predicts disparity; one that is not the recipe's is mentioned.
+    """Check that a student's teacher predicts disparity; warn if it is not the teacher of the recipe.
 
     Raises:
-        ValueError: it predicts metres, whose order is the reverse.
+        ValueError: it predicts metres.
     """
     if row.quantity != "disparity":
         raise ValueError(f"--teacher: {row.name} predicts metres: expected a teacher that predicts disparity")
@@ -155,10 +155,10 @@ def check_teacher(recipe: Recipe, row: Variant) -> None:
 
 
 def frozen_encoder(path: str | Path, variant: str, accept_license: bool = False) -> FinalTokens:
-    """The encoder of a file (its family's own) or of any model of the student's size, frozen for L_feat.
+    """A frozen encoder for L_feat, from a file of its family or from a model.
 
     Raises:
-        ValueError: broken, or of another size than the student's (V1's author: the same size as the student).
+        ValueError: the file is damaged, or its size differs from the student's (V1's author used the same size).
     """
     encoder = encoder_of(get_variant(variant))
     encoder.load_state_dict(load_backbone(path, variant, accept_license))

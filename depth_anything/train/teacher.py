@@ -21,11 +21,11 @@ if TYPE_CHECKING:
     from depth_anything.network.model import DepthAnything
 
 FEW_TOKENS = 400
-"""On processors plain attention is faster backwards than the fused one up to about here."""
+"""Up to about this number of tokens, plain attention has a faster backward pass on CPUs than the fused kernel."""
 
 
 class MapAndTokens(nn.Module):
-    """What a training step asks of the network in one forward pass, so that DDP and FSDP2 see all of it."""
+    """The outputs that training needs, in one forward pass: DDP and FSDP2 act on calls of the outermost module only."""
 
     def __init__(self, model: DepthAnything):
         super().__init__()
@@ -34,7 +34,7 @@ class MapAndTokens(nn.Module):
     def forward(self, image_B3HW: Tensor, hidden_BN: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """The map (B, H, W), and the encoder's patch tokens (B, N, C) after the final norm (`efficientnet.as_tokens`).
 
-        Patches in `hidden_BN` are kept from the encoder (train/masked_patches.py).
+        The encoder does not see the patches in `hidden_BN` (train/masked_patches.py).
         """
         if hidden_BN is None:
             levels = self.model.encode(image_B3HW)
@@ -44,16 +44,18 @@ class MapAndTokens(nn.Module):
 
 
 def plain_attention(image_B3HW: Tensor):
-    """On processors, for few tokens: plain attention, forwards, backwards and where activations are computed again."""
+    """Context that selects plain attention for few tokens on CPUs, also in backward and activation checkpointing."""
     few = image_B3HW.shape[2] * image_B3HW.shape[3] <= FEW_TOKENS * PATCH**2
     return sdpa_kernel(SDPBackend.MATH) if few and image_B3HW.device.type == "cpu" else nullcontext()
 
 
 def run_network(network: nn.Module, image_B3HW: Tensor, recipe: Recipe, *more: Tensor):
-    """A forward pass in the recipe's precision, in float32 on a processor without instructions for bfloat16; `more` is
-    what the network takes beside the image.
+    """A forward pass in the recipe's precision; in float32 on a CPU without bfloat16 instructions.
 
-    Of a whole model that is the encoder's: `DepthAnything.decode` computes the map in float32.
+    In a whole model this is the precision of the encoder: `DepthAnything.decode` computes the map in float32.
+
+    Args:
+        more: further arguments of the network.
     """
     kind = image_B3HW.device.type
     mixed = recipe.precision == "bfloat16" and computes_bfloat16(kind)
@@ -68,7 +70,7 @@ def labeled_losses(prediction_BHW: Tensor, batch: Batch, stage: Stage) -> tuple[
 
 
 def teacher_losses(network: nn.Module, batch: Batch, recipe: Recipe, stage: Stage) -> Losses:
-    """V1's L_l, or V2's L_ssi + 2 L_gm, or our range-normalised pair, as the stage says. Losses are float32."""
+    """V1's L_l, V2's L_ssi + 2 L_gm, or our range-normalised pair, depending on the stage. Losses are float32."""
     prediction_BHW, _ = run_network(network, batch.image_B3HW, recipe)
     main, matching = labeled_losses(prediction_BHW, batch, stage)
     return Losses(main + stage.gradient_weight * matching, {stage.loss: main.detach(), "gradient": matching.detach()})

@@ -1,4 +1,4 @@
-"""Where else a run's log goes: Weights & Biases or MLflow, if the user has one of them. Neither is a dependency."""
+"""Send the log of a run to Weights & Biases or MLflow, if installed. Neither is a dependency."""
 
 import importlib
 import json
@@ -9,15 +9,15 @@ Service = Literal["wandb", "mlflow"]
 
 
 class Tracker:
-    """A run at a tracking service, under the name of its folder; every line of curve.jsonl goes there.
+    """A run at a tracking service, named after its folder; receives every line of curve.jsonl.
 
-    The service's own environment variables say where it is and who is asking (WANDB_*, MLFLOW_*).
+    Address and account come from the service's own environment variables (WANDB_*, MLFLOW_*).
 
     Args:
         recipe: as JSON.
 
     Raises:
-        ValueError: no such service, or it is not installed.
+        ValueError: the service is unknown or not installed.
     """
 
     def __init__(self, service: str, folder: Path, recipe: str):
@@ -26,7 +26,7 @@ class Tracker:
         try:
             self.module: Any = importlib.import_module(service)
         except ImportError:
-            raise ValueError(f"--track {service} needs it: pip install {service}") from None
+            raise ValueError(f"--track {service}: {service} is not installed: pip install {service}") from None
         self.service, name = service, folder.resolve().name
         settings = json.loads(recipe)
         if service == "wandb":
@@ -39,7 +39,7 @@ class Tracker:
             self.module.log_dict(settings, "recipe.json")
 
     def add(self, entry: dict[str, Any]) -> None:
-        """One line; `entry` has the step."""
+        """Send one line; `entry` has the step."""
         values = {name: value for name, value in entry.items() if name != "step"}
         if self.service == "wandb":
             self.run.log(values, step=entry["step"])

@@ -10,13 +10,13 @@ from depth_anything.evaluate.protocol import PAIRS, Cut
 from depth_anything.evaluate.score import TooFewPixels, align, score
 
 
-class Answers(Protocol):
+class DisparityModel(Protocol):
     """A model that predicts the disparity of an image."""
 
     def infer_rgb(self, image_HW3: np.ndarray) -> np.ndarray: ...
 
 
-def validate_disparity(model: Answers, samples: Samples) -> dict[str, float]:
+def validate_disparity(model: DisparityModel, samples: Samples) -> dict[str, float]:
     """Mean AbsRel and delta1 over held-out images without sky, after least-squares alignment (protocol `pairs`)."""
     scores = []
     for _, sample in usable(samples):

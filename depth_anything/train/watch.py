@@ -1,4 +1,4 @@
-"""A run on many processes in which one hangs ends, with a line that names it, instead of waiting for weeks."""
+"""End a run in which a process hangs, with a message that names the process."""
 
 import logging
 import os
@@ -16,15 +16,15 @@ from depth_anything.train.distributed import RESERVE, Ranks
 
 LOG = logging.getLogger(__name__)
 ROLL_CALL = 60.0
-"""Seconds in which every process that still runs says so."""
+"""Seconds for the other processes to respond before the first names those that do not."""
 
 
 class Watch:
-    """What this process is doing, and since when; a thread ends it when that takes more than `ranks.minutes`.
+    """The current activity of this process; a thread ends the process if one takes more than `ranks.minutes`.
 
-    A step ends on all processes or on none: where one hangs, all others wait for it. So every process notices, says
-    what it was doing, and the first one says which do not answer at all. torch's own limit is later and only a reserve:
-    its message names no process, and on GPUs it ends the program without an exception.
+    When a process hangs, all others wait for it in the same step. So each of them notices and logs its activity, and
+    the first one names those that do not respond. torch's own timeout is later: its message names no process, and on
+    GPUs it ends the program without an exception.
     """
 
     def __init__(self, ranks: Ranks):
@@ -38,37 +38,36 @@ class Watch:
         self.doing("starting")
 
     def doing(self, what: str) -> None:
-        """This is what the process does from now on."""
+        """Set the current activity, and its start to now."""
         self.what, self.since = what, time.monotonic()
 
     def look(self) -> None:
-        """The thread: look at the clock until the run has ended."""
+        """Function of the thread: check the time until the run has ended."""
         while not self.ended.wait(min(5.0, self.seconds / 10)):
             if time.monotonic() - self.since > self.seconds:
                 LOG.error(
-                    "rank %d of %d: %s took more than %g minutes (--timeout)%s; the run ends, start it again to go on",
+                    "rank %d of %d: %s took more than %g minutes (--timeout)%s; the run ends, start it again to resume",
                     self.ranks.rank,
                     self.ranks.world,
                     self.what,
                     self.ranks.minutes,
                     self.silent(),
                 )
-                os._exit(1)  # the thread that waits cannot be woken
+                os._exit(1)  # the main thread, which waits inside a collective call, cannot be interrupted
 
     def silent(self) -> str:
-        """In the first process: which ones do not answer."""
+        """Part of the message: in the first process, the ranks that do not respond."""
         try:
             dist.monitored_barrier(self.group, self.patience, wait_all_ranks=True)
         except RuntimeError as error:
             found = re.search(r"[Rr]anks? ([\d, ]*\d) failed", str(error))
             return f"; no response from rank {found[1]}" if found else ""
-        return "; all processes answer"
+        return "; all processes respond"
 
 
 @contextmanager
 def watched(ranks: Ranks) -> Iterator[Watch]:
-    """A watch over this process during the block, which does nothing where it is the only one. All processes call this
-    together."""
+    """Watch this process during the block, if there are others. All processes call this together."""
     watch = Watch(ranks)
     thread = threading.Thread(target=watch.look, name="watch", daemon=True)
     if ranks.world > 1:

@@ -22,7 +22,7 @@ from depth_anything.system.device import check_device
 from depth_anything.system.files import read_text, walk
 from depth_anything.train.checkpoint import Run
 from depth_anything.train.distributed import Machine, Ranks
-from depth_anything.train.steps import Task, go_on
+from depth_anything.train.steps import Task, run_steps
 from depth_anything.transfer.controlnet import condition, diffusers, load_base, load_controlnet
 
 if TYPE_CHECKING:
@@ -190,7 +190,7 @@ def train(
         set_rate=lambda optimizer, step: recipe.learning_rate,
     )
     ranks = Ranks(device=device)
-    go_on(Run(recipe, model, model, optimizer), task, out, Machine(), ranks, save_seconds=save_seconds)
+    run_steps(Run(recipe, model, model, optimizer), task, out, Machine(), ranks, save_seconds=save_seconds)
     model.eval().save_pretrained(out)
     return model
 

@@ -15,7 +15,7 @@ from depth_anything.network.resize import normalise
 from depth_anything.train.checkpoint import Run
 from depth_anything.train.distributed import Machine, Ranks
 from depth_anything.train.run_log import RunLog
-from depth_anything.train.steps import Task, go_on
+from depth_anything.train.steps import Task, run_steps
 from depth_anything.transfer import segmentation
 from depth_anything.transfer.segmentation import Segmenter, Segments
 from depth_anything.transfer.segmentation_data import IGNORE, ClassSamples, training_crop
@@ -165,7 +165,7 @@ def train(
         validate=validate if validation is not None else None,
     )
     learn()
-    go_on(run, task, out, machine, ranks, log_every, validate_every, save_seconds)
+    run_steps(run, task, out, machine, ranks, log_every, validate_every, save_seconds)
     if ranks.first:
         segmentation.save(model.eval(), Path(out) / "final.safetensors")
     return model.eval()

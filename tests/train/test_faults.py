@@ -126,7 +126,7 @@ def test_a_state_in_one_file_is_gone_on_from_in_parts(calm, tmp_path):
     out = tmp_path / "run"
     assert finish(start(1, out, shard=False, accumulate=2, fault="die", rank=0)) == [-signal.SIGKILL]
     assert (out / "state.pt").exists() and not saved_steps(out)
-    assert "going on after step" in run(2, out)
+    assert "resuming after step" in run(2, out)
     assert max(abs(a - b) for a, b in zip(losses(calm), losses(out), strict=True)) < 1e-5
     assert saved_steps(out)[-1] == 8
 
@@ -134,7 +134,7 @@ def test_a_state_in_one_file_is_gone_on_from_in_parts(calm, tmp_path):
 def test_torchrun_goes_on_from_the_last_checkpoint_where_a_process_was_killed(calm, tmp_path):
     out = tmp_path / "run"
     assert torchrun(out, "--max-restarts=2", fault="die", at=6).wait(LONG) == 0
-    assert "going on after step" in out.with_suffix(".log").read_text()
+    assert "resuming after step" in out.with_suffix(".log").read_text()
     assert same(calm, out) and len(losses(out)) == 8
 
 
@@ -142,7 +142,7 @@ def test_a_process_that_dies_is_one_line_of_the_others(tmp_path):
     started = start(2, tmp_path / "run", fault="die")
     assert finish(started) == [1, -signal.SIGKILL]
     last = (tmp_path / "run.0").read_text().splitlines()[-1]
-    assert last.startswith("error: rank 0 of 2 lost another process (") and "to go on" in last
+    assert last.startswith("error: rank 0 of 2 lost another process (") and "to resume" in last
 
 
 def test_a_process_that_hangs_is_named_by_the_first(tmp_path):
@@ -177,7 +177,7 @@ def test_a_full_disk_is_survived_while_there_is_room_again(shard, tmp_path):
     log = run(2, tmp_path / "room", shard=shard, fault="room", rank=rank, steps=24)
     line = next(line for line in log.splitlines() if "not written" in line)
     assert ("File too large" if shard else "No space") in line and "the last good state is that of step" in line
-    assert "training goes on" in line and len(losses(tmp_path / "room")) == 24
+    assert "training continues" in line and len(losses(tmp_path / "room")) == 24
     out = tmp_path / "full"
     started = start(2, out, shard=shard, fault="full", rank=rank, steps=16)
     assert all(code != 0 for code in finish(started))

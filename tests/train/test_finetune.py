@@ -168,7 +168,7 @@ def test_it_learns_a_world_that_it_has_not_seen(tmp_path, quantity, epochs, rate
 
 @pytest.mark.parametrize(
     ("quantity", "max_depth", "said"),
-    [("disparity", 5.0, "a range belongs to metres"), ("depth_m", -5.0, "--max-depth -5: expected metres above 0")],
+    [("disparity", 5.0, "a range needs metres"), ("depth_m", -5.0, "--max-depth -5: expected metres above 0")],
 )
 def test_a_range_that_makes_no_sense_is_refused(tmp_path, quantity, max_depth, said):
     folder = write_folder(tmp_path / "mine", quantity, ".png")

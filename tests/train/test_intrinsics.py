@@ -209,10 +209,10 @@ def test_cameras_are_read_from_every_source(tmp_path):
 
 def test_cameras_belong_to_metres_and_a_camera_aware_model_wants_them(tmp_path):
     root = write_walls(tmp_path / "walls", [(100.0, 2.0), (200.0, 2.0)])
-    with pytest.raises(ValueError, match="camera-aware; say with --intrinsics"):
+    with pytest.raises(ValueError, match="camera-aware and needs the cameras"):
         finetune(DepthAnything(AWARE), root, tmp_path / "out")
     (root / "depth_m").rename(root / "disparity")
-    with pytest.raises(ValueError, match="cameras belong to metres"):
+    with pytest.raises(ValueError, match="intrinsics need metres"):
         finetune(DepthAnything("nano"), root, tmp_path / "out", intrinsics="100,100,63.5,47.5")
 
 

@@ -36,7 +36,7 @@ def test_make_nano_goes_on_where_it_was_stopped_and_ends_with_both_files(tmp_pat
     steps = sum(stage["samples"] // stage["batch"] for stage in recipe["stages"])
     lines = [json.loads(line) for line in (teacher / "curve.jsonl").read_text().splitlines()]
     assert stopped < steps and [line["step"] for line in lines if "samples" in line] == list(range(1, steps + 1))
-    assert "going on after step" in done.stderr
+    assert "resuming after step" in done.stderr
     state, row = load(tmp_path / "nano.safetensors")
     assert row.name == "nano"
     key = "depth_head.scratch.layer1_rn.weight"

@@ -174,7 +174,7 @@ def test_steps_are_left_out_on_purpose_and_recorded(tmp_path):
     assert [line["step"] for line in lines(tmp_path / "curve.jsonl")] == [1, 6, 7, 8]
     (change,) = json.loads((tmp_path / "recipe.json").read_text())["changes"]
     assert (change["field"], change["from"], change["to"]) == ("step", 1, 5)
-    with pytest.raises(ValueError, match="--skip-to 9: 8 steps are the whole run"):
+    with pytest.raises(ValueError, match="--skip-to 9: expected a step before the end of the run, 8"):
         loop.train(recipe, tmp_path, Data(Boxes(8)), changes=Changes(skip_to=9))
 
 
@@ -188,7 +188,7 @@ def test_a_run_starts_from_the_running_mean_of_a_state(tmp_path):
     started = loop.start(replace(tiny(2), seed=7), found).model.state_dict()
     assert all(torch.equal(started[key], final[key]) for key in final)
     torch.save({"weights": 1}, tmp_path / "state.pt")
-    with pytest.raises(ValueError, match="is no state of a training"):
+    with pytest.raises(ValueError, match="is not the state of a run"):
         weights_of(tmp_path / "state.pt")
 
 
@@ -227,5 +227,5 @@ def test_a_tracker_receives_every_line(service, tmp_path, monkeypatch):
         (line["step"], {name: value for name, value in line.items() if name != "step"}) for line in curve
     ]
     monkeypatch.setitem(sys.modules, service, None)
-    with pytest.raises(ValueError, match=f"--track {service} needs it: pip install {service}"):
+    with pytest.raises(ValueError, match=f"--track {service}: {service} is not installed: pip install {service}"):
         Tracker(service, tmp_path, "{}")

@@ -52,7 +52,7 @@ def test_the_last_states_stay_and_an_earlier_one_can_be_gone_on_from(tmp_path, o
         assert older_steps(out) == list(range(6 - keep + 1, 6))
     (out / "final.safetensors").unlink()
     (out / STATE_FILE).write_bytes(b"damaged")
-    with pytest.raises(ValueError, match=r"state\.pt is damaged or cut short .*: delete it to go on from step 5"):
+    with pytest.raises(ValueError, match=r"state\.pt is damaged or cut short .*: delete it to resume from step 5"):
         loop.train(recipe, out, data)
     (out / STATE_FILE).unlink()
     (out / "state-00000005.pt").rename(tmp_path / "moved")

@@ -225,7 +225,7 @@ def test_a_step_is_the_same_images_however_it_is_cut(slices):
 
 def test_a_step_that_cannot_be_cut_or_mixed_is_refused():
     recipe, data = tiny_student(4), Data(Boxes(7), without_labels(Boxes(40)))
-    with pytest.raises(ValueError, match=r"a step of 6 images cannot be cut into 7 slices .*--batch"):
+    with pytest.raises(ValueError, match=r"a step of 6 images cannot be divided into 7 slices .*--batch"):
         build_slice(recipe, data, 3, slices=7)
     small = replace(recipe, stages=tuple(replace(stage, batch=2) for stage in recipe.stages))
     assert counts(small, small.stages[1]) == (1, 1)

@@ -363,13 +363,15 @@ def test_a_state_that_is_cut_is_named(tmp_path, share):
 
 def test_a_checkpoint_is_no_state(tmp_path):
     torch.save({"a": torch.ones(9)}, tmp_path / STATE_FILE)
-    with pytest.raises(ValueError, match=r"state\.pt is no state of a training \(no model, optimizer, recipe, step\)"):
+    with pytest.raises(ValueError, match=r"state\.pt is not the state of a run \(no model, optimizer, recipe, step\)"):
         checkpoint.read(tmp_path / STATE_FILE)
 
 
 def test_a_broken_state_is_named(tmp_path):
     (tmp_path / STATE_FILE).write_bytes(b"nothing of the kind")
-    with pytest.raises(ValueError, match=r"state\.pt is damaged or cut short \(19 bytes; no file that torch wrote\)"):
+    with pytest.raises(
+        ValueError, match=r"state\.pt is damaged or cut short \(19 bytes; not a file that torch wrote\)"
+    ):
         loop.train(tiny(2), tmp_path, Data(Boxes(3)))
 
 

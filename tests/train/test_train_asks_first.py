@@ -25,7 +25,7 @@ EXAMPLES = Path(__file__).parents[2] / "examples"
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        (["nano-vit-student", "--pseudo-labels", "NOWHERE"], "keeps near a frozen encoder.*--frozen"),
+        (["nano-vit-student", "--pseudo-labels", "NOWHERE"], "needs a frozen encoder.*--frozen"),
         (["nano-student", "--backbone", "nano", "--pseudo-labels", "NOWHERE"], "nowhere: no pseudo labels"),
         (["nano-student", "--pseudo-labels", "NOWHERE", "--frozen", "NOWHERE"], "nowhere: no such file"),
         (["nano-student", "--teacher", "nano", "--frozen", "nano"], "needs pictures: .*--data pictures=FOLDER"),
@@ -40,12 +40,12 @@ EXAMPLES = Path(__file__).parents[2] / "examples"
         (["nano-metric"], "--start-from"),
         (["nano-teacher", "--readers", "0"], "0 readers.*expected 1 or more"),
         (["nano-teacher", "--accumulate", "0"], "0 slices: expected 1 or more"),
-        (["nano-teacher", "--accumulate", "99"], "a step of 16 images cannot be cut into 99 slices .*--batch"),
-        (["nano-teacher", "--batch", "4", "--accumulate", "5"], "a step of 4 images cannot be cut into 5 slices"),
+        (["nano-teacher", "--accumulate", "99"], "a step of 16 images cannot be divided into 99 slices .*--batch"),
+        (["nano-teacher", "--batch", "4", "--accumulate", "5"], "a step of 4 images cannot be divided into 5 slices"),
         (["nano-teacher", "--batch", "0"], "batches of 0: expected 1 or more"),
         (["nano-teacher", "--learning-rate", "0"], "--learning-rate 0: expected a number above 0"),
         (["nano-teacher", "--teacher", "nano"], "--teacher nano: nano-teacher has no unlabelled images to label"),
-        (["nano-teacher", "--track", "mlflow"], "--track mlflow needs it: pip install mlflow"),
+        (["nano-teacher", "--track", "mlflow"], "--track mlflow: mlflow is not installed: pip install mlflow"),
         (
             ["nano-student", "--teacher", "nano", "--pseudo-labels", "NOWHERE"],
             "--teacher and --pseudo-labels: give one",
@@ -112,7 +112,7 @@ def test_python_hears_of_weights_that_do_not_fit_too(tmp_path):
 def test_settings_that_make_no_run_are_refused(tmp_path):
     with pytest.raises(ValueError, match="batches of 0: expected 1 or more"):
         Stage(samples=8, sizes=((28, 28),), batch=0)
-    with pytest.raises(ValueError, match="nano-teacher: no stage has the images of one batch"):
+    with pytest.raises(ValueError, match="nano-teacher: every stage has fewer images than a batch"):
         replace(get_recipe("nano-teacher"), stages=(Stage(samples=7, sizes=((28, 28),), batch=8),))
     for settings in ({"epochs": 0}, {"rate": 0.0}, {"rate": float("nan")}):
         with pytest.raises(ValueError, match="expected 1 epoch or more, and a rate above 0"):

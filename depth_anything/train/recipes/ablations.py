@@ -1,6 +1,6 @@
-"""The papers' ablations: each run is one of `v1.py` and `v2.py` with a line or two changed. No torch here.
+"""The papers' ablations: each is a run of `v1.py` or `v2.py` with one or two changed settings. No torch here.
 
-Lengths that a paper does not print are those of the run it varies.
+A length that a paper does not state is that of the original run.
 """
 
 from collections.abc import Callable
@@ -17,19 +17,20 @@ from depth_anything.train.recipes.v2 import V2_SYNTHETIC, v2_student, v2_teacher
 MARGINS = (1.0, 0.85, 0.7)
 """V1 supplement, Table 1."""
 GRADIENT_WEIGHTS = (0.0, 0.5, 1.0, 2.0, 4.0)
-"""Of L_gm beside L_ssi. V2 shows its effect; the values between are ours."""
+"""Weights of L_gm relative to L_ssi. V2 shows the effect of the weight; the intermediate values are ours."""
 
 
 def v1_table6(data: str) -> Recipe:
-    """V1 Table 6: a ViT-L from one labelled set alone, 20 epochs."""
+    """V1 Table 6: a ViT-L trained on a single labelled set, 20 epochs."""
     stage = Stage(samples=20 * LABELED_PICTURES[data], sizes=SQUARE_518, batch=64)
     return replace(v1_teacher_large(), name=f"v1-table6-{data}", data=(data,), stages=(stage,))
 
 
 def ladder(student: Recipe, rung: str) -> Recipe:
-    """V1 Table 9, rung by rung: labels only; pseudo labels on the same images for both; perturbed; with L_feat.
+    """V1 Table 9: `labeled`, labels only; `naive`, with pseudo labels; `perturbed`, with perturbations of the student's
+    input; `aligned`, with L_feat.
 
-    The number of steps and of labelled images stays the same; without pseudo labels a step is that much smaller.
+    The numbers of steps and of labelled images are the same; without pseudo labels, batches are smaller.
     """
     assert student.unlabeled is not None
     unlabeled = student.unlabeled
@@ -57,12 +58,12 @@ def v1_table9(rung: str, size: str) -> Recipe:
 
 
 def nano_vit_table9(rung: str) -> Recipe:
-    """The same ladder with the small ViT, from random weights."""
+    """V1 Table 9 for nano-vit, from random weights."""
     return replace(ladder(nano_vit_student(), rung), name=f"nano-vit-table9-{rung}")
 
 
 def nano_table9(variant: str, rung: str) -> Recipe:
-    """The same with encoders that know ImageNet; besides, L_feat on every token (margin 1), and V2's student."""
+    """V1 Table 9 for encoders pretrained on ImageNet; also L_feat on every token (margin 1), and V2's student."""
     name = f"{variant}-table9-{rung}"
     if rung == "v2":
         return replace(nano_v2_student(variant), name=name)
@@ -82,7 +83,7 @@ def v1_margin(margin: float) -> Recipe:
 
 
 def v1_feature_on(images: str) -> Recipe:
-    """V1 supplement, Table 2, ViT-S: L_feat nowhere, on unlabelled or on labelled images. The last did not help."""
+    """V1 supplement, Table 2, ViT-S: L_feat on no images, on unlabelled ones, or on labelled ones (no gain)."""
     student = v1_student("small")
     assert student.unlabeled is not None
     if images == "none":
@@ -93,12 +94,12 @@ def v1_feature_on(images: str) -> Recipe:
 
 
 def v2_teacher_with_hrwsi() -> Recipe:
-    """V2: 5 % of the teacher's images from HRWSI's real labels, which blurs its maps."""
+    """V2: 5 % of the teacher's images come from HRWSI, whose real labels blur its maps."""
     return replace(v2_teacher_giant(), name="v2-teacher-giant-hrwsi", minor=("hrwsi", 0.05))
 
 
 def v2_student_with_synthetic(size: str) -> Recipe:
-    """V2 Table 5: the synthetic images stay beside the pseudo-labelled ones. The ratio is V1's: V2 prints none."""
+    """V2 Table 5: synthetic images in addition to pseudo-labelled ones. The ratio is V1's: V2 does not state it."""
     student = v2_student(size)
     assert student.unlabeled is not None
     name = f"v2-student-{size}-with-synthetic"
@@ -106,7 +107,7 @@ def v2_student_with_synthetic(size: str) -> Recipe:
 
 
 def v2_diml(labels: str) -> Recipe:
-    """V2 Table 6: DIML's own labels against a teacher's labels of DIML's images."""
+    """V2 Table 6: DIML with its own labels (`manual`) or with a teacher's (`pseudo`)."""
     student = v2_student("small")
     name = f"v2-diml-{labels}"
     if labels == "manual":
@@ -116,19 +117,19 @@ def v2_diml(labels: str) -> Recipe:
 
 
 def v2_gradient_weight(weight: float) -> Recipe:
-    """V2: the weight of L_gm in the teacher, which decides how sharp its maps are."""
+    """V2: the weight of L_gm in the teacher, which determines the sharpness of its maps."""
     teacher = v2_teacher_giant()
     stages = tuple(replace(stage, gradient_weight=weight) for stage in teacher.stages)
     return replace(teacher, name=f"v2-gradient-weight-{weight:g}", stages=stages)
 
 
 def v2_teacher(size: str) -> Recipe:
-    """V2 Table 13: smaller encoders as teachers from synthetic labels alone, which do not carry over to photographs."""
+    """V2 Table 13: smaller encoders as teachers trained on synthetic images only, which fail on photographs."""
     return replace(v2_teacher_giant(), name=f"v2-teacher-{size}", variant=f"v2-{size}")
 
 
 def v2_teacher_of_family(family: str) -> Recipe:
-    """V2 Table 13: a ViT-L of another family (beit_sam.py) as teacher from synthetic labels alone."""
+    """V2 Table 13: a ViT-L of another family (beit_sam.py) as a teacher trained on synthetic images only."""
     return replace(v2_teacher_giant(), name=f"v2-teacher-{family}-large", variant=f"v2-{family}-large")
 
 

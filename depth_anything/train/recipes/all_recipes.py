@@ -41,7 +41,7 @@ def shrunk(recipe: Recipe, size: float) -> Recipe:
         ValueError: the fraction is not in 0..1.
     """
     if not 0 < size <= 1:
-        raise ValueError(f"--size {size}: expected a part of the recipe, above 0 and up to 1")
+        raise ValueError(f"--size {size}: expected a fraction of the recipe, above 0 and up to 1")
     if size == 1:
         return recipe
     return replace(

@@ -1,7 +1,7 @@
-"""What a recipe is, and every run of the papers as a function that returns its configuration. No torch here.
+"""The dataclasses of recipes. No torch here.
 
-A variant of a run is a copy with two lines changed: `dataclasses.replace(v2_student("small"), seed=1)`. Nano's runs are
-in recipes/nano.py.
+Each run of the papers is a function in this folder that returns a recipe. A variant of a run is a changed copy:
+`dataclasses.replace(v2_student("small"), seed=1)`.
 """
 
 import dataclasses
@@ -12,16 +12,17 @@ from typing import Any, Literal
 
 @dataclass(frozen=True, kw_only=True)
 class Stage:
-    """A stretch of the run in which image size, batch and loss stay the same."""
+    """A part of a run with the same input sizes, batch size and loss."""
 
     samples: int
-    """Images seen in this stage."""
+    """Number of images in this stage."""
     sizes: tuple[tuple[int, int], ...]
-    """Network inputs (H, W), multiples of the variant's patch; one is drawn for each batch."""
+    """Network inputs (H, W), multiples of the variant's patch size; one is drawn for each step."""
     batch: int
-    """Images in one step."""
+    """Images per step."""
     loss: Literal["affine", "range"] = "affine"
-    """`affine`: V1 Eq. 1. `range`: truth in 0..1, prediction free (ours; `losses.range_normalised_residual`)."""
+    """`affine`: V1 Eq. 1. `range`: ours; ground truth normalised to 0..1, the prediction not normalised
+    (`losses.range_normalised_residual`)."""
     gradient_weight: float = 0.0
     """Weight of gradient matching beside the loss: 0 in V1, 2 in V2."""
 
@@ -40,33 +41,33 @@ Perturbation = Literal["none", "unimatch", "camera"]
 
 @dataclass(frozen=True, kw_only=True)
 class Unlabeled:
-    """What a student learns from images that a teacher labels (V1 sections 3.2 and 3.3, V2 section 5)."""
+    """Settings of a student for unlabelled images (V1 sections 3.2 and 3.3, V2 section 5)."""
 
     data: tuple[str, ...]
-    """Sets of images, joined without balancing."""
+    """Sets of unlabelled images, joined without balancing."""
     share: float
-    """Of each batch. 2/3 in V1 (labelled : unlabelled = 1 : 2), 1 in V2 (synthetic labels are dropped)."""
+    """Share of each batch. 2/3 in V1 (labelled : unlabelled = 1 : 2), 1 in V2 (no synthetic images)."""
     teacher: str
-    """Row of `VARIANTS` that labels them: V1 ViT-L, V2 ViT-g. Another one is taken with a warning."""
+    """Row of `VARIANTS` that labels them: V1 ViT-L, V2 ViT-g. With another teacher there is a warning."""
     weight: float = 1.0
-    """Of the loss on pseudo labels. V1 averages its three losses: 1/3. V2: 1."""
+    """Weight of the loss on pseudo labels. V1 averages its three losses: 1/3. V2: 1."""
     perturbation: Perturbation = "unimatch"
-    """What the student sees and the teacher does not: strong colours and blur (V1 section 3.2)."""
+    """Applied to the student's input, not to the teacher's: strong colours and blur (V1 section 3.2)."""
     cutmix: float = 0.5
-    """Probability that another image is pasted in (V1 section 3.2). Only under the loss `affine`."""
+    """Probability of CutMix (V1 section 3.2). Only with the loss `affine`."""
     noisiest: float = 0.0
-    """Share of each image's pixels, those of largest loss, taken for noisy labels and left out. V2 section 5: 0.1."""
+    """Share of each image's pixels, those with the largest loss, to ignore as noisy labels. V2 section 5: 0.1."""
     feature_weight: float = 0.0
-    """Of L_feat (V1 Eq. 9). V1: 1/3. V2 names no weight; 1 is our choice."""
+    """Weight of L_feat (V1 Eq. 9). V1: 1/3. V2 does not state it; 1 is our choice."""
     feature_margin: float = 0.85
     """Tolerance margin alpha of V1 Eq. 9."""
     feature_on: Literal["unlabeled", "labeled", "both"] = "unlabeled"
-    """Images of L_feat. V1 tried the labelled ones without gain (supplement, Table 2)."""
+    """The images of L_feat. On labelled ones it did not help V1 (supplement, Table 2)."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """All that decides the weights of a run, besides the data and the machine."""
+    """Everything that determines the trained weights, except the data and the machine."""
 
     name: str
     variant: str
@@ -74,50 +75,51 @@ class Recipe:
     data: tuple[str, ...]
     """Labelled sets, joined without balancing (V1 section 4.1)."""
     minor: tuple[str, float] | None = None
-    """One more set and its share of the labelled images, seen as often as that takes (V2's 5 % of HRWSI)."""
+    """One more set and its share of the labelled images, repeated as often as necessary (V2's 5 % of HRWSI)."""
     stages: tuple[Stage, ...]
     labeled_weight: float = 1.0
-    """Of the loss on labels. 1/3 in V1's student."""
+    """Weight of the loss on labels. 1/3 in V1's student."""
     unlabeled: Unlabeled | None = None
     """None for a teacher."""
     learning_rate: float = 5e-5
-    """Of the decoder, before decay (V1 section 4.1, V2)."""
+    """Initial rate of the decoder (V1 section 4.1, V2)."""
     encoder_rate: float = 0.1
-    """The encoder's share of it: 5e-6 for DINOv2 starts (V1 section 4.1). 1 where it starts from nothing; 0: frozen."""
+    """Rate of the encoder relative to the decoder: 5e-6 from DINOv2 (V1 section 4.1). 1 from random weights; 0:
+    frozen."""
     from_backbone: bool = True
-    """Start the encoder from its family's weights (DINOv2's, but for `TRIED`); else from random ones."""
+    """Whether the encoder starts from its family's weights (DINOv2's, except for `TRIED`); else from random ones."""
     betas: tuple[float, float] = (0.9, 0.999)
-    """AdamW's. The papers are silent."""
+    """Of AdamW. The papers do not state them."""
     weight_decay: float = 0.01
-    """AdamW's, on matrices only. Value of V2's metric code; the papers are silent for relative training."""
+    """Of AdamW, on matrices only. The value of V2's metric code; the papers do not state it for relative training."""
     warmup: int = 0
-    """Images over which the rate rises from 0. None in the papers; random weights need some."""
+    """Number of images over which the rate rises from 0. None in the papers; random weights need some."""
     clip: float = 1.0
-    """Largest norm of a step's gradient. The papers are silent."""
+    """Maximum norm of a step's gradient. The papers do not state it."""
     ema: float = 0.0
-    """Decay a step of the running mean of the weights that is validated and released; 0 for the weights themselves."""
+    """Decay per step of the running mean of the weights, which is validated and released; 0: no running mean."""
     flip: float = 0.5
-    """Probability of mirroring. V1 names the flip, not the probability."""
+    """Probability of a horizontal flip. V1 states the flip, not the probability."""
     crop_scale: tuple[float, float] = (1.0, 1.0)
-    """Sides of the random window, as a share of the largest one. 1: V1's crop at full shorter side."""
+    """Range of the size of random crops relative to the largest. 1: V1's crop with the whole shorter side."""
     aspect_jitter: float = 1.0
-    """The window is up to this factor wider or higher than the network's input. 1: none, as in the papers."""
+    """Crops are wider or higher than the network's input by up to this factor. 1: never, as in the papers."""
     perturbation: Perturbation = "none"
-    """Colours of labelled images (`data.augment`). None in the papers' teachers."""
+    """Perturbation of labelled images (`data.augment`). None in the papers' teachers."""
     precision: Literal["float32", "bfloat16"] = "bfloat16"
-    """Of the encoder's arithmetic; decoder and loss are float32."""
+    """Of the encoder; decoder and loss are float32."""
     scenes: int = 0
-    """Rendered images to train on, made when they are not there yet."""
+    """Number of rendered training images; missing ones are rendered."""
     validation_scenes: int = 128
-    """Rendered images held out: other seeds."""
+    """Number of rendered held-out images, which have other seeds."""
     seed: int = 0
-    """Of weights, order, crops and colours."""
+    """Of weights, order, crops and perturbations."""
 
     def __post_init__(self):
         if self.seed < 0:
             raise ValueError(f"seed {self.seed}: expected 0 or more")
         if self.steps < 1:
-            raise ValueError(f"{self.name}: no stage has the images of one batch")
+            raise ValueError(f"{self.name}: every stage has fewer images than a batch: use more, or a smaller --batch")
 
     @property
     def steps(self) -> int:
@@ -125,7 +127,7 @@ class Recipe:
         return sum(stage.steps for stage in self.stages)
 
     def stage_of(self, step: int) -> tuple[Stage, int]:
-        """The stage that step number `step` (from 0) belongs to, and how many images were seen before the step."""
+        """The stage of step number `step` (from 0), and the number of images before that step."""
         seen = self.seen(step)
         for stage in self.stages:
             if step < stage.steps:
@@ -134,7 +136,7 @@ class Recipe:
         raise IndexError("past the end of the run")
 
     def seen(self, steps: int) -> int:
-        """Images of the first `steps` steps."""
+        """Number of images in the first `steps` steps."""
         total = 0
         for stage in self.stages:
             total += min(steps, stage.steps) * stage.batch
@@ -143,30 +145,31 @@ class Recipe:
 
     @property
     def unlabeled_share(self) -> float:
-        """The part of each batch that a teacher labels; 0 for a teacher's own run."""
+        """Share of unlabelled images in each batch; 0 for a teacher."""
         return self.unlabeled.share if self.unlabeled else 0.0
 
 
 @dataclass(frozen=True, kw_only=True)
 class MaskedRecipe(Recipe):
-    """A run that learns what hidden patches show, before any depth (train/masked_patches.py); sets may lack labels."""
+    """Pretraining of an encoder by masked image modelling (train/masked_patches.py); sets may lack labels."""
 
     hidden: float = 0.6
-    """Share of the patches that the encoder does not see."""
+    """Share of the patches that are hidden from the encoder."""
 
 
 SQUARE_518 = ((518, 518),)
 
 
 def as_json(recipe: Any) -> str:
-    """Every field of a recipe, resolved: what recipe.json holds."""
+    """Every field of a recipe as JSON, the contents of recipe.json."""
     return json.dumps(dataclasses.asdict(recipe), indent=1) + "\n"
 
 
 def changed_fields(recipe: Any, written: dict[str, Any]) -> list[str]:
-    """Fields in which a recipe is another one than a JSON object that was written, perhaps when it had fewer fields.
+    """Names of the fields in which a recipe differs from the JSON object of a saved one.
 
-    A field that was not written then has its default; one that is not known now does not count.
+    Fields that the JSON lacks have their defaults, and fields that the recipe lacks do not count: recipes may gain and
+    lose fields while runs are in progress.
     """
     return [
         field.name

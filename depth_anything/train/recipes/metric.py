@@ -43,7 +43,7 @@ class Metric:
     schedule: Literal["polynomial", "one_cycle"] = "polynomial"
     """V2: (1 - progress)^0.9. ZoeDepth: one cycle, constant for 70 %, then a cosine; the momentum runs inversely."""
     whole: bool = False
-    """The whole image is resized to the network's size without keeping its aspect ratio, and the truth keeps its size
+    """The whole image is resized to the network's size without keeping its aspect ratio; ground truth keeps its size
     (ZoeDepth). Otherwise a random crop at the network's size is used, as in relative training (V2)."""
     kb_crop: bool = False
     """KITTI's bottom centre of 352 x 1216 (ZoeDepth)."""
@@ -132,7 +132,7 @@ def v1_metric_midas(data: str) -> MetricRecipe:
 
 
 def v2_metric(place: str, size: str) -> MetricRecipe:
-    """V2's metric models: the encoder of the relative student, a new decoder with a sigmoid, SiLog, 120 epochs of 32.
+    """V2's metric models: the encoder of the relative student, a new decoder with a sigmoid, SILog, 120 epochs of 32.
 
     Indoor: Hypersim's 59,543 training images, 20 m. Outdoor: Virtual KITTI 2, 19,559 in the authors' list, 80 m.
     """

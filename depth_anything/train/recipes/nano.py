@@ -1,7 +1,7 @@
-"""Runs of nano and its trial variants on other EfficientNet-Lite networks, as functions. No torch here.
+"""Runs of nano and of its trial variants with other EfficientNet-Lite networks, as functions. No torch here.
 
-All start from an encoder that knows ImageNet and learn depth from rendered scenes. A variant of a run is a copy with
-two lines changed: `dataclasses.replace(nano_teacher(), seed=1)`. The ViT's runs are in nano_vit.py.
+All start from an encoder pretrained on ImageNet and learn depth from rendered scenes. The runs of the ViT are in
+nano_vit.py.
 """
 
 from collections.abc import Callable
@@ -14,17 +14,17 @@ SMALL = ((96, 128), (128, 96), (96, 160), (64, 192))
 MIDDLE = ((128, 192), (192, 128), (160, 160), (128, 224), (96, 288))
 LARGE = ((192, 256), (256, 192), (224, 224), (160, 320), (128, 384))
 LARGER = ((224, 288), (288, 224), (256, 256), (192, 352), (160, 480))
-"""Network inputs. One costs twice one of those before, and of the last a third more. The last two of each have the
-shape of films and of the cameras that cars carry."""
+"""Network inputs. From one line to the next the cost doubles, to the last one it grows by a third. The last two sizes
+of a line have about the aspect ratios of videos and of car cameras."""
 FAMILY = ("nano", "nano-lite0", "nano-lite1")
-"""Variants that these recipes train."""
+"""The variants of these recipes."""
 
 
 def nano_teacher(variant: str = "nano") -> Recipe:
-    """Ours: an EfficientNet-Lite that knows ImageNet, an hour of one core beside the rendering.
+    """Ours: an EfficientNet-Lite from ImageNet's weights; an hour on one core, without the rendering.
 
-    V1's teacher in small: its loss, the encoder at a tenth of the decoder's rate. At the end V2's L_ssi + 2 L_gm on
-    large inputs, for outlines.
+    A small version of V1's teacher: its loss, and the encoder at a tenth of the decoder's rate. The last stage has V2's
+    L_ssi + 2 L_gm on large inputs, for sharp edges.
     """
     return Recipe(
         name=f"{variant}-teacher",
@@ -46,9 +46,9 @@ def nano_teacher(variant: str = "nano") -> Recipe:
 
 
 def nano_long_teacher(variant: str = "nano") -> Recipe:
-    """Ours: the same for some twelve hours of a core. Each stage takes about as long.
+    """Ours: a longer run of `nano_teacher`, about twelve hours on one core, divided equally between the stages.
 
-    The last one is for outlines: inputs as large as at prediction, V2's L_ssi + 2 L_gm.
+    The last stage is for sharp edges: inputs as large as in prediction, and V2's L_ssi + 2 L_gm.
     """
     return replace(
         nano_teacher(variant),
@@ -65,7 +65,7 @@ def nano_long_teacher(variant: str = "nano") -> Recipe:
 
 
 def nano_finish(variant: str = "nano") -> Recipe:
-    """Ours: half an hour of a core behind a teacher, from its weights (`--start-from`): `make nano` ends with two."""
+    """Ours: another half hour on one core from a teacher's weights (`--start-from`); `make nano` does it twice."""
     return replace(
         nano_teacher(variant),
         name=f"{variant}-finish",
@@ -79,9 +79,9 @@ def nano_finish(variant: str = "nano") -> Recipe:
 
 
 def nano_student(variant: str = "nano") -> Recipe:
-    """Ours: V1's student in small (sections 3.2 and 3.3), from its own start and not from its teacher.
+    """Ours: a small version of V1's student (sections 3.2 and 3.3), from ImageNet's weights, not from its teacher's.
 
-    The teacher is nano, which is no smaller; L_feat keeps near the encoder that the student started from.
+    The teacher is nano, which has the same size. The frozen encoder of L_feat is the student's initial encoder.
     """
     stages = (
         Stage(samples=36_000, sizes=SMALL, batch=24, gradient_weight=0.5),
@@ -94,9 +94,9 @@ def nano_student(variant: str = "nano") -> Recipe:
 
 
 def nano_v2_student(variant: str = "nano") -> Recipe:
-    """Ours: V2's student in small (section 5): pseudo labels alone, without their noisiest tenth, L_ssi + 2 L_gm.
+    """Ours: a small V2 student (section 5): pseudo labels only, without their noisiest tenth, L_ssi + 2 L_gm.
 
-    Images as they are: its author says so of small students.
+    No perturbations, as V2's author recommends for small students.
     """
     student = nano_student(variant)
     assert student.unlabeled is not None

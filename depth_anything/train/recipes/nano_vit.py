@@ -1,4 +1,4 @@
-"""Runs of nano-vit, the small ViT, from rendered scenes and random weights, as functions. No torch here."""
+"""Runs of nano-vit, the small ViT, on rendered scenes and from random weights, as functions. No torch here."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -8,18 +8,18 @@ from depth_anything.train.recipes.base import MaskedRecipe, Recipe, Stage, Unlab
 SMALL = ((84, 112), (98, 98), (112, 84))
 MIDDLE = ((112, 154), (126, 126), (154, 112))
 LARGE = ((168, 224), (196, 196), (224, 168))
-"""Network inputs. One of 84 x 112 costs half of one of 112 x 154, and a fifth of one of 168 x 224."""
+"""Network inputs. 84 x 112 costs half as much as 112 x 154, and a fifth of 168 x 224."""
 WIDE_SMALL = ((70, 126), (56, 168))
 WIDE_MIDDLE = ((98, 182), (70, 238))
 WIDE_LARGE = ((140, 266), (112, 364))
-"""As many patches in the shape of films, and of the cameras that cars carry: 16 : 9 and 3 : 1."""
+"""The same numbers of patches with the aspect ratios of videos and of car cameras: 16 : 9 and 3 : 1."""
 ALL_LARGER = MIDDLE + WIDE_MIDDLE + LARGE + WIDE_LARGE
 ZOOMED = (0.5, 1.0)
-"""Windows of the long runs, half to all of an image. In short ones whole images were better (docs/log.md)."""
+"""Crops of the long runs: half to all of an image. Short runs use whole images (docs/log.md)."""
 
 
 def nano_vit_teacher() -> Recipe:
-    """Ours: the ViT from random weights and rendered scenes, in half an hour of two cores, rendering included."""
+    """Ours: the ViT from random weights on rendered scenes; half an hour on two cores, including the rendering."""
     return Recipe(
         name="nano-vit-teacher",
         variant="nano-vit",
@@ -42,7 +42,7 @@ def nano_vit_teacher() -> Recipe:
 
 
 def nano_vit_encoder() -> MaskedRecipe:
-    """Ours: its encoder from images alone, in the place of DINOv2's weights; at nano-vit-teacher's rates."""
+    """Ours: pretraining of its encoder on images without labels, as a replacement of DINOv2's weights."""
     differs = {
         "name": "nano-vit-encoder",
         "data": ("scenes", "pictures"),
@@ -54,9 +54,9 @@ def nano_vit_encoder() -> MaskedRecipe:
 
 
 def nano_vit_student() -> Recipe:
-    """Ours: the ViT again from random weights, from scenes and photographs that nano-vit-teacher labels, in V1's way.
+    """Ours: V1's student: the ViT from random weights, on scenes and on photographs that nano-vit-teacher labels.
 
-    CutMix needs regions that are normalised on their own, so it comes with the second stage's loss.
+    CutMix needs regions that are normalised separately, so it starts with the loss of the second stage.
     """
     return replace(
         nano_vit_teacher(),
@@ -78,11 +78,11 @@ def nano_vit_student() -> Recipe:
 
 
 def nano_vit_long_teacher() -> Recipe:
-    """Ours: about twelve hours of two cores.
+    """Ours: about twelve hours on two cores, divided equally between the stages.
 
-    Each stage takes about as long. The first has the most images, for small ones are where a step learns most for its
-    time. The last ones are up to as large as photographs are at prediction, for outlines under V2's L_ssi + 2 L_gm. Not
-    all of them: large ones alone made large inputs usable, but no input better than the small one had been before.
+    The first stage has the most images, because training on small inputs improves the model most for the time. The
+    last stage is for sharp edges: inputs of mixed sizes (docs/log.md), up to those of prediction, and V2's
+    L_ssi + 2 L_gm.
     """
     return replace(
         nano_vit_teacher(),
@@ -99,10 +99,10 @@ def nano_vit_long_teacher() -> Recipe:
 
 
 def nano_vit_gpu_teacher() -> Recipe:
-    """Ours: the same on a GPU, 14 minutes of an H200 (docs/log.md).
+    """Ours: the long teacher for a GPU, 14 minutes on an H200 (docs/log.md).
 
-    Nearly as many images, in batches four times as large: on a GPU a step of this network takes as long as asking for
-    it, whatever the batch.
+    Nearly as many images in batches four times as large: a step of this network on a GPU takes as long as launching its
+    kernels, for any batch.
     """
     long = nano_vit_long_teacher()
     seen = (1_380_000, 552_000, 276_000)
@@ -113,10 +113,10 @@ def nano_vit_gpu_teacher() -> Recipe:
 
 
 def nano_vit_finish() -> Recipe:
-    """Ours: half an hour of two cores behind a long run, from its weights (`--start-from`).
+    """Ours: another half hour on two cores from the weights of a long run (`--start-from`).
 
-    Whole images, as in V1: photographs gain by them, and by the mean of two such runs and their start
-    (scripts/bundle.py).
+    Whole images, as in V1, are better for photographs, and so is the mean of the weights of two such runs and their
+    start (scripts/bundle.py).
     """
     long = nano_vit_long_teacher()
     _, middle, larger = long.stages
@@ -132,10 +132,10 @@ def nano_vit_finish() -> Recipe:
 
 
 def nano_vit_long_student() -> Recipe:
-    """Ours: a student of nano-vit-long-teacher, hours of two cores. In trials the teacher was better (docs/log.md).
+    """Ours: a student of nano-vit-long-teacher, hours on two cores; results in docs/log.md.
 
-    Unlike V1's student it goes on from its teacher's weights (`--start-from`): there is no DINOv2 of this size to
-    begin again from, and photographs whose licence is clear are few.
+    Unlike V1's student it starts from its teacher's weights (`--start-from`): there is no DINOv2 of this size, and few
+    photographs have a clear licence.
     """
     return replace(
         nano_vit_student(),
