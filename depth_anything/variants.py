@@ -170,7 +170,7 @@ def v2_tried(name: str, table_side: int, encoder: EncoderFamily, note: str) -> V
 
 
 def v1(size: str, v2: Variant) -> Variant:
-    """V1's relative model of the same size: the last four blocks feed the decoder, and the way back differs."""
+    """V1's relative model of the same size: the last four blocks feed the decoder, and post-processing differs."""
     return replace(
         v2, name=f"v1-{size}", version="v1", taps=last_four(v2), align_corners_back=False,
         hub_repo="LiheYoung/Depth-Anything", hub_type="space",

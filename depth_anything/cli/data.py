@@ -72,7 +72,7 @@ def data(
         found = units(name, root)
         counts = [unit.count for unit in found]
         if None in counts:
-            print(f"{name}: {len(found):,} units in {root}; the number of images is known after reading them")
+            print(f"{name}: {len(found):,} shards in {root}; the number of images is known after reading them")
         else:
             say_count(name, root, sum(count or 0 for count in counts), UNLABELED_PICTURES.get(name))
         report = check_pictures(found, limit, sheet, threads)

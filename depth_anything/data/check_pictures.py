@@ -16,7 +16,7 @@ from depth_anything.images.read import PictureError, read_image
 
 @dataclass
 class PicturesReport:
-    """Statistics of one unit, or of all."""
+    """Statistics of one shard, or of all."""
 
     shorter_sides: list[int] = field(default_factory=list)
     """Of the images that could be decoded."""
@@ -25,7 +25,7 @@ class PicturesReport:
     tile_HW3: np.ndarray | None = None
 
     def add(self, seen: "PicturesReport") -> None:
-        """Count one unit."""
+        """Count one shard."""
         self.shorter_sides += seen.shorter_sides
         self.bytes += seen.bytes
         self.broken += seen.broken
@@ -44,13 +44,13 @@ class PicturesReport:
 def check_pictures(
     units: Sequence[Unit], limit: int | None = None, sheet: Path | None = None, threads: int = 1
 ) -> PicturesReport:
-    """Decode every image, or about `limit` of them: the first few of units that are evenly spread.
+    """Decode every image, or about `limit` of them: the first few of evenly spread shards.
 
     Args:
         units: of `data.unlabeled.units`.
         limit: images to read; all by default.
         sheet: a PNG of some images, written when all are read.
-        threads: how many units are read at a time.
+        threads: how many shards are read at a time.
 
     Raises:
         ValueError: a limit or a number of threads below 1.
@@ -66,7 +66,7 @@ def check_pictures(
 
 
 def look_into(unit: Unit, first: int | None, with_tile: bool) -> PicturesReport:
-    """Decode the first images of a unit, or all. Unreadable images are listed, and the rest is decoded."""
+    """Decode the first images of a shard, or all. Unreadable images are listed, and the rest is decoded."""
     seen = PicturesReport()
 
     def broken(key: str, error: Exception) -> None:

@@ -1,4 +1,4 @@
-"""How far two maps of one photograph are apart, and how far they may be."""
+"""Differences between two maps of one photograph, and the tolerances for them."""
 
 from dataclasses import dataclass
 
@@ -15,14 +15,14 @@ meaningless."""
 
 @dataclass(frozen=True)
 class Tolerance:
-    """How much an export may differ from torch in float32."""
+    """Limits of the difference between an export and torch in float32."""
 
     difference: float | None
-    """Largest difference of a map, in units of its largest value where that is above 1; None: not checked."""
+    """Largest difference of a map, relative to its largest value if that is above 1; None: not checked."""
     abs_rel: float
     """Mean relative difference, as in `Agreement.abs_rel`."""
     stage: float
-    """Mean difference of a stage inside, as a share of its mean absolute value, above which it has drifted."""
+    """Mean difference of an intermediate stage, relative to its mean absolute value, above which it has drifted."""
 
 
 EXACT = Tolerance(difference=1e-4, abs_rel=1e-4, stage=1e-4)
@@ -41,11 +41,11 @@ class Agreement:
     network_width: int
     correlation: float
     largest_difference: float
-    """In the map's unit: none for disparity, metres for depth_m."""
+    """In metres for depth_m; without unit for disparity."""
     mean_difference: float
     abs_rel: float
-    """Mean |a - b| / b where b is above a tenth of its largest value: of metres as they are, of disparity after
-    least-squares scale and shift, since it has none of its own."""
+    """Mean |a - b| / b where b is above a tenth of its largest value; disparity is aligned first by least-squares scale
+    and shift, which it does not determine."""
     largest_value: float
 
 
@@ -57,7 +57,7 @@ def agreement(
     found_HW: np.ndarray,
     quantity: Quantity,
 ) -> Agreement:
-    """The figures for one photograph."""
+    """Compare the maps of one photograph."""
     apart_HW = np.abs(found_HW - expected_HW)
     return Agreement(
         photograph=name,
@@ -74,7 +74,7 @@ def agreement(
 
 
 def correlation(a_HW: np.ndarray, b_HW: np.ndarray) -> float:
-    """Pearson's; 1 for two constant maps that are equal, 0 where one is constant."""
+    """Pearson's correlation. If a map is constant: 1 for equal maps, else 0."""
     a, b = a_HW.astype(np.float64).ravel(), b_HW.astype(np.float64).ravel()
     if a.std() == 0 or b.std() == 0:
         return float(np.array_equal(a, b))
@@ -82,8 +82,8 @@ def correlation(a_HW: np.ndarray, b_HW: np.ndarray) -> float:
 
 
 def relative_difference(found_HW: np.ndarray, expected_HW: np.ndarray, quantity: Quantity) -> float:
-    """AbsRel of `found` against `expected` where that is not almost 0: of metres as they are, of disparity after
-    least-squares scale and shift."""
+    """AbsRel of `found` with respect to `expected`, without pixels where that is almost 0; disparity is aligned first
+    by least-squares scale and shift."""
     if not np.isfinite(found_HW).all():
         return float("inf")
     valid_HW = expected_HW > NEAR_ENOUGH * expected_HW.max()

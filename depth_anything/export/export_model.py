@@ -1,8 +1,8 @@
-"""Export to one file that runs without torch: from a uint8 image of any size to its map, resizing inside.
+"""Export a model to a file that runs without torch: from a uint8 image of any size to its map, including resizing.
 
-torch exports the bare network with free sides; preprocessing_graph.py writes the pre- and post-processing. The
-OpenVINO form is converted from the ONNX graph, so there is one graph. Every file is compared with torch on photographs
-before it gets its name (parity.py).
+torch exports the bare network with free sizes; preprocessing_graph.py writes the pre- and post-processing. OpenVINO
+files are converted from the same ONNX graph. Every file is compared with torch on photographs before it gets its final
+name (parity.py).
 """
 
 from __future__ import annotations
@@ -34,27 +34,27 @@ if TYPE_CHECKING:
 
 
 def export(model: DepthAnything, path: str | Path, options: ExportOptions = DEFAULTS, photos: tuple[Path, ...] = ()):
-    """Write `model` as `path` (.onnx, or .xml with a .bin beside it) and the report that compares it with torch.
+    """Write `model` to `path` (.onnx, or .xml with a .bin) and a report that compares it with torch.
 
-    With pre- and post-processing inside: input `image` uint8 (H, W, 3) RGB of any size, and `network_size` int64
-    (2,), height and width at the network or zeros for the official rule (ONNX: optional). Output `disparity` or
-    `depth_m`, float32 (H, W).
+    The file contains pre- and post-processing. Inputs: `image` uint8 (H, W, 3) RGB of any size, and `network_size`
+    int64 (2,), height and width at the network or zeros for the official rule (optional in ONNX). Output: `disparity`
+    or `depth_m`, float32 (H, W).
 
     Args:
-        photos: photographs for the comparison; empty: three that come with the package.
+        photos: photographs for the comparison; empty: the three of the package.
 
     Raises:
-        ValueError: options that do not go together, or the file differs from torch: the message names
-            the first stage that differs, the report is written, and no file of the final name is left.
+        ValueError: the options cannot be combined, or the file differs from torch: then the message names the first
+            stage that differs, the report is written, and the export is not.
     """
     path = Path(path)
     options.check(model.variant)
     if path.suffix != SUFFIX[options.to]:
         raise ValueError(f"{path}: expected a name that ends in {SUFFIX[options.to]}")
     make_folder(path.parent)
-    alone_there = alone(path.parent, f".{path.name}.lock")  # .xml and .bin of two jobs do not belong together
+    lock = alone(path.parent, f".{path.name}.lock")  # two jobs could mix their .xml and .bin
     with (
-        alone_there,
+        lock,
         naming(path),
         tempfile.TemporaryDirectory(dir=path.parent, prefix=".export") as folder,
         naming(path),
@@ -72,7 +72,7 @@ def export(model: DepthAnything, path: str | Path, options: ExportOptions = DEFA
         report = parity.compare(model, candidate, options, photos)
         report.save(path)
         report.check()
-        for part in sorted(Path(folder).iterdir()):  # .bin before .xml: who sees the .xml finds both
+        for part in sorted(Path(folder).iterdir()):  # .bin before .xml: where there is an .xml, there is a .bin
             part.replace(path.parent / part.name)
     return report
 
@@ -80,13 +80,14 @@ def export(model: DepthAnything, path: str | Path, options: ExportOptions = DEFA
 def export_folder(model: DepthAnything, folder: Path, options: ExportOptions, photos: tuple[Path, ...] = ()):
     """Write a folder for transformers.js, with the report: config.json, preprocessor_config.json and onnx/model.onnx.
 
-    With `half` it is onnx/model_fp16.onnx, as the library names it.
+    With `half` the file is onnx/model_fp16.onnx, the name that the library expects.
 
     Args:
-        photos: as of `export`.
+        photos: as for `export`.
 
     Raises:
-        ValueError: options or a model that do not go with it; a folder with other files; or as of `export`.
+        ValueError: transformers.js does not support the options or the model; the folder has other files; or as for
+            `export`.
     """
     transformers_js.check(model.variant, folder, options)
     with atomic_folder(folder) as part:
@@ -100,10 +101,10 @@ def export_folder(model: DepthAnything, folder: Path, options: ExportOptions, ph
 def onnx_graph(
     model: DepthAnything, options: ExportOptions = DEFAULTS, photos: tuple[Path, ...] = ()
 ) -> onnx.ModelProto:
-    """The graph that `options` describe, checked, with metadata.
+    """The graph for `options`, checked, with metadata.
 
     Args:
-        photos: for fp16, to find the values that are too large for it; empty: those that come with the package.
+        photos: for fp16, to find values that are too large for it; empty: the photographs of the package.
     """
     import onnx
 
@@ -124,7 +125,7 @@ def onnx_graph(
 
 
 def network_inputs(variant: Variant, size: tuple[int, int] | None, photos: tuple[Path, ...]) -> Iterator[np.ndarray]:
-    """float32 (1, 3, h, w) of photographs, in the variant's size at the network or a fixed one."""
+    """Network inputs float32 (1, 3, h, w) of photographs, at the variant's input size or a fixed one."""
     for path in photos or parity.photographs():
         image_HW3 = read_image(path)
         height, width = image_HW3.shape[:2]
@@ -142,7 +143,7 @@ def export_network(model: DepthAnything, size: tuple[int, int] | None = None) ->
     """The bare network: `network_input` float32 (B, 3, h, w) to `network_map` (B, h, w).
 
     Args:
-        size: (h, w), fixed, for one image; None leaves batch and sides free, the sides multiples of a patch.
+        size: fixed (h, w), for a batch of one image; None: batch and sides are free, the sides multiples of a patch.
     """
     import onnx
     import torch
@@ -169,18 +170,18 @@ def export_network(model: DepthAnything, size: tuple[int, int] | None = None) ->
         path = Path(folder) / "network.onnx"
         program.save(str(path))
         network = onnx.load(path)
-    for node in network.graph.node:  # torch notes where in the source each node comes from
+    for node in network.graph.node:  # remove torch's notes about the source line of each node
         del node.metadata_props[:]
         node.doc_string = ""
         if node.op_type in ("Conv", "ConvTranspose"):
-            node.name = node.input[1]  # its weight's name, which int8.py reads
+            node.name = node.input[1]  # the name of its weight, which int8.py uses
     del network.graph.value_info[:]
     del network.graph.output[1:]
     return network
 
 
 def with_image_input(network: onnx.ModelProto, variant: Variant) -> onnx.ModelProto:
-    """Put the preprocessing and the resize back to the image's size around a bare network."""
+    """Add preprocessing, and resizing to the image's size, to a bare network."""
     import onnx
 
     before = onnx.parser.parse_model(before_network(variant.input_size, variant.patch, variant.input_area))
@@ -205,7 +206,7 @@ def with_image_input(network: onnx.ModelProto, variant: Variant) -> onnx.ModelPr
 
 
 def store_half(model: onnx.ModelProto, smallest: int = 256) -> None:
-    """Store weights of at least `smallest` numbers as float16, with a cast to float32 behind each."""
+    """Store weights of at least `smallest` numbers as float16, each followed by a cast to float32."""
     import onnx
 
     casts = []

@@ -1,11 +1,11 @@
-"""A bare network's graph in float16, for GPUs, with float32 where float16 would overflow or leave steps in the map.
+"""Convert a bare network's graph to float16 for GPUs, except where float16 would overflow or cause steps in the map.
 
-What depends on the pixels is computed in float16, but for
-- layer normalisations, which square numbers that are in the hundreds in a few of DINOv2's channels (float16 ends at
-  65504), and which not every runtime sums in float32;
-- what touches a value beyond `SAFE` on the photographs of the comparison;
-- the last convolution and what follows it: eleven bits would be steps in the map.
-Everything else (sizes, the position table) stays as it is.
+Operations on pixel values are computed in float16, except for
+- layer normalisations, which square values that are in the hundreds in a few of DINOv2's channels (the largest float16
+  is 65504), and which some runtimes do not sum in float32;
+- operations with a value above `SAFE` on the photographs of the comparison;
+- the last convolution and the operations after it: eleven significant bits would cause steps in the map.
+Everything else (sizes, the position table) is unchanged.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     import onnx
 
 MOST = 65504.0
-"""The largest number of float16."""
+"""The largest float16."""
 SAFE = MOST / 8
-"""Larger magnitudes are kept in float32: other images than those that were tried may bring larger ones."""
+"""Limit for magnitudes in float16, with a margin for images that have larger ones than the photographs."""
 
 
 def convert(network: onnx.ModelProto, inputs_13HW: Iterable[np.ndarray]) -> list[str]:
@@ -32,7 +32,7 @@ def convert(network: onnx.ModelProto, inputs_13HW: Iterable[np.ndarray]) -> list
         inputs_13HW: network inputs of photographs, to find the values that are too large.
 
     Returns:
-        Names of the nodes that are kept in float32 because of a large value.
+        Names of the nodes that stay in float32 because of a large value.
     """
     from onnx import TensorProto, helper, numpy_helper
 
@@ -59,13 +59,13 @@ def convert(network: onnx.ModelProto, inputs_13HW: Iterable[np.ndarray]) -> list
     }
     kind = element_types(network)
     is_half: set[str] = set()
-    """Values that float16 nodes make."""
+    """Outputs of float16 nodes."""
     nodes: list[onnx.NodeProto] = []
     cast: dict[str, str] = {}
-    """Value -> the same in the other of the two types."""
+    """Value -> the same value in the other of the two types."""
 
     def other(name: str, to: int) -> str:
-        """The value in the type `to`, which it has not."""
+        """The value converted to the type `to`."""
         if name not in cast:
             cast[name] = f"{name}/{'float16' if to == TensorProto.FLOAT16 else 'float32'}"
             if name in weights:
@@ -96,7 +96,7 @@ def convert(network: onnx.ModelProto, inputs_13HW: Iterable[np.ndarray]) -> list
 
 
 def depends_on(graph: onnx.GraphProto, source: str) -> list[onnx.NodeProto]:
-    """The nodes that compute with the values, not only with the shape, of `source`, in the graph's order."""
+    """The nodes that depend on the values of `source`, not only on its shape, in the order of the graph."""
     reached, found = {source}, []
     for node in graph.node:
         if node.op_type != "Shape" and reached & set(node.input):
@@ -108,7 +108,7 @@ def depends_on(graph: onnx.GraphProto, source: str) -> list[onnx.NodeProto]:
 def largest_magnitudes(
     network: onnx.ModelProto, nodes: list[onnx.NodeProto], inputs_13HW: Iterable[np.ndarray]
 ) -> dict[str, float]:
-    """Value that one of `nodes` makes -> its largest magnitude over the inputs; only the maxima leave the graph."""
+    """Output of one of `nodes` -> its largest magnitude over the inputs. The maxima are computed inside the graph."""
     import onnx
     import onnxruntime
 
@@ -131,7 +131,7 @@ def largest_magnitudes(
 
 
 def element_types(network: onnx.ModelProto) -> dict[str, int]:
-    """Value -> its type in ONNX, of inputs, weights and everything in between."""
+    """Value -> its ONNX type, for inputs, weights and intermediate values."""
     import onnx
 
     graph = onnx.shape_inference.infer_shapes(network).graph

@@ -1,8 +1,8 @@
-"""int8 by post-training quantisation, on the user's photographs, and refused where it costs too much.
+"""Post-training quantisation to int8, calibrated on the user's photographs; refused if it changes the maps too much.
 
-ONNX files by ONNX Runtime's own quantiser, OpenVINO's by NNCF. A quarter of the photographs, at least one, is kept out
-of the calibration. On these the int8 file has to agree with our own float32 within 2 % AbsRel; else there is no
-file.
+ONNX files are quantised by ONNX Runtime, OpenVINO files by NNCF. A quarter of the photographs, at least one, is held
+out of the calibration. On these the int8 file must agree with the float32 file within 2 % AbsRel; otherwise it is not
+written.
 """
 
 from __future__ import annotations
@@ -26,26 +26,26 @@ IN_FLOAT32 = [
     *("projects", "resize_layers", r"layer\d_rn", "BackpropData", "refinenet[34]", r"output_conv2\.2"),
     *("depthwise", r"patch_embed\.conv", r"blocks\.[0-5]\.(expand|project)"),
 ]
-"""Parts of the names of what is not quantised, besides pre- and post-processing.
+"""Parts of the names of layers that are not quantised, in addition to pre- and post-processing.
 
-First row: the decoder's reassembly, its two coarse fusions and the layer that makes the map. A few channels of DINOv2's
-tokens are a hundred times larger than the rest: with one int8 scale for all, the reassembly cost nano-vit 30 % AbsRel,
-and the coarse fusions, which are small, another percent. Second row: EfficientNet's depthwise convolutions and its first
-blocks, a fifteenth of the weights; quantised, they cost nano 2 to 4 % AbsRel."""
+First row: the decoder's reassembly, its two coarse fusions, which are small, and the last layer. A few channels of
+DINOv2's tokens are a hundred times larger than the others: with one int8 scale for all channels, the reassembly changed
+nano-vit's maps by 30 % AbsRel, and the coarse fusions by another 1 %. Second row: EfficientNet's depthwise convolutions
+and its first blocks, a fifteenth of the weights; quantised, they changed nano's maps by 2 to 4 % AbsRel."""
 MOST_CALIBRATED = 100
-"""Photographs that statistics are taken from; more do not change them."""
+"""Largest number of photographs for calibration; more do not change the statistics."""
 LIMIT = INT8.abs_rel
 
 
 def quantise(path: Path, photos: tuple[Path, ...], variant: Variant) -> None:
-    """Replace an exported file by its int8 form, in place.
+    """Quantise an exported file in place.
 
     Raises:
-        ValueError: too few photographs, NNCF is not installed, or the int8 map differs too much.
+        ValueError: there are too few photographs, NNCF is not installed, or the int8 maps differ too much.
     """
     if len(photos) < 4:
         raise ValueError(
-            f"{len(photos)} photographs to calibrate on: expected at least 4, better 50 to 100, like yours"
+            f"{len(photos)} photographs to calibrate on: expected at least 4, better 50 to 100, of your kind of images"
         )
     kept_out = photos[3::4]
     calibrated = [photo for photo in photos if photo not in kept_out][:MOST_CALIBRATED]
@@ -58,12 +58,12 @@ def quantise(path: Path, photos: tuple[Path, ...], variant: Variant) -> None:
     if not np.mean(costs) <= LIMIT:
         raise ValueError(
             f"int8 would change {variant.name} by {np.mean(costs):.1%} AbsRel on {len(costs)} photographs that "
-            f"were kept out of the calibration, more than {LIMIT:.0%}: not written; use bf16, or calibrate on others"
+            f"were held out of the calibration, more than {LIMIT:.0%}: not written; use bf16, or calibrate on others"
         )
 
 
 def quantise_onnx(path: Path, photos: list[Path], variant: Variant) -> None:
-    """Linear layers and convolutions. Attention among tokens stays in float32: ONNX Runtime gains little there."""
+    """Quantise linear layers and convolutions. Attention stays in float32: ONNX Runtime is hardly faster with int8."""
     import onnx
     import onnxruntime
     from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
@@ -102,19 +102,19 @@ def quantise_onnx(path: Path, photos: list[Path], variant: Variant) -> None:
 
 
 def quantise_openvino(path: Path, photos: list[Path], variant: Variant) -> None:
-    """Everything, attention included."""
+    """Quantise all layers, including attention."""
     with needs("openvino", "int8"):
         import nncf
         import openvino
         from nncf.quantization.range_estimator import RangeEstimatorParametersSet
-    # From bytes: the files are replaced below, and must not be mapped then.
+    # Read from bytes, because the files are replaced below and must not be memory-mapped then.
     model = nncf.quantize(
         core().read_model(path.read_bytes(), path.with_suffix(".bin").read_bytes()),
         nncf.Dataset(photos, lambda photo: feeds(read_image(photo), variant.input_size, variant)),
         subset_size=len(photos),
         model_type=nncf.ModelType.TRANSFORMER,
         preset=nncf.QuantizationPreset.MIXED,
-        # The default, a mean over photographs, cuts off the peaks: 2.9 % AbsRel instead of 0.9 % for nano.
+        # The default, a mean over photographs, clips the peaks: 2.9 % AbsRel instead of 0.9 % for nano.
         advanced_parameters=nncf.AdvancedQuantizationParameters(
             activations_range_estimator_params=RangeEstimatorParametersSet.MINMAX
         ),

@@ -1,7 +1,7 @@
 """Compare an exported file with torch on photographs; write the report.
 
-The report is three files next to the export: JSON for programs, Markdown and an image for people. It also compares
-the stages of the network inside both graphs, so that a difference can be located.
+The report has three files next to the export: JSON for programs, Markdown and an image for people. It also compares
+the intermediate stages of the network, to locate a difference.
 """
 
 from __future__ import annotations
@@ -31,16 +31,16 @@ if TYPE_CHECKING:
     from depth_anything.network.model import DepthAnything
 
 PHOTOGRAPHS = Path(__file__).parents[1] / "photographs"
-"""Three of the Kodak suite, 3:2, 2:3 and 2:1."""
+"""Three photographs of the Kodak suite, 3:2, 2:3 and 2:1."""
 TAP = "tap/"
-"""What the names of the stages' values begin with inside an exported graph."""
+"""Prefix of the names of the stages' outputs in an exported graph."""
 FOV_DEGREES = 55.0
-"""Across, of the camera for which a camera-aware model is compared; it assumes another where none is told."""
+"""Horizontal field of view for the comparison of camera-aware models. It differs from the one that they assume."""
 
 
 @dataclass(frozen=True)
 class Report:
-    """All of it."""
+    """The comparison of an exported file with torch."""
 
     file: str
     model: str
@@ -49,7 +49,7 @@ class Report:
     tolerance: Tolerance
     agreements: list[Agreement]
     stages: dict[str, float]
-    """Mean difference of each stage on the first photograph, as a share of the stage's mean absolute value."""
+    """Mean difference of each stage on the first photograph, relative to the stage's mean absolute value."""
     picture_HW3: np.ndarray
 
     @property
@@ -67,16 +67,16 @@ class Report:
     def first_drift(self) -> str:
         """Name of the first stage that has drifted."""
         drifted = [name for name, difference in self.stages.items() if not difference <= self.tolerance.stage]
-        return drifted[0] if drifted else "the last layers or the way back to the image's size"
+        return drifted[0] if drifted else "the last layers or the post-processing"
 
     def check(self) -> None:
-        """Raise ValueError where the tolerance is not kept."""
+        """Raise ValueError if the tolerance is exceeded."""
         if self.failures:
             worst = max(self.agreements, key=lambda one: one.abs_rel)
             raise ValueError(
                 f"{self.file} differs from torch on {', '.join(self.failures)} (largest difference "
-                f"{worst.largest_difference:.2g}, AbsRel {worst.abs_rel:.2g}); it begins at "
-                f"{self.first_drift}. It is not written; the report is beside: try another form or version"
+                f"{worst.largest_difference:.2g}, AbsRel {worst.abs_rel:.2g}), starting at {self.first_drift}: not "
+                "written; see the report, and try another form or version of the runtime"
             )
 
     def save(self, path: Path) -> None:
@@ -100,10 +100,10 @@ class Report:
             write_picture(temporary, self.picture_HW3, {"software": "depth-anything"})
 
     def markdown(self) -> str:
-        """The report for people."""
-        verdict = f"**Differs**, beginning at {self.first_drift}." if self.failures else "Agrees."
+        """The report as Markdown."""
+        verdict = f"**Differs**, starting at {self.first_drift}." if self.failures else "Agrees."
         lines = [
-            f"# {self.file} beside torch",
+            f"# {self.file} compared with torch",
             "",
             f"{self.model}, {self.quantity}, {self.form}. {verdict}",
             "",
@@ -118,9 +118,9 @@ class Report:
         ]
         lines += [
             "",
-            f"AbsRel: mean |export - torch| / torch where torch's map is above {NEAR_ENOUGH:g} of its largest value,",
-            "of disparity after least-squares scale and shift, of metres as they are. The image: photograph, torch,",
-            "export, difference.",
+            f"AbsRel: mean |export - torch| / torch where torch's map is above {NEAR_ENOUGH:g} of its largest value;",
+            "disparity is aligned first by least-squares scale and shift. The image shows photograph, torch, export,",
+            "difference.",
             "",
             "| stage inside the network | mean difference / mean absolute value |",
             "|---|---|",
@@ -130,8 +130,8 @@ class Report:
 
 
 def compare(model: DepthAnything, candidate: Path, options: ExportOptions, photos: tuple[Path, ...] = ()) -> Report:
-    """Run an exported file beside torch, and compare what a user of either gets: a `Prediction`, for the same camera
-    where the model is camera-aware. Of a bare network, its map.
+    """Compare the predictions of an exported file and of torch, for the same camera if the model is camera-aware. For a
+    bare network, compare the network's maps.
 
     Raises:
         ValueError: a photograph cannot be read.
@@ -169,13 +169,13 @@ def compare(model: DepthAnything, candidate: Path, options: ExportOptions, photo
 
 
 def photographs() -> tuple[Path, ...]:
-    """Those that come with the package."""
+    """The photographs of the package."""
     return tuple(sorted(PHOTOGRAPHS.glob("*.jpg")))
 
 
 class Watched:
-    """A network that returns, besides its map, the outputs of its stages: every block, every fusion, the first output
-    convolution. Their order is the network's."""
+    """A network that also returns the outputs of its stages in order: every block, every fusion, the first output
+    convolution."""
 
     def __init__(self, model: DepthAnything):
         import torch
@@ -192,9 +192,9 @@ class Watched:
                 self.model = model
 
             def forward(self, image_B3HW: torch.Tensor) -> tuple[torch.Tensor, ...]:
-                answers: list = []
+                outputs: list = []
                 hooks = [
-                    stage.register_forward_hook(lambda _module, _inputs, answer: answers.append(answer))
+                    stage.register_forward_hook(lambda _module, _inputs, output: outputs.append(output))
                     for stage in stages.values()
                 ]
                 try:
@@ -202,14 +202,14 @@ class Watched:
                 finally:
                     for hook in hooks:
                         hook.remove()
-                return (map_BHW, *answers)
+                return (map_BHW, *outputs)
 
         self.names = list(stages)
         self.module = Module().eval()
 
 
 def network_maps(model: DepthAnything, run, image_HW3: np.ndarray, size: tuple[int, int]):
-    """Torch's and a bare network's map at the network's size."""
+    """The maps of torch and of a bare network, at the network's size."""
     import torch
 
     image_13HW = to_tensor(image_HW3, size, rule=model.variant.resize)
@@ -219,7 +219,7 @@ def network_maps(model: DepthAnything, run, image_HW3: np.ndarray, size: tuple[i
 
 
 def bare_network(path: Path, watch: list[str] | None = None):
-    """A function from inputs by name to outputs in order: the file's own, then the values called `watch` inside it."""
+    """A function from inputs by name to a list of outputs: those of the file, then the intermediate values `watch`."""
     watch = watch or []
     if path.suffix == ".onnx":
         import onnx
@@ -245,20 +245,16 @@ def bare_network(path: Path, watch: list[str] | None = None):
 def stage_differences(
     model: DepthAnything, path: Path, image_HW3: np.ndarray, size: tuple[int, int]
 ) -> dict[str, float]:
-    """Mean difference of the output of each stage, as a share of its mean absolute value, in the network's order."""
+    """Mean difference of the output of each stage, relative to its mean absolute value, in the network's order."""
     import torch
 
     watched = Watched(model)
     image_13HW = to_tensor(image_HW3, size, rule=model.variant.resize)
     with torch.inference_mode():
-        expected = [answer.float().numpy() for answer in watched.module(image_13HW)[1:]]
-    takes_pictures = "image" in input_names(path)
-    names = [("network/" if takes_pictures else "") + TAP + name for name in watched.names]
-    inputs = (
-        {"image": image_HW3, "network_size": np.array(size)}
-        if takes_pictures
-        else {"network_input": image_13HW.numpy()}
-    )
+        expected = [output.float().numpy() for output in watched.module(image_13HW)[1:]]
+    is_bare = "image" not in input_names(path)
+    names = [("" if is_bare else "network/") + TAP + name for name in watched.names]
+    inputs = {"network_input": image_13HW.numpy()} if is_bare else {"image": image_HW3, "network_size": np.array(size)}
     found = bare_network(path, names)(inputs)[1:]
     return {
         name: float(np.abs(b - a).mean() / max(np.abs(a).mean(), 1e-12))
@@ -267,7 +263,7 @@ def stage_differences(
 
 
 def input_names(path: Path) -> list[str]:
-    """Of an exported file."""
+    """Names of the inputs of an exported file."""
     if path.suffix == ".onnx":
         import onnx
 
@@ -293,5 +289,5 @@ def picture_row(image_HW3: np.ndarray, expected_HW: np.ndarray, found_HW: np.nda
 
 
 def pad_to(row_HW3: np.ndarray, width: int) -> np.ndarray:
-    """White to the right."""
+    """Pad with white on the right."""
     return np.pad(row_HW3, ((0, 0), (0, width - row_HW3.shape[1]), (0, 0)), constant_values=255)

@@ -1,10 +1,10 @@
-"""The stretches of an exported graph before and after the network, in ONNX's own text form.
+"""Pre- and post-processing of an exported graph, in ONNX's text format.
 
-From a uint8 image of any size to the network's input, and from the network's map back to the image's size: what
-resize.py does, in integers and float32. Integers because OpenVINO computes float64 as float32: samples of a large
-image would move, and rounding would decide ties of the size rule. Ties go to the even number of patches; where the
-official float64 rule decides one by its own rounding (two in 100,000 sizes), the two differ by one patch, so this
-package's backends hand the network's size in. tests/test_export.py holds all of it against preprocess.
+From a uint8 image of any size to the network's input, and from the network's map to the size of the image: the same as
+network/resize.py, in integers and float32. Integers, because OpenVINO computes float64 as float32: sampling positions
+in a large image would be imprecise, and rounding errors would decide ties in the size rule. Here ties go to the even
+number of patches. The official float64 rule decides some of them by its rounding errors (two in 100,000 sizes), with a
+difference of one patch, so the backends of this package pass the network's size as an input.
 """
 
 from depth_anything.network.resize import IMAGENET_MEAN, IMAGENET_STD, bounding_tokens, most_tokens
@@ -55,8 +55,8 @@ CUBIC_TAPS = """
     {axis}_is_inner = LessOrEqual ({axis}_x, inner0)
     {axis}_weight_n4 = Where ({axis}_is_inner, {axis}_inner, {axis}_outer)
 """
-"""`preprocess.cubic_taps` for one side: the centre of result i is ((2 i + 1) side - size) / (2 size), one sample is
-added so that the division rounds down."""
+"""`resize.cubic_taps` for one side. The centre of result i is ((2 i + 1) side - size) / (2 size); adding one sample
+makes the integer division round down."""
 
 TO_NETWORK = """
 <ir_version: 9, opset_import: ["": {OPSET}]>
@@ -124,8 +124,8 @@ to_network (uint8[H, W, 3] image, int64[2] network_size) => (float[1, 3, h, w] n
     network_input = Unsqueeze (normalised_3hw, zero)
 }}
 """
-"""`preprocess.network_size` (where the size is not given), `resize` and `normalise`. Columns are made rows before they
-are gathered: copying whole rows is many times faster."""
+"""`resize.network_size` (if no size is given), `resize.resize` and `resize.normalise`. Columns are transposed to rows
+before they are gathered, because copying whole rows is many times faster."""
 
 FROM_NETWORK = """
 <ir_version: 9, opset_import: ["": {OPSET}]>
@@ -152,8 +152,7 @@ from_network (uint8[H, W, 3] image, float[1, h, w] network_map) => (float[H, W] 
     {QUANTITY} = Transpose <perm = [1, 0]> (map_WH)
 }}
 """
-"""`network.resize.resize_back`, gathering whole rows. Not the operator `Resize`: OpenVINO in bfloat16 would leave
-steps with it."""
+"""`resize.resize_back`, by gathering whole rows. The operator `Resize` would cause steps in OpenVINO with bfloat16."""
 
 LINEAR_TAPS = """
     {axis}_index = Constant <value_int = {index}> ()
@@ -173,7 +172,7 @@ LINEAR_TAPS = """
     {axis}_next = Add ({axis}_base, unit)
     {axis}_high = Min ({axis}_next, {axis}_side_less)
 """
-"""For one side: the two samples of every result and the share of the second."""
+"""For one side: the two samples of every result, and the weight of the second."""
 
 ALIGNED = """
     {axis}_size_less = Sub ({axis}_size, unit)
@@ -194,7 +193,7 @@ HALF_PIXEL = """
 
 
 def before_network(input_size: int, patch: int, area: float | None = None) -> str:
-    """Preprocessing as ONNX text: from the image to the network's input, by the rule of `resize.network_size`."""
+    """Preprocessing as ONNX text: from the image to the network's input."""
     numbers = {"OPSET": OPSET, "FLOAT": FLOAT, "INT64": INT64, "PATCH": patch}
     return TO_NETWORK.format(
         INPUT_SIZE=input_size,

@@ -1,7 +1,8 @@
-"""A model as a folder that transformers.js' pipeline "depth-estimation" reads, in node and in browsers.
+"""Write a model as a folder for transformers.js' pipeline "depth-estimation", in node and in browsers.
 
-The library resizes images differently in node and in each browser. So preprocessor_config.json leaves the image as it
-is, and onnx/model.onnx does all of it, as our other exports do. `--bare` lets the library resize, and take batches.
+The library resizes images differently in node and in each browser. So preprocessor_config.json switches its
+preprocessing off, and onnx/model.onnx contains it, as in the other exports. With `--bare` the library resizes images,
+and supports batches.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from depth_anything.variants import Variant
 
 PIXELS, MAP = "pixel_values", "predicted_depth"
-"""What transformers.js calls a model's input and output."""
+"""Names of a model's input and output in transformers.js."""
 FROM_PIXELS = """
 <ir_version: 9, opset_import: ["": {OPSET}]>
 from_pixels (float[1, 3, H, W] {PIXELS}) => (uint8[H, W, 3] image)
@@ -31,7 +32,7 @@ from_pixels (float[1, 3, H, W] {PIXELS}) => (uint8[H, W, 3] image)
     image = Cast <to = {UINT8}> (pixels_HW3)
 }}
 """
-"""Levels 0 to 255 as float32 to the input of our exports."""
+"""From float32 values 0 to 255 to the input of our exports."""
 TO_MAP = """
 <ir_version: 9, opset_import: ["": {OPSET}]>
 to_map (float[H, W] {QUANTITY}) => (float[1, H, W] {MAP})
@@ -58,7 +59,7 @@ const {{ predicted_depth, depth }} = await estimate("photo.jpg");
 
 
 def write_texts(folder: Path, variant: Variant, name: str, options: ExportOptions) -> None:
-    """Write config.json, preprocessor_config.json and README.md into a folder that will be called `name`."""
+    """Write config.json, preprocessor_config.json and README.md into a folder that will be renamed to `name`."""
     if options.input_size is not None:
         variant = replace(variant, input_size=options.input_size)
     write_json(folder / "config.json", config(variant))
@@ -67,11 +68,11 @@ def write_texts(folder: Path, variant: Variant, name: str, options: ExportOption
 
 
 def check(variant: Variant, folder: Path, options: ExportOptions) -> None:
-    """Raises ValueError for what transformers.js cannot do, and for a folder with other files."""
+    """Raise ValueError for options that transformers.js does not support, and for a folder with other files."""
     if folder.is_file() or (folder.is_dir() and any(folder.iterdir()) and not (folder / "config.json").is_file()):
-        raise ValueError(f"{folder}: holds something else; expected a new folder, or one that this command wrote")
+        raise ValueError(f"{folder} has other contents; expected a new folder, or one that this command wrote")
     if options.int8 or options.fp16 or options.size is not None:
-        raise ValueError("--to transformers-js goes with --half, --input-size and --bare, not --int8, --fp16 or --size")
+        raise ValueError("--to transformers-js supports --half, --input-size and --bare, not --int8, --fp16 or --size")
     if variant.resize != "cubic":
         raise ValueError(f"{variant.name} resizes as ZoeDepth does, which transformers.js cannot: use --to onnx --bare")
     if variant.canonical_focal is not None:
@@ -103,7 +104,7 @@ def rename(graph: onnx.GraphProto, names: dict[str, str]) -> None:
 
 
 def wrap(graph: onnx.GraphProto, quantity: str) -> None:
-    """Put the conversions around a graph from `image` to `quantity`; the network's size is by the graph's own rule."""
+    """Add the conversions before and after a graph from `image` to `quantity`, with the size rule of the graph."""
     import onnx
 
     words = {"OPSET": OPSET, "UINT8": onnx.TensorProto.UINT8, "PIXELS": PIXELS, "MAP": MAP, "QUANTITY": quantity}
@@ -121,7 +122,7 @@ def wrap(graph: onnx.GraphProto, quantity: str) -> None:
 
 
 def config(variant: Variant) -> dict[str, Any]:
-    """config.json: transformers' own where it has this network; else what transformers.js reads."""
+    """config.json: the one of transformers if it has this network; else the minimum for transformers.js."""
     from depth_anything.checkpoints.transformers import transformers_config
 
     if variant.encoder == "dinov2" and variant.head in ("linear", "sigmoid"):
@@ -133,7 +134,7 @@ def config(variant: Variant) -> dict[str, Any]:
 
 
 def preprocessor_config(variant: Variant, bare: bool) -> dict[str, Any]:
-    """preprocessor_config.json: leave the image as it is; or, for the bare network, resize and normalise."""
+    """preprocessor_config.json: no preprocessing; or, for the bare network, resizing and normalisation."""
     from depth_anything.checkpoints.transformers import preprocessor_config as published
 
     if not bare:
@@ -143,7 +144,7 @@ def preprocessor_config(variant: Variant, bare: bool) -> dict[str, Any]:
 
 
 def readme(variant: Variant, folder: str, half: bool) -> str:
-    """README.md: how to load it, with the fields that the hub reads."""
+    """README.md with an example and the fields of the hub."""
     from depth_anything import __version__
 
     return README.format(

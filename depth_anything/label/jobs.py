@@ -74,10 +74,10 @@ def load_teacher(asked: LabelOptions, cuda_of_rank: bool = False) -> Teacher:
 
 
 def remaining(store: Store, recipe: LabelRecipe, units: list[Unit]) -> list[Unit]:
-    """Units that have no manifest yet.
+    """Shards that have no manifest yet.
 
     Raises:
-        ValueError: the storage holds labels of another recipe, or of other images.
+        ValueError: the storage has labels of another recipe, or of other images.
     """
     asked = asdict(recipe)
     try:
@@ -88,23 +88,23 @@ def remaining(store: Store, recipe: LabelRecipe, units: list[Unit]) -> list[Unit
     if found != asked:
         changed = [name for name in asked if found.get(name) != asked[name]]
         differences = ", ".join(f"{name} {found.get(name)} there, {asked[name]} now" for name in changed)
-        raise ValueError(f"{store.where} holds labels of another recipe ({differences}): use another folder")
+        raise ValueError(f"{store.where} has labels of another recipe ({differences}): use another folder")
     done = {name.removesuffix(".json") for name in store.names(MANIFEST)}
     strays = sorted(done - {unit.name for unit in units})
     if strays:
         raise ValueError(
-            f"{store.where} holds {len(strays)} shards of other images (the first: {strays[0]}): the source, or the "
+            f"{store.where} has {len(strays)} shards of other images (the first: {strays[0]}): the source, or the "
             "size of its shards, has changed since this folder was started; use another folder"
         )
     return [unit for unit in units if unit.name not in done]
 
 
 def claimed(units: list[Unit], store: Store, rank: int = 0, world: int = 1) -> Iterator[Unit]:
-    """The units that one of `world` workers labels; workers claim units as they go.
+    """The shards that one of `world` workers labels; workers claim shards as they go.
 
-    Each worker starts at a different position. When it finds a unit that another worker has claimed, it lists the
-    remaining units once and continues with them in its own order, so that workers rarely collide again and storage is
-    rarely queried. Units claimed by a worker that died are left for the next run.
+    Each worker starts at a different position. When it finds a shard that another worker has claimed, it lists the
+    remaining shards once and continues with them in its own order, so that workers rarely collide again and storage is
+    rarely queried. Shards claimed by a worker that died are left for the next run.
     """
     start = len(units) * rank // world
     order = deque((*units[start:], *units[:start]))
@@ -120,7 +120,7 @@ def claimed(units: list[Unit], store: Store, rank: int = 0, world: int = 1) -> I
 
 
 def attempt(labeller: Labeller, unit: Unit) -> Outcome:
-    """Label a unit; errors of its images or of the disk are reported in the outcome."""
+    """Label a shard; errors of its images or of the disk are reported in the outcome."""
     try:
         manifest = labeller(unit)
     except ValueError as error:

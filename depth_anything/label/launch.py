@@ -1,6 +1,6 @@
 """Run a labelling job in one process, on torchrun ranks or on Ray workers; resume an interrupted job.
 
-All of them run `Labeller` on the units that have no manifest yet. A run that was stopped at any point resumes when the
+All of them run `Labeller` on the shards that have no manifest yet. A run that was stopped at any point resumes when the
 same command is run again.
 """
 
@@ -44,7 +44,7 @@ class Report:
     """Outcome of a run."""
 
     units: int
-    """Of the source."""
+    """Number of shards of the whole job."""
     done_before: int
     shards: int = 0
     labelled: int = 0
@@ -81,7 +81,7 @@ class Report:
 def label(
     source: str, out: str, asked: LabelOptions, kind: str = "auto", shard_size: int = PICTURES, ray: str | None = None
 ) -> Report:
-    """Label the units that are not labelled yet.
+    """Label the shards that are not labelled yet.
 
     Args:
         source: see `data.unlabeled.units`.
@@ -136,19 +136,19 @@ def job_name(world: int) -> str:
 
 
 def label_here(labeller: Labeller, units: Iterable[Unit]) -> Iterator[Outcome]:
-    """Label units in this process, `CONCURRENT_SHARDS` at a time."""
-    lanes = ThreadPoolExecutor(CONCURRENT_SHARDS)
+    """Label shards in this process, `CONCURRENT_SHARDS` at a time."""
+    threads = ThreadPoolExecutor(CONCURRENT_SHARDS)
     running: deque[Future[Outcome]] = deque()
     try:
         for unit in units:
-            running.append(lanes.submit(attempt, labeller, unit))
+            running.append(threads.submit(attempt, labeller, unit))
             if len(running) == CONCURRENT_SHARDS:
                 yield running.popleft().result()
         while running:
             yield running.popleft().result()
     finally:
         labeller.close()
-        lanes.shutdown(cancel_futures=True)
+        threads.shutdown(cancel_futures=True)
 
 
 def follow(outcomes: Iterator[Outcome], report: Report, total: int, rank: int = 0) -> None:

@@ -1,7 +1,7 @@
-"""Labelling on a Ray cluster: each worker has a teacher, and a driver assigns units to the workers.
+"""Labelling on a Ray cluster: each worker has a teacher, and a driver assigns shards to the workers.
 
 This uses plain actors rather than Ray Data: when a machine dies, Ray Data waits for its actors to return, which never
-happens on a smaller cluster. Here their units go to the workers that still run.
+happens on a smaller cluster. Here their shards go to the workers that still run.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from depth_anything.label.teacher import Labeller, LabelRecipe
 from depth_anything.system.extras import needs
 
 DEATHS = 3
-"""A unit counts as failed after this many workers died while labelling it."""
+"""A shard counts as failed after this many workers died while labelling it."""
 SILENCE_S = 60
 """Seconds between messages of the driver while no worker runs."""
 
@@ -31,7 +31,7 @@ class Worker:
     def __init__(self, out: str, asked: LabelOptions, recipe: LabelRecipe):
         teacher = load_teacher(asked)
         if teacher.sha256 != recipe.teacher_sha256:
-            raise ValueError(f"the teacher {asked.teacher} has other weights on this machine: bring the same file")
+            raise ValueError(f"the teacher {asked.teacher} has other weights on this machine: copy the same file there")
         self.labeller = Labeller(teacher, recipe, open_store(out), asked.threads)
 
     def ready(self) -> None:
@@ -44,7 +44,7 @@ class Worker:
 def label_on_ray(
     address: str, out: str, asked: LabelOptions, recipe: LabelRecipe, units: list[Unit], workers: int | None = None
 ) -> Iterator[Outcome]:
-    """Label units on a cluster, with one worker per GPU, or per group of as many cores as a teacher has threads.
+    """Label shards on a cluster, with one worker per GPU, or per group of as many cores as a teacher has threads.
 
     Args:
         address: "local" for a cluster on this machine, "auto" for the one it belongs to, or HOST:PORT or ray://.
@@ -61,11 +61,11 @@ def label_on_ray(
     room = int(ray.cluster_resources().get(resource, 0) // share)
     if not room:
         raise ValueError(f"ray {address}: no worker fits, each needs {share} {resource}; see --device and --threads")
-    # A worker has as many units in progress as a single process. The driver replaces dead workers; Ray does not.
+    # A worker has as many shards in progress as a single process. The driver replaces dead workers; Ray does not.
     worker_class = ray.remote(max_restarts=0, max_concurrency=CONCURRENT_SHARDS, **demand)(Worker)
     todo, deaths, left = deque(units), Counter(), len(units)
-    futures: dict[Any, tuple[Any, Unit | None]] = {}  # the worker and its unit; None while the worker starts
-    free: dict[Any, int] = {}  # running workers, and how many more units each can take
+    futures: dict[Any, tuple[Any, Unit | None]] = {}  # the worker and its shard; None while the worker starts
+    free: dict[Any, int] = {}  # running workers, and how many more shards each can take
 
     def hire() -> None:
         worker = worker_class.remote(out, asked, recipe)
@@ -99,7 +99,7 @@ def label_on_ray(
                 if deaths[unit.name] < DEATHS:
                     todo.appendleft(unit)
                     continue
-                outcome = Outcome(unit.name, error=f"{unit.name}: {DEATHS} workers died over it")
+                outcome = Outcome(unit.name, error=f"{unit.name}: {DEATHS} workers died while labelling it")
             except ray.exceptions.RayTaskError as error:
                 raise ValueError(last_line(error)) from None
             if unit is None:

@@ -1,8 +1,7 @@
 """Step 2 of the papers: a teacher labels unlabelled images, one shard at a time (V1 section 3.2, V2 section 4).
 
-A unit is the set of images of one shard, about a thousand: they are read, predicted, encoded and written to a tar file,
-then its manifest is written. A unit without a manifest is labelled again. launch.py distributes units over processes
-and machines.
+The images of a shard, about a thousand, are read, predicted, encoded and written to a tar file; then its manifest is
+written. A shard without a manifest is labelled again. launch.py distributes shards over processes and machines.
 """
 
 from __future__ import annotations
@@ -55,7 +54,7 @@ class LabelRecipe:
 
 @dataclass
 class Manifest:
-    """Outcome of a unit; its file marks the shard as complete. It has no timestamps: equal input gives equal bytes."""
+    """Outcome of a shard; its file marks the shard as complete. It has no timestamps: equal input gives equal bytes."""
 
     unit: str
     source: str
@@ -133,7 +132,7 @@ def manifest_name(unit: Unit) -> str:
 
 
 def commit(store: Store, unit: Unit, shard: Path, manifest: Manifest) -> None:
-    """Write the shard, then its manifest. After a kill in between, the unit is labelled again with the same bytes."""
+    """Write the shard, then its manifest. After a kill in between, the shard is labelled again with the same bytes."""
     with shard.open("rb") as file:
         manifest.sha256 = hashlib.file_digest(file, "sha256").hexdigest()
         manifest.bytes = file.tell()
@@ -142,10 +141,10 @@ def commit(store: Store, unit: Unit, shard: Path, manifest: Manifest) -> None:
 
 
 class Labeller:
-    """Labels units, several at a time, so that one is read while another is written.
+    """Labels shards, several at a time, so that one is read while another is written.
 
     One thread runs the network and never waits for a disk: other threads read, decode, encode and write. Which images
-    share a batch depends only on their unit, never on what else runs.
+    share a batch depends only on their shard, never on other work.
 
     Args:
         threads: number of threads for decoding and encoding; None takes one per core.
@@ -162,7 +161,7 @@ class Labeller:
         self.network = ThreadPoolExecutor(1)
         self.workers = ThreadPoolExecutor(workers)
         self.feeding = threading.Lock()
-        """Held by the unit whose images go to the network; the previous one may still be written."""
+        """Held by the shard whose images go to the network; the previous one may still be written."""
 
     def close(self) -> None:
         """Stop all work in progress."""
@@ -171,10 +170,10 @@ class Labeller:
         self.workers.shutdown(cancel_futures=True)
 
     def __call__(self, unit: Unit) -> Manifest:
-        """Label one unit, and write its shard and its manifest.
+        """Label the images of one shard, and write it and its manifest.
 
         Raises:
-            ValueError: the archive of the unit cannot be read to its end.
+            ValueError: the archive with its images cannot be read to its end.
             OSError: the shard cannot be written.
         """
         manifest = Manifest(unit.name, unit.path, self.recipe)
@@ -185,7 +184,7 @@ class Labeller:
         return manifest
 
     def _samples(self, unit: Unit, manifest: Manifest) -> Generator[tuple[str, dict[str, bytes]], None, None]:
-        """The finished samples of a unit, in an order that depends only on its images."""
+        """The finished samples of a shard, in an order that depends only on its images."""
 
         def failed(key: str, error: Exception) -> None:
             manifest.failed.append({"key": key, "error": str(error)})
@@ -222,7 +221,7 @@ class Labeller:
         yield from encoded(keep=0)
 
     def _decoded(self, unit: Unit, failed: Callable[[str, Exception], None]) -> Iterator[tuple[str, bytes, np.ndarray]]:
-        """Key, JPEG and pixels of the images of a unit in order, decoded ahead by other threads."""
+        """Key, JPEG and pixels of the images of a shard in order, decoded in advance by other threads."""
         decoding: deque[tuple[str, Future]] = deque()
 
         def first() -> Iterator[tuple[str, bytes, np.ndarray]]:
@@ -283,8 +282,8 @@ class Labeller:
 def jpeg_and_pixels(content: bytes) -> tuple[bytes, np.ndarray]:
     """An image as JPEG bytes for the shard, and as uint8 RGB (H, W, 3) for the teacher.
 
-    An upright JPEG keeps its own bytes. Other images are encoded from their upright pixels, so that readers of the
-    shard see what the teacher saw.
+    The bytes of an upright JPEG are kept. Other images are encoded from their upright pixels, so that the shard has the
+    same pixels as the teacher's input.
     """
     image_HW3, info = read_image_with_info(content)
     is_upright = content.startswith(b"\xff\xd8\xff") and info.orientation == 1

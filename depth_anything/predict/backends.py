@@ -36,10 +36,10 @@ class Backend(Protocol):
 
     variant: Variant
     device: str
-    """Where it runs."""
+    """The device that it runs on."""
 
     def __call__(self, images: list[np.ndarray], input_size: int | tuple[int, int]) -> list[np.ndarray]:
-        """Maps float32 (H, W) for uint8 RGB images (H, W, 3) whose network sizes agree."""
+        """Maps float32 (H, W) of uint8 RGB images (H, W, 3), all of one network size."""
         ...
 
 
@@ -51,18 +51,18 @@ class OnnxBackend:
     """ONNX Runtime on a file that `depth-anything export` wrote: resizing and normalisation are in the graph.
 
     Args:
-        device: a name of `onnx_devices.PROVIDERS`, or "auto"; `self.device` is the one that it runs on.
+        device: a name of `onnx_devices.PROVIDERS`, or "auto"; `self.device` is the actual one.
 
     Raises:
-        ValueError: not such a file, or the installed ONNX Runtime was built without the device.
+        ValueError: it is not such a file, or the installed ONNX Runtime was built without the device.
     """
 
     def __init__(self, path: str | Path, threads: int | None = None, device: str = "cpu"):
         path = existing(path)
-        onnx_devices.providers(device)  # its errors are about the device, not about the file
+        onnx_devices.providers(device)  # raises errors about the device before the file is read
         try:
             self.session, self.device = onnx_devices.open_session(path, device, onnx_options(threads))
-        except Exception as error:  # ONNX Runtime raises a class of its own for every cause
+        except Exception as error:  # ONNX Runtime has many unrelated exception classes
             raise ValueError(f"{path}: not a model that ONNX Runtime can read ({cause(error)})") from None
         self.variant = variant_of(self.session.get_modelmeta().custom_metadata_map, path)
 
@@ -82,12 +82,12 @@ class OnnxBackend:
 
 
 def onnx_options(threads: int | None) -> onnxruntime.SessionOptions:
-    """Without planning which value may take whose memory: with free sizes that finds little and takes longer than the
-    rest of the loading. What is no longer needed is freed and taken again as the graph runs."""
+    """Session options without memory planning: with free sizes it finds little to share, and takes longer than the rest
+    of the loading. Memory is then allocated and freed while the graph runs."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4  # what it raises is said once, by us
+    options.log_severity_level = 4  # errors are raised; they need not be logged, too
     options.enable_mem_reuse = False
     if threads:
         options.intra_op_num_threads = threads
@@ -98,12 +98,13 @@ class OpenVinoBackend:
     """OpenVINO on an exported file, .xml or .onnx.
 
     Args:
-        dtype: of the network's arithmetic: "fp32" on cpu and gpu, "bf16" on processors that have it (OpenVINO's own
-            default there), "fp16" on gpu and npu.
-        device: "cpu", "gpu" and "npu" (Intel's; "gpu:1" of several), or "auto", OpenVINO's own choice.
+        dtype: precision of the network: "fp32" on cpu and gpu, "bf16" on CPUs that support it (OpenVINO's default
+            there), "fp16" on gpu and npu.
+        device: "cpu", Intel's "gpu" ("gpu:1" for the second) or "npu", or "auto", OpenVINO's choice.
 
     Raises:
-        ValueError: not such a file, OpenVINO is not installed or sees no such device, or the device has not the dtype.
+        ValueError: it is not such a file, OpenVINO is not installed or finds no such device, or the device does not
+            support the dtype.
     """
 
     def __init__(self, path: str | Path, threads: int | None = None, dtype: Dtype = "fp32", device: str = "cpu"):
@@ -123,7 +124,7 @@ class OpenVinoBackend:
         except RuntimeError as error:
             raise ValueError(f"{path}: not a model that OpenVINO can read ({cause(error)})") from None
         self.variant = variant_of(openvino_graph.metadata_of(model), path)
-        # NPUs take no free size: there every size is compiled.
+        # NPUs do not support free sizes: there, the model is compiled for each size.
         self.model = None if name.startswith("NPU") else core.compile_model(model, name, settings)
         self.device = device
         if self.model is not None and name == "AUTO":
@@ -140,7 +141,7 @@ class OpenVinoBackend:
         return [self.one(image, input_size) for image in images]
 
     def one(self, image: np.ndarray, input_size: int | tuple[int, int]) -> np.ndarray:
-        """One image's map. The second image of a size in a row is worth compiling for that size."""
+        """The map of one image. From the second consecutive image of a size, the model is compiled for that size."""
         height, width = image.shape[:2]
         sizes = (height, width), network_size_of(self.variant, height, width, input_size)
         if self.model is not None and sizes != self._last:
@@ -150,12 +151,12 @@ class OpenVinoBackend:
 
 
 def exported_backend(path: Path) -> Backend:
-    """The backend of an exported file that takes images."""
+    """The backend for an exported file with pre- and post-processing inside."""
     return OnnxBackend(path) if path.suffix == ".onnx" else OpenVinoBackend(path)
 
 
 def existing(path: str | Path) -> Path:
-    """`path`, where there is such a file and it may be a model; else ValueError."""
+    """Return `path`; raise ValueError if there is no such file, or if its first bytes are not those of a model."""
     path = Path(path)
     if not path.is_file():
         raise ValueError(missing(path, "write one with `depth-anything export`, or ask for the model nano"))
@@ -168,27 +169,28 @@ def existing(path: str | Path) -> Path:
 
 
 def cause(error: Exception) -> str:
-    """What a runtime's message says, in one line: without the places in its source, which stand before it."""
+    """A runtime's error message in one line, without the positions in its source code."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
     places = r"^.*\[ONNXRuntimeError\] : \d+ : \w+ : (.* Error: )?(\w+\.cc:\d+ \w+ )?"
     return re.sub(places, "", lines[-1])[:240]
 
 
 def feeds(image_HW3: np.ndarray, input_size: int | tuple[int, int], variant: Variant) -> dict[str, np.ndarray]:
-    """The inputs of an exported file: the image, and the size that the official rule gives it at the network."""
+    """The inputs of an exported file: the image, and its size at the network by the official rule."""
     height, width = image_HW3.shape[:2]
     size = network_size_of(variant, height, width, input_size)
     return {"image": np.ascontiguousarray(image_HW3), "network_size": np.array(size, np.int64)}
 
 
 class TorchBackend:
-    """The network in torch, on a device and with a dtype.
+    """The network in torch.
 
     Args:
         model: a DepthAnything with weights; it is rearranged in place for inference and cannot be trained or saved
-        afterwards (optimise.py). device: "cpu", "cuda", "cuda:1", "mps": never chosen behind the caller's back. dtype:
-        "fp32", "bf16" or "fp16" for weights and network; images are resized in fp32. compile: through torch.compile,
-        once for each size at the network; on a GPU with CUDA graphs.
+            afterwards (optimise.py).
+        device: "cpu", "cuda", "cuda:1", "mps".
+        dtype: "fp32", "bf16" or "fp16" for weights and network; images are resized in fp32.
+        compile: use torch.compile, once for each network size; on a GPU with CUDA graphs.
     """
 
     def __init__(self, model: DepthAnything, device: str = "cpu", dtype: Dtype = "fp32", compile: bool = False):
@@ -243,15 +245,15 @@ def load_backend(
     """The backend for a model: a name of VARIANTS, a hub id, a checkpoint, a transformers folder, or an exported file.
 
     Without `backend`, nano and .onnx files run in ONNX Runtime, .xml files in OpenVINO, everything else in torch. nano
-    runs in torch where it is to be compiled, in a dtype other than fp32, or on a device that the installed ONNX Runtime
-    was built without and torch may have (cuda, mps).
+    runs in torch if `compile` is set, if the dtype is not fp32, or on cuda and mps if the installed ONNX Runtime was
+    built without them.
 
     Args:
         device: torch: "cpu", "cuda", "cuda:1", "mps". ONNX Runtime: a name of `onnx_devices.PROVIDERS`. OpenVINO:
             "cpu", "gpu", "npu". Or "auto": torch's cuda or else mps; `onnx_devices.AUTO`; OpenVINO's own choice.
 
     Raises:
-        ValueError: what was asked for cannot run; the message says what to install or to bring.
+        ValueError: this model cannot run with these options; the message states what to install or to give.
     """
     if threads is not None and threads < 1:
         raise ValueError(f"{threads} threads: expected 1 or more")
@@ -273,12 +275,13 @@ def load_backend(
             f"backend {backend} needs an exported file: write one with `depth-anything export {model} --to {backend}`"
         )
     elif compile:
-        raise ValueError(f"backend {backend} has nothing to compile: leave --compile out, or use torch")
+        raise ValueError(f"--compile is for torch, not for backend {backend}: leave it out, or use --backend torch")
     elif backend == "openvino":
         loaded = OpenVinoBackend(path, threads, dtype, device)
     elif dtype != "fp32":
         raise ValueError(
-            f"backend onnx computes as its file says, not in {dtype}: export with --fp16, or use torch or openvino"
+            f"backend onnx runs in the precision of its file, not in {dtype}: export with --fp16, or use torch or "
+            "openvino"
         )
     elif suffix == ".xml":
         raise ValueError(f"{model} is an OpenVINO file: use --backend openvino")
@@ -290,7 +293,7 @@ def load_backend(
 
 
 def nano_runs_in_onnx(device: str) -> bool:
-    """Whether ONNX Runtime is the one for this device, and not torch."""
+    """Whether nano runs in ONNX Runtime on this device, rather than in torch."""
     if device == "auto":
         return onnx_devices.available("auto") or best_device() == "cpu"
     return device.partition(":")[0] not in ("cuda", "mps") or onnx_devices.available(device)
@@ -305,7 +308,7 @@ def load_torch_backend(
     threads: int | None,
     compile: bool,
 ) -> TorchBackend:
-    """The torch half of `load_backend`: same arguments and errors."""
+    """The part of `load_backend` for torch, with the same arguments and errors."""
     if not (str(model) in VARIANTS or is_repository(str(model)) or Path(model).expanduser().exists()):
         raise ValueError(no_such_model(str(model)))
     with needs("torch", f"{model}", ", or use nano"):

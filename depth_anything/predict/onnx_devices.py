@@ -1,7 +1,7 @@
-"""Devices of ONNX Runtime: the execution providers that a device's name stands for, and what a session really got.
+"""Devices of ONNX Runtime: the execution providers of a device's name, and the actual device of a session.
 
-The wheels onnxruntime (processor; CoreML on macOS), onnxruntime-gpu (CUDA, TensorRT), onnxruntime-directml and
-onnxruntime-openvino hold different providers under one import name, so that only one of them can be installed.
+The wheels onnxruntime (CPU; CoreML on macOS), onnxruntime-gpu (CUDA, TensorRT), onnxruntime-directml and
+onnxruntime-openvino have different providers under one import name, so only one of them can be installed.
 """
 
 from __future__ import annotations
@@ -30,16 +30,16 @@ PROVIDERS = {
 }
 """Device -> its provider; gpu and npu are Intel's, through OpenVINO."""
 AUTO = ("cuda", "directml")
-"""What "auto" takes, the first that starts. The others only when they are named: TensorRT compiles for minutes before
-its first map, CoreML leaves many of a transformer's operators to the processor and is slower for it, and OpenVINO's
-own backend runs Intel's devices without the detour."""
+"""The devices of "auto"; the first that starts is used. The others must be named: TensorRT compiles for minutes before
+the first map, CoreML leaves many operators of a transformer to the CPU and is slower than it, and the backend openvino
+is better for Intel's devices."""
 WHEELS = {
     "onnxruntime": ("cpu", "coreml"),
     "onnxruntime-gpu": ("cuda", "tensorrt"),
     "onnxruntime-directml": ("directml",),
     "onnxruntime-openvino": ("gpu", "npu"),
 }
-"""Distribution -> the devices that it is installed for."""
+"""Distribution -> the devices that it adds."""
 
 
 def available(device: str) -> bool:
@@ -52,13 +52,13 @@ def available(device: str) -> bool:
 
 
 def providers(device: str) -> list[tuple[str, dict[str, str]]]:
-    """The list for an InferenceSession, best first; the processor, last, takes what the others leave.
+    """The providers for an InferenceSession, best first. The CPU comes last, for operators that the others lack.
 
     Args:
-        device: a key of PROVIDERS, with the number of one of several behind a colon ("cuda:1"); or "auto".
+        device: a key of PROVIDERS, optionally with a number ("cuda:1"); or "auto".
 
     Raises:
-        ValueError: no such device, or the installed ONNX Runtime was built without it.
+        ValueError: the device is unknown, or the installed ONNX Runtime was built without it.
     """
     device = device.lower()
     if device == "auto":
@@ -66,7 +66,7 @@ def providers(device: str) -> list[tuple[str, dict[str, str]]]:
     kind, colon, number = device.partition(":")
     if kind not in PROVIDERS or (colon and not (number.isascii() and number.isdecimal())):
         names = ", ".join(PROVIDERS)
-        raise ValueError(f"device {device!r}: no device of ONNX Runtime; expected auto or one of {names} (cuda:1, ...)")
+        raise ValueError(f"device {device!r} of ONNX Runtime: expected auto or one of {names} (cuda:1, ...)")
     if not available(kind):
         raise ValueError(f"device {device!r}: the installed ONNX Runtime was built without it; {how_to_install(kind)}")
     index = int(number or 0)
@@ -75,12 +75,12 @@ def providers(device: str) -> list[tuple[str, dict[str, str]]]:
 
 
 def provider_options(kind: str, index: int) -> dict[str, str]:
-    """How a provider computes: float32 as float32, and without a search for every new size."""
+    """Options of a provider: true float32, and no search for the fastest algorithm at every new size."""
     match kind:
         case "cuda":
-            # Its defaults are TF32, with a mantissa of ten bits, and a trial of every algorithm at every new size.
+            # The defaults are TF32, which has a mantissa of ten bits, and trying all algorithms at every new size.
             return {"device_id": str(index), "use_tf32": "0", "cudnn_conv_algo_search": "HEURISTIC"}
-        case "tensorrt":  # an engine takes minutes to build; kept, the next start takes seconds
+        case "tensorrt":  # an engine takes minutes to build; with the cache, the next start takes seconds
             cache = str(cache_dir() / "tensorrt")
             return {"device_id": str(index), "trt_engine_cache_enable": "1", "trt_engine_cache_path": cache}
         case "coreml":
@@ -95,10 +95,11 @@ def provider_options(kind: str, index: int) -> dict[str, str]:
 def open_session(
     path: Path, device: str, options: onnxruntime.SessionOptions
 ) -> tuple[onnxruntime.InferenceSession, str]:
-    """A session on a device, and the name of the device that it runs on; one line says where that is another.
+    """A session on a device, and the name of the actual device. A warning states if that is another one.
 
     Raises:
-        ValueError: see `providers`. Exception: ONNX Runtime's own, where it cannot read the file.
+        ValueError: see `providers`.
+        Exception: ONNX Runtime's own, if it cannot read the file.
     """
     import onnxruntime
 
@@ -110,11 +111,9 @@ def open_session(
         LOG.warning("note: %s", clash)
     if asked[0][0] == PROVIDERS["directml"]:
         options.enable_mem_pattern = False  # DirectML refuses sessions with it
-    onnxruntime.set_default_logger_severity(4)  # a provider without its libraries is said once, below
+    onnxruntime.set_default_logger_severity(4)  # providers without libraries are reported once, below
     if any(name == PROVIDERS["cuda"] for name, _ in asked) and hasattr(onnxruntime, "preload_dlls"):
-        with redirect_stdout(
-            StringIO()
-        ):  # CUDA and cuDNN from the wheels nvidia-*, as onnxruntime-gpu[cuda] brings them
+        with redirect_stdout(StringIO()):  # loads CUDA and cuDNN from the wheels nvidia-* of onnxruntime-gpu[cuda]
             onnxruntime.preload_dlls()
     reason = ""
     try:
@@ -122,7 +121,7 @@ def open_session(
             try:
                 session = onnxruntime.InferenceSession(path, options, providers=asked[first:], enable_fallback=0)
                 break
-            except Exception as error:  # of ONNX Runtime's own classes; without the processor's list it is the file
+            except Exception as error:  # if even the CPU provider fails, the cause is the file
                 if first == len(asked) - 1:
                     raise
                 reason = reason or " ".join(str(error).split())[:200]
@@ -147,8 +146,8 @@ def how_to_install(kind: str) -> str:
 
 
 def two_wheels() -> str:
-    """What to do where several distributions of ONNX Runtime are installed, of which one has overwritten the others'
-    files; else an empty text."""
+    """What to do if several distributions of ONNX Runtime are installed, which overwrite each other's files; else an
+    empty text."""
     here = [name for name in WHEELS if is_installed(name)]
     if len(here) < 2:
         return ""

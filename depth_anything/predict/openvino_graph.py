@@ -1,9 +1,9 @@
-"""An exported ONNX graph as OpenVINO's: the same arithmetic, and the two ends in float32 whatever the precision hint.
+"""Convert an exported ONNX graph for OpenVINO, with pre- and post-processing in float32 whatever the precision hint.
 
-On processors that have it, OpenVINO computes in bfloat16 by default. That is right for the network and
-wrong around it: pixels that are resized with eight bits, and a map with steps that everybody sees in a point cloud.
-What follows the last convolution is float32 of its own accord, as long as there is no operator that OpenVINO has in
-bfloat16, such as a resize (preprocessing_graph.py has none).
+OpenVINO's default on CPUs that support it is bfloat16. Its eight significant bits are enough for the network, but not
+for resizing pixels, nor for the map, whose steps would be visible in a point cloud. The operators after the last
+convolution stay in float32, because OpenVINO has none of them in bfloat16. That excludes the operator `Resize`, which
+preprocessing_graph.py avoids.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ if TYPE_CHECKING:
     import openvino
 
 COMPUTES: dict[str, tuple[Dtype, ...]] = {"CPU": ("fp32", "bf16"), "GPU": ("fp32", "fp16"), "NPU": ("fp16",)}
-"""Kind of device -> what its networks may be computed in; of others only float32 is known."""
+"""Type of device -> the supported precisions; for other devices only float32 is known to work."""
 
 
 @cache
 def core() -> openvino.Core:
-    """The one Core of this process, never freed.
+    """The only Core of this process, which is never freed.
 
-    The processor plugin gives the main thread a stack for signals, one for each Core, and frees them in another order
-    than it took them: with two Cores, the next SIGTERM finds no stack and the process ends with a segmentation fault.
+    With two Cores, a signal such as SIGTERM causes a segmentation fault: OpenVINO's CPU plugin sets a signal stack of
+    the main thread for each Core, and frees these in the wrong order.
     """
     import openvino
 
@@ -36,17 +36,17 @@ def core() -> openvino.Core:
 
 
 def device_name(device: str, dtype: Dtype) -> str:
-    """OpenVINO's name of a device: "GPU.1" for "gpu:1", "AUTO" for "auto"; its own names are taken too.
+    """OpenVINO's name of a device: "GPU.1" for "gpu:1", "AUTO" for "auto". OpenVINO's names are accepted, too.
 
     Raises:
-        ValueError: it does not see the device, or the device does not compute in `dtype`.
+        ValueError: OpenVINO does not find the device, or the device does not support `dtype`.
     """
     name = device.upper().replace(":", ".")
     kind = name.partition(".")[0]
     seen = core().available_devices
     if name not in ("AUTO", *seen, *(one.partition(".")[0] for one in seen)):
         here = ", ".join(one.lower().replace(".", ":") for one in seen)
-        raise ValueError(f"device {device!r}: OpenVINO sees none; expected auto or one of {here}")
+        raise ValueError(f"device {device!r}: OpenVINO does not find it; expected auto or one of {here}")
     if dtype not in (computes := COMPUTES.get(kind, ("fp32",))):
         raise ValueError(f"OpenVINO on {device} computes in {' or '.join(computes)}, not in {dtype}")
     return name
@@ -67,15 +67,15 @@ def read(path: Path) -> openvino.Model:
         model.set_rt_info(value, ["depth_anything", field])
     free_network_size(model)
     keep_float32_before_network(model)
-    with tempfile.TemporaryDirectory() as folder:  # the marks of the line above take effect in what is read from a file
+    with tempfile.TemporaryDirectory() as folder:  # the marks above only take effect when a model is read from a file
         form = Path(folder) / "model.xml"
         openvino.save_model(model, form, compress_to_fp16=False)
         return core().read_model(form.read_bytes(), form.with_suffix(".bin").read_bytes())
 
 
 def at_size(model: openvino.Model, picture: tuple[int, int], network: tuple[int, int]) -> openvino.Model:
-    """A copy for images of one size (H, W) that are (h, w) at the network: nothing free is left, which OpenVINO turns
-    into several per cent of speed."""
+    """A copy for images of one size (H, W) that have size (h, w) at the network: without free sizes, OpenVINO is
+    several per cent faster."""
     import numpy as np
     from openvino import op
 
@@ -95,7 +95,7 @@ def metadata_of(model: openvino.Model, place: str = "depth_anything") -> dict[st
 
 
 def free_network_size(model: openvino.Model) -> None:
-    """OpenVINO has no optional inputs and reads an ONNX file's as constants: make `network_size` an input again."""
+    """Make `network_size` an input again: OpenVINO reads the optional inputs of an ONNX file as constants."""
     from openvino import Type, op
 
     for node in model.get_ops():
@@ -110,7 +110,7 @@ def free_network_size(model: openvino.Model) -> None:
 
 
 def keep_float32_before_network(model: openvino.Model) -> None:
-    """Mark the preprocessing so that its float32 is never converted."""
+    """Mark the preprocessing, so that it stays in float32."""
     for node in model.get_ops():
         if node.get_friendly_name().startswith("before/"):
             node.get_rt_info()["precise_0"] = ""

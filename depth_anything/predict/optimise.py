@@ -1,9 +1,9 @@
-"""Rearrange a model for inference: the same map within float32 rounding.
+"""Rearrange a model for inference; the map is the same within float32 rounding.
 
-Batch normalisation folded into its convolution. On a processor: linear layers with their weights in oneDNN's own
-order, with GELU and LayerScale folded in; decoder weights channels-last; position tables kept per size. On a GPU:
-channels-last, and `torch.compile` with CUDA graphs if requested. Training, saving and export need the network as it
-was before.
+Batch normalisation is folded into convolutions. On a CPU, the weights of linear layers are in oneDNN's memory order,
+with GELU and LayerScale folded in, the decoder is channels-last, and position tables are cached per size. On a GPU, the
+decoder is channels-last, with `torch.compile` and CUDA graphs if requested. Training, saving and export need the
+original network.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ if TYPE_CHECKING:
 
 
 class PackedLinear(nn.Module):
-    """A linear layer in oneDNN's own order; torch reorders a plain one's weight, or does without, at every call.
+    """A linear layer with its weight in oneDNN's memory order, which torch would otherwise create at every call.
 
     Args:
         linear: the layer to replace.
-        gamma_C: LayerScale behind it, folded into weight and bias.
-        gelu: the exact GELU behind it, done in the same pass.
+        gamma_C: the following LayerScale, folded into weight and bias.
+        gelu: whether an exact GELU follows, computed in the same pass.
     """
 
     def __init__(self, linear: nn.Linear, dtype: torch.dtype, gamma_C: Tensor | None = None, gelu: bool = False):
@@ -70,21 +70,20 @@ class PackedBlock(nn.Module):
 def optimise(
     model: DepthAnything, device: str = "cpu", dtype: torch.dtype = torch.float32, compile: bool = False
 ) -> DepthAnything:
-    """The same object, without gradients, on `device` in `dtype`; what is frozen already only moves.
+    """Optimise a model in place and return it, without gradients, on `device` in `dtype`. May be called again.
 
     Args:
-        compile: also through `torch.compile`, once for each size: seconds to a minute then, faster ever after. On a
-            GPU with CUDA graphs.
+        compile: also use `torch.compile`, which takes up to a minute for each new size; on a GPU with CUDA graphs.
     """
     model = model.eval().requires_grad_(False)
     encoder = model.pretrained
-    if isinstance(encoder, DinoVisionTransformer):  # the families of beit_sam.py run as they are
+    if isinstance(encoder, DinoVisionTransformer):  # encoders of beit_sam.py are not changed
         if device == "cpu" and not compile and can_pack(dtype):
             for index, block in enumerate(encoder.blocks):
                 if isinstance(block, Block):
                     encoder.blocks[index] = PackedBlock(block, dtype)
-        vars(encoder).pop("position_table", None)  # of another device, dtype or weights
-        if not compile:  # a table that is kept would be the output of a CUDA graph, which its next run overwrites
+        vars(encoder).pop("position_table", None)  # an earlier cache, perhaps of another device or dtype
+        if not compile:  # a cached table would be an output of a CUDA graph, which the next run overwrites
             encoder.position_table = lru_cache(maxsize=16)(encoder.position_table)
     fold(model)
     model.to(device, dtype)
@@ -96,7 +95,7 @@ def optimise(
 
 
 def can_pack(dtype: torch.dtype) -> bool:
-    """Whether this torch has oneDNN's packed layers, for this processor and dtype."""
+    """Whether this torch has oneDNN's packed layers for this CPU and dtype."""
     has_operators = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
     has_dtype = dtype == torch.float32 or (dtype == torch.bfloat16 and torch.ops.mkldnn._is_mkldnn_bf16_supported())
     return has_operators and platform.machine() in ("x86_64", "AMD64") and has_dtype

@@ -40,22 +40,22 @@ class Prediction:
     model: str = "unknown"
     """Name of the variant, or the path of its checkpoint."""
     licence: str = "unknown"
-    """Of the weights, as their owner states it."""
+    """Licence of the weights, as their owner states it."""
     version: str = field(default_factory=_version)
-    """Of this program."""
+    """Version of this program."""
     network_size: tuple[int, int] | None = None
-    """(height, width) at which the network saw the image."""
+    """(height, width) of the image at the network's input."""
     metres_from: str = "model"
-    """Where metres come from: the model, or known distances that somebody gave."""
+    """Source of the metres: the model, or known distances."""
     notes: tuple[str, ...] = ()
-    """What a user should know about this map, in sentences."""
+    """Notes about this map for the user, in sentences."""
     image: np.ndarray | None = None
     """uint8 (H, W, 3), the upright image; for side-by-side views and textures."""
     K: np.ndarray | None = None
-    """(3, 3) pinhole camera in pixels of the map (see camera.py); None where nothing is known about it."""
+    """(3, 3) pinhole camera in pixels of the map (see camera.py); None if it is not known."""
     focal: float | None = None
-    """Focal length, in pixels of the map, for which a camera-aware model's metres hold; they are proportional to it.
-    None where metres do not hang on the camera."""
+    """Focal length, in pixels of the map, for which a camera-aware model's metres are valid; they are proportional to
+    it. None for other models."""
     sky: np.ndarray | None = None
     """bool (H, W), True in the sky; None if it was not computed."""
 
@@ -76,16 +76,16 @@ class Prediction:
         if self.K is not None:
             camera.check(self.K)
 
-    # -- what it is --------------------------------------------------------------------------------------------------
+    # -- properties --------------------------------------------------------------------------------------------------
 
     @property
     def quantity(self) -> Literal["disparity", "depth_m"]:
-        """Which of the two it holds."""
+        """The quantity of the map."""
         return "disparity" if self.depth_m is None else "depth_m"
 
     @property
     def values(self) -> np.ndarray:
-        """The map that it holds, float32 (H, W); `quantity` states what the numbers mean."""
+        """The map, float32 (H, W); `quantity` states the meaning of its numbers."""
         return self.disparity if self.depth_m is None else self.depth_m  # type: ignore[return-value]
 
     @property
@@ -102,14 +102,14 @@ class Prediction:
         return self.values.shape[1]
 
     def describe(self) -> str:
-        """What the numbers mean, in words for people."""
+        """The meaning of the numbers, in words."""
         if self.depth_m is None:
             return "disparity: larger is nearer, no unit, scale and shift unknown (affine-invariant)"
         source = "from the model" if self.metres_from == "model" else self.metres_from
         return f"depth_m: metres along the optical axis, {source}; 0 where unknown"
 
     def text(self) -> dict[str, str]:
-        """What is stamped into every file that can carry text."""
+        """The metadata for file formats that can hold text."""
         text = {
             "quantity": self.quantity,
             "meaning": self.describe(),
@@ -127,29 +127,29 @@ class Prediction:
             text["notes"] = " ".join(self.notes)
         return text
 
-    # -- what may be made of it --------------------------------------------------------------------------------------
+    # -- conversions -------------------------------------------------------------------------------------------------
 
     def as_disparity(self) -> np.ndarray:
-        """float32 (H, W), larger is nearer: the disparity as it is, or 1/metres with 0 where unknown."""
+        """float32 (H, W), larger is nearer: the disparity itself, or 1/metres with 0 where unknown."""
         if self.depth_m is None:
             return self.values
         return np.where(self.depth_m > 0, 1 / np.where(self.depth_m > 0, self.depth_m, 1), 0).astype(np.float32)
 
     def to_depth(self, near: float | None = None, far: float | None = None) -> "Prediction":
-        """Metres. A metric prediction is returned as it is.
+        """The prediction in metres. A metric prediction is returned unchanged.
 
         A disparity needs two known distances: its largest value becomes `near`, its smallest `far`, and 1/metres is
         linear in between (V1 section 3.1: disparity is 1/depth up to scale and shift).
 
         Args:
-            near, far: metres, 0 < near < far; to be left out for a metric prediction.
+            near, far: metres, 0 < near < far; None for a metric prediction.
 
         Raises:
             ValueError: distances are missing, impossible, or given for a metric prediction; or the map is constant.
         """
         if self.disparity is None:
             if near is not None or far is not None:
-                raise ValueError(f"{self.model} answers metres already: near and far belong to a relative disparity")
+                raise ValueError(f"{self.model} predicts metres already: near and far are for a relative disparity")
             return self
         if near is None or far is None:
             raise ValueError(
@@ -164,14 +164,15 @@ class Prediction:
         )
 
     def align_to(self, points: Iterable[Sequence[float]], max_depth_m: float = 1000.0) -> "Prediction":
-        """Metres from known distances: 1/metres is fitted to the map at these points by scale and shift, least squares.
+        """Metres from known distances: scale and shift that fit the map to 1/metres at these points, by least squares.
 
-        See `calibrate.known_distances`. A metric prediction is corrected likewise.
+        See `calibrate.known_distances`. A metric prediction is corrected in the same way.
 
         Args:
             points: two or more (x, y, metres): x to the right and y down, in pixels of the upright image, from its
                 upper left pixel (0, 0).
-            max_depth_m: what the fit puts farther away than this, or behind infinity, is unknown: 0.
+            max_depth_m: points that are farther than this after the fit, or have no positive distance, become unknown,
+                0.
 
         Raises:
             ValueError: fewer than two points, a point outside the image or without a distance, or distances that
@@ -187,10 +188,10 @@ class Prediction:
         )
 
     def with_camera(self, K: np.ndarray) -> "Prediction":
-        """The same with its camera. Metres of a camera-aware model become those of this camera: z f / `focal`.
+        """A copy with a camera. Metres of a camera-aware model are converted to this camera: z f / `focal`.
 
         Raises:
-            ValueError: K is no pinhole camera.
+            ValueError: K is not a pinhole camera.
         """
         camera.check(K)
         if self.depth_m is None or self.focal is None:
@@ -207,14 +208,14 @@ class Prediction:
     def with_sky(
         self, sky_HW: np.ndarray, policy: SkyPolicy = "keep", cap_m: float | None = None, found_by: str = ""
     ) -> "Prediction":
-        """The same with a sky mask, and the sky's values as the policy says.
+        """A copy with a sky mask, in which the values of the sky follow a policy.
 
         Args:
             sky_HW: bool (H, W).
-            policy: `keep`: values as they are. `zero`: disparity 0, infinitely far as in training (V1 section 3.1);
-                metres 0, unknown. `cap`: as far as the farthest thing that is not sky.
-            cap_m: metres for `cap` on a metric map, instead of the farthest thing.
-            found_by: how the sky was found, for the notes.
+            policy: `keep`: unchanged. `zero`: disparity 0, infinitely far as in training (V1 section 3.1); metres 0,
+                unknown. `cap`: the farthest value outside the sky.
+            cap_m: metres for `cap` on a metric map, instead of the farthest value.
+            found_by: the method that found the sky, for the notes.
 
         Raises:
             ValueError: an unknown policy, or a mask of another shape.
@@ -225,7 +226,7 @@ class Prediction:
         if policy not in ("keep", "zero", "cap"):
             raise ValueError(f"sky policy {policy!r}: expected keep, zero or cap")
         if cap_m is not None and (policy != "cap" or self.depth_m is None):
-            raise ValueError("cap_m belongs to the policy cap on a map of metres")
+            raise ValueError("cap_m is for the policy cap on a map of metres: leave it out")
         ground_HW = ~sky_HW & self.valid
         values_HW = self.values
         if policy == "zero":
@@ -245,26 +246,27 @@ class Prediction:
         """Points in camera axes (x right, y down, z forward), float32 (H, W, 3) in metres; NaN where unknown.
 
         Raises:
-            ValueError: the map is a relative disparity, or nothing is known about the camera.
+            ValueError: the map is a relative disparity, or the camera is not known.
         """
         K = self.K if K is None else K
         if self.depth_m is None:
-            self.to_depth()  # says what to do
+            self.to_depth()  # raises an error that states what to do
         if K is None:
             raise ValueError(
-                "points need the camera: give --fov, --focal-mm or --intrinsics; this image's EXIF does not say"
+                "points need the camera: give --fov, --focal-mm or --intrinsics; the EXIF data of this image has none"
             )
         return camera.unproject(self.depth_m, K)  # type: ignore[arg-type]
 
     def normals(self, K: np.ndarray | None = None) -> np.ndarray:
-        """Surface normals that face the camera, in camera axes, float32 (H, W, 3); 0 where unknown. As `to_points`."""
+        """Surface normals that face the camera, in camera axes, float32 (H, W, 3); 0 where unknown. Errors as for
+        `to_points`."""
         return camera.normals(self.to_points(K))
 
     def nearness(self, percentile: tuple[float, float] | None = None) -> np.ndarray:
-        """float32 (H, W): 1 nearest, 0 farthest or unknown; linear in what the map holds. All 0 for a constant map.
+        """float32 (H, W): 1 nearest, 0 farthest or unknown; linear in the map's values. All 0 for a constant map.
 
         Args:
-            percentile: (low, high) of the known values that become the ends, instead of the minimum and the maximum.
+            percentile: (low, high): percentiles of the known values for 0 and 1, instead of minimum and maximum.
         """
         nearness_HW = _minmax(self.values, self.valid, percentile)
         if nearness_HW is None:
@@ -274,8 +276,8 @@ class Prediction:
         return nearness_HW
 
     def eye_shifts(self, eye_distance: float) -> np.ndarray:
-        """Pixels by which the right eye sees each pixel shifted, float32 (H, W), linear in disparity (of metres: in
-        1/metres); see `stereo.shifts`. The nearest and the farthest percent of the pixels are the ends."""
+        """Shift of each pixel between the eyes, float32 (H, W) in pixels, linear in disparity (for metres: in
+        1/metres) between its 1st and 99th percentiles; see `stereo.shifts`."""
         nearness_HW = _minmax(self.as_disparity(), self.valid, (1, 99))
         return stereo.shifts(np.full(self.values.shape, 0.5) if nearness_HW is None else nearness_HW, eye_distance)
 
@@ -286,13 +288,13 @@ class Prediction:
         return colored_HW3
 
     def control_image(self, percentile: tuple[float, float] | None = None) -> np.ndarray:
-        """The image that a depth ControlNet is fed: uint8 (H, W, 3), grey, near is white.
+        """The input of a depth ControlNet: uint8 (H, W, 3), grey, near is white.
 
-        Min-max per image as the released ControlNet was fed, in disparity (of metres: in 1/metres). A constant map
-        is black.
+        Disparity (for metres: 1/metres), scaled by its minimum and maximum in the image, as for the released
+        ControlNet. A constant map is black.
 
         Args:
-            percentile: see `nearness`; (2, 98) keeps one near speck from darkening the rest.
+            percentile: see `nearness`; (2, 98) prevents a few very near pixels from darkening the rest.
         """
         nearness_HW = _minmax(self.as_disparity(), self.valid, percentile)
         return colormap.colored(np.zeros(self.values.shape) if nearness_HW is None else nearness_HW, "gray")
@@ -309,18 +311,18 @@ class Prediction:
         """Write files `<stem>_<kind>.<ext>`: all of them, or none.
 
         Args:
-            stem: path without suffix; folders are made.
-            formats: of `formats.FORMATS`. normals, ply and glb need metres and the camera; sky needs a mask; side and
-                glb need the image.
-            options: how they are written.
+            stem: path without suffix; missing folders are created.
+            formats: names of `formats.FORMATS`. normals, ply and glb need metres and the camera; sky needs a mask; side
+                and glb need the image.
+            options: how the files are written.
             changes: fields of SaveOptions that differ from `options`: colors="inferno", overwrite=True. near and far
-                are for the geometry of a relative disparity, whose other files stay disparity.
+                are for the geometry of a relative disparity, whose other files keep the disparity.
 
         Returns:
             The paths, in the order of `formats`.
 
         Raises:
-            ValueError: an unknown format, one that this map cannot be made into, or a file that exists already.
+            ValueError: a format is unknown or not possible for this map, or a file exists already.
         """
         return prediction_files.save(self, Path(stem), formats, replace(options or SaveOptions(), **changes))
 
@@ -353,15 +355,15 @@ def load(path: str | Path, quantity: Literal["disparity", "depth_m"] | None = No
 
     Args:
         path: `<stem>_disparity.png`, `..._depth_m.npz`, ...
-        quantity: what the numbers are, if the file cannot state it: a PFM under another name.
+        quantity: the quantity, if the file does not state it: a PFM under another name.
 
     Raises:
-        ValueError: another kind of file, a damaged one, or a map whose quantity is not known.
+        ValueError: the file has another format or is damaged, or its quantity is not known.
     """
     held = map_files.read_map(path, quantity)
     known = quantity or held.quantity
     if known is None:
-        raise ValueError(f"{path}: the file does not say what its numbers are; give quantity='disparity' or 'depth_m'")
+        raise ValueError(f"{path}: the file does not state its quantity; give quantity='disparity' or 'depth_m'")
     text = held.text
     fields = {key: text[key] for key in ("model", "licence", "version", "metres_from") if key in text}
     return Prediction(

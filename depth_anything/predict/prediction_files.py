@@ -1,4 +1,4 @@
-"""The files of a Prediction: each format's writer, and all of them at once or none."""
+"""Write the files of a Prediction: a writer per format, and `save` for several formats, all or none."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Writer = Callable[[Path, "Prediction", SaveOptions], None]
 
 
 def save(prediction: Prediction, stem: Path, formats: Sequence[str], options: SaveOptions) -> list[Path]:
-    """`Prediction.save`: see there. Files get their names when the last one is written, so a failure leaves none."""
+    """See `Prediction.save`. Files get their names after the last one is written, so an error leaves none."""
     path_of = paths(stem, formats, prediction.quantity, options)
     needs = {need for name in path_of for need in FORMATS[name].needs}
     metric = prediction.to_depth(options.near, options.far) if "metres" in needs else prediction
@@ -31,7 +31,7 @@ def save(prediction: Prediction, stem: Path, formats: Sequence[str], options: Sa
         for name, path in path_of.items():
             part = stack.enter_context(new_file(path, options.overwrite))
             if "picture" in FORMATS[name].needs and prediction.image is None:
-                raise ValueError(f"{name}: the image is needed beside the map; give image= to the Prediction")
+                raise ValueError(f"{name}: the image is needed in addition to the map; give image= to the Prediction")
             WRITERS[name](part, metric if "metres" in FORMATS[name].needs else prediction, options)
     return list(path_of.values())
 
@@ -51,7 +51,7 @@ def _control(part: Path, prediction: Prediction, options: SaveOptions) -> None:
 
 def _sky(part: Path, prediction: Prediction, options: SaveOptions) -> None:
     if prediction.sky is None:
-        raise ValueError("sky: nobody looked for it; choose how with --sky segformer or --sky threshold")
+        raise ValueError("sky: there is no mask; choose a method with --sky segformer or --sky threshold")
     map_files.write_picture(part, prediction.sky.astype(np.uint8) * 255, prediction.text())
 
 
@@ -105,7 +105,7 @@ def _colmap(part: Path, prediction: Prediction, options: SaveOptions) -> None:
 
 def _colmap_camera(part: Path, prediction: Prediction, options: SaveOptions) -> None:
     if prediction.K is None:
-        raise ValueError("colmap_camera: nothing is known about the camera; give --fov, --focal-mm or --intrinsics")
+        raise ValueError("colmap_camera: the camera is not known; give --fov, --focal-mm or --intrinsics")
     colmap_files.write_camera(part, prediction.K, prediction.width, prediction.height)
 
 
@@ -119,9 +119,9 @@ def _glb(part: Path, prediction: Prediction, options: SaveOptions) -> None:
 
 
 def _json(part: Path, prediction: Prediction, options: SaveOptions) -> None:
-    """The text, and the values: base64 of little-endian float32, row by row."""
+    """The metadata, and the values: base64 of little-endian float32, row by row."""
     values_HW = prediction.values
-    said = {
+    content = {
         **prediction.text(),
         "height": prediction.height,
         "width": prediction.width,
@@ -135,7 +135,7 @@ def _json(part: Path, prediction: Prediction, options: SaveOptions) -> None:
             "data": base64.b64encode(values_HW.astype("<f4").tobytes()).decode(),
         },
     }
-    part.write_text(json.dumps(said), encoding="utf-8")
+    part.write_text(json.dumps(content), encoding="utf-8")
 
 
 WRITERS: dict[str, Writer] = {

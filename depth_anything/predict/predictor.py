@@ -23,18 +23,17 @@ class Predictor:
         backend: "onnx", "openvino" or "torch"; None takes ONNX Runtime for nano and .onnx files, OpenVINO for .xml
             files, torch for the rest.
         variant: which model a checkpoint holds, if the file does not state it.
-        device: "cpu", "cuda", "mps", or "auto" for the best that is there; exported files have others: `load_backend`.
+        device: "cpu", "cuda", "mps", or "auto" for the best available one; for exported files see `load_backend`.
         dtype: "fp32", "bf16", "fp16".
         input_size: lower bound of the shorter side at the network; None takes the model's own (518, nano 224; V1's
             metric models resize every image to 392 x 518). Larger gives finer detail and costs more.
-        batch_size: most images of one network size that run together.
+        batch_size: largest number of images, all of one network size, in a batch.
         accept_license: needed once for weights whose owner does not clearly allow commercial use.
         threads: processor threads; None leaves the choice to the backend.
-        compile: torch only: through torch.compile, once for each size at the network: a minute each. No gain
-            on the one GPU that was tried (docs/speed.md).
+        compile: torch only: use torch.compile, which takes a minute for each new network size (docs/speed.md).
 
     Raises:
-        ValueError: the model is not available; the message says what to do.
+        ValueError: the model is not available; the message states what to do.
     """
 
     def __init__(
@@ -59,7 +58,7 @@ class Predictor:
 
     @classmethod
     def of(cls, backend: Backend, input_size: int | None = None, batch_size: int = 8) -> Predictor:
-        """The same for a backend that is there already."""
+        """A Predictor for an existing backend."""
         predictor = cls.__new__(cls)
         predictor._run(backend, input_size, batch_size)
         return predictor
@@ -71,7 +70,10 @@ class Predictor:
         self.batch_size = batch_size
 
     def __call__(self, picture: PictureSource) -> Prediction:
-        """The map of one image, at its size: a path, a uint8 RGB array (H, W, 3), a PIL image, bytes.
+        """The map of one image, at its size.
+
+        Args:
+            picture: a path, a uint8 RGB array (H, W, 3), a PIL image, or the bytes of a file.
 
         Raises:
             ValueError: the image cannot be read.
@@ -79,10 +81,10 @@ class Predictor:
         return self.predict([picture])[0]
 
     def predict(self, pictures: Iterable[PictureSource]) -> list[Prediction]:
-        """Maps of many images of any sizes, in their order. Those of one network size run together.
+        """Maps of several images of any sizes, in the same order. Images of one network size run in batches.
 
         Raises:
-            ValueError: an image cannot be read, or this is one image and no list.
+            ValueError: an image cannot be read, or `pictures` is one image instead of several.
         """
         if isinstance(pictures, (str, bytes, np.ndarray)) or not isinstance(pictures, Iterable):
             raise ValueError(f"got one {type(pictures).__name__}: expected a list of images; call predictor(image)")
@@ -105,7 +107,7 @@ class Predictor:
         notes = ()
         asked = self.input_size
         if isinstance(asked, int) and lower_bound(height, width, asked, self.variant.patch) < asked:
-            notes = (f"Very long image: its shorter side had {min(size)} pixels at the network, not {asked}.",)
+            notes = (f"Very long image: its shorter side has {min(size)} pixels at the network instead of {asked}.",)
         is_metric = self.variant.quantity == "depth_m"
         focal, metres_from = None, "model"
         if self.variant.canonical_focal is not None:

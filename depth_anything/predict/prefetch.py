@@ -7,11 +7,11 @@ from typing import Any, TypeVar
 
 T = TypeVar("T")
 _POLL = 0.1
-"""Seconds after which a waiting thread looks whether anybody still wants its items."""
+"""Seconds after which a waiting thread checks whether the generator was closed."""
 
 
 def prefetch(items: Iterator[T], depth: int) -> Generator[T]:
-    """`items`, made by a thread that runs up to `depth` of them ahead of whoever takes them; its errors come through.
+    """Yield `items`, which a thread prepares up to `depth` in advance; its errors are raised here.
 
     Close the generator to end the thread.
     """
@@ -33,7 +33,7 @@ def prefetch(items: Iterator[T], depth: int) -> Generator[T]:
             for item in items:
                 if not offer(item):
                     break
-        except BaseException as caught:  # whoever takes the items gets it
+        except BaseException as caught:  # raised in the consumer's thread
             error = caught
         finally:
             if isinstance(items, Generator):

@@ -1,10 +1,11 @@
 """Add detail to the map of a large image: predict the whole image, then tiles of it.
 
-A network sees an image at a few hundred pixels, whatever its size. A tile shows finer edges but has less context: seen
-alone, a part of a wall has no distance. So the map of the whole image decides distances, and tiles only add detail:
-each tile is aligned with the whole-image map by scale and shift (the least squares of evaluate/align.py); the part that
-the whole-image map explains by a local scale and shift is subtracted; of the rest only the fine part is added, weighted
-by the agreement of tile and whole, and fading out at the tile's border.
+The network's input has a few hundred pixels per side, whatever the size of the image. A tile shows finer edges but has
+less context: from a part of a wall alone, its distance cannot be estimated. So the map of the whole image determines
+distances, and tiles only add detail: each tile is aligned with the whole-image map by scale and shift (the least
+squares of evaluate/align.py); the part that a local scale and shift of the whole-image map explains is subtracted; of
+the rest only the fine part is added, weighted by the agreement of tile and whole-image map, and less towards the tile's
+border.
 """
 
 from __future__ import annotations
@@ -22,28 +23,28 @@ from depth_anything.predict.prediction import Prediction
 from depth_anything.predict.predictor import Predictor
 
 FINE = 20
-"""Cells along a tile's shorter side: what is coarser than a cell comes from the whole."""
+"""Cells along a tile's shorter side; structure that is coarser than a cell comes from the whole-image map."""
 AROUND = 8
-"""Cells along it in which the whole may explain the tile by a scale and shift of their own."""
+"""Cells along it for the local scale and shift of `explained`."""
 FITTED = 1000
-"""Pixels along it to which scale and shift are fitted: the network saw fewer."""
+"""Largest number of pixels along it for the fit of scale and shift: the network's input has fewer."""
 BATCH_PIXELS = 8_000_000
-"""Of the tiles that run together; larger ones run alone."""
+"""Largest number of pixels in a batch of tiles; larger tiles run alone."""
 
 
 @dataclass(frozen=True)
 class Tile:
-    """A window of an image, and its weights: those of all tiles sum to 1 at every pixel."""
+    """A rectangle of an image, and its weights: those of all tiles sum to 1 at every pixel."""
 
     top: int
     left: int
     weight_h: np.ndarray
-    """float32 (h,): the weight is the product of both."""
+    """float32 (h,): the weight of a pixel is the product of `weight_h` and `weight_w`."""
     weight_w: np.ndarray
 
     @property
     def window(self) -> tuple[slice, slice]:
-        """To index (H, W)."""
+        """Index of the tile in an array (H, W)."""
         return slice(self.top, self.top + len(self.weight_h)), slice(self.left, self.left + len(self.weight_w))
 
 
@@ -51,7 +52,7 @@ def cover(height: int, width: int, count: int) -> list[Tile]:
     """Square tiles that overlap by half, `count` of them along the shorter side.
 
     Raises:
-        ValueError: fewer than 2, or tiles would be smaller than 32 pixels.
+        ValueError: `count` is below 2, or tiles would be smaller than 32 pixels.
     """
     if count < 2 or (side := round(2 * min(height, width) / (count + 1))) < 32:
         raise ValueError(
@@ -66,7 +67,7 @@ def cover(height: int, width: int, count: int) -> list[Tile]:
 
 
 def _line(length: int, side: int) -> Iterator[tuple[int, np.ndarray]]:
-    """Windows of `side` pixels along a line, each half over the next, and their weights, which sum to 1."""
+    """Starts of intervals of `side` pixels along a line, which overlap by half, and their weights, which sum to 1."""
     count = max(1, round(2 * length / side - 1))
     starts = np.round(np.linspace(0, length - side, count)).astype(int) if count > 1 else np.zeros(1, int)
     bell = np.sin(np.pi * (np.arange(side) + 0.5) / side) ** 2
@@ -87,12 +88,12 @@ def _line(length: int, side: int) -> Iterator[tuple[int, np.ndarray]]:
 def predict_tiles(predictor: Predictor, picture: PictureSource, count: int) -> Prediction:
     """The map of one image with the detail of its tiles.
 
-    Needs 8 bytes of memory per pixel more than the map of the whole, and 60 per pixel of a tile.
+    Needs 8 bytes of memory per pixel more than the map of the whole image, and 60 per pixel of a tile.
 
     Args:
-        predictor: the model; tiles are seen at its input size.
+        predictor: the model; tiles have its input size at the network.
         picture: as for `Predictor`.
-        count: tiles along the shorter side, each half over the next; the network runs about 1.5 count^2 times.
+        count: tiles along the shorter side, which overlap by half; the network runs about 1.5 count^2 times.
 
     Raises:
         ValueError: the image cannot be read, or tiles would be smaller than 32 pixels.
@@ -115,17 +116,17 @@ def predict_tiles(predictor: Predictor, picture: PictureSource, count: int) -> P
     note = f"Detail from {len(tiles)} tiles, {count} along the shorter side."
     if whole.depth_m is None:
         return replace(whole, disparity=disparity_HW, notes=(*whole.notes, note))
-    # Metres: the detail may move a point by half of its own distance at most.
+    # Metres: the detail may at most double the distance of a point.
     nearest_HW = np.maximum(disparity_HW, whole_HW / 2)
     depth_m_HW = np.where(whole_HW > 0, 1 / np.where(nearest_HW > 0, nearest_HW, 1), 0).astype(np.float32)
     return replace(whole, depth_m=depth_m_HW, notes=(*whole.notes, note))
 
 
 def fine_detail(tile_hw: np.ndarray, whole_hw: np.ndarray) -> np.ndarray:
-    """What a tile adds to its window of the whole: float32 (h, w), without any mean over a cell.
+    """The detail that a tile adds to its part of the whole-image map: float32 (h, w), with a mean of 0 over every cell.
 
-    Weighted by the squared correlation of tile and whole-image map. A tile that turns near and far
-    around, or that is flat, adds nothing.
+    Weighted by the squared correlation of tile and whole-image map. A tile that is flat, or in which near and far are
+    reversed, adds nothing.
     """
     few = (slice(None, None, max(1, min(tile_hw.shape) // FITTED)),) * 2
     scale, shift = fit_scale_shift(tile_hw[few], whole_hw[few])
@@ -141,11 +142,11 @@ def fine_detail(tile_hw: np.ndarray, whole_hw: np.ndarray) -> np.ndarray:
 def explained(tile_hw: np.ndarray, whole_hw: np.ndarray) -> np.ndarray:
     """The part of a tile that the whole-image map explains, by the best local scale and shift: float32 (h, w).
 
-    The local linear model of the guided filter (He et al. 2013, Eq. 4 to 6), the whole being the guide. Where both have
-    an edge but not the same step, what is left over is the edge's shape, not the difference of the steps; what the
-    whole does not see at all is left over as it is.
+    The local linear model of the guided filter (He et al. 2013, Eq. 4 to 6) with the whole-image map as the guide. If
+    both have an edge of different heights, the remainder is the shape of the edge, not the difference of the heights;
+    structure that the whole-image map lacks remains unchanged.
     """
-    flat = 1e-6 * float(np.var(whole_hw)) + 1e-30  # Eq. 5's epsilon: a thousandth of the spread is no structure
+    flat = 1e-6 * float(np.var(whole_hw)) + 1e-30  # Eq. 5's epsilon: a thousandth of the spread counts as flat
     whole_mean_hw, tile_mean_hw = coarse(whole_hw, AROUND), coarse(tile_hw, AROUND)
     from_mean_hw = whole_hw - whole_mean_hw
     local_scale_hw = np.maximum(coarse(from_mean_hw * (tile_hw - tile_mean_hw), AROUND), 0)
@@ -154,10 +155,10 @@ def explained(tile_hw: np.ndarray, whole_hw: np.ndarray) -> np.ndarray:
 
 
 def coarse(map_hw: np.ndarray, cells: int) -> np.ndarray:
-    """A map without what is finer than a cell: means over cells, and linear between them, so never beyond them.
+    """A map without structure that is finer than a cell: means over cells, and linear interpolation between them.
 
     Args:
-        cells: along the shorter side.
+        cells: number of cells along the shorter side.
     """
     height, width = map_hw.shape
     size = round(cells * width / min(height, width)), round(cells * height / min(height, width))

@@ -23,7 +23,7 @@ FILES = (
     "ort-wasm-simd-threaded.asyncify.mjs",
     "ort-wasm-simd-threaded.asyncify.wasm",
 )
-"""What a page needs of the archive's folder package/dist: the build for processors, and the one for WebGPU."""
+"""The necessary files in the archive's folder package/dist: the builds for CPUs and for WebGPU."""
 REGISTRY = "https://registry.npmjs.org"
 _TIMEOUT_SECONDS = 60
 
@@ -35,7 +35,7 @@ def find(given: Path | None = None) -> Path:
         given: the archive, as `npm pack onnxruntime-web@VERSION` writes it, or a folder with its files.
 
     Raises:
-        ValueError: another version, a damaged archive, or no registry within reach; the message says what to do.
+        ValueError: another version, a damaged archive, or no reachable registry; the message states what to do.
     """
     unpacked = cache_dir() / f"onnxruntime-web-{VERSION}"
     if given is not None and given.is_dir():
@@ -54,7 +54,7 @@ def find(given: Path | None = None) -> Path:
 
 
 def folder_of(folder: Path) -> Path:
-    """The folder that holds `FILES`: `folder` itself, or dist/ of the npm package in it."""
+    """The folder with `FILES`: `folder` itself, or dist/ of the npm package in it."""
     for place in (folder, folder / "dist", folder / "package" / "dist"):
         if all((place / name).is_file() for name in FILES):
             return place
@@ -62,12 +62,12 @@ def folder_of(folder: Path) -> Path:
 
 
 def download(archive: Path) -> None:
-    """The package from the npm registry, or from the mirror that npm_config_registry names."""
+    """Download the package from the npm registry, or from the mirror in npm_config_registry."""
     registry = (os.environ.get("npm_config_registry") or REGISTRY).rstrip("/")  # noqa: SIM112
     url = f"{registry}/onnxruntime-web/-/onnxruntime-web-{VERSION}.tgz"
     try:
-        with urllib.request.urlopen(url, timeout=_TIMEOUT_SECONDS) as answer, atomic_path(archive) as part:
-            part.write_bytes(answer.read())
+        with urllib.request.urlopen(url, timeout=_TIMEOUT_SECONDS) as response, atomic_path(archive) as part:
+            part.write_bytes(response.read())
     except (urllib.error.URLError, TimeoutError, ValueError) as error:
         why = getattr(error, "reason", error)
         raise ValueError(
@@ -77,7 +77,7 @@ def download(archive: Path) -> None:
 
 
 def unpack(archive: Path, folder: Path) -> None:
-    """The `FILES` of the archive into `folder`, if the archive is the published one."""
+    """Unpack the `FILES` of the archive into `folder`, if the archive is the published one."""
     try:
         with archive.open("rb") as file:
             found = base64.b64encode(hashlib.file_digest(file, "sha512").digest()).decode()

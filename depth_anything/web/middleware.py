@@ -96,7 +96,7 @@ class RequestGuard:
         self.site = site
         self.inside = 0
         self.mean_seconds = 1.0
-        """Of recent images: what Retry-After says."""
+        """Mean time of recent images, for Retry-After."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":

@@ -1,7 +1,7 @@
 """`depth-anything page`: a folder of static files in which a browser runs the model itself.
 
-It is the page of `serve` with another answerer: a web worker with ONNX Runtime's build for browsers instead of the
-server. `page.json` tells the worker what the server's /v1/models tells the page.
+It is the page of `serve` with another backend: a web worker with ONNX Runtime's build for browsers instead of the
+server. `page.json` replaces the server's /v1/models.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from depth_anything.web.browser_runtime import FILES, VERSION
 from depth_anything.web.page_files import CONTENT_POLICY, IN_BROWSER, STATIC
 
 MAX_BYTES, MAX_PIXELS = 64 * 2**20, 50_000_000
-"""Of an image. ONNX Runtime's memory in a browser ends at 4 GiB; a map of 50 megapixels needs half of it."""
+"""Largest image. ONNX Runtime has at most 4 GiB of memory in a browser; a map of 50 megapixels needs half of it."""
 LICENCES = '<p><a href="licences.txt">Licences</a></p>'
 VENDOR = Path("static/vendor/onnxruntime-web")
 
@@ -42,7 +42,7 @@ def write_page(out: Path, models: Mapping[str, Path], runtime: Path, overwrite: 
         Bytes of each file that a browser loads before the first map, by the file's path in `out`.
 
     Raises:
-        ValueError: a file is no exported model or one that a browser cannot run; or something is at `out`.
+        ValueError: a file is not an exported model, or a browser cannot run it; or `out` exists already.
     """
     check_free(out, overwrite)
     rows = [describe(name, path) for name, path in models.items()]
@@ -66,19 +66,19 @@ def write_page(out: Path, models: Mapping[str, Path], runtime: Path, overwrite: 
 
 
 def check_free(out: Path, overwrite: bool) -> None:
-    """Raises ValueError where `out` is a file, holds something else, or is not to be replaced."""
+    """Raise ValueError if `out` is a file, has other contents than a page, or may not be replaced."""
     if not out.exists():
         return
     if not out.is_dir():
         raise ValueError(f"{out}: a file is there; expected a folder for the page, or a name for a new one")
     if any(out.iterdir()) and not (out / "page.json").is_file():
-        raise ValueError(f"{out}: holds other files than a page of this command; choose another folder")
+        raise ValueError(f"{out}: has other files than a page of this command; choose another folder")
     if any(out.iterdir()) and not overwrite:
-        raise ValueError(f"{out}: holds a page already; use --overwrite to replace it, or another folder")
+        raise ValueError(f"{out}: has a page already; use --overwrite to replace it, or another folder")
 
 
 def describe(name: str, path: Path) -> dict[str, Any]:
-    """What page.json says of one model.
+    """The entry of a model in page.json.
 
     Raises:
         ValueError: not an exported file, or its metres depend on the camera.
@@ -110,7 +110,7 @@ def describe(name: str, path: Path) -> dict[str, Any]:
 
 
 def page_json(models: list[dict[str, Any]]) -> dict[str, Any]:
-    """What the page asks first: models, files that it can make, colours, limits."""
+    """Contents of page.json: models, file formats, colours, limits."""
     return {
         "version": __version__,
         "onnxruntime_web": VERSION,
@@ -130,12 +130,12 @@ def page_json(models: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def index_html() -> str:
-    """The served page's, with the worker as its answerer and the policy that the server sends as a header."""
+    """The index.html of the served page, with the worker as its backend and the content policy as a meta element."""
     html = (STATIC / "index.html").read_text(encoding="utf-8")
-    served = '<meta name="answerer" content="./server.js" />'
+    served = '<meta name="backend" content="./server.js" />'
     here = (
         f'<meta http-equiv="Content-Security-Policy" content="{CONTENT_POLICY}" />\n'
-        '    <meta name="answerer" content="./browser/answerer.js" />'
+        '    <meta name="backend" content="./browser/backend.js" />'
     )
     link = '<p><a href="openapi.json">API</a></p>'
     problem = '<p class="problem" id="problem" role="alert" hidden></p>'
@@ -150,7 +150,7 @@ def index_html() -> str:
 
 
 def write_licences(folder: Path, models: list[dict[str, Any]]) -> None:
-    """licences.txt, and ONNX Runtime's licence: its npm package has none, and the wheel is of the same repository."""
+    """Write licences.txt, and ONNX Runtime's licence from the Python package: the npm package has none."""
     runtime = find_spec("onnxruntime")
     assert runtime is not None and runtime.origin is not None
     for name in ("LICENSE", "ThirdPartyNotices.txt"):

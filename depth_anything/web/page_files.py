@@ -1,4 +1,4 @@
-"""What the served page and the page without a server share. No extra is needed for it."""
+"""Definitions that the served page and the page without a server share. No extra is needed."""
 
 from importlib.resources import files
 from pathlib import Path
@@ -7,11 +7,11 @@ from depth_anything.images.formats import FORMATS
 
 STATIC = Path(str(files("depth_anything"))) / "web" / "static"
 CONTENT_POLICY = (
-    # The page and its libraries may talk to where they come from only; blob: and data: are what the page makes itself.
+    # The page may connect to its own origin only; blob: and data: are for files that the page itself creates.
     "default-src 'self'; connect-src 'self' blob: data:; img-src 'self' blob: data:; worker-src 'self' blob:; "
     "style-src 'self' 'unsafe-inline'; script-src 'self' 'wasm-unsafe-eval'; base-uri 'none'; form-action 'none'"
 )
 OFFERED = tuple(name for name, row in FORMATS.items() if "sky" not in row.needs)
-"""Formats to download; nobody looks for the sky here."""
+"""Formats to download: those without a sky mask."""
 IN_BROWSER = tuple(name for name in OFFERED if name not in ("rgbz", "sbs", "anaglyph", "colmap", "colmap_camera"))
-"""Those that the page without a server writes, in static/browser/files.js."""
+"""The formats of the page without a server, which static/browser/files.js writes."""

@@ -65,9 +65,9 @@ class Server(BaseModel):
     models: list[Model]
     formats: list[str]
     needs: dict[str, list[str]]
-    """What a format needs beside the map: metres, camera, image."""
+    """What a format needs in addition to the map: metres, camera, image."""
     says_camera: list[str]
-    """Formats that hold the camera where one is given."""
+    """Formats that contain the camera if it is known."""
     colormaps: list[str]
     max_bytes: int
     max_pixels: int

@@ -266,7 +266,7 @@ def test_names_that_reconstruction_expects(photo, tmp_path):
     stored_HW = cv2.imread(str(tmp_path / "depths" / f"{Path(photo).stem}.png"), cv2.IMREAD_UNCHANGED)
     assert stored_HW.dtype == "uint16" and stored_HW.ndim == 2 and (stored_HW.min(), stored_HW.max()) == (0, 65535)
     command = ["predict", photo, "-o", tmp_path / "sparse", "--save", "colmap_camera", "--name", "{kind}.{ext}"]
-    assert run(*command) == 1 + 1, "nothing is known about the camera"
+    assert run(*command) == 1 + 1, "the camera is not known"
     assert run(*command, "--fov", 65) == 0
     assert [path.name for path in (tmp_path / "sparse").iterdir()] == ["cameras.bin"]
     command = ["predict", photo, "-o", tmp_path / "dense", "--save", "colmap", "--near", 1, "--far", 9]

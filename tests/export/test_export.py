@@ -69,7 +69,7 @@ def relative(tmp_path_factory) -> tuple[DepthAnything, Path, onnx.ModelProto]:
 
 @pytest.fixture(scope="module")
 def metric(tmp_path_factory) -> tuple[DepthAnything, Path, onnx.ModelProto]:
-    """The other branches: sigmoid, SwiGLU, V1's way back."""
+    """The other branches: sigmoid, SwiGLU, V1's post-processing."""
     model = random_model(tiny(head="sigmoid", max_depth=20.0, swiglu=True, align_corners_back=False))
     return written(model, tmp_path_factory.mktemp("metric"))
 
@@ -286,8 +286,8 @@ def test_options_that_do_not_go_together():
         (ExportOptions(size=(518, 518)), "--bare"),
         (ExportOptions(size=(500, 518), bare=True), "multiples of 14"),
         (ExportOptions(to="openvino", int8=True), "--calibrate"),
-        (ExportOptions(to="openvino", int8=True, bare=True, calibrate=(Path("a"),)), "does not go with"),
-        (ExportOptions(int8=True, half=True, calibrate=(Path("a"),)), "does not go with"),
+        (ExportOptions(to="openvino", int8=True, bare=True, calibrate=(Path("a"),)), "cannot be combined with"),
+        (ExportOptions(int8=True, half=True, calibrate=(Path("a"),)), "cannot be combined with"),
     ]:
         with pytest.raises(ValueError, match=message):
             options.check(VARIANTS["v2-small"])

@@ -137,7 +137,7 @@ def test_another_recipe_or_other_pictures_are_refused(tmp_path: Path):
         remaining(store, replace(RECIPE, teacher_sha256="1" * 64), found)
     list(label_here(Labeller(ToyTeacher(), RECIPE, store), found[1:]))
     assert remaining(store, RECIPE, [*found, Unit("more", "files", "")]) == [found[0], Unit("more", "files", "")]
-    with pytest.raises(ValueError, match="holds 1 shards of other images"):
+    with pytest.raises(ValueError, match="has 1 shards of other images"):
         remaining(store, RECIPE, units("folder", tmp_path / "photos", size=3))
     (tmp_path / "photos/0005.jpg").write_bytes((tmp_path / "photos/000.jpg").read_bytes())
     with pytest.raises(ValueError, match="has changed since this folder was started"):
@@ -295,7 +295,7 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture):
     assert "0 of 1 shards were there; 1 more, 8 images" in printed
     assert "largest error of the encoding" in printed
     for options, complaint in (
-        ([str(EXAMPLES), out, "--input-size", "70"], "holds labels of another recipe"),
+        ([str(EXAMPLES), out, "--input-size", "70"], "has labels of another recipe"),
         ([str(tmp_path / "absent"), str(tmp_path / "other")], "no such file or folder"),
         ([str(EXAMPLES), str(tmp_path / "other"), "--teacher", "v2-metric-indoor-smal"], "v2-metric-indoor-smal"),
     ):

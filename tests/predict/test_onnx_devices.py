@@ -182,7 +182,7 @@ def test_openvino_s_devices(monkeypatch):
         backend = OpenVinoBackend(NANO_ONNX, device=device)
         assert backend.device.lower() == "cpu"
         np.testing.assert_array_equal(backend([image_HW3], 32)[0], expected_HW)
-    with pytest.raises(ValueError, match="device 'npu': OpenVINO sees none; expected auto or one of cpu"):
+    with pytest.raises(ValueError, match="device 'npu': OpenVINO does not find it; expected auto or one of cpu"):
         OpenVinoBackend(NANO_ONNX, device="npu")
     monkeypatch.setattr(
         openvino_graph, "core", lambda: SimpleNamespace(available_devices=["CPU", "GPU.0", "GPU.1", "NPU"])

@@ -94,7 +94,7 @@ def test_near_and_far_place_the_whole_map(relative):
 
 def test_a_metric_map_stays_and_takes_no_distances(metric):
     assert metric.to_depth() is metric
-    with pytest.raises(ValueError, match="answers metres already"):
+    with pytest.raises(ValueError, match="predicts metres already"):
         metric.to_depth(near=1, far=2)
     with pytest.raises(ValueError, match=r"\(1, 0\): the map is unknown"):
         metric.align_to([(1, 0, 2.0), (5, 5, 3.0)])
@@ -236,7 +236,7 @@ def test_zero_sky_is_farthest_even_below_zero():
     [
         ((np.zeros((2, 2), bool),), "sky: got shape"),
         ((np.zeros((30, 40), bool), "drop"), "keep, zero or cap"),
-        ((np.zeros((30, 40), bool), "cap", 80), "cap_m belongs"),
+        ((np.zeros((30, 40), bool), "cap", 80), "cap_m is for"),
     ],
 )
 def test_impossible_sky_is_one_line(relative, arguments, message):
@@ -303,7 +303,7 @@ def test_a_map_of_unknown_quantity_is_refused(tmp_path, relative):
         with pytest.raises(ValueError, match=message):
             load(tmp_path / name)
     np.savez(tmp_path / "c.npz", other=RELATIVE)
-    with pytest.raises(ValueError, match="does not say what its numbers are"):
+    with pytest.raises(ValueError, match="does not state its quantity"):
         load(tmp_path / "c.npz")
 
 
@@ -311,7 +311,7 @@ def test_all_is_written_or_nothing(tmp_path, relative):
     for formats, message in (
         (["color", "gif"], "unknown output 'gif'"),
         (["color", "ply"], "--near --far"),
-        (["color", "sky"], "nobody looked for it"),
+        (["color", "sky"], "there is no mask"),
     ):
         with pytest.raises(ValueError, match=message):
             relative.save(tmp_path / "p", formats)

@@ -84,7 +84,7 @@ def test_the_folder_is_whole(runtime, tmp_path, capsys):
         if "vendor" not in module.parts:
             for address in re.findall(r'(?:from|import\(?|URL\() ?"(\./[^"]+|\.\./[^"]+)"', module.read_text()):
                 assert (module.parent / address).exists(), f"{module.name}: {address}"
-    assert 'content="./browser/answerer.js"' in html and "Content-Security-Policy" in html
+    assert 'content="./browser/backend.js"' in html and "Content-Security-Policy" in html
     assert not re.search(r"https?://(?!www\.w3\.org)", html)
 
     listed = (out / "licences.txt").read_text()

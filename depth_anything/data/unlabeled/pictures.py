@@ -14,19 +14,19 @@ from depth_anything.images.read import PictureError, read_image
 
 
 class Pictures:
-    """The images of many units as one sequence; `ends` holds the end of each unit.
+    """The images of many shards as one sequence; `ends` holds the end of each shard.
 
     Args:
         units: of uncompressed local tars, folders, lists, lmdb databases.
 
     Raises:
-        ValueError: a unit that can only be read from front to end: a compressed or remote archive, videos.
+        ValueError: a shard that can only be read from front to end: a compressed or remote archive, videos.
     """
 
     def __init__(self, units: Sequence[Unit]):
         for unit in units:
             if unit.form == "tar" and unit.count is None and not (is_url(unit.path) or unit.path.endswith(GZIPPED)):
-                index_tar(unit.path)  # says what is wrong with it
+                index_tar(unit.path)  # raises an error that states what is wrong
             if unit.form == "videos" or (unit.form == "tar" and unit.count is None):
                 raise ValueError(
                     f"{unit.path}: it can only be read from front to end; unpack the .gz, bring the archive here, or "
@@ -35,13 +35,13 @@ class Pictures:
         self.units = list(units)
         counts = [len(expanded(unit)) if unit.count is None else unit.count for unit in self.units]
         self.ends = np.cumsum(counts, dtype=np.int64)
-        """int64: number of images up to the end of each unit."""
+        """int64: number of images up to the end of each shard."""
 
     def __len__(self) -> int:
         return int(self.ends[-1]) if len(self.ends) else 0
 
     def __getitem__(self, number: int) -> tuple[str, np.ndarray]:
-        """(key, uint8 RGB (H, W, 3), upright). A key is unique within its unit.
+        """(key, uint8 RGB (H, W, 3), upright). A key is unique within its shard.
 
         Raises:
             ValueError: the image is broken; the line names it.
@@ -59,7 +59,7 @@ class Pictures:
 
 
 def fetch(unit: Unit, offset: int) -> tuple[str, bytes]:
-    """Name and bytes of one image of a unit."""
+    """Name and bytes of one image of a shard."""
     if unit.form == "tar":
         index, numbers = tar_pictures(unit.path)
         member = numbers[unit.first + offset]

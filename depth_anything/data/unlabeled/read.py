@@ -1,4 +1,4 @@
-"""Read the encoded images of a unit from a tar, files, a database or videos."""
+"""Read the encoded images of a shard from a tar, files, a database or videos."""
 
 import gzip
 import hashlib
@@ -29,9 +29,9 @@ OnError = Callable[[str, Exception], None]
 
 
 def read_unit(unit: Unit, on_error: OnError | None = None) -> Iterator[tuple[str, bytes]]:
-    """The images of a unit as (key, bytes of an image file), in one order.
+    """The images of a shard as (key, bytes of an image file), in one order.
 
-    The key is the image's path in its source, without suffix and dots; no two of a unit are equal. The bytes are as
+    The key is the image's path in its source, without suffix and dots; no two of a shard are equal. The bytes are as
     they lie there, not decoded; frames of videos become JPEGs.
 
     Args:

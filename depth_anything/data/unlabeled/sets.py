@@ -27,7 +27,7 @@ DEPTH = 4
 
 
 MANY = 100
-"""If a set has more folders than this, each is one unit: listing them all would take too long."""
+"""If a set has more folders than this, each is one shard: listing them all would take too long."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class UnlabeledSet:
     tars: tuple[str, ...] = ()
     """Patterns of archives."""
     folders: tuple[str, ...] = ()
-    """Patterns of unpacked folders; each is a unit of its own where there are many."""
+    """Patterns of unpacked folders; each is a shard of its own where there are many."""
     lmdbs: tuple[str, ...] = ()
     videos: tuple[str, ...] = ()
 
@@ -62,14 +62,14 @@ OTHERS = ("folder", "list", "tars")
 
 
 def units(kind: str, root: str | os.PathLike[str], size: int = PICTURES) -> list[Unit]:
-    """The units of a source, in a fixed order.
+    """The shards of a source, in a fixed order.
 
     Args:
         kind: a name of UNLABELED; or `folder` (images at any depth), `list` (a .txt of paths), `tars` (WebDataset
             tars: a folder of them, a pattern, or one; also at a URL such as s3://bucket/part-*.tar); or `auto`, which
             tells the last three apart by what lies there.
         root: its path.
-        size: images per unit, if the source can be divided.
+        size: images per shard, if the source can be divided.
 
     Raises:
         ValueError: no such kind, nothing there, or nothing of that kind.
@@ -111,7 +111,7 @@ def existing(root: str) -> str:
 
 
 def official(kind: str, root: str, size: int) -> Iterator[Unit]:
-    """The units of one of the eight sets."""
+    """The shards of one of the eight sets."""
     row = UNLABELED[kind]
     if is_url(root):
         for path, label in find_tars(root):

@@ -1,7 +1,7 @@
-"""Divide sources into units of about a thousand images, each of which becomes one shard.
+"""Divide a source of images into units of about a thousand images; each unit becomes one shard of pseudo-labels.
 
-Nothing is unpacked: a unit holds the paths of its images. Its name follows from its contents: equal images give equal
-names in every process and at every time, and images that came or went give other names.
+Nothing is unpacked: a unit has the paths of its images. Its name depends only on them, so that it is the same in every
+process and changes when images are added or removed.
 """
 
 import hashlib
@@ -17,21 +17,21 @@ from depth_anything.system.extras import needs
 from depth_anything.system.files import is_hidden, walk
 
 PICTURES = 1000
-"""Images per unit, if its source can be divided."""
+"""Images per shard, if its source can be divided."""
 VIDEOS = 8
-"""Videos per unit: BDD100K's 40 seconds at 30 frames a second give 120 images each."""
+"""Videos per shard: BDD100K's 40 seconds at 30 frames a second give 120 images each."""
 VIDEO_SUFFIXES = frozenset((".mov", ".mp4", ".avi", ".mkv", ".webm"))
 
 
 @dataclass(frozen=True)
 class Unit:
-    """Some images that are read together."""
+    """The images of one shard."""
 
     name: str
-    """Unique among units, and fit for a file's name."""
+    """Unique, and usable as a file name: the name of the shard."""
     form: Literal["tar", "files", "videos", "lmdb"]
     path: str
-    """The archive, the database, or the folder below which `members` lie; an archive may be a URL."""
+    """The archive, the database, or the folder of `members`; an archive may be a URL."""
     count: int | None = None
     """Number of images; None if it is known only after reading."""
     first: int = 0
@@ -48,30 +48,30 @@ def is_url(path: str | os.PathLike[str]) -> bool:
 
 
 def is_picture(name: str) -> bool:
-    """Whether a file's name ends as an image's does; hidden files are none."""
+    """Whether a file has the suffix of an image and is not hidden."""
     return os.path.splitext(name)[1].lower() in SUFFIXES and not is_hidden(os.path.basename(name))
 
 
 def stem(path: str) -> str:
-    """A path as a part of a file's name: without its suffixes, no separators, no dots."""
+    """A path as a part of a file name: without suffixes, separators and dots."""
     for suffix in (".gz", ".tgz", ".tar", ".txt"):
         path = path.removesuffix(suffix)
     return "".join(letter if letter.isalnum() or letter in "-_" else "_" for letter in path.strip("./"))[-60:]
 
 
 def named(path: str, number: int, *contents: object) -> str:
-    """The name of a unit: of its source, its number there, and an eight-digit digest of its contents."""
+    """The name of a shard: of its source, its number there, and an eight-digit digest of its contents."""
     digest = hashlib.sha256("\n".join(str(content) for content in (path, *contents)).encode())
     return f"{stem(path)}-{number:05d}-{digest.hexdigest()[:8]}"
 
 
 def tar_units(path: str, label: str, size: int = PICTURES) -> Iterator[Unit]:
-    """Slices of one archive. Without random access (compressed, or at a URL), it is one unit.
+    """Slices of one archive. Without random access (compressed, or at a URL), it is one shard.
 
     Args:
         path: of the archive.
-        label: its path below the source's root, which names the units.
-        size: images in a unit.
+        label: its path below the source's root, which names the shards.
+        size: images in a shard.
     """
     if is_url(path) or path.endswith((".gz", ".tgz")):
         yield Unit(named(label, 0), "tar", path)
@@ -100,12 +100,12 @@ def file_units(root: str, label: str, members: Sequence[str], size: int = PICTUR
 
 
 def folder_unit(root: str, folder: str) -> Unit:
-    """One folder below `root` as one unit, listed when it is read: for sets of many folders of a fair size each."""
+    """One folder below `root` as one shard, listed when it is read: for sets of many folders of a fair size each."""
     return Unit(named(folder, 0), "files", root, members=(f"{folder}/",))
 
 
 def expanded(unit: Unit) -> list[str]:
-    """The members of a unit of files, with its folders listed now."""
+    """The members of a shard of files, with its folders listed now."""
     found: list[str] = []
     for member in unit.members:
         if member.endswith("/"):

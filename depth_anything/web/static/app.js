@@ -1,4 +1,4 @@
-// The page: a picture in; the map beside it, its values in words, a shape to turn, files to keep.
+// The page: choose an image; see its depth map, values, and 3-D view; download files.
 
 import { takePicture } from "./camera.js";
 import { downloadButtons, swatches } from "./controls.js";
@@ -9,20 +9,20 @@ const $ = (id) => document.getElementById(id);
 const ASSUMED_FOV = 55;
 const DEVICES = { wasm: "Processor", webgpu: "GPU (WebGPU)" };
 
-let answerer = null; // makes files of pictures: the server, or a worker in this browser (server.js, browser/answerer.js)
+let backend = null; // creates files of images: the server, or a worker in this browser (server.js, browser/backend.js)
 let tables = {}; // of colour maps
-let picture = null; // the Blob that was given
+let picture = null; // the Blob of the image
 let map = null; // its DepthMap
-let asked = 0; // counts pictures: an answer to an older one is dropped
-let mesh = null; // what the 3-D view shows: { key, url }
+let asked = 0; // number of requests for a map: results of older ones are ignored
+let mesh = null; // the mesh in the 3-D view: { key, url }
 
-// -- the answerer ----------------------------------------------------------------------------------------------------
+// -- the backend -----------------------------------------------------------------------------------------------------
 
-/** One file, { blob, name }, for the picture, model, colours and numbers that are chosen now. */
+/** Requests a file, { blob, name }, for the current image, model, colours and numbers. */
 async function ask(format) {
-  const needs = answerer.needs[format];
+  const needs = backend.needs[format];
   const relative = needs.includes("metres") && !isMetric();
-  const seesCamera = needs.includes("camera") || answerer.says_camera.includes(format);
+  const seesCamera = needs.includes("camera") || backend.says_camera.includes(format);
   const options = {
     format,
     picture,
@@ -34,17 +34,17 @@ async function ask(format) {
     fov: seesCamera ? $("fov").value : "",
   };
   try {
-    return await answerer.ask(options);
+    return await backend.ask(options);
   } catch (error) {
     if (!error.needsCamera) throw error;
-    $("fov").value = ASSUMED_FOV; // the photograph does not say
+    $("fov").value = ASSUMED_FOV; // the photograph does not state it
     $("solid-words").textContent = `The image does not state its view angle; ${ASSUMED_FOV}° is assumed.`;
-    return await answerer.ask({ ...options, fov: String(ASSUMED_FOV) });
+    return await backend.ask({ ...options, fov: String(ASSUMED_FOV) });
   }
 }
 
-const isMetric = () => answerer.models.find((row) => row.name === $("model").value).quantity === "depth_m";
-const chosenColors = () => document.querySelector("input[name=colors]:checked")?.value ?? answerer.colormaps[0];
+const isMetric = () => backend.models.find((row) => row.name === $("model").value).quantity === "depth_m";
+const chosenColors = () => document.querySelector("input[name=colors]:checked")?.value ?? backend.colormaps[0];
 
 // -- states ----------------------------------------------------------------------------------------------------------
 
@@ -62,13 +62,13 @@ function showProblem(error) {
   show(map ? "done" : "empty");
 }
 
-// -- a picture -------------------------------------------------------------------------------------------------------
+// -- the image -------------------------------------------------------------------------------------------------------
 
 async function take(blob) {
-  if (!blob || !answerer) return;
+  if (!blob || !backend) return;
   $("problem").hidden = true;
-  if (blob.size > answerer.max_bytes) {
-    const [size, most] = [blob.size, answerer.max_bytes].map((bytes) => (bytes / 2 ** 20).toFixed(0));
+  if (blob.size > backend.max_bytes) {
+    const [size, most] = [blob.size, backend.max_bytes].map((bytes) => (bytes / 2 ** 20).toFixed(0));
     return showProblem(new Error(`The file has ${size} MiB; the limit is ${most} MiB.`));
   }
   picture = blob;
@@ -95,7 +95,7 @@ async function compute() {
   const mine = ++asked;
   dropMesh();
   $("problem").hidden = true;
-  show("working", "Working on the image");
+  show("working", "Predicting depth");
   try {
     const { blob, seconds } = await ask("png16");
     const png = await decodePng16(await blob.arrayBuffer());
@@ -114,7 +114,7 @@ async function compute() {
   }
 }
 
-/** Makes room in the picture's proportions. */
+/** Sets the aspect ratio of the views. */
 function fit(width, height) {
   $("view").style.setProperty("--ratio", width / height);
   $("solid").style.setProperty("--ratio", width / height);
@@ -142,7 +142,7 @@ function probe(x, y) {
   const reading = map.reading(at.x, at.y);
   const [value, place] = $("reading").children;
   value.textContent = reading ? reading.value : "unknown here";
-  place.textContent = reading ? reading.place : "the model gives no value";
+  place.textContent = reading ? reading.place : "the model predicts no value";
   $("needle").style.left = `${100 * (reading?.nearness ?? 0)}%`;
   $("probe").style.left = `${(100 * (at.x + 0.5)) / map.width}%`;
   $("probe").style.top = `${(100 * (at.y + 0.5)) / map.height}%`;
@@ -192,7 +192,7 @@ async function showSolid() {
   const mine = asked;
   if (mesh?.key === shape()) return;
   dropMesh();
-  show("done", "Building the shape");
+  show("done", "Building the 3-D view");
   try {
     const [{ blob }, { viewer }] = await Promise.all([ask("glb"), import("./viewer.js")]);
     const url = URL.createObjectURL(blob);
@@ -201,12 +201,12 @@ async function showSolid() {
     const element = viewer(url, Number($("fov").value) || ASSUMED_FOV, map.width / map.height);
     element.addEventListener("load", () => {
       $("solid").classList.remove("waiting");
-      if (!$("solid-words").textContent) $("solid-words").textContent = "Drag to turn, pinch or scroll to come nearer.";
-      show("done", "The shape is ready");
+      if (!$("solid-words").textContent) $("solid-words").textContent = "Drag to rotate, pinch or scroll to zoom.";
+      show("done", "The 3-D view is ready");
     });
     element.addEventListener("error", () => {
       showProblem(
-        new Error("This browser cannot draw in 3-D (is WebGL off?). The mesh can be downloaded all the same."),
+        new Error("This browser cannot show 3-D (is WebGL disabled?). The mesh can still be downloaded."),
       );
     });
     $("solid").replaceChildren(element);
@@ -236,7 +236,7 @@ async function download(format, button) {
 }
 
 async function shoot() {
-  if (!navigator.mediaDevices?.getUserMedia) return $("shoot").click(); // no live view without https; phones can still
+  if (!navigator.mediaDevices?.getUserMedia) return $("shoot").click(); // there is no live view without https, but phones can take a photo
   try {
     await take(await takePicture());
   } catch (error) {
@@ -264,7 +264,7 @@ function wire() {
   addEventListener("paste", (event) =>
     take([...event.clipboardData.files].find((file) => file.type.startsWith("image/"))),
   );
-  let inside = 0; // dragenter and dragleave come for every element
+  let inside = 0; // every element causes its own dragenter and dragleave
   const over = (change) => {
     inside += change;
     document.body.classList.toggle("dragging", inside > 0);
@@ -305,26 +305,26 @@ function describeModel() {
 }
 
 function fill() {
-  $("model").replaceChildren(...answerer.models.map((row) => new Option(row.name, row.name)));
-  const devices = answerer.devices ?? [];
+  $("model").replaceChildren(...backend.models.map((row) => new Option(row.name, row.name)));
+  const devices = backend.devices ?? [];
   $("device").replaceChildren(...devices.map((name) => new Option(DEVICES[name], name)));
   $("device").parentElement.hidden = devices.length < 2;
   describeModel();
-  $("privacy").textContent = answerer.privacy;
+  $("privacy").textContent = backend.privacy;
   $("colors").replaceChildren(...swatches(tables, () => map && paint()));
-  $("downloads").replaceChildren(...downloadButtons(answerer.formats, download));
+  $("downloads").replaceChildren(...downloadButtons(backend.formats, download));
 }
 
-/** What the answerer does while the page waits. */
+/** Shows the progress of the backend. */
 function tell(text) {
   $("progress").textContent = text;
 }
 
 wire();
 try {
-  const { connect } = await import(document.querySelector("meta[name=answerer]").content);
-  answerer = await connect(tell);
-  tables = answerer.tables;
+  const { connect } = await import(document.querySelector("meta[name=backend]").content);
+  backend = await connect(tell);
+  tables = backend.tables;
   fill();
   document.body.dataset.ready = "yes";
 } catch (error) {

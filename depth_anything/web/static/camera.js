@@ -1,8 +1,8 @@
-// A picture from the device's camera.
+// Takes a photo with the device's camera.
 
 const $ = (id) => document.getElementById(id);
 
-/** Shows the camera's live view; answers the picture taken as a Blob, or null. Throws where there is no camera. */
+/** Shows the camera's live view; returns the photo as a Blob, or null if cancelled. Throws if there is no camera. */
 export async function takePicture() {
   let stream;
   try {
@@ -10,7 +10,7 @@ export async function takePicture() {
       video: { facingMode: "environment", width: { ideal: 1920 } },
     });
   } catch {
-    throw new Error("The camera cannot be used: none is there, or this page was not allowed to.");
+    throw new Error("The camera cannot be used: there is none, or this page has no permission.");
   }
   const video = $("video");
   const dialog = $("camera");

@@ -1,16 +1,16 @@
-// The choices that the server's answers decide: colour maps, and forms to download.
+// Controls that depend on the backend: colour maps, and formats to download.
 
 const FORMS = {
-  color: ["Colours", "PNG to look at"],
-  png16: ["16-bit PNG", "exact to 16 bits"],
+  color: ["Colours", "PNG for viewing"],
+  png16: ["16-bit PNG", "16 bits per pixel"],
   npz: ["NPZ", "float32 for Python"],
-  npy: ["NPY", "float32 alone"],
+  npy: ["NPY", "float32 only"],
   json: ["JSON", "float32 as base64"],
   exr: ["EXR", "float32 for compositing"],
-  pfm: ["PFM", "float32, plain"],
+  pfm: ["PFM", "float32, no metadata"],
   side: ["Side by side", "image and colours"],
   control: ["Control image", "for a depth ControlNet"],
-  normals: ["Normals", "directions of surfaces"],
+  normals: ["Normals", "surface directions"],
   ply: ["Points", "PLY, coloured"],
   glb: ["Mesh", "GLB, textured"],
   rgbz: ["EXR with image", "linear RGB and the map"],
@@ -20,7 +20,7 @@ const FORMS = {
   colmap_camera: ["COLMAP camera", "cameras.bin"],
 };
 
-/** A radio button with its colours for every colour map; the first is chosen. `tables` as /v1/colormaps answers. */
+/** A radio button with a colour ramp for every colour map; the first is checked. `tables` as from /v1/colormaps. */
 export function swatches(tables, onchange) {
   return Object.entries(tables).map(([name, table], i) => {
     const input = element("input", { type: "radio", name: "colors", value: name, checked: i === 0, onchange });
@@ -33,7 +33,7 @@ export function swatches(tables, onchange) {
   });
 }
 
-/** A list item with a button for every form that the server and this page know; `onclick(form, button)`. */
+/** A list item with a button for every format that the backend and this page know; `onclick(form, button)`. */
 export function downloadButtons(formats, onclick) {
   return Object.keys(FORMS)
     .filter((form) => formats.includes(form))

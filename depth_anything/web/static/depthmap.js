@@ -1,6 +1,6 @@
-// A map as the page uses it: readings in words, and colours.
+// A map with readings in words, and colours.
 
-const MAX_SIDE = 1600; // of the canvas; readings keep every pixel
+const MAX_SIDE = 1600; // of the canvas; readings have full resolution
 const FARTHEST_STORED_M = 65.535; // 16 bits of millimetres
 
 export class DepthMap {
@@ -20,7 +20,7 @@ export class DepthMap {
     this.largest = count.findLastIndex((n) => n > 0);
   }
 
-  /** The two ends as people read them: [farthest, nearest]. */
+  /** The two ends of the range as text: [farthest, nearest]. */
   ends() {
     if (!this.known) return ["", ""];
     const [a, b] = [this.smallest, this.largest].map((v) => this.number(v));
@@ -33,7 +33,7 @@ export class DepthMap {
     return value >= FARTHEST_STORED_M ? "65.5 m or more" : `${value.toFixed(value < 10 ? 2 : 1)} m`;
   }
 
-  /** Of a pixel: the value, where it stands in the picture, and its nearness from 0 to 1; null where unknown. */
+  /** Of a pixel: its value, its rank in the image, and its nearness from 0 to 1; null if unknown. */
   reading(x, y) {
     const stored = this.values[y * this.width + x];
     if (this.metric && stored === 0) return null;
@@ -53,7 +53,7 @@ export class DepthMap {
     return this.metric ? 1 - along : along;
   }
 
-  /** Draws itself in the colours of a table (256 times [red, green, blue], farthest first). */
+  /** Draws the map in the colours of a table (256 times [red, green, blue], farthest first). */
   draw(canvas, table) {
     const scale = Math.min(1, MAX_SIDE / Math.max(this.width, this.height));
     canvas.width = Math.max(1, Math.round(this.width * scale));

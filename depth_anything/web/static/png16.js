@@ -1,4 +1,4 @@
-// A 16-bit grey PNG with its texts. Browsers draw such files with 8 bits; a reading needs all 16.
+// Decodes a 16-bit grey PNG with its texts. Browsers decode such files to 8 bits.
 
 const SIGNATURE = [137, 80, 78, 71, 13, 10, 26, 10];
 
@@ -6,7 +6,7 @@ const SIGNATURE = [137, 80, 78, 71, 13, 10, 26, 10];
 export async function decodePng16(buffer) {
   const bytes = new Uint8Array(buffer);
   const view = new DataView(buffer);
-  if (SIGNATURE.some((byte, i) => bytes[i] !== byte)) throw new Error("the answer is not a PNG");
+  if (SIGNATURE.some((byte, i) => bytes[i] !== byte)) throw new Error("The response is not a PNG: reload the page.");
   const latin1 = new TextDecoder("latin1");
   const text = {};
   const parts = [];
@@ -18,7 +18,7 @@ export async function decodePng16(buffer) {
     if (kind === "IHDR") {
       [width, height] = [view.getUint32(at + 8), view.getUint32(at + 12)];
       if (data[8] !== 16 || data[9] !== 0 || data[12] !== 0)
-        throw new Error("the answer is not a plain 16-bit grey PNG");
+        throw new Error("The response is not a 16-bit grey PNG: reload the page.");
     } else if (kind === "IDAT") {
       parts.push(data);
     } else if (kind === "tEXt") {
@@ -32,7 +32,7 @@ export async function decodePng16(buffer) {
   return { width, height, values: unfiltered(rows, width, height), text };
 }
 
-/** Undoes the five filters of PNG (section 9 of its specification) for two bytes a pixel. */
+/** Reverses the five filters of PNG (section 9 of its specification) for two bytes per pixel. */
 function unfiltered(rows, width, height) {
   const stride = 2 * width;
   const values = new Uint16Array(width * height);

@@ -1,8 +1,8 @@
-// The answerer of the served page: requests to the server that it came from, with its token where it wants one.
+// The backend of the served page: requests to its server, with a token if the server requires one.
 
 const $ = (id) => document.getElementById(id);
 
-/** What can be had from the server (/v1/models and /v1/colormaps), and `ask`, which gets the files. */
+/** The server's models, formats and colours (/v1/models and /v1/colormaps), and `ask`, which requests files. */
 export async function connect() {
   const [server, tables] = await Promise.all(
     ["v1/models", "v1/colormaps"].map(async (path) => (await request(path)).json()),
@@ -17,23 +17,23 @@ export async function connect() {
   };
 }
 
-/** One file for a picture: { blob, name }. Throws an Error; `needsCamera` where the view angle is not known. */
+/** Requests a file of an image: { blob, name }. Throws an Error, with `needsCamera` if the view angle is not known. */
 async function ask({ format, picture, device: _, ...options }) {
   const given = Object.entries(options).filter(([, value]) => value);
   try {
-    const answer = await request(`v1/depth?${new URLSearchParams([["format", format], ...given])}`, {
+    const response = await request(`v1/depth?${new URLSearchParams([["format", format], ...given])}`, {
       method: "POST",
       body: picture,
       headers: { "Content-Type": "application/octet-stream" },
     });
-    const [, name] = answer.headers.get("Content-Disposition").match(/filename="(.+)"/);
-    return { blob: await answer.blob(), name };
+    const [, name] = response.headers.get("Content-Disposition").match(/filename="(.+)"/);
+    return { blob: await response.blob(), name };
   } catch (error) {
     throw Object.assign(error, { needsCamera: error.status === 422 && error.message.includes("camera") });
   }
 }
 
-/** A request; asks for the token where the server does. Throws an Error with the server's own line. */
+/** Sends a request; asks the user for the token if necessary. Throws an Error with the server's message. */
 async function request(path, options = {}) {
   for (;;) {
     const token = sessionStorage.getItem("token");
@@ -42,11 +42,11 @@ async function request(path, options = {}) {
     try {
       response = await fetch(path, { ...options, headers });
     } catch {
-      throw new Error("The server does not answer. Is it still running?");
+      throw new Error("The server does not respond. Is it still running?");
     }
     if (response.status === 401) {
       const given = await askToken();
-      if (!given) throw new Error("This server answers only with its token: load the page again to enter it.");
+      if (!given) throw new Error("This server requires a token: reload the page to enter it.");
       sessionStorage.setItem("token", given);
       continue;
     }
@@ -60,7 +60,7 @@ async function request(path, options = {}) {
   }
 }
 
-let asking = null; // requests that meet 401 at once share one question
+let asking = null; // simultaneous requests with status 401 share one dialog
 
 function askToken() {
   asking ??= new Promise((resolve) => {

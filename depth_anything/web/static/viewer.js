@@ -1,9 +1,9 @@
-// A surface in space, to turn.
+// The 3-D view of a mesh.
 
 import "./vendor/model-viewer.min.js";
 
 /**
- * A <model-viewer> that first looks from where the photograph was taken, then steps a little aside.
+ * A <model-viewer> that starts at the position of the photograph's camera, then moves a little aside.
  *
  * @param url of a GLB in the camera's axes
  * @param angle horizontal view angle of the photograph in degrees
@@ -26,11 +26,11 @@ export function viewer(url, angle, ratio) {
     "interpolation-decay": "120",
   };
   for (const [name, value] of Object.entries(settings)) element.setAttribute(name, value);
-  element.append(Object.assign(document.createElement("span"), { slot: "progress-bar" })); // the page says it in words
+  element.append(Object.assign(document.createElement("span"), { slot: "progress-bar" })); // the page has its own progress text
   element.addEventListener("load", () => {
     const middle = -element.getBoundingBoxCenter().z;
     const half = element.getDimensions().z / 2;
-    const away = ((middle - half) * (middle + half)) / middle; // of the point to turn about: halfway in disparity
+    const away = ((middle - half) * (middle + half)) / middle; // distance of the centre of rotation: halfway in disparity
     element.cameraTarget = `0m 0m ${-away}m`;
     element.cameraOrbit = `0deg 90deg ${away}m`;
     element.jumpCameraToGoal();

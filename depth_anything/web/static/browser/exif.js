@@ -1,4 +1,4 @@
-// The focal length that a JPEG states in EXIF 2.32, as its 35 mm equivalent in millimetres; null where it does not.
+// The focal length in the EXIF 2.32 data of a JPEG, as its 35 mm equivalent in millimetres; null if there is none.
 
 const [EXIF_BLOCK, FOCAL, FOCAL_35MM, WIDTH, HEIGHT, PER_UNIT, UNIT] = [
   0x8769, 0x920a, 0xa405, 0xa002, 0xa003, 0xa20e, 0xa210,
@@ -10,7 +10,7 @@ export async function focal35mm(blob) {
     const tiff = exifOf(new DataView(await blob.slice(0, 2 ** 18).arrayBuffer()));
     return tiff && focalOf(tiff);
   } catch (error) {
-    if (error instanceof RangeError) return null; // a cut or damaged block says nothing
+    if (error instanceof RangeError) return null; // the block is cut short or damaged
     throw error;
   }
 }

@@ -1,4 +1,4 @@
-// The files that can be made of a map: what `predict --save` writes, made in the browser.
+// The files of a map, as `predict --save` writes them, created in the browser.
 
 import { ends, exr, json, npy, npz, pfm } from "./arrays.js";
 import { camera, nearFar, normalColors, unproject } from "./geometry.js";
@@ -7,7 +7,7 @@ import { glb, ply } from "./solids.js";
 
 const PNG16_MAX = 65535;
 
-/** A map of metres from a disparity, with the text that says where they come from. */
+/** A map of metres from a disparity, with the metadata about their source. */
 export function toMetres(map, near, far) {
   if (map.quantity === "depth_m") return map;
   const from = `from the given near ${near} m and far ${far} m, not measured`;

@@ -19,7 +19,7 @@ export function nearFar(disparity, near, far) {
   if (!(0 < near && near < far && far < Infinity))
     throw new Error(`near ${near} and far ${far}: expected metres with 0 < near < far`);
   const [low, high] = ends(disparity);
-  if (!(high > low)) throw new Error("The map is the same everywhere: near and far cannot be placed on it.");
+  if (!(high > low)) throw new Error("The map is constant: near and far cannot be assigned to it.");
   const scale = (1 / near - 1 / far) / (high - low);
   const shift = 1 / far - scale * low;
   return disparity.map((value) => 1 / (scale * value + shift));

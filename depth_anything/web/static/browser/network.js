@@ -4,11 +4,11 @@ const RUNTIME = new URL("../vendor/onnxruntime-web/", import.meta.url).href;
 const MOST_THREADS = 4;
 const BUILDS = { wasm: "ort.wasm.min.mjs", webgpu: "ort.webgpu.min.mjs" };
 
-/** Threads need shared memory, which browsers give only to pages with the headers COOP and COEP. */
+/** Threads need shared memory, which browsers provide only to pages with the headers COOP and COEP. */
 export const threads = () => (self.crossOriginIsolated ? Math.min(MOST_THREADS, navigator.hardwareConcurrency) : 1);
 
 const runtimes = {};
-let loaded = null; // { key, session }: one at a time, for the sake of memory
+let loaded = null; // { key, session }: only one model at a time, to save memory
 
 async function runtime(device) {
   runtimes[device] ??= import(RUNTIME + BUILDS[device]);
@@ -19,10 +19,10 @@ async function runtime(device) {
   return ort;
 }
 
-/** The bytes of a file; `tell(text)` hears how far it is. */
+/** The bytes of a file; `tell(text)` is called with the progress. */
 async function download(url, size, tell) {
   const response = await fetch(url);
-  if (!response.ok) throw new Error(`The model cannot be loaded: ${url} gives ${response.status}.`);
+  if (!response.ok) throw new Error(`The model cannot be loaded: ${url} has status ${response.status}.`);
   const bytes = new Uint8Array(size);
   let at = 0;
   for (let reader = response.body.getReader(); ;) {
@@ -37,7 +37,7 @@ async function download(url, size, tell) {
   return bytes;
 }
 
-/** Makes a model ready to run. */
+/** Loads a model. */
 export async function load(model, device, tell) {
   const key = `${device} ${model.file}`;
   if (loaded?.key === key) return;
@@ -52,7 +52,7 @@ export async function load(model, device, tell) {
   loaded = { key, ort, session };
 }
 
-/** The map of an image: float32, row by row. `rgb` has 3 bytes a pixel. */
+/** Predicts the map of an image: float32, row by row. `rgb` has 3 bytes per pixel. */
 export async function run(model, { width, height, rgb }) {
   const { ort, session } = loaded;
   const image = new ort.Tensor("uint8", rgb, [height, width, 3]);

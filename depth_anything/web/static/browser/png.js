@@ -18,7 +18,7 @@ export async function deflated(bytes, format) {
   return new Uint8Array(await new Response(stream).arrayBuffer());
 }
 
-/** The bytes of a text in Latin-1, which tEXt demands; what it lacks becomes "?". */
+/** The bytes of a text in Latin-1, the encoding of tEXt; other characters become "?". */
 const latin1 = (text) => Uint8Array.from(text, (letter) => (letter.codePointAt(0) < 256 ? letter.codePointAt(0) : 63));
 
 function chunk(kind, data) {
@@ -55,10 +55,10 @@ async function png(width, height, rows, stride, depth, colorType, text) {
   return new Blob(parts, { type: "image/png" });
 }
 
-/** RGB, 3 bytes a pixel. */
+/** RGB, 3 bytes per pixel. */
 export const pngOfColors = (width, height, rgb, text) => png(width, height, rgb, 3 * width, 8, 2, text);
 
-/** Grey, 16 bits a pixel. */
+/** Grey, 16 bits per pixel. */
 export function pngOf16Bits(width, height, values, text) {
   const rows = new Uint8Array(2 * values.length);
   for (let i = 0; i < values.length; i++) {

@@ -2,10 +2,10 @@
 
 import { EDGE } from "./geometry.js";
 
-const MAX_VERTICES = 1_000_000; // a mesh takes every n-th pixel so that it has hardly more
-const MAX_TEXTURE_SIDE = 8192; // what graphics hardware takes everywhere
+const MAX_VERTICES = 1_000_000; // approximate limit: larger meshes have every n-th pixel
+const MAX_TEXTURE_SIDE = 8192; // supported by all graphics hardware
 
-/** Every known point with its colour. */
+/** A point cloud of all known points with their colours. */
 export function ply(points, rgb, text) {
   const size = 15;
   const vertices = new DataView(new ArrayBuffer((size * points.length) / 3));
@@ -32,7 +32,7 @@ export function ply(points, rgb, text) {
   return new Blob([header.join("\n"), new Uint8Array(vertices.buffer, 0, size * count)]);
 }
 
-/** Every step-th number below side, and the last: a thinned mesh ends where the image ends. */
+/** Every step-th number below side, and the last, so that a thinned mesh reaches the border of the image. */
 function everyNth(side, step) {
   const numbers = [];
   for (let i = 0; i < side; i += step) numbers.push(i);
@@ -40,7 +40,7 @@ function everyNth(side, step) {
   return numbers;
 }
 
-/** The surface that the camera sees, cut at edges, with the image (a canvas) as its unlit texture. */
+/** A mesh of the visible surface, cut at edges, with the image (a canvas) as its unlit texture. */
 export async function glb(points, width, height, picture, text) {
   const step = Math.max(1, Math.ceil(Math.sqrt((width * height) / MAX_VERTICES)));
   const [rows, columns] = [everyNth(height, step), everyNth(width, step)];
@@ -135,8 +135,8 @@ function container(positions, places, indices, texture, extras) {
     bufferViews: views,
     buffers: [{ byteLength: length }],
   };
-  const said = new TextEncoder().encode(JSON.stringify(tree));
-  const padded = Math.ceil(said.length / 4) * 4;
+  const json = new TextEncoder().encode(JSON.stringify(tree));
+  const padded = Math.ceil(json.length / 4) * 4;
   const file = new Uint8Array(12 + 8 + padded + 8 + length);
   const view = new DataView(file.buffer);
   ["glTF", 2, file.length, padded, "JSON"].forEach((word, i) => {
@@ -144,7 +144,7 @@ function container(positions, places, indices, texture, extras) {
     else file.set(new TextEncoder().encode(word), 4 * i);
   });
   file.fill(32, 20, 20 + padded); // JSON is padded by spaces
-  file.set(said, 20);
+  file.set(json, 20);
   view.setUint32(20 + padded, length, true);
   file.set(new TextEncoder().encode("BIN\0"), 24 + padded);
   parts.forEach((part, i) => {

@@ -4,10 +4,10 @@ import { focal35mm } from "./exif.js";
 import { fileOf } from "./files.js";
 import { load, run } from "./network.js";
 
-let latest = null; // { key, picture, map } of the image that was asked for last
+let latest = null; // { key, picture, map } of the last image
 let queue = Promise.resolve(); // one request after the other
 
-/** Pixels as the network wants them: upright, on white, colour profiles not applied. */
+/** The pixels for the network: upright, on white, without applying colour profiles. */
 async function decode(blob, maxPixels) {
   let bitmap;
   try {
@@ -17,7 +17,7 @@ async function decode(blob, maxPixels) {
   }
   const { width, height } = bitmap;
   if (width * height > maxPixels) {
-    throw new Error(`The image has ${width} x ${height} pixels; this page takes ${maxPixels / 1e6} megapixels.`);
+    throw new Error(`The image has ${width} x ${height} pixels; this page accepts ${maxPixels / 1e6} megapixels.`);
   }
   const canvas = new OffscreenCanvas(width, height);
   const context = canvas.getContext("2d", { willReadFrequently: true });
@@ -35,7 +35,7 @@ async function decode(blob, maxPixels) {
   return { width, height, rgb, canvas, focalMm: await focal35mm(blob) };
 }
 
-/** The map of a picture; that of the last one is kept for its other files. */
+/** The map of an image; the last one is kept for its other files. */
 async function predict({ number, blob, model, device, maxPixels }, tell) {
   const key = `${number} ${device} ${model.name}`;
   if (latest?.key === key) return latest;

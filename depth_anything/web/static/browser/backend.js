@@ -1,11 +1,11 @@
-// The answerer of the page without a server: a worker that runs the network in this browser.
+// The backend of the page without a server: a worker that runs the network in this browser.
 
-/** As in server.js: what can be had here, and the function that makes files. `tell(text)` hears what is being done. */
+/** As in server.js: models, formats and colours, and `ask`. `tell(text)` is called with the progress. */
 export async function connect(tell) {
   const page = await (await fetch(new URL("../../page.json", import.meta.url))).json();
   const worker = new Worker(new URL("worker.js", import.meta.url), { type: "module" });
   const waiting = new Map(); // id -> [resolve, reject]
-  const numbers = new WeakMap(); // picture -> its number, by which the worker knows it again
+  const numbers = new WeakMap(); // picture -> its number, by which the worker recognises it
   let [ids, pictures] = [0, 0];
 
   worker.onmessage = ({ data: { id, text, error, needsCamera, ...file } }) => {
@@ -17,7 +17,7 @@ export async function connect(tell) {
   };
   worker.onerror = (event) => {
     event.preventDefault();
-    for (const [, reject] of waiting.values()) reject(new Error("The program of this page could not be loaded: try again."));
+    for (const [, reject] of waiting.values()) reject(new Error("A part of this page could not be loaded: try again."));
     waiting.clear();
   };
 
