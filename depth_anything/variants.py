@@ -23,24 +23,25 @@ class Variant:
 
     name: str
     version: Literal["v1", "v2"]
-    """Which paper's graph: decides the taps and the rule that resizes a map back to the image."""
+    """The paper that the model is from. Stored in files and checked when they are read."""
     width: int
     """Channels of a token, or of EfficientNet's coarsest map."""
     depth: int
     """Blocks of the encoder."""
     heads: int
-    """Of attention; 0 where there is none."""
+    """Attention heads; 0 for an EfficientNet."""
     encoder: EncoderFamily = "dinov2"
     """Family of the encoder: the papers' own, one that V2 tried as a teacher (beit_sam.py), or efficientnet.py's."""
     patch: int = PATCH
-    """Pixels along each side of a position of the coarsest map that the encoder answers; the network's input has
+    """Size of a patch, or of a position of the encoder's coarsest map, in pixels; the sides of the network's input are
     multiples of it."""
     scaling: tuple[float, float] = (1.0, 1.0)
-    """EfficientNet's factors of channels and of blocks, over Lite0's."""
+    """EfficientNet's factors for the numbers of channels and of blocks, relative to Lite0."""
     swiglu: bool = False
     """SwiGLU instead of the GELU MLP (giant only)."""
     table_side: int = 37
-    """Side of the square position table: 37 patches of 14 pixels = 518, as DINOv2 was trained. Of 16 in the others."""
+    """Side of the square position table in patches: 37 of 14 pixels = 518, as DINOv2 was trained. Patches of 16 in
+    BEiT and SAM."""
     taps: tuple[int, int, int, int]
     """Blocks (0-based) whose tokens, or maps, the decoder reads."""
     features: int
@@ -131,7 +132,7 @@ NANO_LITE1 = on_lite(
     width=320, depth=21, taps=(3, 6, 14, 20), out_channels=(24, 40, 112, 320), scaling=(1.0, 1.1),
 )  # fmt: skip
 FORMER_NAMES = {"nano-lite2": "nano"}
-"""What rows were called before; files still say so."""
+"""Former names of rows, which files may still have."""
 V2_SMALL = Variant(
     name="v2-small", version="v2", width=384, depth=12, heads=6, taps=(2, 5, 8, 11),
     features=64, out_channels=(48, 96, 192, 384), licence="Apache-2.0", commercial=True,

@@ -61,7 +61,7 @@ def find_weights(variant: Variant, accept_license: bool = False) -> Path:
     brought = cache_dir() / (official_file(variant) or f"{name}{Path(variant.hub_file).suffix}")
     if brought.exists():
         return brought
-    otherwise = f"bring {{url}} and put it at {brought} (or pass its path, with variant={name!r})"
+    otherwise = f"download {{url}} and put it at {brought} (or pass its path, with variant={name!r})"
     return fetch(variant.hub_repo, variant.hub_file, variant.hub_type, otherwise)
 
 
@@ -69,7 +69,7 @@ def fetch(repo: str, file: str, kind: str, otherwise: str) -> Path:
     """A file of a hub repository (`kind`: model or space), from the hub's own cache or from the hub.
 
     Raises:
-        ValueError: no hub within reach, or it does not give this file; `otherwise` says what to do with its {url}.
+        ValueError: the hub cannot be reached or does not serve this file; `otherwise` states what to do with its {url}.
     """
     import huggingface_hub
 
@@ -99,7 +99,7 @@ def find_folder(repo: str, accept_license: bool = False) -> Path:
     if not complete:
         reach(
             huggingface_hub.hf_hub_url(repo, "config.json"),
-            f"bring config.json and model.safetensors of https://huggingface.co/{repo} and pass their folder's path",
+            f"download config.json and model.safetensors of https://huggingface.co/{repo} and pass their folder's path",
         )
     row = variant_of_repository(repo)
     if row is None:
@@ -117,7 +117,7 @@ def stated_at(repo: str) -> str:
 
 
 def reach(url: str, otherwise: str) -> None:
-    """Request the header of a file from the hub once, so that a machine without a network gets an error at once.
+    """Request the header of a file from the hub once, so that a machine without a network gets an error immediately.
 
     Raises:
         ValueError: the hub cannot be reached or does not serve this file; `otherwise` states what to do then.

@@ -44,8 +44,7 @@ def with_new_spellings(arguments: Sequence[str]) -> list[str]:
 
 
 def check_words(arguments: Sequence[str], commands: Iterable[Callable]) -> None:
-    """Refuse a command, an action, an option or one of an option's fixed values that does not exist, before anything
-    else is said about the line.
+    """Refuse unknown commands, actions, options and values of options with fixed values, before other errors.
 
     Raises:
         ValueError: the message suggests the nearest command, or option of this command.

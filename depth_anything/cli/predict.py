@@ -166,10 +166,10 @@ def sky_finder(method: str, accept_license: bool) -> Callable[[Prediction], np.n
 
 
 def camera_options(fov: float | None, focal_mm: float | None, intrinsics: str | None) -> dict[str, Any]:
-    """What the options say about the camera, for `geometry.camera.intrinsics`.
+    """The camera options as arguments of `geometry.camera.intrinsics`.
 
     Raises:
-        ValueError: they say nothing that a camera could be, whatever the image.
+        ValueError: they are not valid for any image.
     """
     from depth_anything.geometry import camera
 
@@ -183,7 +183,7 @@ def camera_options(fov: float | None, focal_mm: float | None, intrinsics: str | 
 
 
 def with_camera(prediction: Prediction, info: PictureInfo, told: dict[str, Any]) -> Prediction:
-    """The prediction with what is known about its camera: the options, or else EXIF."""
+    """The prediction with its camera from the options, or else from EXIF, if known."""
     from depth_anything.geometry import camera
 
     K = camera.intrinsics(prediction.width, prediction.height, exif_focal_35mm=info.focal_35mm, **told)

@@ -1,7 +1,7 @@
-"""What is done to an image's colours before a student, or a small teacher, sees it.
+"""Colour perturbations of the images of a student, or of a small teacher.
 
-Batched torch. Images are RGB in 0..1, image_B3HW. Every random number comes from the `Draws` that are passed in: each
-image has its own, so it looks the same in every batch. Geometry is not touched, so labels stay as they are.
+Batched torch. Images are RGB in 0..1, image_B3HW. Every random number comes from the `Draws` that are passed: each
+image has its own, so its perturbation does not depend on the batch. Geometry, and therefore labels, are unchanged.
 """
 
 import math
@@ -16,9 +16,9 @@ YIQ = ((0.299, 0.587, 0.114), (0.596, -0.274, -0.322), (0.211, -0.523, 0.312))
 
 
 class Draws:
-    """Random numbers for a batch of images, each image's from a generator of its own.
+    """Random numbers for a batch of images, with a generator per image.
 
-    Drawn on the processor, so that a run sees the same numbers on any device.
+    Drawn on the CPU, so that they are the same for every device.
     """
 
     def __init__(self, generators: Iterable[Generator]):
@@ -38,12 +38,12 @@ class Draws:
 
 
 def uniform(image_B3HW: Tensor, low: float, high: float, draws: Draws) -> Tensor:
-    """(B, 1, 1, 1) numbers in low..high, one for each image, beside the images."""
+    """(B, 1, 1, 1) numbers in low..high, one per image, on the device of the images."""
     return (draws.uniform(1, 1, 1) * (high - low) + low).to(image_B3HW.device)
 
 
 def noise_like(image_B3HW: Tensor, draws: Draws) -> Tensor:
-    """A normal number for every value, drawn where the images are: a processor would keep a GPU waiting."""
+    """A normal number for every value, drawn on the device of the images: on the CPU it would be too slow for a GPU."""
     if image_B3HW.device.type == "cpu":
         return draws.normal(*image_B3HW.shape[1:])
     noise_B3HW = torch.empty_like(image_B3HW)

@@ -1,4 +1,4 @@
-"""Labelled images by number: what every reader is, and what stands between a reader and a run."""
+"""Labelled images by number: the protocol of readers, and wrappers between a reader and a run."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ if TYPE_CHECKING:
 
 LOG = logging.getLogger("depth_anything")
 KEPT_BYTES = 2**30
-"""A set of pseudo labels that fits is kept in memory."""
+"""Pseudo labels are kept in memory up to this size."""
 
 
 class Samples(Protocol):
-    """Labelled images by number. A reader of shards also says where these end (`shard_ends`)."""
+    """Labelled images by number. A reader of shards also has their ends (`shard_ends`)."""
 
     def __len__(self) -> int: ...
 
@@ -28,27 +28,27 @@ class Samples(Protocol):
 
 @runtime_checkable
 class OnDevice(Samples, Protocol):
-    """Images of one size that lie on the device: windows are cut there, many at once."""
+    """Images of one size in the device's memory, where batches of crops are computed."""
 
     size: tuple[int, int]
     """(H, W) of every image."""
 
     def windows(self, numbers: Sequence[int], crops: Sequence[Crop]) -> tuple[Tensor, Tensor, Tensor]:
-        """`sample.cut` for many: images in 0..1 (B, 3, H, W), their disparity and valid pixels (B, H, W)."""
+        """`sample.cut` for a batch: images in 0..1 (B, 3, H, W), their disparity and valid pixels (B, H, W)."""
         ...
 
 
 class Unusable(ValueError):
-    """A readable label without use for a loss: an order instead of distances, or not one valid pixel."""
+    """A readable label that no loss can use: an order instead of distances, or no valid pixel."""
 
 
 def shard_ends(samples: Any) -> np.ndarray | None:
-    """Where the shards of a set end, as cumulative counts of its images (`ends`); None where it has no shards."""
+    """The ends of a set's shards as cumulative counts of its images (`ends`); None for a set without shards."""
     return getattr(samples, "ends", None)
 
 
 class Mapped:
-    """A set, every image of it through a function."""
+    """A set with a function applied to every sample."""
 
     def __init__(self, samples: Any, function: Callable[[Any], Sample]):
         self.samples, self.function = samples, function

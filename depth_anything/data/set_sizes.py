@@ -54,4 +54,5 @@ V1_TABLE_1 = {
     "places365": PrintedRow("Places365", True, True, "None"),
     "sa1b": PrintedRow("SA-1B", True, True, "None"),
 }
-"""Of a single check mark the paper's text does not say in which column it stands; the sets' own descriptions do."""
+"""In rows with one check mark, the paper's text does not state its column; it is inferred from the description of the
+set."""

@@ -85,10 +85,10 @@ def read_shard(path: str | os.PathLike[str]) -> Iterator[tuple[str, dict[str, by
 
 
 class TarStream:
-    """A tar that is read from front to end, and found complete.
+    """Reads a tar from beginning to end, and checks that it is complete.
 
-    Python's reader goes on behind the end of a file for as many bytes as a member promises, and takes a damaged header
-    for the end of the archive.
+    Python's reader continues after the end of a file if a member states more bytes, and treats a damaged header as the
+    end of the archive.
     """
 
     def __init__(self, file: BinaryIO):
@@ -97,7 +97,7 @@ class TarStream:
         self.tail = b""
 
     def open(self) -> tarfile.TarFile:
-        """Its reader, which asks for nothing but `read`."""
+        """A reader that uses only `read`."""
         return tarfile.open(fileobj=self, mode="r|")  # type: ignore[arg-type]
 
     def read(self, size: int) -> bytes:
@@ -114,22 +114,22 @@ class TarStream:
         return content
 
     def check_end(self, offset: int) -> None:
-        """Raises tarfile.ReadError unless the archive's end mark stands at `offset`, where its reader has stopped."""
+        """Raise tarfile.ReadError unless the end mark of the archive is at `offset`, where the reader has stopped."""
         start = offset - self.done + len(self.tail)
         if start < 0 or self.tail[start : start + BLOCK] != bytes(BLOCK):
             raise tarfile.ReadError(f"a damaged header at byte {offset}")
 
 
 def key_and_suffix(name: str) -> tuple[str, str, str]:
-    """The key of a member, a dot, its suffix; tar writes ./ before names where it packs the folder in which it is."""
+    """The key of a member, a dot, its suffix. tar writes ./ before names if it packs the current folder."""
     return name.removeprefix("./").partition(".")
 
 
 def refuse_huge(size: int, what: str) -> int:
-    """`size`, unless it is more bytes than an image or a map has: sparse members promise any number of them.
+    """Return `size`, the bytes of a member. Sparse members may state any number.
 
     Raises:
-        ValueError: see above.
+        ValueError: more bytes than any image or map has.
     """
     if size > LARGEST:
         raise ValueError(f"{what}: {size:,} bytes; expected an image of {LARGEST:,} at most")
@@ -137,7 +137,7 @@ def refuse_huge(size: int, what: str) -> int:
 
 
 MAPS = ("disparity", "valid", "sky", "class")
-"""Members of our shards that hold numbers, not images, whatever their format."""
+"""Members of our shards that are maps of numbers, whatever their format."""
 
 
 def decode_maps(name: str, content: bytes) -> np.ndarray | None:

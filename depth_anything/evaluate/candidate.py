@@ -1,4 +1,4 @@
-"""What is measured: anything that turns an image into a map, and the two baselines that need no model."""
+"""The candidates of an evaluation: anything that turns an image into a map, and two baselines without a model."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from depth_anything.evaluate.score import Quantity
 
 @dataclass(frozen=True)
 class Candidate:
-    """One thing to measure."""
+    """A source of maps to evaluate."""
 
     name: str
     quantity: Quantity
@@ -27,14 +27,14 @@ def _row(image_HW3: np.ndarray, key: str) -> np.ndarray:
 
 
 ROW = Candidate("row", "disparity", _row)
-"""Disparity = image row: lower in the image is nearer. A model that has learned anything scores better."""
+"""Disparity = image row: lower in the image is nearer. A trained model must score better."""
 CONSTANT = Candidate("constant", "disparity", lambda image_HW3, key: np.zeros(image_HW3.shape[:2]))
-"""One value everywhere: the score of the fit's shift alone."""
+"""One value everywhere: only the shift of the alignment is fitted."""
 FLOORS = {floor.name: floor for floor in (ROW, CONSTANT)}
 
 
 def probe(candidate: Candidate) -> list[float]:
-    """A fingerprint: sixteen values of the model's map for one fixed image; other weights or options give others.
+    """A fingerprint: sixteen values of the model's map for a fixed image; they differ for other weights or options.
 
     Stored with the scores, so that scores of different models with the same name are not mixed.
     Empty for existing maps.

@@ -1,4 +1,4 @@
-"""Scores on disk, one line an image, so that a stopped evaluation resumes."""
+"""Scores on disk, one line per image, from which an interrupted evaluation resumes."""
 
 import re
 from pathlib import Path
@@ -9,19 +9,18 @@ from depth_anything.system.files import make_folder
 
 
 class Journal:
-    """A file of JSON lines: first what was measured and how, then one object per image.
+    """A file of JSON lines: first the definition of the scores, then one object per image.
 
-    Every line is written as soon as it is known. A last line that was cut short by an interrupt is dropped, and
-    its image is evaluated again.
+    Every line is written immediately. An incomplete last line is dropped, and its image is evaluated again.
 
     Args:
-        path: the file; made, with its folders, where it is not there.
-        definition: what every score in it depends on. A file that was made under another one is refused. Floats may
-            differ by a thousandth of the largest of them: another processor is not another model.
-        trusted: False begins anew whatever is there.
+        path: the file; created with its folders if missing.
+        definition: everything that the scores depend on. A file with another definition is refused. Floats may differ
+            by a thousandth of the largest of them, because CPUs differ.
+        trusted: False starts a new file in any case.
 
     Raises:
-        ValueError: the file holds scores of another definition, or is damaged.
+        ValueError: the file has scores of another definition, or is damaged.
     """
 
     def __init__(self, path: Path, definition: dict[str, Any], trusted: bool = True):
@@ -37,12 +36,12 @@ class Journal:
         other = [key for key in definition if not _same(definition[key], lines[0].get(key))]
         if other:
             raise ValueError(
-                f"{path} holds scores of another {' and '.join(other)}: choose another --out, or remove the file"
+                f"{path} has scores of another {' and '.join(other)}: choose another --out, or remove the file"
             )
         self.entries = {line["key"]: line for line in lines[1:]}
 
     def add(self, key: str, **entry: Any) -> None:
-        """Keep an image's entry; the first one stays."""
+        """Add the entry of an image, unless there is one already."""
         if key not in self.entries:
             self.entries[key] = {"key": key} | entry
             json_lines.append(self.path, self.entries[key])

@@ -48,7 +48,7 @@ def load_candidate(name: str, **options: Any) -> Candidate:
         quantity, folder = _quantity_and_rest(rest)
         if quantity is None:
             raise ValueError(
-                f"{name}: say what the maps are: predictions:disparity:FOLDER or predictions:depth_m:FOLDER"
+                f"{name}: state the quantity of the maps: predictions:disparity:FOLDER or predictions:depth_m:FOLDER"
             )
         return _from_folder(name, quantity, Path(folder))
     from depth_anything.predict.predictor import Predictor
@@ -57,7 +57,7 @@ def load_candidate(name: str, **options: Any) -> Candidate:
 
 
 def from_predictor(predictor: "Predictor", name: str | None = None) -> Candidate:
-    """One of our models, ready to be measured."""
+    """One of our models as a candidate."""
     quantity = predictor.variant.quantity
     return Candidate(
         name or predictor.variant.name, quantity, lambda image_HW3, key: getattr(predictor(image_HW3), quantity)

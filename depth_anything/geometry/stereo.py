@@ -1,8 +1,8 @@
-"""The view of a second eye, from an image and how far each of its pixels shifts; pairs for screens and for glasses.
+"""Stereo pairs from an image and the shift of each of its pixels, for screens and for glasses.
 
-The image is the left eye's. A pixel of the right eye's view lies `shift` pixels to the left: positive in front of the
-screen, negative behind it. Shift is proportional to 1/distance, so to disparity, up to a constant that only moves
-the whole scene towards the screen or away from it.
+The image is the left eye's view. In the right eye's view, a pixel is `shift` pixels further to the left: positive in
+front of the screen, negative behind it. The shift is proportional to 1/distance, and so linear in disparity, with a
+constant that moves the whole scene towards the screen or away from it.
 """
 
 from __future__ import annotations
@@ -10,11 +10,11 @@ from __future__ import annotations
 import numpy as np
 
 SURFACE = 1.0
-"""Neighbouring pixels whose shifts differ by less lie on one surface; it is stretched, not torn."""
+"""Neighbouring pixels whose shifts differ by less belong to one surface, which is stretched."""
 
 
 def shifts(nearness_HW: np.ndarray, eye_distance: float) -> np.ndarray:
-    """Pixels by which each pixel shifts, float32 (H, W).
+    """Shift of each pixel, float32 (H, W) in pixels.
 
     Args:
         nearness_HW: 0 farthest to 1 nearest, linear in 1/distance.
@@ -24,10 +24,10 @@ def shifts(nearness_HW: np.ndarray, eye_distance: float) -> np.ndarray:
 
 
 def second_view(image_HW3: np.ndarray, shift_HW: np.ndarray) -> np.ndarray:
-    """What the right eye sees, uint8 (H, W, 3): near pixels cover far ones, and no pixel is left empty.
+    """The right eye's view, uint8 (H, W, 3): near pixels cover far ones, and no pixel is left empty.
 
-    What the left eye does not see, beside an object or at the border, is filled with the pixel at the farther edge, so
-    that objects keep their outlines.
+    Regions that the left eye does not see, next to an object or at the border, are filled with the pixel at the
+    farther edge, so that objects keep their outlines.
     """
     moved_HW = moved(shift_HW.astype(np.float32))
     hole_HW = np.isneginf(moved_HW)
@@ -39,7 +39,7 @@ def second_view(image_HW3: np.ndarray, shift_HW: np.ndarray) -> np.ndarray:
 
 
 def moved(shift_HW: np.ndarray) -> np.ndarray:
-    """The shifts as the right eye sees them, at its pixels; the nearest of those that meet, -inf where none comes."""
+    """The shifts at the pixels of the right eye's view: the nearest of those that meet there, -inf if there is none."""
     height, width = shift_HW.shape
     target_HW = np.arange(width, dtype=np.float32) - shift_HW
     seen = np.full(height * width, -np.inf, np.float32)
@@ -54,7 +54,7 @@ def moved(shift_HW: np.ndarray) -> np.ndarray:
         share = (column - start) / np.where(one_surface, end - start, 1)
         shift = left + share * (right - left)
         np.maximum.at(seen, (row_starts_H1 + column.astype(np.int64))[inside], shift[inside])
-    # Pixels alone: thin things, and edges. A surface already seen there is more exact, unless it is behind.
+    # Single pixels: thin objects, and edges. A surface that is already there is more exact, unless it is behind.
     column = np.rint(target_HW)
     index = (row_starts_H1 + column.astype(np.int64)).clip(0, height * width - 1)
     alone = (column >= 0) & (column < width) & (shift_HW > seen[index] + SURFACE)

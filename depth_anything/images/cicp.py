@@ -27,14 +27,14 @@ def read(stream: BinaryIO) -> tuple[int, int] | None:
 
 
 def hdr_signal(found: tuple[int, int] | None) -> tuple[hdr.Transfer, bool] | None:
-    """How an HDR image stands for light, and whether its primaries are BT.2020's; None for an SDR one."""
+    """The transfer function of an HDR image, and whether its primaries are BT.2020's; None for an SDR image."""
     if found is None or found[1] not in _TRANSFERS:
         return None
     return _TRANSFERS[found[1]], found[0] != _BT709
 
 
 def _of_png(stream: BinaryIO) -> tuple[int, int] | None:
-    """From the chunk cICP, which stands before the pixels."""
+    """From the chunk cICP, which precedes the pixels."""
     stream.seek(8)
     while len(head := stream.read(8)) == 8 and head[4:] not in (b"IDAT", b"IEND"):
         content = stream.read(int.from_bytes(head[:4], "big"))

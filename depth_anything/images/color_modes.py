@@ -9,7 +9,7 @@ from PIL import Image, ImageCms
 from depth_anything.images import hdr, tiff
 
 HDR_SIGNAL = "depth_anything_hdr"
-"""Where `Image.info` holds how an HDR image stands for light and whether its primaries are BT.2020's."""
+"""Key in `Image.info` for the transfer function of an HDR image and whether its primaries are BT.2020's."""
 _STRIP_PIXELS = 4_000_000
 
 

@@ -56,7 +56,7 @@ def decode(image: Image.Image) -> None:
             if "raw mode" in str(error):
                 raise PictureError(tiff.unread(image)) from None
             raise
-    complaints = [line for line in lines if not line.startswith("TIFFFetchNormalTag")]  # odd private tags harm nobody
+    complaints = [line for line in lines if not line.startswith("TIFFFetchNormalTag")]  # harmless
     if complaints:
         raise OSError(complaints[0])
 

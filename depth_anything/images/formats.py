@@ -24,16 +24,16 @@ class Format:
     """One kind of file."""
 
     kind: str
-    """In its name: color in photo_color.png. `{quantity}` stands for disparity or depth_m."""
+    """Part of its name: color in photo_color.png. `{quantity}` is replaced by disparity or depth_m."""
     ending: str
     needs: tuple[Need, ...] = ()
     """What is required in addition to the map."""
     says_camera: bool = False
-    """Whether it holds the camera where one is known."""
+    """Whether it contains the camera if one is known."""
 
     @property
     def media_type(self) -> str:
-        """What HTTP calls it."""
+        """Media type for HTTP."""
         of_ending = {
             "png": "image/png", "exr": "image/x-exr", "glb": "model/gltf-binary", "json": "application/json",
         }  # fmt: skip

@@ -1,4 +1,4 @@
-"""HDR images as SDR ones: from the light that PQ and HLG signals (ITU-R BT.2100) stand for to sRGB uint8.
+"""Tone-map HDR images to SDR: from the light of PQ and HLG signals (ITU-R BT.2100) to sRGB uint8.
 
 Networks were trained on ordinary photographs. Shown as one, an HDR signal is pale and dim. Here its light is taken
 relative to reference white (BT.2408: 203 cd/m2 of PQ, 75 % of HLG), brought from BT.2020's to sRGB's primaries
@@ -29,7 +29,7 @@ def to_sdr(signal_HW3: np.ndarray, transfer: Transfer, wide: bool = True) -> np.
 
     Args:
         signal_HW3: uint16 (H, W, 3), R'G'B' over the full range of 16 bits.
-        transfer: how the signal stands for light.
+        transfer: transfer function of the signal.
         wide: its primaries are BT.2020's; otherwise they are sRGB's already.
 
     Returns:

@@ -216,7 +216,7 @@ def _opened(source: PictureSource) -> Iterator[Image.Image | raw.Raw]:
 
 
 def _hdr_signal(stream: BinaryIO) -> tuple[hdr.Transfer, bool] | None:
-    """How an HDR image stands for light, and whether it has BT.2020's primaries; None for an ordinary one."""
+    """The transfer function of an HDR image, and whether it has BT.2020's primaries; None for an SDR image."""
     position = stream.tell()
     try:
         return cicp.hdr_signal(cicp.read(stream))

@@ -36,13 +36,13 @@ def check_device(device: str) -> None:
 
 @cache
 def note_idle(best: str) -> None:
-    """Says once that the processor works while something better is there."""
+    """Log once that the CPU is used although there is a better device."""
     if best != "cpu":
-        LOG.info("note: %s is here and lies idle; --device auto uses it", best)
+        LOG.info("note: %s is available but not used; --device auto uses it", best)
 
 
 def device_counts() -> dict[str, int]:
-    """How many there are of each kind; without torch there is the processor."""
+    """Number of devices of each type; without torch there is only the CPU."""
     try:
         import torch
     except ModuleNotFoundError:
@@ -52,13 +52,13 @@ def device_counts() -> dict[str, int]:
 
 
 def best_device() -> str:
-    """What "auto" stands for: cuda, or else mps, or else cpu."""
+    """The device of "auto": cuda, or else mps, or else cpu."""
     counts = device_counts()
     return next((kind for kind in ("cuda", "mps") if counts.get(kind)), "cpu")
 
 
 def is_eager_cpu_inference(x: Tensor) -> bool:
-    """Whether forms written for the processor's cache may be used: no gradients, nothing traces, no float64."""
+    """Whether the code paths optimised for CPU caches may be used: no gradients, no tracing, no float64."""
     import torch
 
     plain = torch.is_grad_enabled() or torch.compiler.is_compiling() or x.dtype == torch.float64
@@ -69,7 +69,7 @@ def is_eager_cpu_inference(x: Tensor) -> bool:
 def computes_bfloat16(kind: str) -> bool:
     """Whether devices of a kind ("cpu", "cuda", ...) have instructions for bfloat16.
 
-    A processor without them computes in bfloat16 several times slower than in float32.
+    A CPU without them is several times slower in bfloat16 than in float32.
     """
     import torch
 

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 LEFT_BEHIND = frozenset(("thumbs.db", "ehthumbs.db", "desktop.ini", "__macosx", "@eadir", "$recycle.bin"))
-"""What Windows, macOS and Synology's servers put beside files, in lower case."""
+"""Names of files that Windows, macOS and Synology's servers create, in lower case."""
 OTHER_KINDS = (
     (0, b"version https://git-lfs", "a Git LFS pointer, not the file itself (run `git lfs pull` in its folder)"),
     (0, b"/annex/objects", "a git-annex pointer, not the file itself (run `git annex get` in its folder)"),
@@ -36,20 +36,20 @@ OTHER_KINDS = (
     (0, b"\x28\xb5\x2f\xfd", "a zstd archive (unpack it)"),
     (257, b"ustar", "a tar archive (unpack it)"),
 )
-"""Place, bytes and what they tell of files that people take for models."""
+"""Offset, bytes and description of file types that users mistake for models."""
 
 TORCH_WRITER = re.compile("inline_container|PytorchStreamWriter|iostream error")
-"""In torch.save's errors when a disk, or a quota, took no more."""
+"""In torch.save's errors when a disk or a quota is full."""
 
 
 def told_by(head: bytes) -> str | None:
-    """What a file is by its first 512 bytes, where it is one of `OTHER_KINDS`."""
+    """Description of a file by its first 512 bytes, if it is one of `OTHER_KINDS`."""
     return next((what for place, beginning, what in OTHER_KINDS if head[place:].startswith(beginning)), None)
 
 
 def is_hidden(name: str) -> bool:
-    """Whether a file or folder of this name is no part of a data set: `.DS_Store`, `._photo.jpg` (AppleDouble, which
-    macOS writes beside every file on a foreign disk), `Thumbs.db`, `__MACOSX`, any name that begins with a dot."""
+    """Whether a file or folder of this name is not part of a data set: `.DS_Store`, `._photo.jpg` (AppleDouble, which
+    macOS adds to every file on a foreign disk), `Thumbs.db`, `__MACOSX`, any name that starts with a dot."""
     return name.startswith(".") or name.lower() in LEFT_BEHIND
 
 
@@ -105,7 +105,7 @@ def read_json(path: str | os.PathLike[str]) -> dict[str, Any]:
     text = read_text(path)
     if what := told_by(text[:512].encode()):
         raise ValueError(f"{path} is {what}")
-    return parse_json(text, path, "bring it again")
+    return parse_json(text, path, "copy it again")
 
 
 def parse_json(text: str | bytes, path: str | os.PathLike[str], advice: str) -> dict[str, Any]:
@@ -176,9 +176,9 @@ def make_folder(path: Path) -> None:
 
 
 def missing(path: str | os.PathLike[str], otherwise: str) -> str:
-    """The line for a file that is not there: `otherwise` says what to do.
+    """The message for a missing file; `otherwise` states what to do.
 
-    Addresses are not fetched: what they name could be anything, also inside the caller's own network.
+    URLs are not downloaded: they could point anywhere, including the user's own network.
     """
     found = re.match(r"([a-z][a-z0-9+.-]+):/+(.*)", os.fspath(path), re.IGNORECASE)
     if found is None:
@@ -190,7 +190,7 @@ def missing(path: str | os.PathLike[str], otherwise: str) -> str:
 
 
 class NotWritten(OSError):
-    """A file could not be written; the line names it, whatever library found out."""
+    """A file could not be written; the message names it, whichever library raised the error."""
 
     def __str__(self) -> str:
         return f"{self.filename}: not written ({self.strerror}); what else has its name there is whole"
@@ -198,11 +198,11 @@ class NotWritten(OSError):
 
 @contextmanager
 def naming(path: str | os.PathLike[str]) -> Iterator[None]:
-    """Where the disk fails in this block, the error names `path`.
+    """If writing fails in this block, the error names `path`.
 
     Raises:
-        NotWritten: no space, no permission, a broken disk. Libraries that write by themselves have errors of their own
-            for a full disk: then the disk is asked.
+        NotWritten: no space, no permission, a broken disk. Some libraries raise their own exceptions for a full disk;
+            then the free space is checked.
     """
     folder = Path(path).parent
     try:

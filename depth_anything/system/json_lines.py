@@ -1,4 +1,4 @@
-"""Files of JSON objects, one a line, which grow while a program runs and from which a stopped one goes on."""
+"""Files of JSON objects, one per line, which grow while a program runs and from which it resumes."""
 
 import json
 import os
@@ -11,7 +11,7 @@ from depth_anything.system.files import naming, write_text
 
 
 def append(path: Path, entry: dict[str, Any]) -> None:
-    """Add an object, at once; nothing of it where the disk fails."""
+    """Append an object and flush it; if the disk fails, nothing of it remains."""
     line = (json.dumps(entry) + "\n").encode()
     with naming(path), path.open("ab", buffering=0) as file:
         before = file.tell()
@@ -25,12 +25,12 @@ def append(path: Path, entry: dict[str, Any]) -> None:
 
 
 def cut_back(path: Path, keep: Callable[[dict[str, Any]], bool] = lambda entry: True) -> list[dict[str, Any]]:
-    """The objects of a file that are to be kept; the others leave the file. None where there is no file.
+    """The objects of a file for which `keep` is true; the others are removed from the file. Empty if there is no file.
 
-    A last line that was cut short, by a stop in the middle of writing, goes as well.
+    An incomplete last line, from an interrupted write, is removed, too.
 
     Raises:
-        ValueError: a whole line is no JSON; the message names the file.
+        ValueError: a complete line is not JSON; the message names the file.
     """
     if not path.exists():
         return []

@@ -1,4 +1,4 @@
-"""Requests to stop: SIGTERM and SIGINT, heard at a moment that suits the program."""
+"""Stop signals: SIGTERM and SIGINT, handled at a suitable moment of the program."""
 
 import signal
 import socket
@@ -9,16 +9,17 @@ from contextlib import contextmanager
 from typing import Any
 
 SAME_WISH = 3.0
-"""Seconds within which a second signal means what the first one meant."""
+"""Seconds within which a second signal counts as the same request."""
 
 
 @contextmanager
 def stop_signals() -> Iterator[threading.Event]:
-    """An event that SIGTERM and SIGINT set, so that a run ends behind a whole step. Another one ends it at once, not
-    within SAME_WISH seconds: torchrun and make pass on a signal that the terminal, or `timeout`, sent to all processes.
+    """An event that SIGTERM and SIGINT set, so that a run ends after a complete step. A second signal ends it
+    immediately, unless it arrives within SAME_WISH seconds: the terminal or `timeout` sends a signal to all processes,
+    and torchrun and make send it again.
 
-    What counts is when a signal came: Python hears of it when a backward pass is over, which may be seconds later. So a
-    thread reads the clock, woken by a socket into which each signal is written as it comes.
+    The arrival times count. Python's handlers may run seconds later, after a backward pass. So a thread notes the time:
+    each signal is written to a socket on arrival, which wakes the thread.
     """
     asked = threading.Event()
     came: list[float] = []
@@ -28,7 +29,7 @@ def stop_signals() -> Iterator[threading.Event]:
         if not asked.is_set():
             asked.set()
             return
-        time.sleep(0.05)  # the thread's turn, if this one came just now
+        time.sleep(0.05)  # lets the thread note the time of this signal
         if came and came[-1] - came[0] > SAME_WISH:
             signal.signal(number, before[number])
             signal.raise_signal(number)

@@ -96,7 +96,7 @@ def validates(recipe: Recipe, scenes: Path, asked: str) -> bool:
     if asked == "on" or finished_scenes(scenes / "held_out") >= recipe.validation_scenes or find_spec("mitsuba"):
         return True
     LOG.warning(
-        "no validation: Mitsuba is missing to render its scenes (extra render), and %s has none; bring held_out/ from "
+        "no validation: Mitsuba is missing to render its scenes (extra render), and %s has none; copy held_out/ from "
         "a machine that has it, with --scenes",
         scenes,
     )

@@ -69,7 +69,7 @@ def load_controlnet(path: str | Path | None = None) -> "ControlNetModel":
         ValueError: it cannot be found or read.
     """
     library = diffusers()
-    otherwise = "bring {url} and give its path with --controlnet"
+    otherwise = "download {url} and give its path with --controlnet"
     path = fetch(RELEASED, RELEASED_FILE, "space", otherwise) if path is None else Path(path)
     try:
         if path.is_dir() and (path / "config.json").is_file():

@@ -61,14 +61,14 @@ class PairedFiles:
         picture, label = self.pairs[number]
         image_HW3, numbers_HW = read_image(picture), read_numbers(label)
         if numbers_HW.shape != image_HW3.shape[:2]:
-            raise ValueError(f"{label} is {numbers_HW.shape}, its image {image_HW3.shape[:2]}: bring the pair again")
+            raise ValueError(f"{label} is {numbers_HW.shape}, its image {image_HW3.shape[:2]}: fetch the pair again")
         classes_HW = self.table[np.clip(numbers_HW, -1, 256)]
         if (unknown := np.unique(numbers_HW[classes_HW == UNKNOWN])).size:
             some = ", ".join(map(str, unknown[:3].tolist())) + (", ..." if unknown.size > 3 else "")
             known = np.flatnonzero(self.table[:IGNORE] != UNKNOWN)
             raise ValueError(
                 f"{label}: holds {some}, no class of {type(self).__name__}; expected {known[0]} to {known[-1]}, and "
-                f"{IGNORE} for unlabelled: bring the official map"
+                f"{IGNORE} for unlabelled: use the official map"
             )
         return ClassSample(image_HW3, classes_HW.astype(np.uint8), picture.stem)
 

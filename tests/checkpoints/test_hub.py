@@ -104,7 +104,7 @@ def test_no_hub_names_the_file_and_its_place(run, tmp_path):
 def test_no_hub_for_an_id(run):
     answer = run("find_folder('depth-anything/Depth-Anything-V2-Small-hf')", HF_HUB_OFFLINE="1")
     assert answer.startswith(
-        "ValueError: no Hugging Face hub within reach (HF_HUB_OFFLINE is set): bring config.json and "
+        "ValueError: no Hugging Face hub within reach (HF_HUB_OFFLINE is set): download config.json and "
     )
 
 

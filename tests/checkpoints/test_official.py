@@ -262,7 +262,7 @@ def test_names_and_ids_offline(tmp_path, monkeypatch, small, nano):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
-    assert "bring https://huggingface.co/spaces/LiheYoung/Depth-Anything/resolve/main/" in refusal(
+    assert "download https://huggingface.co/spaces/LiheYoung/Depth-Anything/resolve/main/" in refusal(
         "v1-small", read=load
     )
 

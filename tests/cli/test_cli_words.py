@@ -244,7 +244,7 @@ def test_an_idle_gpu_is_told_once_where_no_device_is_named(photo, tmp_path, caps
             device.note_idle.cache_clear()
         command = ["predict", photo, "-o", tmp_path / "out", "--overwrite", "--backend", "torch", *options]
         assert run(*command) == 0
-        assert capsys.readouterr().err.count("cuda is here and lies idle; --device auto uses it") == times
+        assert capsys.readouterr().err.count("cuda is available but not used; --device auto uses it") == times
 
 
 def test_completion_for_shells(capsys):

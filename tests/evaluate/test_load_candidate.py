@@ -55,7 +55,7 @@ def test_finished_maps_are_found_by_key_in_every_format(name, tmp_path):
 
 
 def test_finished_maps_that_are_not_there(tmp_path):
-    with pytest.raises(ValueError, match=r"say what the maps are: predictions:disparity:FOLDER"):
+    with pytest.raises(ValueError, match=r"state the quantity of the maps: predictions:disparity:FOLDER"):
         load_candidate(f"predictions:{tmp_path}")
     with pytest.raises(ValueError, match="no folder"):
         load_candidate("predictions:depth_m:/no/such/folder")

@@ -103,7 +103,7 @@ def test_another_definition_of_the_protocol_is_refused(tmp_path):
 def test_scores_of_another_model_with_the_same_name_are_never_taken_over(tmp_path):
     evaluate_set(contents(), [off_by_tenths()], METRIC, tmp_path)
     retrained = Candidate("tenths", "depth_m", lambda image_HW3, key: DEPTH * 1.01)
-    with pytest.raises(ValueError, match="holds scores of another answer to a probe picture: choose another --out"):
+    with pytest.raises(ValueError, match="has scores of another answer to a probe picture: choose another --out"):
         evaluate_set(contents(), [retrained], METRIC, tmp_path)
     nearly = Candidate("tenths", "depth_m", lambda image, key: off_by_tenths().predict(image, key) * (1 + 1e-6))
     (kept,) = evaluate_set(contents(), [nearly], METRIC, tmp_path)  # another processor, the same model

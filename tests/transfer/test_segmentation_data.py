@@ -104,7 +104,7 @@ def test_what_is_missing_is_named(tmp_path, ade):
 def test_a_class_map_of_another_size_is_refused(ade):
     path = ade / "ADEChallengeData2016" / "annotations" / "training" / "ADE_train_00000001.png"
     write(path, np.zeros((3, 3), np.uint8))
-    with pytest.raises(ValueError, match="bring the pair again"):
+    with pytest.raises(ValueError, match="fetch the pair again"):
         ADE20K(ade)[0]
 
 

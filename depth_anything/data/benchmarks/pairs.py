@@ -1,4 +1,4 @@
-"""A manifest of images with measured truth: the simplest test set there is, and the one to bring your own data in.
+"""A manifest of images with measured ground truth: the simplest test set, and the one for the user's own data.
 
 A JSON list; each entry names an image, a 16-bit PNG of truth, and how to read it:
 

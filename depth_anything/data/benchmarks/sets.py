@@ -83,7 +83,7 @@ def read_benchmark(name: str, root: Path, incomplete: bool = False) -> Contents:
     Args:
         name: a key of BENCHMARKS.
         root: the folder with one folder per set.
-        incomplete: take what is there. The result is then no published number and must say so.
+        incomplete: accept an incomplete set. The result is then not comparable with published numbers.
 
     Raises:
         ValueError: an unknown set, nothing there, or, unless `incomplete`, fewer or more images than the set has: how
@@ -104,6 +104,6 @@ def read_benchmark(name: str, root: Path, incomplete: bool = False) -> Contents:
         first = f"; the first missing file is {missing}" if missing else ""
         raise ValueError(
             f"{benchmark.title}: {len(present)} of {expected} images found under {folder}{first} ({layout}). "
-            f"A mean over other images is another number; --partial takes what is there and says so"
+            f"A mean over other images is another number; --partial accepts an incomplete set and marks the result"
         )
     return Contents(benchmark, present, expected)

@@ -56,23 +56,23 @@ class LabeledFolder(ABC):
 
     A reader defines their paths and the meaning of a label: `find`, `label_path`, `read_label`.
 
-    Where `root` holds `pictures.txt`, the set is the images that it names, one a line, relative to `base`; anything
-    after an image's name is passed over, so published lists can be used as they are. `depth-anything data check`
-    writes such a list without what is broken. Else the folders are searched.
+    If `root` has a `pictures.txt`, the set consists of the images in it, one per line, relative to `base`; anything
+    after an image's name is ignored, so published lists can be used unchanged. `depth-anything data check` writes such
+    a list of the usable images. Otherwise the folders are searched.
 
     Raises:
-        ValueError: no image found; the line says which folders were expected. Reading raises it for a missing or
-            damaged file, which the line names, and `Unusable` for a label that is not to be learnt from.
+        ValueError: no image found; the message states the expected folders. Reading raises it for a missing or damaged
+            file, with its name, and `Unusable` for a label that no loss can use.
     """
 
     title: str
     layout: str
-    """The files that are expected below the root, for the error line."""
+    """The files that are expected below the root, for error messages."""
     scale: Literal["metric", "relative", "affine"]
     places: Sequence[str] = ("",)
-    """Where below the root the layout may begin."""
+    """Folders below the root in which the layout may begin."""
     lists: Sequence[str] = (PICTURES,)
-    """Names of lists of images that are taken from the root."""
+    """Names of lists of images in the root."""
 
     def __init__(self, root: str | Path):
         self.root = Path(root)
@@ -81,7 +81,7 @@ class LabeledFolder(ABC):
         bases = [self.root / place for place in self.places if (self.root / place).is_dir()] or [self.root]
         listing = next((self.root / name for name in self.lists if (self.root / name).is_file()), None)
         self.base = bases[0]
-        """The folder that the names in `pictures` start from."""
+        """The folder to which the names in `pictures` are relative."""
         self.pictures: list[str] = []
         if listing is not None:
             self.pictures = read_list(listing)

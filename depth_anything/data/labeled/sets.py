@@ -63,7 +63,7 @@ def open_labeled(name: str, root: str | Path) -> Samples:
         root: the folder of this set.
 
     Raises:
-        ValueError: an unknown set, or nothing of it below the root; the line says which folders were expected.
+        ValueError: an unknown set, or no image of it below the root; the message states the expected folders.
     """
     if name not in LABELED:
         raise ValueError(f"no labelled set {name!r}; {one_of(name, LABELED)}")

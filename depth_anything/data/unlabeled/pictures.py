@@ -29,7 +29,7 @@ class Pictures:
                 index_tar(unit.path)  # raises an error that states what is wrong
             if unit.form == "videos" or (unit.form == "tar" and unit.count is None):
                 raise ValueError(
-                    f"{unit.path}: it can only be read from front to end; unpack the .gz, bring the archive here, or "
+                    f"{unit.path}: it can only be read from front to end; unpack the .gz, copy the archive here, or "
                     "label it first and train on the labels' shards"
                 )
         self.units = list(units)

@@ -37,7 +37,7 @@ class UnlabeledSet:
     tars: tuple[str, ...] = ()
     """Patterns of archives."""
     folders: tuple[str, ...] = ()
-    """Patterns of unpacked folders; each is a shard of its own where there are many."""
+    """Patterns of unpacked folders; if there are many, each becomes a shard."""
     lmdbs: tuple[str, ...] = ()
     videos: tuple[str, ...] = ()
 
