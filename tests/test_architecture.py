@@ -83,5 +83,5 @@ def test_every_published_table_has_a_file():
         assert {int(match[1]) for match in tables if match} <= found
 
 
-def test_the_picture_is_that_of_the_layers():
+def test_the_figure_is_that_of_the_layers():
     assert (ROOT / "docs/images/rooms.svg").read_text() == rooms.picture(), "run: python docs/rooms.py"

@@ -31,7 +31,7 @@ def test_gpu_says_what_did_not_run(monkeypatch):
     assert any("training step" in line and "| 500.0 | 4.0 |" in line for line in lines)
 
 
-def test_a_folder_of_pictures(tmp_path):
+def test_a_folder_of_images(tmp_path):
     text = script("folder").run(tmp_path, pictures=4, rounds=1, threads=1)
     assert "| predict --save png16 |" in text and "| the bare network |" in text
     assert len(list((tmp_path / "out").glob("*_disparity.png"))) == 4

@@ -84,7 +84,7 @@ def test_commands_that_need_more_are_at_least_understood(document, monkeypatch):
     assert parsed == [line[0] for line in lines] and parsed
 
 
-def test_links_and_pictures_exist():
+def test_links_and_images_exist():
     for document in (QUICKSTART, SERVE, VIDEO):
         for target in re.findall(r"\]\(([^)#]+)\)", document):
             if not target.startswith("http"):
@@ -106,7 +106,7 @@ WRITTEN = {
 
 
 @pytest.mark.parametrize("words", commands(VIDEO, "bash"), ids=" ".join)
-def test_the_commands_of_films_and_large_pictures(words, tmp_path, monkeypatch):
+def test_the_commands_for_videos_and_large_images(words, tmp_path, monkeypatch):
     cv2 = pytest.importorskip("cv2", reason="the extra video is not installed")
     pytest.importorskip("OpenEXR", reason="the extra 3d is not installed")
     monkeypatch.chdir(tmp_path)

@@ -38,7 +38,7 @@ def test_the_rule(sheet, tmp_path):
         sheet.chosen(ROOT / "depth_anything", None, 30)
 
 
-def test_pictures_lie_beside_their_maps_and_scenes_fill_the_sheet(sheet, tmp_path):
+def test_images_are_beside_their_maps_and_scenes_fill_the_sheet(sheet, tmp_path):
     write_shard(tmp_path / "scenes-00000.tar", [scene(seed, 48, 64) for seed in range(5)])
     out = tmp_path / "sheet.jpg"
     sheet.sheet(out, scenes=tmp_path, count=10)

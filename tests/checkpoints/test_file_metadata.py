@@ -65,7 +65,7 @@ def onnx_in_openvino(row: Variant, folder: Path) -> Variant:
 
 @pytest.mark.parametrize("carrier", [in_safetensors, in_onnx, in_openvino, onnx_in_openvino])
 @pytest.mark.parametrize("kind", ROWS)
-def test_every_carrier_says_it_all(tmp_path, carrier, kind):
+def test_every_kind_of_file_states_all_fields(tmp_path, carrier, kind):
     assert carrier(ROWS[kind], tmp_path) == ROWS[kind]
 
 

@@ -67,7 +67,7 @@ def test_official_name_objects_but_does_not_choose(tmp_path, small):
     assert load_state(path, "v2-small")[1] is VARIANTS["v2-small"]
 
 
-def test_from_pretrained_answers_as_the_model_did(tmp_path, nano):
+def test_from_pretrained_predicts_as_the_saved_model(tmp_path, nano):
     torch.save({"model": {f"module.{key}": tensor for key, tensor in nano.state_dict().items()}}, tmp_path / "x.pth")
     image_13HW = torch.randn(1, 3, 56, 84, generator=torch.Generator().manual_seed(0))
     with torch.inference_mode():
@@ -108,7 +108,7 @@ def test_other_models_are_recognised(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["nano", "nano-vit", "v1-small", "v2-metric-outdoor-small"])
-def test_ours_says_what_it_is(tmp_path, name):
+def test_our_files_state_what_they_are(tmp_path, name):
     model = fill(DepthAnything(name))
     save(model, tmp_path / "new" / "m.safetensors")
     state, row = load_state(tmp_path / "new" / "m.safetensors")
@@ -196,7 +196,7 @@ def test_saving_is_all_or_nothing(tmp_path, nano, monkeypatch):
 
 
 @pytest.mark.parametrize("name", ["nano-vit", "v1-small", "v2-small", "v2-metric-indoor-small"])
-def test_transformers_folder_says_what_it_is(tmp_path, name):
+def test_transformers_folder_states_what_it_is(tmp_path, name):
     model = fill(DepthAnything(name))
     save_transformers(model, tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == [

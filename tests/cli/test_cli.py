@@ -159,7 +159,7 @@ def test_calibrate_turns_disparity_into_metres(photo, tmp_path, capsys):
     assert depth_m[near] == pytest.approx(1.0, rel=1e-4) and depth_m[far] == pytest.approx(4.0, rel=1e-4)
 
 
-def test_evaluate_row_floor_as_json(shared, capsys):
+def test_evaluate_row_baseline_as_json(shared, capsys):
     assert run("evaluate", "pairs", "--data", shared / "data/pairs/manifest.json", "--model", "row", "--json") == 0
     result = json.loads(capsys.readouterr().out)
     assert result["protocol"] == "pairs" and result["model"] == "row"

@@ -7,21 +7,14 @@ import sys
 from pathlib import Path
 
 import pytest
+from command import run
 from PIL import Image
 
-from depth_anything.__main__ import COMMANDS, main
+from depth_anything.__main__ import COMMANDS
 from depth_anything.cli.misspelt import OFFICIAL, RENAMED, options_of, with_new_spellings
 from depth_anything.images.formats import FORMATS
 from depth_anything.system import device
 from depth_anything.variants import VARIANTS, get_variant, our_name
-
-
-def run(*arguments: object) -> int:
-    try:
-        main([str(argument) for argument in arguments])
-    except SystemExit as stop:
-        return int(stop.code or 0)
-    return 0
 
 
 def refusal(capsys, *arguments: object) -> str:
@@ -111,7 +104,7 @@ def test_only_this_commands_options_are_suggested(capsys):
     assert refusal(capsys, "calibrate", "x.png", "1,1,1", "--models", "y").endswith("--help lists what it has")
 
 
-def test_the_authors_options_are_answered_in_our_words(capsys):
+def test_the_authors_options_are_translated(capsys):
     words = ["--encoder", "vits", "--img-path", "in", "--outdir", "out", "--pred-only", "--grayscale"]
     for start in ([], ["predict"]):
         said = refusal(capsys, *start, *words)
@@ -208,7 +201,7 @@ def test_addresses_are_not_paths(capsys, words, photo, tmp_path):
     assert re.fullmatch(r"(https|rtsp)://\S+: an address; expected a path. Download it, and give the file", said)
 
 
-def test_a_file_address_is_told_as_a_path(capsys, tmp_path):
+def test_a_file_url_is_answered_with_its_path(capsys, tmp_path):
     assert (
         refusal(capsys, "predict", "file:///no/where.jpg")
         == "file:///no/where.jpg: expected a path; give /no/where.jpg"
@@ -236,7 +229,7 @@ def test_auto_takes_the_best_device_and_says_which(photo, tmp_path, capsys, monk
         assert device.best_device() == best
 
 
-def test_an_idle_gpu_is_told_once_where_no_device_is_named(photo, tmp_path, capsys, monkeypatch):
+def test_an_unused_gpu_is_noted_once_if_no_device_is_given(photo, tmp_path, capsys, monkeypatch):
     pytest.importorskip("torch", reason="the extra torch is not installed")
     monkeypatch.setattr(device, "device_counts", lambda: {"cpu": 1, "cuda": 1, "mps": 0})
     for options, times in (([], 1), ([], 0), (["--device", "cpu"], 0)):

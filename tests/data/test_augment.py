@@ -39,7 +39,7 @@ def test_a_perturbation_is_repeatable_bounded_and_leaves_its_input(name):
 
 
 @pytest.mark.parametrize("name", NAMED)
-def test_each_picture_has_its_own_draw(name):
+def test_each_image_has_its_own_draw(name):
     same = pictures(1).expand(8, -1, -1, -1)
     assert len({tuple(image.flatten()[:50].tolist()) for image in NAMED[name](same, draws(8))}) == 8
 
@@ -54,7 +54,7 @@ def test_an_image_looks_the_same_in_every_batch(name):
         torch.testing.assert_close(alone, whole[part], rtol=0, atol=1e-5)
 
 
-def test_sometimes_changes_the_share_of_pictures_it_should():
+def test_sometimes_changes_the_share_of_images_it_should():
     image = torch.zeros(4000, 1, 1, 1)
     seen = []
     changed = augment.sometimes(
@@ -101,7 +101,7 @@ def test_blur_is_close_to_pillows_gaussian():
     assert (ours - image[0])[inside].abs().max() > 0.05
 
 
-def test_blur_keeps_a_flat_picture():
+def test_blur_keeps_a_flat_image():
     flat = torch.full((2, 3, 20, 20), 0.3)
     assert torch.allclose(augment.blur(flat, 0.1, 2.0, draws(2)), flat, atol=1e-6)
 
@@ -137,7 +137,7 @@ def test_cutmix_boxes_follow_the_rule():
 
 
 @pytest.mark.parametrize("name", NAMED)
-def test_nothing_strays_from_the_pictures_device(name, monkeypatch):
+def test_everything_stays_on_the_images_device(name, monkeypatch):
     # The meta device, like a GPU, refuses a number that lies elsewhere. Only the noise is drawn there, by a generator
     # that meta has not.
     monkeypatch.setattr(augment, "noise_like", lambda image_B3HW, draws: torch.empty_like(image_B3HW))

@@ -266,7 +266,7 @@ def test_da2k_missing_files(tmp_path):
 # -- MoGe's bundle -----------------------------------------------------------------------------------------------------
 
 
-def test_moge_centred_camera_sees_the_same_picture_at_another_size(tmp_path):
+def test_moge_centred_camera_sees_the_same_image_at_another_size(tmp_path):
     write_moge(tmp_path, [[1.0, 0, 0.5], [0, 4 / 3, 0.5], [0, 0, 1]])
     (case,) = sets.read_benchmark("moge-nyuv2", tmp_path).images
     image_HW3, truth = case.read_image(), case.read_truth()

@@ -49,7 +49,7 @@ def test_a_whole_copy(name, tmp_path, capsys):
     assert not (tmp_path / f"out/{name}_left_out.txt").exists()
 
 
-def test_counts_are_told_as_the_papers_print_them():
+def test_counts_are_shown_as_the_papers_print_them():
     assert [short(count) for count in (11_100_000, 115_000, 24_231)] == ["11.1M", "115K", "24,231"]
 
 
@@ -68,7 +68,7 @@ def test_a_broken_file_is_named_and_left_out(tmp_path, capsys):
     assert "read 1: 1 usable" in capsys.readouterr().out
 
 
-def test_every_picture_broken_another_folder_and_an_unknown_set(tmp_path, capsys):
+def test_every_image_broken_another_folder_and_an_unknown_set(tmp_path, capsys):
     for path in [WRITERS["nyuv2"](tmp_path / "data"), *(tmp_path / "data/sync").rglob("*.png")]:
         path.write_bytes(b"no PNG")
     assert run("data", "check", "nyuv2", tmp_path / "data", "-o", tmp_path / "out") == 2
@@ -178,7 +178,7 @@ def test_an_unlabelled_set(tmp_path, capsys, monkeypatch):
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["sa1b.png"]
 
 
-def test_a_broken_picture_and_a_broken_archive_of_an_unlabelled_set(tmp_path, capsys, monkeypatch):
+def test_a_broken_image_and_a_broken_archive_of_an_unlabelled_set(tmp_path, capsys, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "home"))
     folder = tmp_path / "data"
     folder.mkdir()

@@ -196,7 +196,7 @@ def test_a_damaged_header_in_the_middle_is_not_the_end(tmp_path, monkeypatch, ki
         list(read(hostile(tmp_path / "evil.tar", HOSTILE[kind])))
 
 
-def test_a_member_that_is_too_large_is_told_and_the_rest_follows(tmp_path, monkeypatch):
+def test_a_member_that_is_too_large_is_reported_and_the_rest_read(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setattr(shards, "LARGEST", 1000)
     path = hostile(tmp_path / "evil.tar", lambda tar: member(tar, "evil.jpg", GOOD + bytes(2000)))

@@ -100,7 +100,7 @@ def test_a_label_of_another_size_is_refused(name, tmp_path):
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_a_damaged_picture_is_one_line_that_names_it(name, tmp_path):
+def test_a_damaged_image_is_one_line_that_names_it(name, tmp_path):
     WRITERS[name](tmp_path)
     samples = opened(name, tmp_path)
     samples.path(0).write_bytes(samples.path(0).read_bytes()[:50])
@@ -137,7 +137,7 @@ def test_pictures_txt_chooses(name, tmp_path):
         opened(name, tmp_path)
 
 
-def test_one_usable_picture_stands_in_for_another(tmp_path):
+def test_a_usable_image_replaces_an_unusable_one(tmp_path):
     label = WRITERS["megadepth"](tmp_path)
     second = opened("megadepth", tmp_path)[1]
     save_h5(label, "depth", np.full((HEIGHT, WIDTH), -1, np.float32))
@@ -392,7 +392,7 @@ def test_hypersim_s_usual_camera_is_the_released_one(tmp_path):
     assert hypersim_distance()[0, 0] > 1.1 * TRUTH_M[0, 0]  # distance taken for z would be 10 % off here
 
 
-def test_nyuv2_never_reads_the_test_pictures_and_takes_bts_list(tmp_path):
+def test_nyuv2_never_reads_the_test_images_and_takes_bts_list(tmp_path):
     WRITERS["nyuv2"](tmp_path)
     assert opened("nyuv2", tmp_path).pictures == ["kitchen_0028b/rgb_00045.jpg", "office_0001/rgb_00045.jpg"]
     for scene in list((tmp_path / "sync").iterdir()):

@@ -170,7 +170,7 @@ def test_a_library_that_ends_its_process_does_not_end_ours(machine, monkeypatch,
     assert llvm.attempt("/some/libLLVM.so").startswith(fault) if fault else llvm.attempt("/some/libLLVM.so") == ""
 
 
-def test_what_is_no_llvm_library_is_said_in_one_line(tmp_path):
+def test_what_is_no_llvm_library_is_one_line(tmp_path):
     """The whole way, in a process of its own."""
     (tmp_path / "libLLVM-19.so").write_bytes(b"no library")
     code = "from depth_anything.data.scenes.stage import load_mitsuba\ntry: load_mitsuba()\nexcept ValueError as e: print(e)"  # noqa: E501

@@ -39,14 +39,14 @@ def test_min_max_reads_valid_pixels_only():
     assert not min_max(disparity, np.zeros_like(valid)).any()
 
 
-def test_the_whole_picture_at_its_size_is_itself():
+def test_the_whole_image_at_its_size_is_itself():
     sample = ramp()
     same = cut(sample, Crop(0, 0, 40, 60, (40, 60)))
     for name in ("image_HW3", "disparity_HW", "valid_HW", "sky_HW", "classes_HW", "K_33"):
         assert np.array_equal(getattr(same, name), getattr(sample, name)), name
 
 
-def test_mirroring_twice_is_the_picture():
+def test_mirroring_twice_is_the_image():
     once = cut(ramp(), Crop(0, 0, 40, 60, (40, 60), flip=True))
     assert np.array_equal(once.disparity_HW, ramp().disparity_HW[:, ::-1])
     assert np.array_equal(cut(once, Crop(0, 0, 40, 60, (40, 60), flip=True)).image_HW3, ramp().image_HW3)
@@ -81,7 +81,7 @@ def test_image_and_labels_stay_together(seed, flip):
     assert np.array_equal(result.sky_HW, rows < 3)
 
 
-def test_the_largest_windows_stay_inside_any_picture():
+def test_the_largest_windows_stay_inside_any_image():
     rng = np.random.default_rng(0)
     for _ in range(300):
         height, width = (int(side) for side in rng.integers(8, 400, 2))
@@ -102,7 +102,7 @@ def test_the_papers_crop_is_the_shorter_side_at_any_place():
 
 
 @pytest.mark.parametrize("flip", [False, True])
-def test_intrinsics_follow_the_picture(flip):
+def test_intrinsics_follow_the_image(flip):
     """A point in space lands on the pixel that shows it, before and after."""
     crop = Crop(4, 10, 20, 40, (30, 60), flip=flip)
     after = cut(ramp(), crop)

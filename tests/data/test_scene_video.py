@@ -40,7 +40,7 @@ def test_the_hand_shakes_it_a_little():
     assert 0.8 * TREMOR < np.abs(pitch).max() <= TREMOR
 
 
-def test_a_film_of_one_frame_is_a_still():
+def test_a_video_of_one_frame_is_a_still_image():
     [camera] = camera_path(CAMERA, 1, 1.0)
     assert np.linalg.norm(camera.position - CAMERA.position) < TRAVEL
 
@@ -80,7 +80,7 @@ def seen_again(frame: Rendered, after: Rendered, moved_by: np.ndarray) -> float:
     return float(np.mean(np.abs(after.disparity[i[inside], j[inside]] * there[inside, 2] - 1) < 0.05))
 
 
-def test_the_world_stands_still(film: list[Rendered]):
+def test_static_objects_do_not_move(film: list[Rendered]):
     """Points of a frame, moved as the poses say, lie on the surfaces of another; left where they are, they do not."""
     for frame, after in pairwise(film):
         move = np.linalg.inv(after.pose) @ frame.pose

@@ -143,7 +143,7 @@ def test_glass_and_mirrors_carry_their_own_surface_and_show_another(stage: Stage
     assert green > 1.3 * red, "the green wall behind the camera shows in the mirror"
 
 
-def test_picture_and_label_are_seen_by_the_same_camera(stage: Stage):
+def test_image_and_label_are_seen_by_the_same_camera(stage: Stage):
     parts = [
         Part(FLOOR, Material("tile0"), "floor"),
         Part(upright(0, 9, 40, 30), Material("tile0"), "wall"),
@@ -368,7 +368,7 @@ def test_no_worker_outlives_a_killed_command(renderer: None, tmp_path: Path):
             time.sleep(0.1)
 
 
-def test_a_killed_run_goes_on_to_the_same_bytes(rendered: Path, tmp_path: Path):
+def test_a_killed_run_resumes_to_the_same_bytes(rendered: Path, tmp_path: Path):
     first = tmp_path / "scenes-00000.tar"
     run = start_rendering(tmp_path, first, **TINY)
     os.killpg(run.pid, signal.SIGKILL)

@@ -54,7 +54,7 @@ def test_mask_is_what_transformers_finds(folder):
     assert 0.02 < np.mean(shares) < 0.98, "a mask that is all or nothing shows nothing"
 
 
-def test_one_picture_is_the_same_as_one_of_many(folder):
+def test_one_image_is_the_same_as_one_of_many(folder):
     segment = SkySegmenter(folder, side=64)
     np.testing.assert_array_equal(segment(photo(50, 50)), segment.masks([photo(70, 40), photo(50, 50)])[1])
 

@@ -285,7 +285,7 @@ def test_a_cut_tar_is_named(tmp_path: Path, compressed: bool, where: str):
         list(read_unit(unit))
 
 
-def test_a_file_that_vanished_is_told_and_the_rest_follows(tmp_path: Path):
+def test_a_file_that_vanished_is_reported_and_the_rest_read(tmp_path: Path):
     write_files(tmp_path, {f"{number}.jpg": picture(number) for number in range(3)})
     (unit,) = units("folder", tmp_path)
     (tmp_path / "1.jpg").unlink()
@@ -320,7 +320,7 @@ def test_by_number_as_read(lay_out, tmp_path: Path):
         pictures[len(pictures)]
 
 
-def test_by_number_names_a_broken_picture(tmp_path: Path):
+def test_by_number_names_a_broken_image(tmp_path: Path):
     write_tar(tmp_path / "a.tar", {"good.jpg": picture(1), "bad.jpg": picture(2)[:100]})
     pictures = Pictures(units("tars", tmp_path))
     assert pictures[0][0] == "good"

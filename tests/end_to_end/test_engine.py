@@ -15,7 +15,7 @@ ENGINE = Path(__file__).parents[2] / "scripts" / "engine.py"
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("renderer")]
 
 
-def test_engine_ends_in_a_table_and_goes_on_where_it_was(tmp_path):
+def test_engine_ends_in_a_table_and_resumes(tmp_path):
     command = [sys.executable, str(ENGINE), "--out", str(tmp_path), "--size", "0.002"]
     command += ["--photos", str(EXAMPLES)]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}

@@ -24,7 +24,7 @@ def server():
         yield server
 
 
-def test_a_picture_gives_a_map_with_readings_a_divider_and_a_download(visit, server, photo, nano, tmp_path):
+def test_an_image_gives_a_map_with_readings_a_divider_and_a_download(visit, server, photo, nano, tmp_path):
     page = visit(server.url)
     assert page.is_visible("text=Drop an image here") and not page.is_visible("#view")
     upload(page, photo)
@@ -174,7 +174,7 @@ def test_camera_paste_drop_and_examples(visit, server, photo):
 
 
 @pytest.mark.slow
-def test_errors_are_told_and_left_behind(visit, server, photo, tmp_path):
+def test_errors_are_shown_and_disappear(visit, server, photo, tmp_path):
     page = visit(server.url)
     text = tmp_path / "notes.jpg"
     text.write_text("no image")

@@ -120,7 +120,7 @@ def test_regions_and_models_that_are_not_there(pictures, tmp_path):
         sam_points("cells")
 
 
-def test_segment_anything_tiny_and_random_gives_points_inside_the_picture(tmp_path):
+def test_segment_anything_tiny_and_random_gives_points_inside_the_image(tmp_path):
     torch, transformers = pytest.importorskip("torch"), pytest.importorskip("transformers")
     torch.manual_seed(0)
     config = transformers.SamConfig(

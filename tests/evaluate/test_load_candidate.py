@@ -128,7 +128,7 @@ def save_processor(folder, size, multiple):
     ],
     ids=["depth_anything", "depth_anything metric", "dpt"],
 )
-def test_models_of_transformers_answer_what_their_own_pipeline_answers(transformers, save, changes, quantity, tmp_path):
+def test_models_of_transformers_predict_what_their_pipeline_predicts(transformers, save, changes, quantity, tmp_path):
     import torch
     from PIL import Image
 
@@ -143,7 +143,7 @@ def test_models_of_transformers_answer_what_their_own_pipeline_answers(transform
     assert np.abs(map_HW - expected).max() < 1e-5
 
 
-def test_two_architectures_with_random_weights_stand_beside_the_floors(transformers, shared, tmp_path):
+def test_two_architectures_with_random_weights_are_compared_with_the_baselines(transformers, shared, tmp_path):
     """Random weights know nothing and must not beat the image row; the road from folder to number is whole."""
     import torch
 

@@ -76,7 +76,7 @@ def test_reader_gives_what_the_manifest_says(manifest):
     assert 0.6 < truth.valid_HW.mean() < 0.8
 
 
-def test_the_model_that_knows_the_truth_is_nearly_perfect(manifest):
+def test_the_ground_truth_as_a_model_is_nearly_perfect(manifest):
     result = evaluate_pairs(manifest, red, "oracle").as_dict()
     assert result["protocol"] == "pairs"
     assert result["model"] == "oracle"
@@ -117,7 +117,7 @@ def test_averages_over_a_scene_first_and_counts_maps_that_run_backwards(manifest
     assert result["all"]["negative_scale"] == sum(negative for _, negative in hand.values()) == 4
 
 
-def test_floors_go_through_the_same_protocol(manifest):
+def test_baselines_use_the_same_protocol(manifest):
     row = json.loads(run_pairs(manifest, ROW, "json"))
     hand = by_hand(manifest, lambda image: np.repeat(np.arange(HEIGHT)[:, None], WIDTH, axis=1).astype(float))
     assert row["outdoor"]["row_abs_rel"] == pytest.approx(hand["d"][0])
@@ -199,7 +199,7 @@ def test_point_pairs_are_clear_scored_and_always_the_same(kind):
     assert all(np.array_equal(a, b) for a, b in zip(point_pairs(other), (nearer, farther), strict=True))
 
 
-def test_a_truth_without_clear_pairs_says_nothing_about_order(manifest):
+def test_ground_truth_without_clear_pairs_has_no_ordinal_accuracy(manifest):
     wall = np.full((HEIGHT, WIDTH), 4000, np.uint16)
     wall[: HEIGHT // 2] = 4200
     Image.fromarray(wall).save(manifest.parent / "d" / "gt.png")
@@ -261,7 +261,7 @@ def test_rendered_scenes_have_outlines_however_much_of_them_is_sky(tmp_path):
     assert result["all"]["boundary_f1_pairs"] == result["all"]["pairs"] == 2
 
 
-def test_text_and_markdown_show_the_floors_beside_the_model(manifest):
+def test_text_and_markdown_show_the_baselines_beside_the_model(manifest):
     result = evaluate_pairs(manifest, noisy, "noisy")
     found = result.as_dict()
     lines = [
@@ -283,7 +283,7 @@ def test_text_and_markdown_show_the_floors_beside_the_model(manifest):
             assert re.search(rf"^{label} +{region} +{' +'.join(map(re.escape, cells))}$", text, flags=re.MULTILINE)
 
 
-def test_page_of_pictures_and_report_in_every_form(manifest, tmp_path):
+def test_page_of_images_and_report_in_every_form(manifest, tmp_path):
     assert run_pairs(manifest, CONSTANT, out=tmp_path / "page", pictures=2) == run_pairs(manifest, CONSTANT)
     page = (tmp_path / "page" / "index.html").read_text()
     assert "<td>ordinal accuracy ↑</td><td>outdoor</td>" in page
@@ -355,7 +355,7 @@ def test_paths_may_start_one_folder_above(manifest):
     assert len(reader.read(moved)) == 4
 
 
-def test_row_floors_of_the_shared_photographs(shared):
+def test_row_baselines_of_the_shared_photographs(shared):
     """The figures that the project's tables quote: a change here is a change of protocol."""
     result = json.loads(run_pairs(shared / "data" / "pairs" / "manifest.json", ROW, "json"))
     assert (result["all"]["groups"], result["all"]["pairs"]) == (25, 49)

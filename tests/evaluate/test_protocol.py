@@ -42,7 +42,7 @@ def test_only_pairs_averages_within_a_scene_first():
     assert [p.name for p in PROTOCOLS.values() if p.averaging == "scene_group"] == ["pairs"]
 
 
-def test_unknown_names_are_answered_with_the_known_ones():
+def test_unknown_names_list_the_known_ones():
     with pytest.raises(ValueError, match=r"no protocol 'midass'; did you mean midas\? expected one of pairs, midas"):
         get_protocol("midass")
     with pytest.raises(ValueError, match="not defined for ddad; it covers: nyuv2, kitti"):

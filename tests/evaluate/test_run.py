@@ -74,7 +74,7 @@ def test_no_order_of_images_changes_a_mean(order):
         assert mean(order) == pytest.approx(mean(range(7)), rel=1e-12)
 
 
-def test_a_stopped_run_goes_on_and_gives_the_same_numbers(tmp_path):
+def test_an_interrupted_run_resumes_to_the_same_numbers(tmp_path):
     def stops(image_HW3, key):
         if image_HW3[0, 0, 0] == 2:
             raise KeyboardInterrupt
@@ -141,7 +141,7 @@ def test_images_with_few_pixels_are_skipped_and_named_or_refused(tmp_path):
         evaluate_set(contents(valid=valid), [off_by_tenths()], METRIC, tmp_path)
 
 
-def test_a_picture_on_its_side_is_refused(tmp_path):
+def test_an_image_on_its_side_is_refused(tmp_path):
     whole = contents(1)
     turned = replace(whole.images[0], read_image=lambda: np.zeros((30, 20, 3), np.uint8))
     with pytest.raises(ValueError, match="one is turned"):

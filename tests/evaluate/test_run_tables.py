@@ -204,7 +204,7 @@ def test_mean_over_the_sets_needs_all_of_them(tmp_path):
         ({"form": "pdf"}, "no report form 'pdf'"),
     ],
 )
-def test_what_cannot_be_run_is_said_in_one_line(root, changes, message):
+def test_what_cannot_be_run_is_one_line(root, changes, message):
     changes = {"sets": ["kitti"]} | changes if "protocol" in changes else changes
     with pytest.raises(ValueError, match=message) as error:
         go(root, **changes)
@@ -262,14 +262,14 @@ def test_da2k_rules(da2k_root, sign, kind, accuracy):
         assert "indoor 50.0, aerial 66.7; ties 20.0, of 5 pairs" in report["notes"][0]
 
 
-def test_da2k_refuses_points_outside_the_picture(da2k_root):
+def test_da2k_refuses_points_outside_the_image(da2k_root):
     file = da2k_root / "data/da2k/annotations.json"
     file.write_text(file.read_text().replace("[17, 2]", "[20, 2]"))
     with pytest.raises(ValueError, match=r"images/indoor/a\.png: a point lies outside the image of 20 rows and 30"):
         run("da2k", da2k_root / "data", ["row"], out=da2k_root / "out")
 
 
-def test_da2k_goes_on_where_it_was(da2k_root):
+def test_da2k_resumes(da2k_root):
     from depth_anything.data.benchmarks import da2k
     from depth_anything.evaluate.candidate import Candidate
     from depth_anything.evaluate.da2k import evaluate_da2k

@@ -167,7 +167,7 @@ def test_no_affine_change_of_the_map_changes_a_number(scale, shift):
     assert run(scale * map_HW + shift, "disparity", truth, get_protocol("pairs")) == pytest.approx(expected, rel=1e-6)
 
 
-def test_the_prediction_comes_to_the_truths_size_and_never_the_other_way():
+def test_the_prediction_is_resized_to_the_ground_truth_never_the_reverse():
     truth = metric_truth(shape=(40, 60))
     aligned = align(np.ones((7, 11)), "disparity", truth, get_protocol("pairs"), Cut())
     assert aligned.prediction_HW.shape == (40, 60)

@@ -75,7 +75,7 @@ def metric(tmp_path_factory) -> tuple[DepthAnything, Path, onnx.ModelProto]:
 
 
 @pytest.mark.parametrize("which", ["relative", "metric"])
-def test_whole_road_equals_torch(which, request):
+def test_exported_files_equal_torch(which, request):
     """In ONNX Runtime, in OpenVINO, and in OpenVINO from the ONNX file."""
     model, path, _ = request.getfixturevalue(which)
     exported = [OnnxBackend(path), OpenVinoBackend(path.with_suffix(".xml")), OpenVinoBackend(path)]
@@ -97,7 +97,7 @@ def test_whole_road_equals_torch(which, request):
             assert np.abs(found - expected).max() < 1e-4 * scale, (height, width, backend)
 
 
-def test_bfloat16_in_openvino_keeps_the_ends_of_the_road_exact():
+def test_bfloat16_in_openvino_keeps_pre_and_postprocessing_in_float32():
     """A map without steps: as many values as pixels, not the few hundred that eight bits hold."""
     image = picture(96, 128)
     exact, coarse = (OpenVinoBackend(NANO_ONNX, dtype=dtype)([image], 224)[0] for dtype in ("fp32", "bf16"))
@@ -114,7 +114,7 @@ def runners(graph: onnx.ModelProto, folder: Path):
     return [lambda feed: session.run(None, feed)[0], lambda feed: compiled(feed)[0]]
 
 
-def test_road_inside_the_graph_is_that_of_preprocess(tmp_path):
+def test_preprocessing_in_the_graph_equals_that_of_resize(tmp_path):
     """The stretch before the network alone: sizes of hostile images, and pixels, in both runtimes.
 
     White noise is the hardest image: OpenCV's float32 positions are good to 6e-5 of a pixel at 1,000 of them.
@@ -153,7 +153,7 @@ def test_the_size_is_optional_in_onnx_runtime(relative):
     np.testing.assert_allclose(found, model.infer_rgb(image), atol=1e-4)
 
 
-def test_half_halves_the_file_and_keeps_the_answer(relative, tmp_path):
+def test_half_halves_the_file_and_keeps_the_map(relative, tmp_path):
     path = relative[1]
     graph = onnx.load(path)
     store_half(graph)
@@ -164,7 +164,7 @@ def test_half_halves_the_file_and_keeps_the_answer(relative, tmp_path):
     np.testing.assert_allclose(OnnxBackend(half)([image], 70)[0], OnnxBackend(path)([image], 70)[0], atol=1e-5)
 
 
-def test_metadata_says_what_the_file_is(metric):
+def test_metadata_states_what_the_file_is(metric):
     assert b"dpt.py" not in metric[1].read_bytes()  # no traces of the machine that exported it
     in_onnx, in_openvino = OnnxBackend(metric[1]), OpenVinoBackend(metric[1].with_suffix(".xml"))
     for backend in (in_onnx, in_openvino, OpenVinoBackend(metric[1])):
@@ -268,7 +268,7 @@ def test_the_bare_network_of_the_bins(bins, photos, tmp_path):
 
 
 @pytest.mark.parametrize("stage", ["block_02", "fusion_2"])
-def test_an_export_that_differs_is_refused_and_says_where(stage, exported_once, photos, tmp_path):
+def test_an_export_that_differs_is_refused_and_the_stage_named(stage, exported_once, photos, tmp_path):
     """The torch model is another one at one stage, as if that stage had been exported wrong."""
     model = copy.deepcopy(exported_once)
     scratch = model.depth_head.scratch
@@ -332,7 +332,7 @@ def test_a_process_with_several_openvino_models_survives_a_signal(tmp_path):
     assert done.returncode == 0 and "asked to stop" in done.stdout, done
 
 
-def test_a_camera_aware_file_answers_the_same_metres_in_openvino(tmp_path, monkeypatch):
+def test_a_camera_aware_file_predicts_the_same_metres_in_openvino(tmp_path, monkeypatch):
     model = random_model(tiny(head="sigmoid", max_depth=20.0, canonical_focal=60.0))
     report = export(model, tmp_path / "aware.xml", ExportOptions(to="openvino"))
     assert not report.failures

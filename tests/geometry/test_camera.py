@@ -24,7 +24,7 @@ def test_unknown_depth_is_an_unknown_point():
     assert np.isnan(points[0, 0]).all() and np.isfinite(points[0, 1]).all()
 
 
-def test_field_of_view_spans_the_picture():
+def test_field_of_view_spans_the_image():
     K = camera.from_fov(640, 480, 90)
     assert K[0, 0] == pytest.approx(320) and K[1, 1] == K[0, 0]
     assert (K[0, 2], K[1, 2]) == (319.5, 239.5)

@@ -153,7 +153,7 @@ def test_glb_without_trimesh_names_the_extra(tmp_path, scene, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_normals_picture_in_both_conventions(tmp_path):
+def test_normals_image_in_both_conventions(tmp_path):
     """A floor 1.5 m below the camera: up is green 255 for OpenGL, 0 for DirectX; a wall faces the viewer: blue."""
     up, towards = np.array([0, -1, 0], np.float32), np.array([0, 0, -1], np.float32)
     normals = np.stack([up, towards, np.zeros(3, np.float32)])[None]

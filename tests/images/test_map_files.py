@@ -127,7 +127,7 @@ def test_an_exr_with_the_image_as_openimageio_reads_it(tmp_path, quantity, name)
     np.testing.assert_array_equal(map_files.read_exr(path)[0], RAMP)
 
 
-def test_pictures_carry_text(tmp_path):
+def test_images_carry_text(tmp_path):
     picture = np.random.default_rng(0).integers(0, 256, (9, 7, 3), dtype=np.uint8)
     map_files.write_picture(tmp_path / "a.png", picture, TEXT)
     stored = cv2.imread(str(tmp_path / "a.png"), cv2.IMREAD_UNCHANGED)

@@ -51,7 +51,7 @@ def test_other_makers_are_known_by_their_first_bytes(head, without_rawpy):
         read_image(head + bytes(1000))
 
 
-def test_a_picture_is_not_taken_for_a_raw_file(tmp_path, without_rawpy):
+def test_an_image_is_not_taken_for_a_raw_file(tmp_path, without_rawpy):
     """A JPEG that somebody named so is read; a TIFF named so is a maker's."""
     Image.fromarray(SEEN).save(tmp_path / "photo.jpg", quality=95)
     (tmp_path / "photo.jpg").rename(tmp_path / "photo.nef")

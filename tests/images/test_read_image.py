@@ -83,7 +83,7 @@ def test_every_format_reads_the_same_from_path_bytes_stream_and_pil(tmp_path):
             assert np.abs(picture.astype(int) - photo()).mean() < 25, name
 
 
-def test_no_file_that_was_cut_short_passes_for_a_picture():
+def test_no_file_that_was_cut_short_passes_for_an_image():
     """At every length: an error, or (where only padding or later frames are gone) exactly the whole image."""
     for name, data in seeds().items():
         whole = read_image(data)
@@ -288,7 +288,7 @@ def test_text_bombs_are_refused():
         (io.StringIO("text"), "binary mode"),
     ],
 )
-def test_what_is_no_picture_gets_one_line(source, message):
+def test_what_is_no_image_gets_one_line(source, message):
     with pytest.raises(ValueError, match=message) as error:
         read_image(source)
     assert "\n" not in str(error.value)
@@ -346,7 +346,7 @@ def test_units_of_the_sensor_that_are_unknown_give_no_focal_length(unit):
     ("resolution", "unit"),
     [(6000 / 3.6, 5), (6000 / 36 / 1000, 3), (0.001, 2), (5e5, 4)],  # a lens of 5 km, of 0.5 mm, ...
 )
-def test_a_lens_that_nobody_makes_gives_no_focal_length(resolution, unit):
+def test_an_impossible_lens_gives_no_focal_length(resolution, unit):
     exif = Image.Exif()
     exif.get_ifd(0x8769).update({0x920A: 50.0, 0xA20E: resolution, 0xA210: unit, 0xA002: 6000, 0xA003: 4000})
     assert image_info(encode(Image.fromarray(photo()), "JPEG", exif=exif)).focal_35mm is None

@@ -92,14 +92,14 @@ def test_unsigned_words_beyond_two_to_the_31(packed):
     ],
 )
 @pytest.mark.parametrize("planes", [False, True])
-def test_what_is_not_read_is_said_as_what_it_is(numbers, photometric, expected, planes):
+def test_unsupported_layouts_are_named(numbers, photometric, expected, planes):
     if planes and numbers.ndim == 3:
         expected += ", in planes"
     with pytest.raises(PictureError, match=f"a TIFF of {expected} is not read here; expected 1 to 4 channels"):
         read_image(tiff(numbers, photometric, planes=planes))
 
 
-def test_bigtiff_in_motorolas_order_is_said_to_be_one():
+def test_bigtiff_in_motorolas_order_is_named():
     with pytest.raises(PictureError, match="a BigTIFF in Motorola's byte order is not read here"):
         read_image(b"MM\0+\0\x08\0\0" + (16).to_bytes(8, "big") + bytes(200))
 
@@ -119,7 +119,7 @@ def test_a_compression_that_is_not_known_is_named():
         (np.dstack([RGB, OPACITY, NOISE]), 2, [2, 0]),
     ],
 )
-def test_planes_are_the_picture_or_refused(order, packed, numbers, photometric, extra):
+def test_planes_are_the_image_or_refused(order, packed, numbers, photometric, extra):
     more = {tiffs.EXTRA: (tiffs.SHORT, extra)} if extra else {}
     for values in (numbers, wide(numbers)):
         with pytest.raises(PictureError, match="in planes is not read here"):
@@ -135,7 +135,7 @@ def test_subsampled_colours_without_compression_are_refused():
     read_image(tiff(numbers, 6, more={tiffs.SUBSAMPLING: (tiffs.SHORT, [1, 1])}))
 
 
-def test_a_thumbnail_is_not_the_picture():
+def test_a_thumbnail_is_not_the_image():
     with pytest.raises(PictureError, match="the first image of this TIFF is a thumbnail of another"):
         read_image(tiff(RGB, 2, more={254: (tiffs.LONG, [1])}))
 

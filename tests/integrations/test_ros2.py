@@ -194,7 +194,7 @@ def test_the_bundled_model_in_the_node(node_module, monkeypatch):
     ("given", "words"),
     [({"model": "no-such-model"}, "no-such-model"), ({"encoding": "8UC1"}, "8UC1"), ({"max_rate": -1.0}, "max_rate")],
 )
-def test_what_cannot_be_configured_is_said(node_module, monkeypatch, given, words):
+def test_what_cannot_be_configured_is_an_error(node_module, monkeypatch, given, words):
     monkeypatch.setattr(ros.LifecycleNode, "given", given)
     node = node_module.DepthAnythingNode()
     assert node.trigger_configure() == ros.Return.FAILURE

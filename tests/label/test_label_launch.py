@@ -126,7 +126,7 @@ def test_what_is_done_is_not_done_again(tmp_path: Path):
 # -- refusals --------------------------------------------------------------------------------------
 
 
-def test_another_recipe_or_other_pictures_are_refused(tmp_path: Path):
+def test_another_recipe_or_other_images_are_refused(tmp_path: Path):
     from dataclasses import replace
 
     write_photos(tmp_path / "photos", 8)

@@ -73,7 +73,7 @@ def test_labels_are_the_teachers_maps(nano: DepthAnything, tmp_path: Path):
     assert {labels[number].key for number in range(8)} == set(samples)
 
 
-def test_the_picture_in_a_shard_lies_as_its_map_does(tmp_path: Path):
+def test_the_image_in_a_shard_has_the_orientation_of_its_map(tmp_path: Path):
     """A JPEG that its EXIF turns is stored upright: not every reader of shards turns it."""
     exif = Image.Exif()
     for orientation in (1, 6):
@@ -158,7 +158,7 @@ def test_the_manifest_appears_last(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert shards == [True]
 
 
-def test_batches_hold_one_size_each_and_few_pictures_wait(tmp_path: Path):
+def test_batches_hold_one_size_each_and_few_images_wait(tmp_path: Path):
     """Random sizes: all images once, no batch beyond its limit, never more waiting than stated."""
     labeller = Labeller(ToyTeacher(), RECIPE, Folder(str(tmp_path)), threads=1)
     rng = np.random.default_rng(0)
@@ -200,7 +200,7 @@ def test_what_is_no_jpeg_becomes_one_upright(tmp_path: Path):
 # -- faults ----------------------------------------------------------------------------------------
 
 
-def test_broken_pictures_are_listed_and_the_rest_is_done(tmp_path: Path):
+def test_broken_images_are_listed_and_the_rest_is_done(tmp_path: Path):
     keys = write_photos(tmp_path / "photos", 8)
     (tmp_path / "photos/002.jpg").write_bytes((tmp_path / "photos/002.jpg").read_bytes()[:200])
     (tmp_path / "photos/005.jpg").write_bytes(b"")
@@ -225,7 +225,7 @@ class NanTeacher(ToyTeacher):
         return maps_BHW
 
 
-def test_nan_from_the_teacher_fails_that_picture_only(tmp_path: Path):
+def test_nan_from_the_teacher_fails_that_image_only(tmp_path: Path):
     write_photos(tmp_path / "photos", 12)
     (unit,) = units("folder", tmp_path / "photos")
     outcome = label_one(unit, tmp_path / "out", NanTeacher())

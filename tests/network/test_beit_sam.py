@@ -260,7 +260,7 @@ def test_published_beit_files_have_older_names(tmp_path):
     assert found.keys() == expected.keys() and all(torch.equal(found[key], expected[key]) for key in found)
 
 
-def test_a_whole_sam_gives_its_picture_encoder(tmp_path):
+def test_a_whole_sam_gives_its_image_encoder(tmp_path):
     """facebook/sam-vit-*: a SamModel, whose config holds the encoder's as `vision_config`."""
     config = transformers.SamConfig(vision_config=theirs("sam").config.to_dict())
     config.prompt_encoder_config.image_embedding_size = SIDE
@@ -290,7 +290,7 @@ def test_folders_that_do_not_fit_are_refused(family, folder, tmp_path):
         load_backbone(tmp_path, row)
 
 
-def test_saved_and_loaded_it_answers_the_same(family, tmp_path, monkeypatch):
+def test_saved_and_loaded_it_predicts_the_same(family, tmp_path, monkeypatch):
     row = tiny(f"v2-{family}-large")
     monkeypatch.setitem(TRIED, row.name, row)
     model = DepthAnything(row)

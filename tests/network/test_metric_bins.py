@@ -187,7 +187,7 @@ def test_our_own_file_keeps_the_kind_of_bins(tmp_path, monkeypatch):
     assert set(state) == set(model.state_dict())
 
 
-def test_a_log_head_says_so_and_answers_exp(tmp_path):
+def test_a_log_head_is_stated_and_predicts_exp(tmp_path):
     torch.manual_seed(0)
     model = DepthAnything(with_log_head(NANO_VIT)).eval()
     official.save(model, tmp_path / "m.safetensors")
@@ -211,7 +211,7 @@ def test_the_linear_rule_is_torchs_with_corners_aligned(height, width, size):
     assert torch.allclose(resize(image, size, "bilinear").permute(2, 0, 1)[None], expected, atol=1e-5)
 
 
-def test_what_has_no_place_for_bins_says_so(tmp_path):
+def test_what_cannot_store_bins_is_refused(tmp_path):
     model = DepthAnything(tiny("softplus"))
     with pytest.raises(ValueError, match="--bare"):
         export(model, tmp_path / "m.onnx")

@@ -91,7 +91,7 @@ def test_auto_names_no_provider_that_is_slower_or_slow_to_start(runtime):
     assert names(sessions[-1]) == [CPU]
 
 
-def test_a_provider_that_does_not_start_is_told_in_one_line(runtime, caplog, capfd):
+def test_a_provider_that_does_not_start_is_one_line(runtime, caplog, capfd):
     runtime((TENSORRT, CUDA))
     with caplog.at_level(logging.WARNING):
         assert OnnxBackend(NANO_ONNX, device="cuda").device == "cpu"
@@ -137,7 +137,7 @@ def test_a_device_that_this_wheel_has_not(runtime, device, told):
         OnnxBackend(NANO_ONNX, device=device)
 
 
-def test_two_wheels_are_told_in_one_line(runtime, caplog, monkeypatch):
+def test_two_wheels_are_one_line(runtime, caplog, monkeypatch):
     here = {"onnxruntime", "onnxruntime-gpu"}
     monkeypatch.setattr(onnx_devices, "is_installed", here.__contains__)
     line = (

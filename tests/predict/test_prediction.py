@@ -42,7 +42,7 @@ def metric() -> Prediction:
 # -- what it holds -----------------------------------------------------------------------------------------------------
 
 
-def test_it_says_what_it_holds(relative, metric):
+def test_it_states_its_quantity(relative, metric):
     assert relative.quantity == "disparity" and metric.quantity == "depth_m"
     assert relative.depth_m is None and metric.disparity is None
     assert "larger is nearer" in relative.describe() and "no unit" in relative.describe()
@@ -101,7 +101,7 @@ def test_a_metric_map_stays_and_takes_no_distances(metric):
 
 
 @given(st.integers(2, 12), st.integers(0, 10_000))
-def test_known_distances_recover_the_truth(count, seed):
+def test_known_distances_recover_the_ground_truth(count, seed):
     random = np.random.default_rng(seed)
     flat = random.choice(TRUTH.size, count, replace=False)
     points = [(index % 40, index // 40, TRUTH.flat[index]) for index in flat]
@@ -193,7 +193,7 @@ def test_control_image_is_what_the_released_controlnet_was_fed(relative, metric)
 
 
 @given(st.sampled_from([0.0, 1e-30, 1e30, -5.0]), st.floats(0, 1e4, width=32))
-def test_pictures_of_degenerate_maps_are_whole(base, spread):
+def test_images_of_degenerate_maps_are_whole(base, spread):
     disparity = np.float32(base) + np.linspace(0, spread, 12, dtype=np.float32).reshape(3, 4)
     prediction = Prediction(disparity=disparity)
     for picture in (prediction.colored("turbo"), prediction.control_image()):

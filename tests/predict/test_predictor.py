@@ -28,7 +28,7 @@ def picture(height: int, width: int, seed: int = 0) -> np.ndarray:
     return np.asarray(Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC))
 
 
-def test_map_has_the_picture_s_size_and_says_what_it_is(onnx):
+def test_map_has_the_image_s_size_and_says_what_it_is(onnx):
     prediction = onnx(picture(61, 90))
     assert prediction.quantity == "disparity"
     assert prediction.disparity.shape == (61, 90)
@@ -84,7 +84,7 @@ def test_infer_image_takes_bgr_as_the_official_method(torch_predictor, tmp_path)
         (np.zeros((3, 4, 3), np.float32), "type float32"),
     ],
 )
-def test_what_is_no_picture_is_named(picture, said):
+def test_what_is_no_image_is_named(picture, said):
     model = DepthAnything.from_pretrained("nano")
     for infer, order in ((model.infer_image, "BGR"), (model.infer_rgb, "RGB")):
         with pytest.raises(ValueError, match=rf"{said}.*") as error:
@@ -95,7 +95,7 @@ def test_what_is_no_picture_is_named(picture, said):
 @pytest.mark.parametrize(
     "given", [None, "photo.jpg", b"bytes", np.zeros((3, 4, 3), np.uint8), Image.new("RGB", (4, 3))]
 )
-def test_one_picture_where_many_belong(onnx, given):
+def test_one_image_instead_of_several(onnx, given):
     with pytest.raises(ValueError, match=r"expected a list of images; call predictor\(image\)"):
         onnx.predict(given)
 

@@ -42,7 +42,7 @@ def test_a_tile_adds_what_is_fine_and_nothing_else():
     np.testing.assert_array_equal(fine_detail(np.ones_like(whole), whole), 0)
 
 
-def test_an_edge_gains_its_shape_whatever_the_tile_says_of_its_step():
+def test_an_edge_gains_its_shape_whatever_its_step_in_the_tile():
     """The tile says too much of the step above and too little below; taken plainly, its detail would do harm below."""
     height, width, edge = 200, 200, 100
     columns = np.arange(width) + np.zeros((height, 1))
@@ -107,7 +107,7 @@ def test_seams_are_below_one_percent_of_the_range():
     assert abs(jumps[5] - np.delete(jumps, 5).mean()) > 0.01 * np.ptp(naive)  # the measure sees a seam that is there
 
 
-def test_edges_gain_and_the_whole_keeps_its_word():
+def test_edges_gain_and_the_whole_map_decides_distances():
     height, width = 384, 512
     real = np.where(np.mgrid[0:height, 0:width][1] // 37 % 2 == 0, 60.0, 190.0)
     picture = np.repeat(real.astype(np.uint8)[..., None], 3, axis=2)

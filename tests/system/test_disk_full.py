@@ -84,7 +84,7 @@ def test_the_line_names_the_file(namespace, inputs, tmp_path, command, kilobytes
         assert f"{done} of 4 images are done" in lines[0] and run.returncode == (1 if done else 2)
 
 
-def test_a_librarys_own_error_is_asked_of_the_disk(tmp_path, monkeypatch):
+def test_a_librarys_own_error_leads_to_a_check_of_the_disk(tmp_path, monkeypatch):
     class OfALibrary(Exception):
         pass
 

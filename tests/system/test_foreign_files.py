@@ -117,7 +117,7 @@ def test_pairs_and_da2k(tmp_path):
     assert [one.scenario for one in da2k.read(tmp_path)] == ["indoor"]
 
 
-def test_pictures_of_the_command_line_and_unlabelled_sets(tmp_path):
+def test_images_of_the_command_line_and_unlabelled_sets(tmp_path):
     for number in range(3):
         grey(tmp_path / f"photos/below/r{number}.jpg", number)
     (tmp_path / "list.txt").write_text("photos/below/r1.jpg\n")

@@ -24,7 +24,7 @@ def seen() -> DepthAnything:
     return model
 
 
-def test_absorbed_normalisation_answers_alike_and_is_powers_of_two_and_bias():
+def test_absorbed_normalisation_predicts_the_same_and_is_powers_of_two_and_bias():
     model = seen()
     image_13HW = torch.randn(1, 3, 64, 96)
     with torch.inference_mode():

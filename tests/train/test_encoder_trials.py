@@ -123,7 +123,7 @@ def test_runs_have_equal_time_are_kept_and_the_controls_learn_statistics(small, 
         trials.trials(**asked | {"only": ("lite7",)})
 
 
-def test_twice_the_time_is_twice_the_pictures(small, trials, tmp_path, monkeypatch):
+def test_twice_the_time_is_twice_the_images(small, trials, tmp_path, monkeypatch):
     monkeypatch.setattr(trials, "pictures_a_second", lambda recipe, stage, scenes: (30.0, 10.0)[stage])
     recipe = trials.base(2)
     assert trials.affordable(tmp_path / "a", recipe, None, 60) == [1200, 200]

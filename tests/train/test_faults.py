@@ -131,7 +131,7 @@ def test_a_state_in_one_file_is_gone_on_from_in_parts(calm, tmp_path):
     assert saved_steps(out)[-1] == 8
 
 
-def test_torchrun_goes_on_from_the_last_checkpoint_where_a_process_was_killed(calm, tmp_path):
+def test_torchrun_resumes_from_the_last_checkpoint_after_a_process_was_killed(calm, tmp_path):
     out = tmp_path / "run"
     assert torchrun(out, "--max-restarts=2", fault="die", at=6).wait(LONG) == 0
     assert "resuming after step" in out.with_suffix(".log").read_text()
@@ -155,7 +155,7 @@ def test_a_process_that_hangs_is_named_by_the_first(tmp_path):
     assert "Traceback" not in log
 
 
-def test_told_to_stop_torchrun_saves_behind_the_step(calm, tmp_path):
+def test_on_a_stop_signal_torchrun_saves_after_the_step(calm, tmp_path):
     out = tmp_path / "run"
     process = torchrun(out, f"--shutdown-timeout={LONG}", save=1e9, steps=10_000)
     deadline = time.monotonic() + LONG

@@ -103,7 +103,7 @@ def test_what_is_wrong_with_a_folder_is_one_line(tmp_path):
         UserFolder(tmp_path)[0]
 
 
-def test_every_tenth_picture_is_held_out(tmp_path):
+def test_every_tenth_image_is_held_out(tmp_path):
     training, held_out = split(UserFolder(write_folder(tmp_path, "depth_m", ".png", 11)))
     assert training.numbers == [1, 2, 3, 4, 5, 6, 7, 8, 9] and held_out.numbers == [0, 10]
 

@@ -98,7 +98,7 @@ def test_one_scene_through_two_lenses_is_as_far(input_size):
         assert np.median(depth_m_HW) == pytest.approx(4.0, rel=0.06)  # a pixel at either edge
 
 
-def test_a_step_learns_the_canonical_metres_of_its_windows():
+def test_a_step_learns_the_canonical_metres_of_its_crops():
     class Walls:
         def __len__(self):
             return 4
@@ -144,7 +144,7 @@ def test_files_say_which_camera(aware, tmp_path):
         official.save_transformers(DepthAnything(of_tokens), tmp_path / "folder")
 
 
-def test_predictions_are_for_the_camera_that_is_told_or_say_which_was_assumed(aware, tmp_path):
+def test_predictions_are_for_the_given_camera_or_state_the_assumed_one(aware, tmp_path):
     picture_HW3 = chequered(150, 2.0).image_HW3
     assumed = Predictor(aware, backend="torch")(picture_HW3)
     # the canonical 250 pixels belong to the network's own shorter side

@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.mark.slow
 @pytest.mark.parametrize("processes", [1, 2])
-def test_make_nano_goes_on_where_it_was_stopped_and_ends_with_both_files(tmp_path, processes):
+def test_make_nano_resumes_and_ends_with_both_files(tmp_path, processes):
     command = ["make", "nano", f"DEV={sys.prefix}", f"NANO={tmp_path}", "SIZE=0.003", f"PROCESSES={processes}"]
     first = subprocess.Popen(command, cwd=ROOT, start_new_session=True, stdout=subprocess.DEVNULL)
     teacher, until = tmp_path / "teacher", time.monotonic() + 300

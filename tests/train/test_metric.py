@@ -229,7 +229,7 @@ def test_the_ends_of_the_range_count_only_where_the_recipe_says():
     assert metres.true_metres(at_the_end, replace(closed, closed=False))[1].flatten().tolist() == [False, True, True]
 
 
-def test_the_prediction_comes_to_the_truths_size():
+def test_the_prediction_is_resized_to_the_ground_truth():
     truth = batch_of([1, 1.25, 1.5, 1.75, 2], [True] * 5)
     answer = torch.tensor([1.0, 2.0]).view(1, 1, 2)  # corners on corners; else 1, 1.1, 1.5, 1.9, 2
     loss = metric.metric_losses(Says(answer), truth, as_zoedepth()).total.item()
@@ -239,7 +239,7 @@ def test_the_prediction_comes_to_the_truths_size():
 # -- what a step sees --
 
 
-def test_a_whole_picture_keeps_its_truths_size_and_follows_from_seed_and_step():
+def test_a_whole_image_keeps_its_truths_size_and_follows_from_seed_and_step():
     recipe = as_zoedepth()
     one, same, other = (
         build_slice(replace(recipe, seed=seed), Data(Rooms(5)), 3, labeled_batch=metric.labeled_batch).labeled
@@ -251,12 +251,12 @@ def test_a_whole_picture_keeps_its_truths_size_and_follows_from_seed_and_step():
     assert not one.valid_BHW[:, :2].any()  # sky never counts
 
 
-def test_windows_come_from_the_relative_readers():
+def test_crops_come_from_the_relative_readers():
     batch = build_slice(replace(small(nano_metric()), perturbation="none"), Data(Rooms(5)), 0).labeled
     assert batch.image_B3HW.shape == (2, 3, 28, 42) and batch.disparity_BHW.shape == (2, 28, 42)
 
 
-def test_without_draws_the_augmentation_is_the_picture():
+def test_without_draws_the_augmentation_is_the_image():
     sample = Rooms(1)[0]
     still = metric_pictures.augmented(sample, as_zoedepth(), np.array([0.5, 1, 1, 0, 0, 0, 0, 0]))
     assert np.array_equal(still.image_HW3, sample.image_HW3.astype(np.float32) / 255)

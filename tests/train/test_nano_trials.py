@@ -46,7 +46,7 @@ CHANGED = {
 
 
 @pytest.mark.parametrize("name", CHANGED)
-def test_a_trial_changes_one_factor_and_keeps_the_pictures(name):
+def test_a_trial_changes_one_factor_and_keeps_the_images(name):
     whole = trials.base(24_000, 32, 4096)
     first, second = asdict(trials.trial_recipe("base", whole, 1)), asdict(trials.trial_recipe(name, whole, 1))
     for field in ("name", "stages"):
@@ -239,12 +239,12 @@ def test_speed_adds_up_the_sittings(tmp_path):
     assert trials.speed(tmp_path / "curve.jsonl") == {"samples": 60, "seconds": pytest.approx(20 / 10 + 40 / 8)}
 
 
-def test_spread_takes_pictures_at_equal_distances():
+def test_spread_takes_images_at_equal_distances():
     assert list(trials.evenly(range(10), 4)[n] for n in range(4)) == [0, 2, 5, 7]
     assert len(trials.evenly(range(10), 4)) == 4
 
 
-def test_spread_on_a_gpu_takes_the_same_pictures(tmp_path):
+def test_spread_on_a_gpu_takes_the_same_images(tmp_path):
     write_shard(tmp_path / "scenes-00000.tar", [scene(seed, 48, 64) for seed in range(5)])
     packed = trials.PackedScenes(tmp_path)
     resident, spread = trials.SpreadOnDevice(packed, 2, "cpu"), trials.evenly(packed, 2)

@@ -148,7 +148,7 @@ def feature_of(cosine_N: Tensor) -> Tensor:
     return (1 - kept).mean() if len(kept) else 0 * cosine_N.sum()
 
 
-def test_the_teacher_is_asked_for_the_clean_unlabelled_pictures_only():
+def test_the_teacher_is_asked_for_the_clean_unlabelled_images_only():
     recipe = strong_student(feature_weight=0.0)
     batch, stage = step_of(recipe)
     teacher = Watched(tokens=False).eval()
@@ -156,7 +156,7 @@ def test_the_teacher_is_asked_for_the_clean_unlabelled_pictures_only():
     assert len(teacher.asked) == 1 and torch.equal(teacher.asked[0], batch.unlabeled.clean_N3HW)
 
 
-def test_labelled_pictures_keep_their_colours_and_unlabelled_ones_do_not():
+def test_labelled_images_keep_their_colours_and_unlabelled_ones_do_not():
     """Strong colours are for what the student sees of unlabelled images (V1 section 3.2)."""
     data = Data(OneColour(7), without_labels(OneColour(9)))
     recipe = replace(strong_student(perturbation="unimatch"), perturbation="none")
@@ -230,7 +230,7 @@ def test_unimatchs_probabilities():
 
 
 @pytest.mark.parametrize("slices", [1, 2])
-def test_a_run_sees_every_picture_in_turn(slices):
+def test_a_run_sees_every_image_in_turn(slices):
     """Four steps of two labelled and four unlabelled images are two epochs of four and of eight."""
 
     class Counted(Boxes):

@@ -72,7 +72,7 @@ def test_cutmix_pastes_the_partner_and_its_label_comes_along():
     assert wrong.parts["unlabeled"] > 0.3
 
 
-def test_the_teacher_sees_clean_pictures_and_the_student_perturbed_ones():
+def test_the_teacher_sees_clean_images_and_the_student_perturbed_ones():
     recipe = plain(perturbation="unimatch", cutmix=0.0)
     batch = mixed_slice(recipe).unlabeled
     assert not batch.box_BHW.any() and not torch.equal(batch.clean_N3HW, batch.mixed_B3HW)
@@ -189,7 +189,7 @@ class Shards(Boxes):
         super().__init__(int(self.ends[-1]))
 
 
-def test_shards_are_read_few_at_a_time_and_every_picture_once():
+def test_shards_are_read_few_at_a_time_and_every_image_once():
     shards = Shards()
     first, second = ([sample_number([0, 3], shards, e * len(shards) + i) for i in range(len(shards))] for e in (0, 1))
     assert sorted(first) == sorted(second) == list(range(len(shards))) and first != second
@@ -263,7 +263,7 @@ def test_a_steps_loss_and_gradients_do_not_depend_on_the_number_of_processes(fea
         assert ((other - gradient).norm() / gradient.norm()).item() < 1e-4
 
 
-def test_pictures_that_cannot_be_read_are_skipped_and_named(caplog):
+def test_images_that_cannot_be_read_are_skipped_and_named(caplog):
     class Torn(Boxes):
         def __getitem__(self, number: int) -> Sample:
             if number == 2:

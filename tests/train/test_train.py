@@ -51,7 +51,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("head", ["linear", "sigmoid", "log", "bins"])
-def test_training_sees_the_models_own_answer(head, family):
+def test_training_uses_the_models_own_prediction(head, family):
     """Else a head would be released that never learned."""
     nano = get_variant(family)
     variant = {
@@ -109,7 +109,7 @@ def test_stages_follow_one_another():
 # -- what a step sees --
 
 
-def test_every_epoch_sees_every_picture_once_in_another_order():
+def test_every_epoch_sees_every_image_once_in_another_order():
     first, second = ([sample_number([0, 1], Boxes(11), epoch * 11 + i) for i in range(11)] for epoch in (0, 1))
     assert sorted(first) == sorted(second) == list(range(11))
     assert first != second
@@ -125,7 +125,7 @@ def test_a_batch_follows_from_seed_and_step_alone():
     assert step == recipe.steps - 1
 
 
-def test_a_broken_picture_stops_the_run_with_its_own_error():
+def test_a_broken_image_stops_the_run_with_its_own_error():
     class Broken(Boxes):
         def __getitem__(self, number: int) -> Sample:
             raise ValueError("image 3 is broken")
@@ -272,7 +272,7 @@ def test_killed_anywhere_and_resumed_the_weights_are_bit_equal(family, tmp_path)
     assert steps == sorted(steps) and steps[-1] == 10
 
 
-def test_a_polite_stop_saves_behind_a_whole_step(tmp_path):
+def test_a_stop_signal_saves_after_a_complete_step(tmp_path):
     class Impatient(Boxes):
         asked = False
 
@@ -303,7 +303,7 @@ def test_another_recipe_in_the_same_folder_is_refused(tmp_path):
         loop.train(replace(tiny(2), seed=5), tmp_path, Data(Boxes(3)))
 
 
-def test_a_run_from_when_the_vit_was_called_nano_goes_on_under_its_new_name(tmp_path):
+def test_a_run_from_when_the_vit_was_called_nano_resumes_under_its_new_name(tmp_path):
     """And under its old one, which is another network's now, one line refuses it."""
     recipe = replace(tiny(4), ema=0.5)
     calm = loop.train(recipe, tmp_path / "calm", Data(Boxes(3)))
@@ -319,7 +319,7 @@ def test_a_run_from_when_the_vit_was_called_nano_goes_on_under_its_new_name(tmp_
     assert all(torch.equal(a, b) for a, b in zip(calm.parameters(), resumed.parameters(), strict=True))
 
 
-def test_a_run_goes_on_where_recipes_have_got_a_field_since(tmp_path):
+def test_a_run_resumes_after_recipes_gained_a_field(tmp_path):
     """Its state lacks fields that have a default: `ema`, one of a stage, one of a nested part. Their values count."""
     recipe = replace(tiny(2), ema=0.0)
     loop.train(recipe, tmp_path, Data(Boxes(3)))
@@ -375,7 +375,7 @@ def test_a_broken_state_is_named(tmp_path):
         loop.train(tiny(2), tmp_path, Data(Boxes(3)))
 
 
-def test_no_pictures_and_broken_truth_are_refused(tmp_path):
+def test_no_images_and_broken_truth_are_refused(tmp_path):
     with pytest.raises(ValueError, match="no labelled images"):
         loop.train(tiny(2), tmp_path, Data(Boxes(0)))
 

@@ -57,7 +57,7 @@ EXAMPLES = Path(__file__).parents[2] / "examples"
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
-def test_it_is_said_in_one_line_and_nothing_is_rendered(tmp_path, capsys, monkeypatch, arguments, told):
+def test_it_is_one_line_and_nothing_is_rendered(tmp_path, capsys, monkeypatch, arguments, told):
     def render(*_, **__):
         raise AssertionError("scenes would have been rendered")
 

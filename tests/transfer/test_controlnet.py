@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 import transformers
+from command import run
 from PIL import Image
 
-from depth_anything.__main__ import main
 from depth_anything.predict.prediction import Prediction
 from depth_anything.transfer import controlnet, controlnet_train
 from depth_anything.transfer.controlnet import CONFIG, condition, load_controlnet
@@ -188,14 +188,6 @@ def test_the_right_condition_helps_after_200_steps():
 # -- the commands --
 
 
-def run(*arguments: object) -> int:
-    try:
-        main([str(argument) for argument in arguments])
-    except SystemExit as stop:
-        return int(stop.code or 0)
-    return 0
-
-
 @pytest.fixture
 def pictures(tmp_path) -> Path:
     rng = np.random.default_rng(0)
@@ -207,7 +199,7 @@ def pictures(tmp_path) -> Path:
     return tmp_path / "pictures"
 
 
-def test_the_documented_road_from_pictures_to_a_painted_one(pictures, base, tmp_path, capsys):
+def test_the_documented_commands_from_images_to_a_generated_one(pictures, base, tmp_path, capsys):
     controls, out = tmp_path / "controls", tmp_path / "mine"
     assert run("predict", pictures, "--save", "control", "-o", controls) == 0
     samples = ControlSet(pictures, controls)
@@ -231,7 +223,7 @@ def test_the_documented_road_from_pictures_to_a_painted_one(pictures, base, tmp_
     assert "--overwrite" in capsys.readouterr().err
 
 
-def test_a_stopped_training_goes_on_to_the_same_weights(pictures, base, tmp_path, monkeypatch):
+def test_an_interrupted_training_resumes_to_the_same_weights(pictures, base, tmp_path, monkeypatch):
     controls = tmp_path / "controls"
     assert run("predict", pictures, "--save", "control", "-o", controls) == 0
     samples, recipe = ControlSet(pictures, controls), ControlRecipe(steps=3, batch=1, size=64, learning_rate=1e-3)
@@ -253,7 +245,7 @@ def test_a_stopped_training_goes_on_to_the_same_weights(pictures, base, tmp_path
     assert any(tensor.abs().max() > 0 for key, tensor in resumed.state_dict().items() if "controlnet_mid" in key)
 
 
-def test_what_is_missing_is_said_in_one_line(pictures, tmp_path, capsys):
+def test_what_is_missing_is_one_line(pictures, tmp_path, capsys):
     assert run("controlnet", "train", pictures, tmp_path, tmp_path / "out", "--base", tmp_path) == 2
     assert "depth-anything predict" in capsys.readouterr().err
     for wrong in ({"steps": 0}, {"batch": 0}, {"seed": -1}, {"size": 100}):

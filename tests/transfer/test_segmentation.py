@@ -10,11 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from command import run
 from drawn_classes import Patches, tiny
 from PIL import Image
 from scene_shards import scene
 
-from depth_anything.__main__ import main
 from depth_anything.data.shards import write_shard
 from depth_anything.evaluate.run_tables import run as run_table
 from depth_anything.network.model import DepthAnything
@@ -167,13 +167,13 @@ def reader(crop: int, stride: int) -> Reads:
     return Reads(Segments("nano-vit", "linear", ("red", "green", "blue"), crop, stride)).eval()
 
 
-def test_sliding_windows_answer_what_one_window_does():
+def test_sliding_windows_predict_what_one_window_does():
     image = torch.randn(1, 3, 75, 101)
     assert torch.allclose(segmentation_predict.sliding_scores(reader(56, 42), image), image, atol=1e-6)
 
 
 @pytest.mark.parametrize("ratios", [(), segmentation_predict.MULTI_SCALE])
-def test_every_scale_and_the_mirrored_picture_agree_on_flat_regions(ratios):
+def test_every_scale_and_the_mirrored_image_agree_on_flat_regions(ratios):
     sample = Patches(1, 112, 140)[0]
     flat_HW3 = np.eye(3, dtype=np.uint8)[np.where(sample.classes_HW == 255, 0, sample.classes_HW)] * 200
     found_HW = segmentation_predict.predict(reader(112, 84), flat_HW3, ratios)
@@ -198,7 +198,7 @@ def test_a_legend_lists_what_occurs_and_colours_are_those_of_the_palette():
 
 
 @pytest.mark.parametrize("head", ["linear", "mask2former"])
-def test_a_stopped_run_goes_on_to_the_same_weights(head, tmp_path, monkeypatch):
+def test_an_interrupted_run_resumes_to_the_same_weights(head, tmp_path, monkeypatch):
     encoder = DepthAnything("nano-vit").pretrained.state_dict()
     whole = segmentation_train.train(tiny(head, 3), tmp_path / "whole", Patches(4), encoder, save_seconds=0)
 
@@ -302,14 +302,6 @@ def test_sets_and_files_that_do_not_fit_are_refused(tmp_path):
 
 
 # -- the commands --
-
-
-def run(*arguments: object) -> int:
-    try:
-        main([str(argument) for argument in arguments])
-    except SystemExit as stop:
-        return int(stop.code or 0)
-    return 0
 
 
 def test_measuring_every_zeroth_step_is_refused(tmp_path, capsys):

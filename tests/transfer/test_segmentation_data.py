@@ -156,7 +156,7 @@ def striped(height: int, width: int) -> ClassSample:
     return ClassSample((np.eye(4, 3, dtype=np.uint8)[classes_HW] * 200).astype(np.uint8), classes_HW)
 
 
-def test_a_crop_keeps_picture_and_classes_together(monkeypatch):
+def test_a_crop_keeps_image_and_classes_together(monkeypatch):
     monkeypatch.setattr(segmentation_data, "distorted", lambda image_HW3, rng: image_HW3)
     for seed in range(12):
         part = training_crop(striped(60, 90), 40, (40, 60, 80), 0.75, np.random.default_rng(seed))
@@ -176,7 +176,7 @@ def test_one_class_does_not_fill_a_window_when_it_need_not():
     assert alone > 0.3 and np.mean(np.array(most) >= 0.75) < 0.1
 
 
-def test_distortion_stays_a_picture_and_sometimes_does_nothing():
+def test_distortion_stays_an_image_and_sometimes_does_nothing():
     image_HW3 = np.random.default_rng(0).integers(0, 256, (20, 20, 3), np.uint8)
     found = [segmentation_data.distorted(image_HW3, np.random.default_rng(seed)) for seed in range(60)]
     assert all(one.dtype == np.uint8 and one.shape == image_HW3.shape for one in found)

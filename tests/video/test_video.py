@@ -69,7 +69,7 @@ def test_a_rate_that_milliseconds_cannot_say(tmp_path):
         assert container.streams.video[0].average_rate == rate and container.streams.video[0].frames == 40
 
 
-def test_rotated_films_come_out_upright(tmp_path):
+def test_rotated_videos_become_upright(tmp_path):
     film = clips.write_film(tmp_path / "film.mp4", 6, rotation=90)
     assert convert(film, tmp_path / "out", "--save", "side") == 0
     upright, _ = clips.read_film(film)
@@ -127,7 +127,7 @@ def test_a_cut_is_seen(tmp_path):
         assert [int(row["frame"]) for row in csv.DictReader(file) if row["cut"] == "1"] == [0, 13]
 
 
-def test_steady_off_is_the_models_own_answer(tmp_path):
+def test_stabilise_off_is_the_models_own_prediction(tmp_path):
     from depth_anything.predict.predictor import Predictor
 
     film = clips.write_film(tmp_path / "film.mp4", 4, sound=None)
@@ -139,7 +139,7 @@ def test_steady_off_is_the_models_own_answer(tmp_path):
 
 
 @pytest.mark.parametrize("form", ["folder", "pattern", "numbers"])
-def test_sequences_of_pictures(tmp_path, form):
+def test_sequences_of_images(tmp_path, form):
     folder = tmp_path / "shot"
     folder.mkdir()
     for index in (1, 2, 9, 10, 11):  # sorted as people count
@@ -160,14 +160,14 @@ def test_sequences_of_pictures(tmp_path, form):
         (lambda path: clips.write_film(path) and path.write_bytes(path.read_bytes()[:2000]) and path, "cut short"),
     ],
 )
-def test_broken_films_are_one_line(tmp_path, capsys, make, said):
+def test_broken_videos_are_one_line(tmp_path, capsys, make, said):
     assert convert(make(tmp_path / "film.mp4"), tmp_path / "out") == 2
     error = capsys.readouterr().err.strip()
     assert error.startswith("error:") and said in error and "\n" not in error
     assert not (tmp_path / "out").exists()
 
 
-def test_a_film_that_breaks_off_gives_what_there_is(tmp_path):
+def test_a_truncated_video_gives_its_frames(tmp_path):
     film = clips.write_film(tmp_path / "film.mkv", 30, size=(160, 120), codec="libvpx-vp9", sound=None)
     film.write_bytes(film.read_bytes()[: film.stat().st_size * 2 // 3])
     assert convert(film, tmp_path / "out") == 0
@@ -207,7 +207,7 @@ def test_one_named_file_frames_and_overwrite(tmp_path, capsys):
     assert len(clips.read_film(made)[0]) == 30
 
 
-def test_a_killed_run_goes_on_and_ends_with_the_same_frames(tmp_path, monkeypatch):
+def test_a_killed_run_resumes_and_ends_with_the_same_frames(tmp_path, monkeypatch):
     film = clips.write_film(tmp_path / "film.mp4", 250)
     options = [str(film), *map(str, FAST), "--save", "gray16,npz"]
     command = [sys.executable, "-m", "depth_anything", "video", *options]
@@ -332,7 +332,7 @@ def test_stereo_pairs_in_h264(tmp_path):
         assert container.streams.video[0].codec_context.name == "h264"
 
 
-def test_a_codec_that_this_ffmpeg_has_not_is_told_at_once(tmp_path, monkeypatch, capsys):
+def test_a_codec_that_this_ffmpeg_lacks_is_refused_first(tmp_path, monkeypatch, capsys):
     film = clips.write_film(tmp_path / "film.mp4", frames=2)
     monkeypatch.setattr(av, "codecs_available", set(av.codecs_available) - {"libx264"})
     assert convert(film, tmp_path / "out", "--codec", "h264") == 2

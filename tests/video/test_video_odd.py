@@ -54,7 +54,7 @@ def test_any_rate_in_every_codec(tmp_path, codec, capfd):
     assert "Svt[" not in capfd.readouterr().err  # SVT-AV1 writes past Python's streams
 
 
-def test_sound_that_nobody_knows_is_left_out(tmp_path):
+def test_an_unknown_audio_track_is_dropped(tmp_path):
     """As phones record it beside the usual one: a track whose codec FFmpeg has no name for."""
     film = clips.write_film(tmp_path / "film.mp4", 6)
     data = film.read_bytes()
@@ -139,7 +139,7 @@ def test_rates_that_make_no_sense(tmp_path, capsys, fps):
     assert "frames per second: expected 0.001 to 1000" in said(capsys)
 
 
-def test_a_sequence_whose_size_changes_says_where(tmp_path, capsys):
+def test_a_sequence_whose_size_changes_names_the_frame(tmp_path, capsys):
     for index, size in enumerate([(32, 32), (32, 32), (40, 32)]):
         Image.new("RGB", size).save(tmp_path / f"s_{index}.png")
     assert convert(tmp_path, tmp_path / "out") == 2
@@ -154,7 +154,7 @@ def break_off(*_):
 
 
 @pytest.mark.parametrize("frames", [5, 8])  # the last chunk short, and whole
-def test_a_run_that_broke_off_at_its_end_goes_on(tmp_path, monkeypatch, frames):
+def test_a_run_that_was_interrupted_at_its_end_resumes(tmp_path, monkeypatch, frames):
     monkeypatch.setattr(video_run, "CHUNK", 4)
     film = clips.write_film(tmp_path / "film.mp4", frames, sound=None)
     with monkeypatch.context() as patched:
@@ -164,7 +164,7 @@ def test_a_run_that_broke_off_at_its_end_goes_on(tmp_path, monkeypatch, frames):
     assert len(clips.read_film(tmp_path / "out" / "film_color.mp4")[0]) == frames
 
 
-def test_a_run_does_not_go_on_with_other_weights(tmp_path, monkeypatch, capsys):
+def test_a_run_does_not_resume_with_other_weights(tmp_path, monkeypatch, capsys):
     film, weights = clips.write_film(tmp_path / "film.mp4", 5, sound=None), tmp_path / "own.onnx"
     shutil.copy(NANO_ONNX, weights)
     with monkeypatch.context() as patched:
@@ -218,7 +218,7 @@ main(sys.argv[2:])
 
 
 @pytest.mark.parametrize(("form", "room"), [("gray16", 9000), ("npz", 40000), ("png16,exr", 3000)])
-def test_a_full_disk_is_one_line_and_the_run_goes_on_later(tmp_path, monkeypatch, form, room):
+def test_a_full_disk_is_one_line_and_the_run_resumes_later(tmp_path, monkeypatch, form, room):
     """No file may grow beyond `room` bytes: as where the disk is full."""
     film = clips.write_film(tmp_path / "film.mp4", 10, sound=None)
     command = ["video", film, "-o", tmp_path / "out", *FAST, "--save", form]

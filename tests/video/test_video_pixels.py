@@ -29,7 +29,7 @@ def named(kind) -> str:
 
 
 @pytest.mark.parametrize("kind", video_pixels.KINDS, ids=named)
-def test_the_same_upright_picture_in_video_label_and_predict(kind, tmp_path):
+def test_the_same_upright_image_in_video_label_and_predict(kind, tmp_path):
     """Eight orientations each. A wrong orientation, hidden colours or unmapped HDR are off by 20 and more."""
     for seen in video_pixels.measure(kind, tmp_path, Predictor("nano", input_size=32, threads=1)):
         assert max(seen.values()) < video_pixels.ALLOWED
@@ -85,7 +85,7 @@ def test_colours_that_ffmpeg_would_show_wrongly_are_refused(tmp_path, capsys, ma
     assert len(failed) == 1 and f"matrix {matrix}" in failed[0]
 
 
-def test_dolby_vision_without_a_picture_for_others_is_refused():
+def test_dolby_vision_without_an_image_for_others_is_refused():
     """No encoder here writes it: a frame as FFmpeg's decoder leaves it, with the metadata and no colours."""
 
     class Frame:
@@ -145,7 +145,7 @@ def test_a_saturated_colour_of_bt2020_is_brought_to_srgb():
 
 
 @pytest.mark.parametrize("orientation", [1, 4, 6, 7])
-def test_an_animation_and_its_first_picture_are_one(tmp_path, orientation):
+def test_an_animation_and_its_first_image_are_one(tmp_path, orientation):
     """As a video and as an image: transparency lies on white, and the EXIF orientation is applied, mirroring too."""
     rgb_HW3, alpha_HW = video_pixels.scene()
     stills = [Image.fromarray(np.dstack([rgb_HW3, alpha_HW])) for _ in range(2)]

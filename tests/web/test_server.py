@@ -67,7 +67,7 @@ def files(photo, tmp_path_factory) -> dict[str, bytes]:
     return {form: path.read_bytes() for form, path in written.items()}
 
 
-def test_every_answer_is_the_commands_file(client, photo, files):
+def test_every_response_is_the_commands_file(client, photo, files):
     for form, content in files.items():
         # the other files of that run were written with its camera, which npz states
         query = {"format": form, **(SHAPE if "metres" in FORMATS[form].needs else {"fov": "50"})}
@@ -100,7 +100,7 @@ def test_json_carries_the_same_numbers(client, photo, files):
     assert answer["minimum"] == disparity.min() and answer["maximum"] == disparity.max()
 
 
-def test_form_and_body_give_one_answer(client, photo, tmp_path):
+def test_form_and_body_give_the_same_response(client, photo, tmp_path):
     body = client.post("/v1/depth", content=photo.read_bytes(), headers={"Content-Type": "application/octet-stream"})
     form = client.post("/v1/depth", files={"image": ("../../x.png", photo.read_bytes(), "text/plain")})
     assert body.content == form.content
@@ -108,7 +108,7 @@ def test_form_and_body_give_one_answer(client, photo, tmp_path):
     assert load(tmp_path / "answer_disparity.png").quantity == "disparity"
 
 
-def test_a_metric_model_answers_metres(photo, tmp_path):
+def test_a_metric_model_predicts_metres(photo, tmp_path):
     with TestClient(create_app({"metric": MetricModel()})) as client:
 
         def ask(query: str):
@@ -126,7 +126,7 @@ def test_a_metric_model_answers_metres(photo, tmp_path):
 
 
 @pytest.mark.slow
-def test_batches_in_torch_give_what_each_picture_gives_alone(photo):
+def test_batches_in_torch_give_what_each_image_gives_alone(photo):
     pytest.importorskip("torch", reason="the extra torch is not installed")
     predictor = Predictor("nano", backend="torch")
     with Image.open(ROOT / "examples/kodak_20.jpg") as image:
@@ -176,7 +176,7 @@ def test_a_raw_camera_file_is_developed_or_refused(client, installed, monkeypatc
         assert answer.status_code == 422 and 'pip install "depth-anything[raw]"' in answer.json()["detail"]
 
 
-def test_a_picture_is_decoded_once(nano, photo, tmp_path, monkeypatch):
+def test_an_image_is_decoded_once(nano, photo, tmp_path, monkeypatch):
     """For its pixels, its camera and the name under which it is kept."""
     decoded = []
     whole = read.decode
@@ -283,7 +283,7 @@ def test_no_way_out_of_the_static_folder(client, path):
     assert client.get(path).status_code == 404
 
 
-def test_a_failure_inside_is_500_without_details_and_the_server_goes_on(photo):
+def test_a_failure_inside_is_500_without_details_and_the_server_continues(photo):
     class Broken:
         backend, batch_size, input_size, variant = None, 1, 224, Predictor("nano", threads=1).variant
 
@@ -331,7 +331,7 @@ def test_nothing_is_kept_unless_asked(nano, photo, tmp_path, monkeypatch):
     assert kept == {".jpeg": photo.read_bytes(), "disparity.png": answer.content}
 
 
-def test_a_picture_that_cannot_be_kept_is_refused_in_one_line(nano, photo, tmp_path):
+def test_an_image_that_cannot_be_kept_is_refused_in_one_line(nano, photo, tmp_path):
     kept = tmp_path / "kept"
     kept.write_text("no folder can be here, as on a full disk")
     with TestClient(create_app({"nano": nano}, keep=kept)) as client:
@@ -357,7 +357,7 @@ def test_models_colormaps_and_metrics(client, photo):
     assert "depth_anything_pictures_inside 0.0" in lines
 
 
-def test_every_answer_says_that_the_page_may_talk_to_this_server_only(client):
+def test_every_response_restricts_the_page_to_this_server(client):
     for path in ("/", "/static/app.js", "/v1/models", "/nothing"):
         headers = client.get(path).headers
         policy = headers["content-security-policy"]

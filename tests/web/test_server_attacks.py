@@ -85,7 +85,7 @@ def test_a_gigabyte_is_refused_early(server, announced):
     assert sent < 64, f"{sent} MiB were taken before the connection was closed"
 
 
-def test_nobody_has_to_send_what_will_be_refused(server):
+def test_refusals_come_before_the_body_is_sent(server):
     with dial(server, 2**30, "Expect: 100-continue\r\n") as connection:
         assert connection.recv(12) == b"HTTP/1.1 413"
 
@@ -206,7 +206,7 @@ def test_garbage_instead_of_http(server):
             assert connection.recv(12) == b"HTTP/1.1 400"
 
 
-def test_a_graceful_stop_answers_those_inside():
+def test_a_graceful_stop_finishes_requests_in_progress():
     with serving() as server:
         data = photo(1200, 800)
         with dial(server, len(data)) as inside:

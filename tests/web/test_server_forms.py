@@ -135,7 +135,7 @@ def test_pages_of_others(host, origin, status):
     assert (refused and refused[0]) == status
 
 
-def test_the_check_stands_before_everything(nano, png):
+def test_the_check_comes_before_everything(nano, png):
     with TestClient(create_app({"nano": nano}, site=LOOPBACK), base_url="http://127.0.0.1:8000") as client:
         assert client.post("/v1/depth", content=png).status_code == 200
         form = client.post("/v1/depth", files={"image": png}, headers={"Origin": "http://evil.example"})

@@ -109,7 +109,7 @@ def test_a_failing_batch_fails_its_callers_only():
     run_batcher(steps)
 
 
-def test_the_budget_is_never_exceeded_and_nobody_starves():
+def test_the_budget_is_never_exceeded_and_every_request_ends():
     async def scene():
         budget, inside, most, done = Budget(100), 0, 0, []
         rng = np.random.default_rng(0)
@@ -139,7 +139,7 @@ def test_the_budget_is_never_exceeded_and_nobody_starves():
     asyncio.run(scene())
 
 
-def test_a_picture_counts_until_its_thread_is_done_with_it():
+def test_an_image_counts_until_its_thread_is_done_with_it():
     """A caller that goes away in the middle of decoding takes no thread back: memory is bounded all the same."""
 
     async def scene():
@@ -171,7 +171,7 @@ def test_a_picture_counts_until_its_thread_is_done_with_it():
     asyncio.run(scene())
 
 
-def test_beyond_at_once_the_answer_is_429_before_the_body_is_read():
+def test_beyond_at_once_the_response_is_429_before_the_body_is_read():
     async def scene():
         go, calls = asyncio.Event(), []
 
@@ -219,7 +219,7 @@ def test_beyond_at_once_the_answer_is_429_before_the_body_is_read():
     asyncio.run(scene())
 
 
-def test_a_client_that_does_not_take_its_answer_is_cut_off():
+def test_a_client_that_does_not_read_its_response_is_disconnected():
     async def scene():
         async def app(scope, receive, send):
             await Response(bytes(1_000_000))(scope, receive, send)
