@@ -174,7 +174,9 @@ def short_run(out: Path, save_seconds: float, steps: int) -> None:
     sizes = dict(width=32, depth=4, heads=2, table_side=5, taps=(0, 1, 2, 3), features=16, out_channels=(8, 8, 16, 16))
     VARIANTS["tiny"] = replace(VARIANTS["v2-small"], name="tiny", **sizes)
     stage = Stage(samples=2 * steps, sizes=((28, 28),), batch=2)
-    recipe = replace(nano_vit_teacher(), variant="tiny", stages=(stage,), precision="float32", perturbation="none", ema=0.9)
+    recipe = replace(
+        nano_vit_teacher(), variant="tiny", stages=(stage,), precision="float32", perturbation="none", ema=0.9
+    )
     with join() as ranks:
         machine = Machine(shard=True)
         loop.train(recipe, out, Data(Ramps()), machine=machine, ranks=ranks, save_seconds=save_seconds, log_every=1000)

@@ -275,7 +275,7 @@ def test_an_export_that_differs_is_refused_and_the_stage_named(stage, exported_o
     part = model.pretrained.blocks[2].mlp.fc1 if stage == "block_02" else scratch.refinenet2.out_conv
     with torch.no_grad():
         part.weight.mul_(1.05)
-    with pytest.raises(ValueError, match=f"begins at {stage}"):
+    with pytest.raises(ValueError, match=f"starting at {stage}"):
         export(model, tmp_path / "wrong.onnx", ExportOptions(), photos)
     assert not (tmp_path / "wrong.onnx").exists()
     assert stage in (tmp_path / "wrong.parity.md").read_text()

@@ -149,10 +149,10 @@ def test_a_lower_rate_is_allowed_by_name_and_recorded(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         loop.train(recipe, tmp_path, Data(Stopping(8, set(), True)))
     lower = replace(recipe, learning_rate=recipe.learning_rate / 2)
-    with pytest.raises(ValueError, match=r"another recipe .*other learning_rate"):
+    with pytest.raises(ValueError, match=r"another recipe .*different learning_rate"):
         loop.train(lower, tmp_path, Data(Boxes(8)))
     allowed = Changes(fields=("learning_rate",))
-    with pytest.raises(ValueError, match=r"another recipe .*other seed\)"):
+    with pytest.raises(ValueError, match=r"another recipe .*different seed\)"):
         loop.train(replace(lower, seed=3), tmp_path, Data(Boxes(8)), changes=allowed)
     for _ in range(2):  # the second run finds the first one finished, and nothing new to record
         loop.train(lower, tmp_path, Data(Boxes(8)), changes=allowed)

@@ -333,7 +333,7 @@ def test_a_run_resumes_after_recipes_gained_a_field(tmp_path):
     torch.save(state | {"recipe": json.dumps(written)}, tmp_path / STATE_FILE)
     other = replace(recipe.stages[1], loss="range")
     for changed, name in ((replace(recipe, ema=0.5), "ema"), (replace(recipe, stages=(other,) * 2), "stages")):
-        with pytest.raises(ValueError, match=f"belongs to another recipe .*other {name}"):
+        with pytest.raises(ValueError, match=f"belongs to another recipe .*different {name}"):
             loop.train(changed, tmp_path, Data(Boxes(3)))
 
 
