@@ -90,7 +90,7 @@ def test_a_float16_export_is_guarded(exported, tmp_path, monkeypatch):
     stated = {entry.key: entry.value for entry in onnx.load(tmp_path / "half.onnx").metadata_props}
     assert "node_matmul" in stated["kept_float32"]
     monkeypatch.setattr(float16, "SAFE", float("inf"))
-    with pytest.raises(ValueError, match="differs from torch|values are NaN or infinite"):
+    with pytest.raises(ValueError, match=r"differs from torch|values are NaN or infinite"):
         export(copy.deepcopy(exported[0]), tmp_path / "overflow.onnx", ExportOptions(fp16=True))
     assert not (tmp_path / "overflow.onnx").exists()
 
