@@ -48,6 +48,18 @@ def test_the_seam_of_a_known_step():
     assert tiles.seam_step(0.25 * (np.arange(128) >= left + 5) + np.zeros((96, 1)), grid) == 0  # an edge of the scene
 
 
+def test_steps_of_panoramas_in_closed_form():
+    panorama = script("panorama")
+    ramp = np.tile(np.linspace(0, 1, 128), (64, 1))
+    assert panorama.edge_step(ramp) == pytest.approx(1 / 0.96, rel=0.02)
+    assert panorama.border_step(ramp) == pytest.approx(1)
+    view = panorama.panorama.views()[2]
+    inside = (np.abs(view.locate(panorama.sphere.directions(64, 128))[0]) < 1).all(axis=2)
+    assert panorama.border_step(ramp + inside) > 5  # a view that stands out
+    inverse = 1 / np.random.default_rng(0).uniform(1, 5, (64, 128))
+    assert panorama.errors(3 * inverse + 1, inverse) == pytest.approx((0, 1), abs=1e-3)
+
+
 def test_a_mosaic_has_no_holes():
     picture = np.asarray(script("tiles").mosaic(1000, 1300))
     assert picture.shape == (1300, 1000, 3)
@@ -78,6 +90,16 @@ def test_tiles_and_upscaling_against_rendered_truth(renderer, tmp_path):
         assert text.count(f"| {name} |") == 2, name
     assert "| 2 tiles, taken whole |" in text
     assert [len(way.seams) for way in ways] == [0, 1, 0, 1] and ways[1].seams[0] < 0.01
+
+
+@pytest.mark.slow
+def test_panoramas_against_rendered_truth(renderer, tmp_path):
+    panorama = script("panorama")
+    files = panorama.render_to(tmp_path, 1, height=96)
+    with np.load(files[0]) as scene:
+        assert scene["image"].shape == (96, 192, 3) and scene["image"].std() > 5 and scene["inverse"].max() > 0.1
+    text = panorama.table(files, panorama.all_ways(panorama.Predictor("nano")), "nano")
+    assert text.count("\n| ") == 7 and "| `--panorama` |" in text
 
 
 @pytest.mark.slow

@@ -101,6 +101,7 @@ WRITTEN = {
     "video --source 0 -o out": ["camera0_color.mp4"],
     "predict large.jpg --upscale 2": ["large_color.png", "large_disparity.png"],
     "predict large.jpg --tiles 4": ["large_color.png", "large_disparity.png"],
+    "predict sphere.jpg --panorama --save color,glb --near 1 --far 20": ["sphere_color.png", "sphere_mesh.glb"],
 }
 """What docs/video.md shows, and what must lie in out/ afterwards."""
 
@@ -113,6 +114,7 @@ def test_the_commands_for_videos_and_large_images(words, tmp_path, monkeypatch):
     write_film(tmp_path / "clip.mp4", frames=5)
     photo = Image.open(ROOT / "examples/kodak_08.jpg")
     photo.resize((320, 240)).save(tmp_path / "large.jpg")
+    photo.resize((320, 160)).save(tmp_path / "sphere.jpg")
     (tmp_path / "shots").mkdir()
     for index in range(3):
         photo.resize((64, 48)).save(tmp_path / f"shots/shot_{index:04d}.png")

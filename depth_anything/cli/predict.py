@@ -11,7 +11,7 @@ from tyro.conf import OmitArgPrefixes, Positional
 
 from depth_anything.cli.exits import Failed
 from depth_anything.cli.options import ModelOptions
-from depth_anything.images.formats import FORMATS, SaveOptions, paths, split_formats
+from depth_anything.images.formats import FORMATS, SaveOptions, check_panorama, paths, split_formats
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -30,6 +30,7 @@ def predict(
     save: str = "color,png16",
     upscale: int = 1,
     tiles: int | None = None,
+    panorama: bool = False,
     compile: bool = False,
     fov: float | None = None,
     focal_mm: float | None = None,
@@ -51,6 +52,8 @@ def predict(
             sky, control, ply, glb, rgbz, sbs, anaglyph, colmap, colmap_camera.
         upscale: factor for the input size: finer edges for more time (V2's test-time upscaling: 2, 4).
         tiles: number of tiles along the shorter side, which add detail to large images: 2 to 10.
+        panorama: the images are equirectangular panoramas, twice as wide as high: predict overlapping views and
+            blend them. Distances are along the ray.
         compile: use torch.compile (torch only); takes a minute for each new size, and was no faster on an H200.
         fov: horizontal field of view of the camera in degrees, for 3D output and camera-aware models.
         focal_mm: focal length as its 35 mm equivalent, instead of --fov; without either it is read from EXIF.
@@ -63,6 +66,7 @@ def predict(
     from tqdm import tqdm
 
     from depth_anything.images.inputs import find_images
+    from depth_anything.predict.panorama import predict_panorama
     from depth_anything.predict.prefetch import prefetch
     from depth_anything.predict.tiles import predict_tiles
     from depth_anything.system.files import NotWritten
@@ -72,6 +76,10 @@ def predict(
         name in FORMATS and (FORMATS[name].says_camera or "camera" in FORMATS[name].needs) for name in formats
     )
     told_camera = camera_options(fov, focal_mm, intrinsics)
+    if panorama:
+        if tiles is not None or any(value is not None for value in told_camera.values()):
+            raise ValueError("--panorama: leave out --tiles, --fov, --focal-mm and --intrinsics; the views set them")
+        check_panorama(formats)
     if sky == "off" and sky_policy != "keep":
         raise ValueError(f"--sky-policy {sky_policy}: needs a sky mask; add --sky segformer or --sky threshold")
     sources = find_images(inputs, exclude=out)
@@ -79,7 +87,7 @@ def predict(
         raise ValueError(f"--name {files.name!r}: {len(sources)} images would get the same name; use {{stem}}")
     find_sky = sky_finder(sky, network.accept_license)
     predictor = network.predictor(model, compile)
-    needs_camera = needs_camera or predictor.variant.canonical_focal is not None
+    needs_camera = (needs_camera or predictor.variant.canonical_focal is not None) and not panorama
     if upscale < 1:
         raise ValueError(f"--upscale {upscale}: expected 1 or more")
     if isinstance(predictor.input_size, int):
@@ -87,6 +95,8 @@ def predict(
     elif upscale > 1:
         raise ValueError(f"--upscale {upscale}: {predictor.variant.name} has a fixed network size")
     answer = predictor if tiles is None else partial(predict_tiles, predictor, count=tiles)
+    if panorama:
+        answer = partial(predict_panorama, predictor)
     written: list[Path] = []
     done = 0
     said = ""

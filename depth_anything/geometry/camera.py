@@ -158,11 +158,15 @@ def unproject(depth_m_HW: np.ndarray, K: np.ndarray) -> np.ndarray:
     return points_HW3
 
 
-def normals(points_HW3: np.ndarray) -> np.ndarray:
+def normals(points_HW3: np.ndarray, is_panorama: bool = False) -> np.ndarray:
     """Surface normals that face the camera, in camera axes, from neighbouring points.
 
     Along each axis both neighbours decide, which halves the noise; beside an edge (EDGE) only the one whose depth
     changes less, so that the edge does not bend the surface. Points of a plane give its normal exactly.
+
+    Args:
+        points_HW3: camera axes, NaN where unknown.
+        is_panorama: depth is the distance from the camera, and the first column follows the last one.
 
     Returns:
         float32 (H, W, 3), length 1; 0 where the point or its neighbours are unknown.
@@ -172,13 +176,17 @@ def normals(points_HW3: np.ndarray) -> np.ndarray:
     rows = max(1, _STRIP_PIXELS // width)
     for top in range(0, height, rows):  # in strips, with their neighbouring rows, to bound memory
         first, last = max(top - 1, 0), min(top + rows + 1, height)
-        strip_HW3 = _normals(points_HW3[first:last])
-        normals_HW3[top : top + rows] = strip_HW3[top - first : top - first + rows]
+        strip_HW3 = points_HW3[first:last]
+        if is_panorama:
+            strip_HW3 = np.concatenate([strip_HW3[:, -1:], strip_HW3, strip_HW3[:, :1]], axis=1)
+        depth_HW1 = np.linalg.norm(strip_HW3, axis=2, keepdims=True) if is_panorama else strip_HW3[:, :, 2:]
+        strip_HW3 = _normals(strip_HW3, depth_HW1)[top - first : top - first + rows]
+        normals_HW3[top : top + rows] = strip_HW3[:, 1:-1] if is_panorama else strip_HW3
     return normals_HW3
 
 
-def _normals(points_HW3: np.ndarray) -> np.ndarray:
-    across_HW3, down_HW3 = (_step(points_HW3, axis) for axis in (1, 0))
+def _normals(points_HW3: np.ndarray, depth_HW1: np.ndarray) -> np.ndarray:
+    across_HW3, down_HW3 = (_step(points_HW3, depth_HW1, axis) for axis in (1, 0))
     normal_HW3 = np.cross(down_HW3, across_HW3)
     length_HW1 = np.linalg.norm(normal_HW3, axis=2, keepdims=True)
     with np.errstate(invalid="ignore", divide="ignore"):
@@ -191,12 +199,17 @@ def _centred(width: int, height: int, focal_pixels: float) -> np.ndarray:
     return np.array([[focal_pixels, 0, (width - 1) / 2], [0, focal_pixels, (height - 1) / 2], [0, 0, 1]])
 
 
-def _step(points_HW3: np.ndarray, axis: int) -> np.ndarray:
+def _step(points_HW3: np.ndarray, depth_HW1: np.ndarray, axis: int) -> np.ndarray:
     """The direction of the surface along `axis`: from the previous to the next point, or half of that at an edge."""
-    step = np.diff(points_HW3, axis=axis)
-    hole = np.full_like(points_HW3[:, :1] if axis == 1 else points_HW3[:1], np.nan)
-    forward, backward = np.concatenate([step, hole], axis=axis), np.concatenate([hole, step], axis=axis)
-    size_forward, size_backward = np.abs(forward[:, :, 2:]), np.abs(backward[:, :, 2:])
-    smooth = np.maximum(size_forward, size_backward) <= EDGE * points_HW3[:, :, 2:]  # False where either is unknown
+    forward, backward = _both_ways(points_HW3, axis)
+    size_forward, size_backward = (np.abs(change) for change in _both_ways(depth_HW1, axis))
+    smooth = np.maximum(size_forward, size_backward) <= EDGE * depth_HW1  # False where either is unknown
     use_forward = (size_forward <= size_backward) | np.isnan(size_backward)
     return np.where(smooth, forward + backward, np.where(use_forward, forward, backward))
+
+
+def _both_ways(values_HWC: np.ndarray, axis: int) -> tuple[np.ndarray, np.ndarray]:
+    """Differences to the next and from the previous pixel; NaN at the border."""
+    step = np.diff(values_HWC, axis=axis)
+    hole = np.full_like(values_HWC[:, :1] if axis == 1 else values_HWC[:1], np.nan)
+    return np.concatenate([step, hole], axis=axis), np.concatenate([hole, step], axis=axis)

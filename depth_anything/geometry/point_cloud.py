@@ -66,12 +66,13 @@ def write_ply(
         file.write(vertices.data)
 
 
-def triangles(points_HW3: np.ndarray, edge: float = EDGE) -> np.ndarray:
+def triangles(points_HW3: np.ndarray, edge: float = EDGE, is_panorama: bool = False) -> np.ndarray:
     """Two triangles per cell of four neighbouring pixels, without those that cross an edge or an unknown point.
 
     Args:
         points_HW3: camera axes, z forward.
         edge: a triangle is dropped where its farthest corner is more than 1 + edge times as far as its nearest.
+        is_panorama: how far is the distance from the camera, not along z.
 
     Returns:
         int32 (F, 3), indices into the pixels row by row; counter-clockwise as the camera sees them.
@@ -86,14 +87,19 @@ def triangles(points_HW3: np.ndarray, edge: float = EDGE) -> np.ndarray:
             np.stack([upper_right, lower_left, lower_right], axis=1),
         ]
     )
-    z_F3 = points_HW3[:, :, 2].ravel()[faces_F3]
+    depth_HW = np.linalg.norm(points_HW3, axis=2) if is_panorama else points_HW3[:, :, 2]
+    depth_F3 = depth_HW.ravel()[faces_F3]
     with np.errstate(invalid="ignore"):
-        whole_F = z_F3.max(axis=1) <= (1 + edge) * z_F3.min(axis=1)  # False where NaN
+        whole_F = depth_F3.max(axis=1) <= (1 + edge) * depth_F3.min(axis=1)  # False where NaN
     return faces_F3[whole_F]
 
 
 def write_glb(
-    path: str | os.PathLike[str], points_HW3: np.ndarray, image_HW3: np.ndarray, text: Mapping[str, str]
+    path: str | os.PathLike[str],
+    points_HW3: np.ndarray,
+    image_HW3: np.ndarray,
+    text: Mapping[str, str],
+    is_panorama: bool = False,
 ) -> None:
     """The surface that the camera sees as GLB: a mesh with the image as its unlit texture, cut at edges, in metres.
 
@@ -101,6 +107,7 @@ def write_glb(
         points_HW3: metres, camera axes; NaN where unknown.
         image_HW3: uint8 RGB of the same size.
         text: stored as `asset.extras`; the licence of the weights also as `asset.copyright`.
+        is_panorama: the surface goes all round, and is closed between the last column and the first.
 
     Raises:
         ValueError: no surface is left, or trimesh is not installed.
@@ -113,8 +120,10 @@ def write_glb(
     step = max(1, int(np.ceil(np.sqrt(height * width / MAX_VERTICES))))
     # every step-th row and column, and the last, so that a thinned mesh ends where the image ends
     grid_rows, grid_columns = (np.unique([*range(0, side, step), side - 1]) for side in (height, width))
-    grid_HW3 = points_HW3[np.ix_(grid_rows, grid_columns)]
-    faces_F3 = triangles(grid_HW3, (1 + EDGE) ** step - 1)
+    if is_panorama:
+        grid_columns = np.append(grid_columns, width)  # the first column again, right of the texture
+    grid_HW3 = points_HW3[np.ix_(grid_rows, grid_columns % width)]
+    faces_F3 = triangles(grid_HW3, (1 + EDGE) ** step - 1, is_panorama)
     if len(faces_F3) == 0:
         raise ValueError("no surface is left: the map is unknown, one pixel wide, or an edge everywhere")
     used, faces_F3 = np.unique(faces_F3, return_inverse=True)

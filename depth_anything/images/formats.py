@@ -30,6 +30,8 @@ class Format:
     """What is required in addition to the map."""
     says_camera: bool = False
     """Whether it contains the camera if one is known."""
+    of_panoramas: bool = True
+    """Whether it can be made of an equirectangular panorama."""
 
     @property
     def media_type(self) -> str:
@@ -55,10 +57,10 @@ FORMATS = {
     "control": Format("control", "png"),
     "ply": Format("points", "ply", GEOMETRY),
     "glb": Format("mesh", "glb", (*GEOMETRY, "picture")),
-    "sbs": Format("sbs", "png", ("picture",)),
-    "anaglyph": Format("anaglyph", "png", ("picture",)),
-    "colmap": Format("depth_map", "bin", ("metres",)),
-    "colmap_camera": Format("cameras", "bin", ("camera",)),
+    "sbs": Format("sbs", "png", ("picture",), of_panoramas=False),
+    "anaglyph": Format("anaglyph", "png", ("picture",), of_panoramas=False),
+    "colmap": Format("depth_map", "bin", ("metres",), of_panoramas=False),
+    "colmap_camera": Format("cameras", "bin", ("camera",), of_panoramas=False),
 }
 NAME = "{stem}_{kind}.{ext}"
 
@@ -134,6 +136,18 @@ def check_distances(formats: Iterable[str], near: float | None, far: float | Non
             f"near and far are for {geometry}; {', '.join(formats)} would stay disparity. `depth-anything calibrate` "
             "writes metres in every format"
         )
+
+
+def check_panorama(formats: Iterable[str]) -> None:
+    """Refuse formats that a panorama cannot have: their readers expect an image of a pinhole camera.
+
+    Raises:
+        ValueError: see above.
+    """
+    refused = [name for name in formats if name in FORMATS and not FORMATS[name].of_panoramas]
+    if refused:
+        possible = ", ".join(name for name, row in FORMATS.items() if row.of_panoramas)
+        raise ValueError(f"{', '.join(refused)}: not for panoramas, which have no pinhole camera; expected {possible}")
 
 
 def paths(stem: Path, formats: Sequence[str], quantity: str, options: SaveOptions) -> dict[str, Path]:

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from depth_anything.geometry import calibrate, camera, stereo
+from depth_anything.geometry import calibrate, camera, sphere, stereo
 from depth_anything.images import colormap, map_files
 from depth_anything.images.formats import SaveOptions
 from depth_anything.predict import prediction_files
@@ -36,7 +36,7 @@ class Prediction:
     disparity: np.ndarray | None = None
     """float32 (H, W), finite: larger is nearer, no unit, affine-invariant. None if the model predicts metres."""
     depth_m: np.ndarray | None = None
-    """float32 (H, W), finite, metres along the optical axis; 0 where unknown. None for a model of disparity."""
+    """float32 (H, W), finite, metres along the optical axis (or the ray: `projection`); 0 where unknown."""
     model: str = "unknown"
     """Name of the variant, or the path of its checkpoint."""
     licence: str = "unknown"
@@ -58,6 +58,8 @@ class Prediction:
     it. None for other models."""
     sky: np.ndarray | None = None
     """bool (H, W), True in the sky; None if it was not computed."""
+    projection: Literal["pinhole", "equirectangular"] = "pinhole"
+    """Of the image. Distances of an equirectangular panorama are along the ray, not along an optical axis."""
 
     def __post_init__(self) -> None:
         if (self.disparity is None) == (self.depth_m is None):
@@ -101,12 +103,18 @@ class Prediction:
     def width(self) -> int:
         return self.values.shape[1]
 
+    @property
+    def is_panorama(self) -> bool:
+        """Whether the image is equirectangular."""
+        return self.projection == "equirectangular"
+
     def describe(self) -> str:
         """The meaning of the numbers, in words."""
         if self.depth_m is None:
             return "disparity: larger is nearer, no unit, scale and shift unknown (affine-invariant)"
         source = "from the model" if self.metres_from == "model" else self.metres_from
-        return f"depth_m: metres along the optical axis, {source}; 0 where unknown"
+        axis = "the ray from the panorama's centre" if self.is_panorama else "the optical axis"
+        return f"depth_m: metres along {axis}, {source}; 0 where unknown"
 
     def text(self) -> dict[str, str]:
         """The metadata for file formats that can hold text."""
@@ -123,6 +131,8 @@ class Prediction:
             text["network_size"] = f"{self.network_size[1]} x {self.network_size[0]}"
         if self.depth_m is not None:
             text["metres_from"] = self.metres_from
+        if self.is_panorama:
+            text["projection"] = self.projection
         if self.notes:
             text["notes"] = " ".join(self.notes)
         return text
@@ -191,8 +201,10 @@ class Prediction:
         """A copy with a camera. Metres of a camera-aware model are converted to this camera: z f / `focal`.
 
         Raises:
-            ValueError: K is not a pinhole camera.
+            ValueError: K is not a pinhole camera, or the image is a panorama.
         """
+        if self.is_panorama:
+            raise ValueError("an equirectangular panorama has no pinhole camera: leave K out")
         camera.check(K)
         if self.depth_m is None or self.focal is None:
             return replace(self, K=K)
@@ -244,6 +256,7 @@ class Prediction:
 
     def to_points(self, K: np.ndarray | None = None) -> np.ndarray:
         """Points in camera axes (x right, y down, z forward), float32 (H, W, 3) in metres; NaN where unknown.
+        A panorama needs no K: its points surround the camera, and its middle is forward.
 
         Raises:
             ValueError: the map is a relative disparity, or the camera is not known.
@@ -251,6 +264,8 @@ class Prediction:
         K = self.K if K is None else K
         if self.depth_m is None:
             self.to_depth()  # raises an error that states what to do
+        if self.is_panorama:
+            return sphere.to_points(self.depth_m)  # type: ignore[arg-type]
         if K is None:
             raise ValueError(
                 "points need the camera: give --fov, --focal-mm or --intrinsics; the EXIF data of this image has none"
@@ -260,7 +275,7 @@ class Prediction:
     def normals(self, K: np.ndarray | None = None) -> np.ndarray:
         """Surface normals that face the camera, in camera axes, float32 (H, W, 3); 0 where unknown. Errors as for
         `to_points`."""
-        return camera.normals(self.to_points(K))
+        return camera.normals(self.to_points(K), self.is_panorama)
 
     def nearness(self, percentile: tuple[float, float] | None = None) -> np.ndarray:
         """float32 (H, W): 1 nearest, 0 farthest or unknown; linear in the map's values. All 0 for a constant map.
@@ -371,6 +386,7 @@ def load(path: str | Path, quantity: Literal["disparity", "depth_m"] | None = No
         **fields,
         notes=(text["notes"],) if "notes" in text else (),
         network_size=_size(text.get("network_size")),
+        projection="equirectangular" if text.get("projection") == "equirectangular" else "pinhole",
         K=held.arrays.get("K"),
         sky=held.arrays.get("sky"),
     )

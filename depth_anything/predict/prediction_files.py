@@ -13,7 +13,7 @@ import numpy as np
 
 from depth_anything.geometry import point_cloud, stereo
 from depth_anything.images import colmap_files, map_files
-from depth_anything.images.formats import FORMATS, SaveOptions, paths
+from depth_anything.images.formats import FORMATS, SaveOptions, check_panorama, paths
 from depth_anything.system.files import new_file
 
 if TYPE_CHECKING:
@@ -24,6 +24,8 @@ Writer = Callable[[Path, "Prediction", SaveOptions], None]
 
 def save(prediction: Prediction, stem: Path, formats: Sequence[str], options: SaveOptions) -> list[Path]:
     """See `Prediction.save`. Files get their names after the last one is written, so an error leaves none."""
+    if prediction.is_panorama:
+        check_panorama(formats)
     path_of = paths(stem, formats, prediction.quantity, options)
     needs = {need for name in path_of for need in FORMATS[name].needs}
     metric = prediction.to_depth(options.near, options.far) if "metres" in needs else prediction
@@ -115,7 +117,8 @@ def _ply(part: Path, prediction: Prediction, options: SaveOptions) -> None:
 
 
 def _glb(part: Path, prediction: Prediction, options: SaveOptions) -> None:
-    point_cloud.write_glb(part, prediction.to_points(), np.asarray(prediction.image), prediction.text())
+    image_HW3, text = np.asarray(prediction.image), prediction.text()
+    point_cloud.write_glb(part, prediction.to_points(), image_HW3, text, prediction.is_panorama)
 
 
 def _json(part: Path, prediction: Prediction, options: SaveOptions) -> None:
