@@ -20,13 +20,13 @@ ROOT = Path(__file__).parents[2]
 @pytest.mark.slow
 @pytest.mark.parametrize("processes", [1, 2])
 def test_make_nano_resumes_and_ends_with_both_files(tmp_path, processes):
-    command = ["make", "nano", f"DEV={sys.prefix}", f"NANO={tmp_path}", "SIZE=0.003", f"PROCESSES={processes}"]
+    command = ["make", "nano", f"DEV={sys.prefix}", f"NANO={tmp_path}", "SIZE=0.0015", f"PROCESSES={processes}"]
     first = subprocess.Popen(command, cwd=ROOT, start_new_session=True, stdout=subprocess.DEVNULL)
     teacher, until = tmp_path / "teacher", time.monotonic() + 300
     while not (teacher / "curve.jsonl").exists() and time.monotonic() < until:
         time.sleep(0.2)
     os.killpg(first.pid, signal.SIGTERM)  # as `timeout` does
-    assert first.wait(60) != 0
+    assert first.wait(300) != 0
     stopped = len((teacher / "curve.jsonl").read_text().splitlines())
     assert (teacher / "state.pt").exists() and not (teacher / "final.safetensors").exists()
 
