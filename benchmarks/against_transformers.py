@@ -1,10 +1,10 @@
-"""How far transformers' answers are from the official ones, for the same weights: the figures in docs/checkpoints.md.
+"""Differences between transformers' maps and the official ones with the same weights: figures in docs/checkpoints.md.
 
     python benchmarks/against_transformers.py nano examples
     python benchmarks/against_transformers.py depth_anything_v2_vits.pth examples --variant v2-small
 
 For every image: the same input tensor through both networks (only the position table's rule differs), and the
-image through both roads (resizing differs, too). In units of the map's standard deviation, over all pixels.
+image through both pipelines (resizing differs, too). In units of the map's standard deviation, over all pixels.
 """
 
 import argparse
@@ -41,7 +41,7 @@ def main() -> None:
         network = AutoModelForDepthEstimation.from_pretrained(folder).eval()
         road = pipeline("depth-estimation", model=folder)
         processor = AutoImageProcessor.from_pretrained(folder)
-    print("image        network's input: ours, theirs    same tensor: mean / max    whole road: mean / max")
+    print("image        network's input: ours, theirs    same tensor: mean / max    pipeline: mean / max")
     for path in sorted(arguments.pictures.glob("*.jpg")):
         for side in arguments.sides:
             with Image.open(path) as file:

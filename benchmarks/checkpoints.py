@@ -4,7 +4,7 @@
     python benchmarks/checkpoints.py kills --number 20 # SIGKILL at random moments while states are written
 
 memory: most resident memory of a process above what it had after its imports, beside its share of the state. kills: no
-state that was whole is lost, and the run ends bit-equal to one that nobody killed. Temporary files lie in --folder.
+complete state is lost, and the run ends bit-equal to one that was not killed. Temporary files are in --folder.
 """
 
 import argparse
@@ -221,7 +221,7 @@ def kills(folder: Path, number: int, seed: int = 0) -> str:
     assert all(torch.equal(weights[key], same[key]) for key in weights), "other weights than those of a calm run"
     return (
         f"{number} kills, {unfinished} of them in the middle of a save: no whole state lost; the run ended after "
-        f"{steps} steps with the weights of one that nobody killed, bit for bit"
+        f"{steps} steps with the weights of one that was not killed, bit for bit"
     )
 
 

@@ -146,7 +146,7 @@ def trials(
 
 
 def base(scenes: int) -> Recipe:
-    """nano-teacher at its two smaller sizes. How many images it sees, `affordable` says."""
+    """nano-teacher at its two smaller sizes; `affordable` determines the number of images."""
     recipe = nano_teacher()
     return replace(recipe, stages=recipe.stages[:2], scenes=scenes, validation_scenes=0)
 

@@ -1,7 +1,7 @@
-"""Flicker of nano's maps over films whose correspondences are known exactly, and their error over a long clip.
+"""Flicker of nano's maps over videos whose correspondences are known exactly, and their error over a long clip.
 
     python benchmarks/flicker.py                 # photographs under a moving window (no extra)
-    python benchmarks/flicker.py --scenes 2      # and rendered films (extra render)
+    python benchmarks/flicker.py --scenes 2      # and rendered videos (extra render)
 
 Flicker: a pixel and the same point in the next frame, |change of the map - change of the truth|, over the interquartile
 range of the clip; the clip is aligned to the truth once. A photograph is a plane to the window: nothing may change.
@@ -119,12 +119,12 @@ def aligned_errors(film: Film, maps: np.ndarray) -> np.ndarray:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--scenes", type=int, default=0, help="rendered films, from seed 990001 on")
+    parser.add_argument("--scenes", type=int, default=0, help="rendered videos, from seed 990001 on")
     arguments = parser.parse_args()
     films = [photograph_film(EXAMPLES / f"kodak_{number}.jpg") for number in ("08", "12", "13", "22", "24")]
     films += [rendered_film(990001 + index) for index in range(arguments.scenes)]
     predictor = Predictor("nano", threads=1)
-    print("| film | per-frame min-max | model's own | steady | min-max / steady | aligned error: own | steady |")
+    print("| video | per-frame min-max | raw | stabilised | min-max / stabilised | aligned error: raw | stabilised |")
     print("|---|---|---|---|---|---|---|")
     for film in films:
         raw = np.stack([predictor(image).as_disparity() for image in film.images]).astype(np.float64)
@@ -145,7 +145,7 @@ def main() -> None:
 
 
 def drift(film: Film, predictor: Predictor, passes: int = 6) -> None:
-    """The film there and back several times: the error in each pass, every pass aligned with the first one's fit."""
+    """The video forwards and backwards several times: the error in each pass, aligned by the fit of the first."""
     assert film.disparity is not None and film.valid is not None
     there_and_back = [*range(FRAMES), *range(FRAMES - 2, 0, -1)]
     raw = [predictor(image).as_disparity() for image in film.images]

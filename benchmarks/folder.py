@@ -2,8 +2,9 @@
 
     python benchmarks/folder.py --out benchmarks/results/folder.md
 
-The bare network is nano's own graph without the road, fed with one tensor again and again, in the same runtime with the
-same threads. Each round times `predict` (inside one process, without its start) and as many calls of the network.
+The bare network is nano's graph without pre- and post-processing, run repeatedly on one tensor, in the same runtime
+with the same threads. Each round times `predict` (inside one process, without its start) and as many calls of the
+network.
 """
 
 import argparse
@@ -83,7 +84,7 @@ def make_pictures(folder: Path, count: int) -> None:
 
 
 def bare_network(folder: Path, threads: int):
-    """nano without the road, and an input for it."""
+    """nano without pre- and post-processing, and an input for it."""
     import onnx
     import onnxruntime
 

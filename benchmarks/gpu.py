@@ -203,7 +203,7 @@ def frozen(plan: Plan, network: DepthAnything, dtype: torch.dtype, compiled: boo
 
 
 def inference(plan: Plan, network: Callable, dtype: torch.dtype, batch: int) -> Measured:
-    """A batch that lies on the device."""
+    """A batch in the device's memory."""
     image_B3HW = torch.randn(batch, 3, plan.side, plan.side, device=plan.device, dtype=dtype)
     with torch.inference_mode():
         return seconds_of(plan, lambda: network(image_B3HW))

@@ -100,7 +100,7 @@ def pixels(path: Path) -> bytes:
 
 
 def visible(out: Path) -> dict[str, bytes]:
-    """What lies under final names, without what only TensorBoard reads."""
+    """The files with final names, without those for TensorBoard."""
     found = {}
     for path in sorted(out.rglob("*")):
         name = path.relative_to(out)
@@ -154,7 +154,7 @@ def make_inputs(folder: Path) -> None:
 
 
 def measure(name: str, moments: int, seed: int, folder: Path) -> list[str]:
-    """All trials of a command; prints a line, answers what was wrong."""
+    """All trials of a command; prints a line and returns the failures."""
     inputs, out = folder / "inputs", folder / "out"
     if not inputs.exists():
         make_inputs(inputs)

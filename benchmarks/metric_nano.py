@@ -12,7 +12,7 @@ median metres of the training scenes everywhere, the constant that is best for A
 disparity with five known distances for every image. `--heads sigmoid log camera` adds the sigmoid in a canonical
 camera (docs/metric.md), which is told the focal length of every image, in training and in the test.
 
-A run that was stopped goes on, a finished one is not made again. Prints Markdown.
+An interrupted run resumes, a finished one is kept. Prints Markdown.
 """
 
 import argparse
@@ -53,7 +53,7 @@ PLACES = {
 }
 """The end of the range in metres, and which kinds of scenes (docs/scenes.md) count."""
 Scores = dict[str, dict[str, float]]
-"""By region, what `metres.score` answers."""
+"""By region, the result of `metres.score`."""
 
 
 def within(samples: Samples, settings: Metric, low: float, high: float) -> Samples:

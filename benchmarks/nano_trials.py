@@ -85,7 +85,7 @@ def rate(factor: float) -> Variation:
 
 
 def wide_too(recipe: Recipe) -> Recipe:
-    """Network inputs in the shape of films and of cars' cameras among the others."""
+    """With network inputs in the aspect ratios of videos and of car cameras among the others."""
     wide: dict[tuple, tuple] = {SMALL: SMALL + WIDE_SMALL, MIDDLE: MIDDLE + WIDE_MIDDLE}
     return replace(recipe, stages=tuple(replace(stage, sizes=wide[stage.sizes]) for stage in recipe.stages))
 
@@ -158,7 +158,7 @@ COLUMNS = (
 
 @dataclass(frozen=True)
 class Trial:
-    """One run, and where everything of it lies."""
+    """One run and its paths."""
 
     recipe: Recipe
     folder: Path
@@ -205,7 +205,7 @@ class Muon(torch.optim.AdamW):
 
     def step(self, closure=None):
         groups = self.param_groups
-        self.muon.param_groups, self.muon.state = groups[:1], self.state  # one state, so that a stopped run goes on
+        self.muon.param_groups, self.muon.state = groups[:1], self.state  # one state, so that a run can be resumed
         self.muon.step()
         self.param_groups = groups[1:]
         super().step()

@@ -56,7 +56,7 @@ class Files(SimpleHTTPRequestHandler):
 
 @contextmanager
 def published(folder: Path, headers: dict[str, str]) -> Iterator[tuple[str, list[Path]]]:
-    """The folder's address on the loopback, and the files that were asked for so far."""
+    """The folder's address on the loopback, and the files that were requested so far."""
     sent: list[Path] = []
     files = partial(Files, headers=headers, sent=sent, directory=str(folder))
     with ThreadingHTTPServer(("127.0.0.1", 0), files) as server:
@@ -132,7 +132,7 @@ def natively() -> Callable[[], list[float]]:
 
 
 def downloads(folder: Path, sent: list[Path]) -> Iterator[str]:
-    """A table of what a browser asked for until the first map."""
+    """A table of the files that a browser requests until the first map."""
     kinds = {"ONNX Runtime": "vendor/onnxruntime-web", "model": "models", "page": ""}
     sizes = {kind: [0, 0] for kind in kinds}
     for path in dict.fromkeys(sent):

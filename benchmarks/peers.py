@@ -256,7 +256,7 @@ def cold_starts(arguments: argparse.Namespace, model: str, shape: tuple[int, int
 
 
 def cold_process(arguments: argparse.Namespace) -> None:
-    """In a process of its own: build one contender, answer one image, say how much memory that took."""
+    """In a separate process: build one contender, predict one image, and report the memory that this takes."""
     name, model, dtype, shape = arguments.cold
     height, width = map(int, shape.split("x"))
     folder = arguments.work / model

@@ -7,7 +7,7 @@ for relative depth) frozen; `random`, a frozen encoder of the same size with ran
 fine-tuned; `scratch`, the same network from random weights. mIoU over held-out scenes (FOLDER has
 training/ and held_out/), at one scale; the last weights are measured, nothing is chosen.
 
-A run that was stopped goes on, a finished one is not made again. Prints Markdown.
+An interrupted run resumes, a finished one is kept. Prints Markdown.
 """
 
 import argparse

@@ -2,7 +2,7 @@
 
     python benchmarks/serve_load.py [--clients 64] [--seconds 60] [--at-once 64] [--format png16] [--threads N]
 
-Every answer of one image must be the same bytes. Prints one line per fact; ends by itself.
+Every response for one image must have the same bytes. Prints one line per figure.
 """
 
 import argparse
@@ -39,7 +39,7 @@ async def client(number: int, url: str, until: float, seen: dict, statuses: Coun
             if reply.status_code == 200:
                 latencies.append(time.monotonic() - began)
                 if seen.setdefault(which, reply.content) != reply.content:
-                    raise SystemExit(f"{EXAMPLES[which].name}: two different answers")
+                    raise SystemExit(f"{EXAMPLES[which].name}: two different responses")
             else:
                 await asyncio.sleep(0.25)
 
@@ -59,7 +59,7 @@ async def load(options: argparse.Namespace, url: str, pid: int) -> None:
     await asyncio.gather(watch(pid, until, resident), *clients)
     seconds = time.monotonic() - began
     percentiles = statistics.quantiles(latencies, n=100)
-    print(f"answers    {dict(statuses)} in {seconds:.0f} s: {statuses[200] / seconds:.1f} images a second")
+    print(f"responses  {dict(statuses)} in {seconds:.0f} s: {statuses[200] / seconds:.1f} images per second")
     print(f"latency    p50 {percentiles[49]:.2f} s, p90 {percentiles[89]:.2f} s, p99 {percentiles[98]:.2f} s")
     quarters = [max(resident[len(resident) * i // 4 : len(resident) * (i + 1) // 4]) for i in range(4)]
     ticks = sum(int(field) for field in Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[11:13])

@@ -10,7 +10,7 @@ A student on an EfficientNet-Lite starts from its own pretrained encoder, which 
 teacher is nano. Two rungs more, beside V1's: L_feat on every token (margin 1), and V2's student, from pseudo labels
 alone. They are compared with the whole of V1's ladder. nano-vit has no DINOv2: it starts from random weights, and the
 frozen encoder of L_feat is the teacher's own, which must be a nano-vit too.
-Finished runs are kept, so the command goes on where it was stopped. Prints Markdown: the teacher, then mean, spread and
+Finished runs are kept, so an interrupted command resumes. Prints Markdown: the teacher, then mean, spread and
 paired differences.
 """
 

@@ -113,7 +113,7 @@ def all_ways(model: str, tiles: list[int], upscale: list[int], threads: int) -> 
 
 
 def whole(predictor: Predictor, image_HW3: np.ndarray) -> np.ndarray:
-    """What the network says of the image, at its input size."""
+    """The network's map of the image, at its input size."""
     return predictor(image_HW3).as_disparity()
 
 

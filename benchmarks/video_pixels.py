@@ -89,7 +89,7 @@ def scene() -> tuple[np.ndarray, np.ndarray]:
 
 
 def signal(rgb_HW3: np.ndarray, transfer: str) -> np.ndarray:
-    """uint16 R'G'B' of a photograph: in SDR itself, else the light that it stands for, in BT.2020."""
+    """uint16 R'G'B' of a photograph: in SDR itself, else its light in BT.2020."""
     srgb = rgb_HW3 / 255
     if transfer == "SDR":
         return (rgb_HW3.astype(np.uint16) * 257).astype(np.uint16)
@@ -120,7 +120,7 @@ def stored(picture: np.ndarray, orientation: int) -> np.ndarray:
 
 
 def write(path: Path, kind: Kind, orientation: int) -> np.ndarray:
-    """Make the video of three frames, and answer its upright image on white."""
+    """Write the video of three frames, and return its upright image on white."""
     rgb_HW3, alpha_HW = scene()
     words = signal(rgb_HW3, kind.transfer)
     layout = "rgb48le"

@@ -50,7 +50,7 @@ def mean_over_valid(values_BHW: Tensor, valid_BHW: Tensor) -> Tensor:
 
 
 def mean_over_images(values_B: Tensor, counts_B: Tensor) -> Tensor:
-    """Mean over the images where `counts_B` is true; zero where there is none."""
+    """Mean over the images for which `counts_B` is true; zero if there is none."""
     return values_B.masked_fill(~counts_B, 0).sum() / counts_B.sum().clamp(min=1)
 
 
@@ -201,7 +201,7 @@ def feature_alignment_loss(student_BNC: Tensor, frozen_BNC: Tensor, margin: floa
 
 
 def range_normalised_residual(prediction_BHW: Tensor, target_BHW: Tensor, valid_BHW: Tensor) -> Tensor:
-    """Ours, in no paper: prediction as it is, minus ground truth scaled to 0..1 between its 2nd and 98th percentiles.
+    """Ours, in no paper: the prediction minus ground truth that is scaled to 0..1 between its 2nd and 98th percentiles.
 
     Unlike in V1 Eq. 1 the prediction is not normalised, so its scale is learned, too: from random weights, training
     was about three times faster (docs/log.md). Scaled ground truth is clipped at 2, for the nearest pixels.

@@ -270,7 +270,7 @@ GENERAL_NAMES = frozenset(("model.safetensors", "pytorch_model.bin"))
 
 
 def official_file(variant: Variant) -> str | None:
-    """The name of a model's official file, where it tells which model the file is: no other row has it, and no folder
+    """The name of a model's official file, if it identifies the model: no other row has it, and no folder
     of any model."""
     names = [PurePosixPath(row.hub_file).name for row in VARIANTS.values() if row.hub_file]
     name = PurePosixPath(variant.hub_file).name if variant.hub_file else None

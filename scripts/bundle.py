@@ -31,7 +31,7 @@ PHOTOGRAPHS = Path(__file__).parents[1] / "depth_anything" / "web" / "static" / 
 
 
 def bundle(weights: Positional[Path], more: Positional[tuple[Path, ...]] = (), out: Path = WEIGHTS) -> None:
-    """Write nano.safetensors and nano.onnx, once the ONNX file has answered like torch on photographs.
+    """Write nano.safetensors and nano.onnx, after the ONNX file has been compared with torch on photographs.
 
     Args:
         weights: what a run of nano left: final.safetensors.

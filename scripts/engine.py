@@ -5,7 +5,7 @@ the student.
 
     python scripts/engine.py --size 0.1
 
-Every step goes on where it was stopped. `--size 1` is the real thing.
+Every step can be resumed. `--size 1` runs the full recipes.
 """
 
 import json

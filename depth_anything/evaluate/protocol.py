@@ -56,7 +56,7 @@ class Protocol:
     flip_average: bool = False
     """Average the prediction with that of the mirrored image."""
     min_valid: int = 10
-    """An image with fewer pixels to score is an error, or is left out and named where `few_valid` says so."""
+    """Minimum number of pixels to score; an image with fewer is an error, or skipped and named, as in `few_valid`."""
     few_valid: Literal["error", "skip"] = "error"
     averaging: Literal["image", "scene_group"] = "image"
     """image: mean over images. scene_group: mean within a scene, then over scenes."""

@@ -45,7 +45,7 @@ def run(
             None: `evaluation` for a table, nothing for pairs, `da2k-proposed` for proposals.
         sets: only these columns of the table; without a table, any keys of BENCHMARKS.
         protocol: another protocol than the table's; the published numbers are then not shown.
-        partial: take incomplete test sets; the report says so.
+        partial: accept incomplete test sets; the report states this.
         pictures: images per set on the page.
         regions: where `da2k-propose` looks for points: `grid` or `sam:ID`.
         options: for our models, see `load_candidate`.
@@ -154,7 +154,7 @@ def _contents(table: Table, root: Path, sets: Sequence[str], protocol: Protocol,
 
 
 def _columns(table: Table, sets: Sequence[str]) -> list[str]:
-    """The sets to measure: those that were asked for, else all of the table's.
+    """The sets to evaluate: the requested ones, or else all of the table.
 
     Raises:
         ValueError: one that is no column of it.

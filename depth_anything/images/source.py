@@ -1,4 +1,4 @@
-"""Where images come from: what a caller may give, how messages call it, and the stream of its bytes."""
+"""Sources of images: the accepted types, their names in messages, and the streams of their bytes."""
 
 import io
 import os

@@ -79,7 +79,7 @@ def describe(stream: BinaryIO) -> str:
 
 
 def problem(image: Image.Image) -> str | None:
-    """Why a TIFF that Pillow has opened would come out as another image, in a line; None where it does not."""
+    """One line that states why Pillow would decode an opened TIFF incorrectly; None if it would not."""
     tags = image.tag_v2  # type: ignore[attr-defined]
     if tags.get(_SUBFILE, 0) & 1:
         return "the first image of this TIFF is a thumbnail of another; save the full image as a file of its own"

@@ -1,7 +1,7 @@
 """A Prediction: the map of one image, its quantity, and conversions to metres, points and files.
 
 A `Prediction` holds either `disparity` (affine-invariant: larger is nearer, scale and shift unknown) or `depth_m`
-(metres along the optical axis, 0 where unknown), never both. Metres come out of a disparity only through two known
+(metres along the optical axis, 0 where unknown), never both. Disparity is converted to metres only by two known
 distances: `to_depth(near=, far=)` or `align_to(points)`.
 """
 

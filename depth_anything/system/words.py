@@ -1,11 +1,11 @@
-"""Words that were misspelt."""
+"""Suggestions for misspelt words."""
 
 from collections.abc import Iterable
 from difflib import get_close_matches
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """A question about the closest word that there is, with a space behind it; empty where none is close.
+    """A question with the closest known word, followed by a space; empty if none is close.
 
     >>> did_you_mean("infernno", ["turbo", "inferno"])
     'did you mean inferno? '
@@ -16,7 +16,7 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
 
 
 def one_of(word: str, known: Iterable[str]) -> str:
-    """What a word that is none of `known` is answered: the closest of them, and all.
+    """The end of an error message about an unknown word: the closest of `known`, and all of them.
 
     >>> one_of("infernno", ["turbo", "inferno"])
     'did you mean inferno? expected one of turbo, inferno'

@@ -173,7 +173,7 @@ def find_again(last_hw: np.ndarray, grey_hw: np.ndarray) -> tuple[np.ndarray, np
 def fair_fit(
     values: np.ndarray, target: np.ndarray, valid: np.ndarray, noise_ratio: float
 ) -> tuple[float, float] | None:
-    """Scale and shift from values to target where both are noisy (Deming 1943), robust; None where they differ much.
+    """Robust scale and shift from values to target if both are noisy (Deming 1943); None if they differ too much.
 
     Plain least squares attributes all noise to the target and so underestimates the scale: the range of a clip would
     shrink from frame to frame. The unbiased scale lies between the forward fit and the inverse of the backward fit, at

@@ -45,7 +45,7 @@ def pictures(split: Path, partition: str) -> list[str]:
 
 
 def depth_path(image: Path) -> Path:
-    """Where the distances of an image lie."""
+    """The file with the distances of an image."""
     folder = image.parent.name.replace("_final_preview", "_geometry_hdf5")
     return image.parent.with_name(folder) / image.name.replace(".tonemap.jpg", ".depth_meters.hdf5")
 

@@ -43,7 +43,7 @@ def picture(drive: str, name: str) -> str:
 
 
 def truth_folder(root: Path, drive: str) -> Path:
-    """Where the truth of a drive's left colour camera lies."""
+    """The folder with the ground truth of a drive's left colour camera."""
     annotated = first_existing(root / name for name in ("data_depth_annotated", "gts"))
     return first_existing(
         annotated / part / drive / "proj_depth" / "groundtruth" / "image_02" for part in ("val", "train", "")

@@ -97,7 +97,7 @@ def from_files(
     group: str,
     region: str = "",
 ) -> BenchmarkImage:
-    """A benchmark image that is a file, whose truth `read_truth` reads from the path or paths `truth`."""
+    """A benchmark image in a file, with ground truth that `read_truth` reads from the path or paths `truth`."""
     paths = (truth,) if isinstance(truth, Path) else truth
     return BenchmarkImage(
         key=key,

@@ -41,7 +41,7 @@ def find_images(root: Path) -> list[Path]:
 
 
 def depth_path(image: Path) -> Path:
-    """Where the depth of an image lies, in either layout."""
+    """The depth file of an image, in either layout."""
     scene, variant = image.parents[4].name, image.parents[3].name
     folder = image.parents[5].with_name("depth") if image.parents[5].name == "rgb" else image.parents[5]
     return folder / scene / variant / "frames" / "depth" / "Camera_0" / f"depth_{image.stem[4:]}.png"

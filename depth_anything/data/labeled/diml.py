@@ -11,7 +11,7 @@ Sample packs:
     ROOT/.../{HR,LR}/outleft/*.png                outdoor; depthmap/*.png, confidencemap/*.png (optional)
 
 Depth is uint16 millimetres, 0 = unknown. Valid is 0.1 m to 65 m: 65.535 m is where 16 bits end, not a distance. Pixels
-of confidence 0 are dropped. LR holds the images of HR again, smaller: it is read only where there is no HR beside it.
+of confidence 0 are dropped. LR has the images of HR again, smaller: it is read only if there is no HR.
 
 Unconfirmed: which 927,000 of the about two million images V1 used, and the confidence from which a stereo match is
 to be trusted. V2 found pseudo labels better than these labels.

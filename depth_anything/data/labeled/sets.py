@@ -1,4 +1,4 @@
-"""Every labelled set by name: its reader, how many images it has, how its sky is found, where it comes from."""
+"""Every labelled set by name: its reader, its number of images, the source of its sky, its origin."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -27,7 +27,7 @@ class LabeledSet:
     name: str
     open: Callable[[Path], Samples]
     pictures: int | None
-    """How many there are to train on, exactly where that is known, else as the papers print it; None for any number."""
+    """Number of training images: exact if known, else as printed in the papers; None for any number."""
     sky: SkyMode
     """How its sky is found by default. The papers do not state it per set."""
     obtain: str

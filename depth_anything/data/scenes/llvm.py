@@ -154,7 +154,7 @@ def attempt(library: str) -> str:
         return ""
     lines = [line.strip() for line in done.stderr.splitlines() if line.strip()] or ["no word about it"]
     killed = done.returncode < 0
-    # What LLVM and Dr.Jit say comes first; Python's trace of the crash follows.
+    # The messages of LLVM and Dr.Jit come first, then Python's trace of the crash.
     reason = next((line for line in lines if line.startswith(("LLVM ERROR", "jit"))), lines[0 if killed else -1])
     reason = " ".join(re.sub(r"^jit\w*\(\): |0x[0-9a-f]+:?,? ?", "", reason).split()).split(". ")[0][:100]
     if killed:
