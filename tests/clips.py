@@ -1,4 +1,4 @@
-"""Small films for the tests of video: a window that moves over a photograph, with a tone."""
+"""Small videos for the tests of video: a window that moves over a photograph, with a tone."""
 
 from fractions import Fraction
 from pathlib import Path
@@ -27,7 +27,7 @@ def write_film(
     cut_at: int | None = None,
     pixel_aspect: Fraction = Fraction(1),
 ) -> Path:
-    """A film with a tone of 440 Hz; `seconds` are the frames' times, where the rate is not constant.
+    """A video with a tone of 440 Hz; `seconds` are the frames' times, where the rate is not constant.
 
     From frame `cut_at` on another photograph is shown.
     """
@@ -60,7 +60,7 @@ def write_film(
 
 
 def read_film(path: Path) -> tuple[list[np.ndarray], list[float]]:
-    """The upright frames of a film, uint8 RGB, or uint16 for 16-bit grey, and their seconds."""
+    """The upright frames of a video, uint8 RGB, or uint16 for 16-bit grey, and their seconds."""
     import av
 
     pictures, seconds = [], []

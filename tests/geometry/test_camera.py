@@ -32,7 +32,7 @@ def test_field_of_view_spans_the_image():
 
 
 def test_35mm_equivalent_goes_by_the_diagonal():
-    # 36 x 24 film: the horizontal field of view of a 50 mm lens is 39.6 degrees
+    # 36 mm x 24 mm film: the horizontal field of view of a 50 mm lens is 39.6 degrees
     full_frame = camera.from_focal_35mm(3000, 2000, 50)
     assert camera.fov_degrees(full_frame, 3000) == pytest.approx(math.degrees(2 * math.atan(18 / 50)))
     phone = camera.from_focal_35mm(4000, 3000, 26)  # 4:3, same diagonal angle

@@ -315,7 +315,7 @@ def test_a_clip_is_read_from_where_it_was_left(tmp_path):
 
 
 def test_stereo_pairs_in_h264(tmp_path):
-    """Every frame of the clip for the left eye, and beside it another view; no CSV, as for other films to watch."""
+    """Every frame of the clip for the left eye, and beside it another view; no CSV, as for other videos to watch."""
     film = clips.write_film(tmp_path / "film.mp4", frames=3)
     assert convert(film, tmp_path / "out", "--save", "sbs,anaglyph", "--codec", "h264", "--eye-distance", 0.1) == 0
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["film_anaglyph.mp4", "film_sbs.mp4"]

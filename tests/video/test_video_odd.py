@@ -1,4 +1,4 @@
-"""What goes wrong with films and cameras, and clips as phones and programs really write them."""
+"""What goes wrong with videos and cameras, and clips as phones and programs really write them."""
 
 import os
 import shutil
