@@ -16,7 +16,8 @@ from depth_anything.images.formats import ExrChannel
 def video(
     input: Positional[str | None] = None,
     out: Annotated[Path, tyro.conf.arg(aliases=["-o"])] = Path("out"),
-    source: int | None = None,
+    source: str | None = None,
+    live: bool = False,
     model: str = "nano",
     save: str = "color",
     stabilise: Literal["on", "off"] = "on",
@@ -36,7 +37,9 @@ def video(
     Args:
         input: a video, a folder or a pattern of images ('shots/*.png', shot_%04d.png).
         out: folder for the results, or the name of one video.
-        source: number of a camera, instead of a file; Ctrl-C ends the recording.
+        source: number of a camera, or address of a stream (rtsp, http, ...), instead of a file; Ctrl-C ends the
+            recording.
+        live: with --source, show the newest frame and its map in a window instead of recording; q ends.
         model: a name that `depth-anything models` lists, a hub id, a checkpoint, a transformers folder, an .onnx file.
         save: what to write, separated by commas: color, gray, side, sbs, anaglyph (videos), gray16 (lossless
             FFV1), png16, exr, npz.
@@ -52,12 +55,14 @@ def video(
         overwrite: replace existing results.
     """
     import signal
+    from functools import partial
 
     from tqdm import tqdm
 
     from depth_anything.images.formats import split_formats
     from depth_anything.video.decode import open_clip
     from depth_anything.video.frame_pixels import load_av
+    from depth_anything.video.live import Window, watch
     from depth_anything.video.run import VideoOptions, convert
 
     if (input is None) == (source is None):
@@ -66,8 +71,11 @@ def video(
         )
     if frames is not None and frames < 1:
         raise ValueError(f"--frames {frames}: expected 1 or more")
+    if live and source is None:
+        raise ValueError("--live: expected a camera or a stream; add --source 0, or --source rtsp://...")
     load_av()
-    clip = open_clip(input if source is None else source, fps)  # type: ignore[arg-type]
+    clip = open_clip(source_of(source) if source is not None else str(input), fps)
+    window = Window(clip.stem) if live else None
     predictor = network.predictor(model)
     options = VideoOptions(
         tuple(split_formats(save)), stabilise == "on", codec, colors, ends, exr_channel, eye_distance
@@ -77,6 +85,10 @@ def video(
     stop: list[int] = []
     if clip.is_live:
         signal.signal(signal.SIGINT, lambda number, _: stop.append(number))
+    if window is not None:
+        say = partial(print, file=sys.stderr)
+        print(watch(clip, predictor, options, window.show, lambda: bool(stop), say, frames))
+        return
     total = min(clip.count, frames) if clip.count and frames else frames or clip.count
     named = Path(model)
     weights = [
@@ -120,3 +132,18 @@ def video(
         print(f"{clip.stem}: no more frames came after {converted.frames}", file=sys.stderr)
     for path in converted.paths:
         print(path)
+
+
+def source_of(text: str) -> int | str:
+    """Number of a camera (0, /dev/video0), or the address of a stream.
+
+    Raises:
+        ValueError: neither.
+    """
+    from depth_anything.video.decode import STREAMS
+
+    if (number := text.removeprefix("/dev/video")).isdecimal():
+        return int(number)
+    if text.partition("://")[0] in STREAMS and "://" in text:
+        return text
+    raise ValueError(f"--source {text}: expected the number of a camera, or an address such as rtsp:// or http://")

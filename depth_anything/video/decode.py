@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import re
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import count
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import numpy as np
 
@@ -21,6 +24,11 @@ from depth_anything.video.stabilise import load_cv2
 
 DEFAULT_FPS = 25.0
 """Frame rate of an image sequence, which states none."""
+
+STREAMS = ("rtsp", "rtsps", "rtmp", "http", "https", "udp", "tcp", "srt")
+"""Schemes of addresses that FFmpeg opens as streams."""
+STALL = 5
+"""Seconds without a frame after which a stream has ended."""
 
 IMAGE_BRANDS = ("avif", "avis", "heic", "heix", "hevc", "hevx", "heim", "heis", "mif1", "msf1")
 """Brands of image files in the MP4 container; FFmpeg splits their tiles, transparency and animation into tracks."""
@@ -55,7 +63,8 @@ class Clip:
     path: Path | None = None
     """A video file, whose audio tracks are kept."""
     pictures: tuple[Path, ...] = ()
-    camera: int | None = None
+    camera: int | str | None = None
+    """Number of a camera, or address of a stream."""
     pixel_aspect: Fraction = Fraction(1)
     """Ratio of width to height of a pixel in the upright frame."""
     transfer: hdr.Transfer | None = None
@@ -79,10 +88,11 @@ class Clip:
 
 
 def open_clip(source: str | Path | int, fps: float | None = None) -> Clip:
-    """A clip from a video file, a folder or pattern of images (`shots/*.png`, `shot_%04d.png`), or a camera's number.
+    """A clip from a video file, a folder or pattern of images (`shots/*.png`, `shot_%04d.png`), a camera's number, or
+    the address of a stream.
 
     Args:
-        source: path, pattern or camera number.
+        source: path, pattern, camera number, or an address with one of STREAMS.
         fps: frames per second of an image sequence, 25 by default; video files state their own.
 
     Raises:
@@ -90,6 +100,9 @@ def open_clip(source: str | Path | int, fps: float | None = None) -> Clip:
     """
     if isinstance(source, int):
         return Clip(f"camera{source}", Fraction(1, 1000), Fraction(30), None, camera=source)
+    if isinstance(source, str) and (scheme := urlsplit(source)).scheme in STREAMS:
+        name = re.sub(r"[^\w.-]+", "_", f"{scheme.hostname}{scheme.path}").strip("_")  # without user and password
+        return Clip(name, Fraction(1, 1000), Fraction(30), None, camera=source)
     text = str(source) if Path(source).exists() else re.sub(r"%0?\d*d", "*", str(source))
     if fps is not None and not 1 / 1000 <= fps <= 1000:
         raise ValueError(f"{fps:g} frames per second: expected 0.001 to 1000")
@@ -116,7 +129,7 @@ def frames(clip: Clip, skip: int = 0) -> Iterator[Frame]:
         ValueError: an image of a sequence cannot be read, or a frame differs in size from the frames before it.
     """
     if clip.camera is not None:
-        yield from _camera_frames(clip.camera)
+        yield from _camera_frames(clip)
     elif clip.path is not None:
         yield from _of_one_size(file_frames(clip, skip), clip)
     else:
@@ -221,23 +234,43 @@ def _picture_frames(clip: Clip, skip: int) -> Iterator[Frame]:
         yield Frame(index, index, 1, read_image(path))
 
 
-def _camera_frames(number: int) -> Iterator[Frame]:
-    """Frames of a camera until it stops, with times from the camera's clock, or from the machine's if it has none."""
-    import time
+def open_capture(clip: Clip) -> Any:
+    """OpenCV's reader of a camera or a stream. A stream that stalls for STALL seconds ends.
 
+    Raises:
+        ValueError: nothing is there.
+    """
     cv2 = load_cv2()
     cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
-    capture = cv2.VideoCapture(number)
+    if isinstance(clip.camera, int):
+        capture = cv2.VideoCapture(clip.camera)
+        expected = f"camera {clip.camera}: none there, or another program holds it; try --source 0, 1, ..."
+    else:
+        os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # FFmpeg's own words about what is said here once
+        patience = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, 2000 * STALL, cv2.CAP_PROP_READ_TIMEOUT_MSEC, 1000 * STALL]
+        capture = cv2.VideoCapture(clip.camera, cv2.CAP_FFMPEG, patience)
+        expected = f"{clip.stem}: no video stream there; check the address, and that FFmpeg plays it"
+    if not capture.isOpened():
+        capture.release()
+        raise ValueError(expected)
+    return capture
+
+
+def _camera_frames(clip: Clip) -> Iterator[Frame]:
+    """Frames of a camera or a stream until it stops, with times from the camera's clock, or from the machine's if it
+    has none."""
+    cv2 = load_cv2()
+    capture = open_capture(clip)
     try:
-        if not capture.isOpened():
-            raise ValueError(f"camera {number}: none there, or another program holds it; try --source 0, 1, ...")
         first, last = None, -1
         for index in count():
             there, picture_bgr = capture.read()
             if not there:
                 return
-                # Capture time, if the driver states it: frames wait in its buffer while the network runs.
-            now = capture.get(cv2.CAP_PROP_POS_MSEC), 1000 * time.monotonic()
+            # Capture time, if the driver states it: frames wait in its buffer while the network runs. A stream of JPEG
+            # files has none, and FFmpeg counts 25 a second.
+            clock = capture.get(cv2.CAP_PROP_POS_MSEC) if isinstance(clip.camera, int) else 0.0
+            now = clock, 1000 * time.monotonic()
             first = first or now
             taken, read = now[0] - first[0], now[1] - first[1]
             last = max(last + 1, round(taken if taken > 0 else read))

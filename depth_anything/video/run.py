@@ -235,7 +235,7 @@ def _make_chunks(
             ranges.restore(left["ranges"])
             if steady is not None:
                 steady.restore({name: left[name] for name in left.files if name != "ranges"})
-    mapped = prefetch(_map(prefetch(_batches(pictures), 1), predictor, steady), MAPS_AHEAD)
+    mapped = prefetch(map_frames(prefetch(_batches(pictures), 1), predictor, steady), MAPS_AHEAD)
     try:
         for index, group in groupby(mapped, key=lambda item: item.frame.index // CHUNK):
             _make_chunk(work, index, group, clip, options, ranges, advance)
@@ -275,7 +275,8 @@ def _batches(pictures: Iterator[Frame]) -> Iterator[list[Frame]]:
             yield batch
 
 
-def _map(batches: Iterator[list[Frame]], predictor: Predictor, steady: Stabiliser | None) -> Iterator[Mapped]:
+def map_frames(batches: Iterator[list[Frame]], predictor: Predictor, steady: Stabiliser | None) -> Iterator[Mapped]:
+    """The maps of frames, stabilised where `steady` is given."""
     for batch in batches:
         predictions = predictor.predict([frame.image_HW3 for frame in batch])
         for frame, prediction in zip(batch, predictions, strict=True):

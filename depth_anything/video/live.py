@@ -1,0 +1,195 @@
+"""Live sources: always the newest frame of a camera or a stream, its map in a window, and how old it is by then.
+
+A thread reads every frame as it comes and keeps only the last one, so that nothing queues up before the network. A map
+is shown one network run after its frame was taken, and a frame waits for at most one interval of the source: the delay
+is bounded, however slow the network is. Where a source stops or stalls, it is opened again, after pauses that double.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from threading import Condition, Event, Thread
+from typing import Any
+
+import numpy as np
+
+from depth_anything.images import colormap
+from depth_anything.predict.predictor import Predictor
+from depth_anything.video.chunks import Ranges
+from depth_anything.video.decode import Clip, Frame, open_capture
+from depth_anything.video.run import VideoOptions, map_frames
+from depth_anything.video.stabilise import Stabiliser, load_cv2
+
+FIRST_PAUSE, LONGEST_PAUSE = 0.5, 8.0
+"""Seconds before a source is opened again; they double until frames come."""
+REPORT = 5.0
+"""Seconds between two lines about the delay."""
+
+
+class NewestFrames:
+    """Frames of a live source, without those that are out of date when the next one is asked for.
+
+    Args:
+        clip: of a camera or a stream.
+        say: prints a line about the connection.
+    """
+
+    def __init__(self, clip: Clip, say: Callable[[str], None]):
+        self.clip, self.say = clip, say
+        self.count = 0
+        """Frames that the source has delivered."""
+        self._newest: tuple[float, np.ndarray] | None = None
+        self._changed, self._stop = Condition(), Event()
+        self._capture = open_capture(clip)
+        self._thread = Thread(target=self._follow, name="live source", daemon=True)
+
+    def __enter__(self) -> NewestFrames:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join(timeout=1)  # a read that stalls ends with the process
+
+    def until(self, stopped: Callable[[], bool]) -> Iterator[tuple[Frame, float]]:
+        """The newest frame, each time that one is asked for and has come since, and its time.monotonic() then."""
+        index = 0
+        while not stopped():
+            with self._changed:
+                if not self._changed.wait_for(lambda: self._newest is not None, timeout=0.1):
+                    continue
+                assert self._newest is not None
+                (came, image_HW3), self._newest = self._newest, None
+            yield Frame(index, index, 0, image_HW3), came
+            index += 1
+
+    def _follow(self) -> None:
+        """Read until stopped, and open the source again whenever it ends."""
+        pause = FIRST_PAUSE
+        while not self._stop.is_set():
+            while not self._stop.is_set():
+                there, picture_bgr = self._capture.read()
+                if not there:
+                    break
+                pause = FIRST_PAUSE
+                with self._changed:
+                    self.count += 1
+                    self._newest = time.monotonic(), np.ascontiguousarray(picture_bgr[..., ::-1])
+                    self._changed.notify_all()
+            self._capture.release()
+            while not self._stop.is_set():
+                self.say(f"{self.clip.stem}: no frames come; connecting again in {pause:g} s")
+                self._stop.wait(pause)
+                pause = min(2 * pause, LONGEST_PAUSE)
+                try:
+                    self._capture = open_capture(self.clip)
+                    break
+                except ValueError:
+                    continue
+
+
+@dataclass
+class Delays:
+    """Seconds from a frame's arrival until its map was shown."""
+
+    seconds: list[float]
+    delivered: int = 0
+    """Frames that the source has delivered."""
+    lasted: float = 0.0
+    """Seconds since the start."""
+
+    def __str__(self) -> str:
+        if not self.seconds:
+            return "no frame came"
+        middle, longest = 1000 * np.median(self.seconds), 1000 * max(self.seconds)
+        maps = len(self.seconds)
+        return (
+            f"delay {middle:.0f} ms, at most {longest:.0f} ms; {maps / self.lasted:.1f} maps a second, {maps} of "
+            f"{self.delivered} frames"
+        )
+
+
+def watch(
+    clip: Clip,
+    predictor: Predictor,
+    options: VideoOptions,
+    show: Callable[[np.ndarray], bool],
+    stopped: Callable[[], bool],
+    say: Callable[[str], None],
+    limit: int | None = None,
+) -> Delays:
+    """Show the maps of a live source until it is stopped; nothing is written.
+
+    Args:
+        clip: of a camera or a stream.
+        options: of these stabilise, colors and ends.
+        show: takes the image and its map side by side, uint8 (H, 2 W, 3); False ends.
+        stopped: True ends.
+        say: prints a line: the delay, every few seconds, and when the source is lost.
+        limit: stop after this many maps.
+
+    Raises:
+        ValueError: the source cannot be opened.
+    """
+    is_metric = predictor.variant.quantity == "depth_m"
+    ends = options.ends or ((0.0, float(predictor.variant.max_depth or 1)) if is_metric else None)
+    ranges = Ranges(ends, is_metric)
+    began = reported = time.monotonic()
+    delays, times = Delays([]), [began]
+
+    with NewestFrames(clip, say) as newest:
+
+        def batches() -> Iterator[list[Frame]]:
+            for frame, came in newest.until(stopped):
+                times.append(came)
+                yield [frame]
+
+        steady = Stabiliser(is_metric) if options.stabilise else None
+        for mapped in map_frames(batches(), predictor, steady):
+            ranges.follow(mapped.prediction.values, mapped.steady.cut)
+            colored_HW3 = colormap.colored(ranges.nearness(mapped.prediction.values), options.colors)
+            goes_on = show(np.concatenate([mapped.frame.image_HW3, colored_HW3], axis=1))
+            now = time.monotonic()
+            delays.seconds.append(now - times.pop())
+            delays.delivered, delays.lasted = newest.count, now - began
+            if now - reported > REPORT:
+                reported = now
+                say(str(delays))
+            if not goes_on or len(delays.seconds) == limit:
+                break
+    return delays
+
+
+class Window:
+    """A window of OpenCV. Q, Escape or its button close it.
+
+    Raises:
+        ValueError: this OpenCV has no windows, or there is no display.
+    """
+
+    def __init__(self, title: str):
+        self.title, self.cv2 = title, load_cv2()
+        instead = "leave out --live to record, or use the camera of the page of `depth-anything serve`"
+        if has_no_windows(self.cv2):
+            raise ValueError(
+                "--live needs a window, and opencv-python-headless has none: install opencv-python instead; or "
+                f"{instead}"
+            )
+        if sys.platform.startswith("linux") and not any(os.environ.get(n) for n in ("DISPLAY", "WAYLAND_DISPLAY")):
+            raise ValueError(f"--live needs a display, and DISPLAY is not set: {instead}")
+
+    def show(self, image_HW3: np.ndarray) -> bool:
+        """Show an image; False if the window was closed."""
+        self.cv2.imshow(self.title, np.ascontiguousarray(image_HW3[..., ::-1]))
+        key = self.cv2.waitKey(1) & 0xFF
+        return key not in (ord("q"), 27) and self.cv2.getWindowProperty(self.title, self.cv2.WND_PROP_VISIBLE) >= 1
+
+
+def has_no_windows(cv2: Any) -> bool:
+    """Whether OpenCV was built without them."""
+    line = next((line for line in cv2.getBuildInformation().splitlines() if line.strip().startswith("GUI:")), "")
+    return line.split(":")[-1].strip() == "NONE"
