@@ -174,6 +174,40 @@ def test_camera_paste_drop_and_examples(visit, server, photo):
 
 
 @pytest.mark.slow
+def test_live_depth_of_the_camera(visit, server):
+    page = visit(server.url)
+    requests = []
+    page.on("request", lambda request: requests.append(request.url) if "/v1/depth" in request.url else None)
+    page.click("#take")
+    until(page, "document.getElementById('video').videoWidth > 0")
+    assert page.is_hidden("#live-map") and not requests
+    page.click("#live")
+    until(page, "document.getElementById('live-words').textContent.includes('ms behind')")
+    count = len(requests)
+    first = shot(page, "#live-map")
+    assert first.std() > 10  # a map, not a plain colour
+    ratio = "(({0}.videoWidth || {0}.width) / ({0}.videoHeight || {0}.height))"
+    shapes = [page.evaluate(ratio.format(f"document.getElementById('{name}')")) for name in ("live-map", "video")]
+    assert shapes[0] == pytest.approx(shapes[1], rel=0.01)
+    for _ in range(600):  # more maps come, one request after the other
+        if len(requests) > count + 2:
+            break
+        page.wait_for_timeout(100)
+    assert len(requests) > count + 2
+    page.click("#live")
+    assert page.is_hidden("#live-map")
+    page.wait_for_timeout(1500)
+    ended = len(requests)
+    page.wait_for_timeout(500)
+    assert len(requests) == ended  # nothing is asked when it is off
+    page.click("#live")
+    until(page, "document.getElementById('live-words').textContent.includes('ms behind')")
+    page.click("#camera button[value=cancel]")
+    until(page, "document.getElementById('video').srcObject === null")  # the camera is off
+    assert page.get_attribute("body", "data-state") == "empty" and page.is_hidden("#problem")
+
+
+@pytest.mark.slow
 def test_errors_are_shown_and_disappear(visit, server, photo, tmp_path):
     page = visit(server.url)
     text = tmp_path / "notes.jpg"

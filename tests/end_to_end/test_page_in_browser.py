@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import trimesh
-from browsing import MAGIC, ROOT, point, until, upload, words
+from browsing import MAGIC, ROOT, point, shot, until, upload, words
 from npm import archive
 from PIL import Image
 
@@ -196,6 +196,20 @@ def test_threads_where_the_host_allows_them(visit, site, photo, nano, tmp_path):
         assert np.abs(given - expected).max() <= 1e-3 * np.ptp(expected)
     finally:
         site.headers = {}
+
+
+@pytest.mark.slow
+def test_live_depth_in_the_worker(visit, site):
+    page = visit(site.url)
+    page.click("#take")
+    until(page, "document.getElementById('video').videoWidth > 0")
+    asked = len(site.requests)
+    page.click("#live")
+    until(page, "document.getElementById('live-words').textContent.includes('ms behind')")
+    assert shot(page, "#live-map").std() > 10
+    assert not any(command == "POST" for command, *_ in site.requests[asked:])  # frames stay here
+    page.click("#camera button[value=take]")
+    page.wait_for_selector("body[data-state=done]")  # a photo after live depth
 
 
 @pytest.mark.slow

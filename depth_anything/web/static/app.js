@@ -18,14 +18,14 @@ let mesh = null; // the mesh in the 3-D view: { key, url }
 
 // -- the backend -----------------------------------------------------------------------------------------------------
 
-/** Requests a file, { blob, name }, for the current image, model, colours and numbers. */
-async function ask(format) {
+/** Requests a file, { blob, name }, for an image and the current model, colours and numbers. */
+async function ask(format, image = picture) {
   const needs = backend.needs[format];
   const relative = needs.includes("metres") && !isMetric();
   const seesCamera = needs.includes("camera") || backend.says_camera.includes(format);
   const options = {
     format,
-    picture,
+    picture: image,
     model: $("model").value,
     device: $("device").value,
     colors: chosenColors(),
@@ -235,10 +235,15 @@ async function download(format, button) {
   }
 }
 
+async function drawLive(frame, canvas) {
+  const { blob } = await ask("png16", frame);
+  new DepthMap(await decodePng16(await blob.arrayBuffer())).draw(canvas, tables[chosenColors()]);
+}
+
 async function shoot() {
   if (!navigator.mediaDevices?.getUserMedia) return $("shoot").click(); // there is no live view without https, but phones can take a photo
   try {
-    await take(await takePicture());
+    await take(await takePicture(drawLive));
   } catch (error) {
     showProblem(error);
   }
