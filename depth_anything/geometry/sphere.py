@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 TOLERANCE = 0.01
-"""Share by which a panorama may differ from 2 : 1: a row that was lost, not a part of the sphere."""
+"""Largest relative difference from an aspect ratio of 2 : 1, for images that lack a few rows."""
 
 
 def check_size(height: int, width: int) -> None:
@@ -25,7 +25,7 @@ def check_size(height: int, width: int) -> None:
     if abs(width / (2 * height) - 1) > TOLERANCE:
         raise ValueError(
             f"a panorama of {width} x {height}: expected an equirectangular image of the whole sphere, twice as wide "
-            "as high; pad a part of one, or leave out --panorama"
+            "as high; pad an image of a part, or leave out --panorama"
         )
 
 
@@ -41,7 +41,7 @@ def directions(height: int, width: int) -> np.ndarray:
 
 
 def even_directions(count: int) -> np.ndarray:
-    """Unit vectors spread evenly over the sphere, float32 (count, 3): a Fibonacci lattice."""
+    """Unit vectors distributed evenly over the sphere, float32 (count, 3): a Fibonacci lattice."""
     index = np.arange(count) + 0.5
     y = 1 - 2 * index / count
     angle = np.pi * (1 + math.sqrt(5)) * index
@@ -70,11 +70,11 @@ class View:
     axes: np.ndarray
     """Rows: the view's right, down, forward (3, 3) in the panorama's axes."""
     fov: float
-    """Degrees across."""
+    """Field of view in degrees, across and down."""
 
     @classmethod
     def towards(cls, longitude: float, latitude: float, fov: float) -> View:
-        """A view whose middle is at these degrees; right is level."""
+        """A view with its centre at this longitude and latitude in degrees, without roll."""
         yaw, pitch = math.radians(longitude), math.radians(latitude)
         forward = np.array([math.sin(yaw) * math.cos(pitch), -math.sin(pitch), math.cos(yaw) * math.cos(pitch)])
         right = np.array([math.cos(yaw), 0.0, -math.sin(yaw)])
@@ -82,20 +82,20 @@ class View:
 
     @property
     def reach(self) -> float:
-        """Tangent of half the field of view: the view holds x / z and y / z from -reach to reach."""
+        """Tangent of half the field of view: x / z and y / z in the view are from -reach to reach."""
         return math.tan(math.radians(self.fov) / 2)
 
     @property
     def least_cosine(self) -> float:
-        """Of the angle between the view's axis and its corners."""
+        """Cosine of the angle between the view's axis and its corners."""
         return 1 / math.sqrt(1 + 2 * self.reach**2)
 
     def side(self, width: int) -> int:
-        """Pixels along a side with which the view's middle is as fine as a panorama of this width."""
+        """Pixels along a side for which the view's centre has the resolution of a panorama of this width."""
         return max(2, round(width / np.pi * self.reach))
 
     def image(self, panorama_HW3: np.ndarray) -> np.ndarray:
-        """The view, uint8 (N, N, 3), N = `side`: bilinear, across the left and right edge."""
+        """The view, uint8 (N, N, 3), N = `side`: bilinear, also across the panorama's left and right edge."""
         height, width = panorama_HW3.shape[:2]
         side = self.side(width)
         offset_N = ((np.arange(side) + 0.5) / side * 2 - 1) * self.reach
@@ -106,7 +106,7 @@ class View:
         return np.round(bilinear(panorama_HW3, across, down, wrap=True)).astype(np.uint8)
 
     def locate(self, rays_P3: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Where the view shows rays.
+        """Positions of rays in the view.
 
         Args:
             rays_P3: unit vectors, any leading shape.

@@ -1,15 +1,15 @@
 """The map of an equirectangular panorama: predict overlapping perspective views, align them jointly, blend them.
 
-A network that saw photographs from lenses does not know the shape of a panorama: it bends walls, and left and right
-edge, which are one line of the scene, get different values. Perspective views are what it knows. What must be aligned
-follows from what a view's map means. Along a ray at angle a from the view's axis, at distance r, depth is z = r cos a.
-An affine-invariant network predicts d = A / z + B with A and B of its own for every view (V1 section 3.1), so that
+A network that was trained on perspective images predicts bent walls for a whole panorama, and different values for its
+left and right edges, which are one line of the scene. So it predicts perspective views, which must be aligned. Along a
+ray at angle a from a view's axis, at distance r, depth is z = r cos a. An affine-invariant network predicts
+d = A / z + B with different A and B for every view (V1 section 3.1), so that
 
     1 / r = cos a / z = s cos a d + t cos a        with s = 1 / A and t = -B / A.
 
-In 1 / r the views agree, so s and t of all views together are those with the least disagreement, a linear least-squares
-problem (`solve`). A shift common to all views is no freedom of it, as it is of a photograph's map: t cos a differs from
-view to view. Only the scale of the whole stays free. Of a model of metres t is 0.
+The views agree in 1 / r, so s and t of all views are determined by the least disagreement, a linear least-squares
+problem (`solve`). Unlike in the map of one photograph, a shift common to all views is determined, too: t cos a differs
+from view to view. Only the scale of the whole panorama is free. For a metric model, t is 0.
 """
 
 from __future__ import annotations
@@ -26,20 +26,20 @@ from depth_anything.predict.prediction import Prediction
 from depth_anything.predict.predictor import Predictor
 
 RINGS = ((1, 90.0, 0.0), (5, 26.565, 0.0), (5, -26.565, 36.0), (1, -90.0, 0.0))
-"""Views of a ring, the latitude of their middles and the longitude of the first: the corners of an icosahedron."""
+"""Number of views in a ring, latitude of their centres, longitude of the first: the corners of an icosahedron."""
 FOV = 100.0
-"""Degrees across each view."""
+"""Field of view of each view in degrees."""
 COMPARED = 20_000
-"""Directions in which the views are compared."""
+"""Number of directions in which the views are compared."""
 PRIOR = 1e-5
-"""Weight of the wish that scales are equal, against the disagreement: it decides where a view is flat."""
+"""Weight of equal scales relative to the disagreement: it determines the scale of views with a constant map."""
 SHIFT_PRIOR = 1e-6
-"""The same for shifts of 0."""
+"""Weight of shifts of 0."""
 _STRIP_ROWS = 64
 
 
 def views() -> list[View]:
-    """The views: together they see the whole sphere, almost everything more than once."""
+    """The views, which together cover the sphere, most of it more than once."""
     return [
         View.towards(first + 360 * index / count, latitude, FOV)
         for count, latitude, first in RINGS
@@ -48,14 +48,14 @@ def views() -> list[View]:
 
 
 def predict_panorama(predictor: Predictor, picture: PictureSource) -> Prediction:
-    """The map of one equirectangular panorama: disparity or metres along the ray, and `projection` says so.
+    """The map of an equirectangular panorama: disparity or metres along the ray, as its `projection` states.
 
     Args:
         predictor: the model; it runs once for each of the 12 views.
         picture: as for `Predictor`; the whole sphere, twice as wide as high.
 
     Raises:
-        ValueError: the picture cannot be read, or is not twice as wide as high.
+        ValueError: the image cannot be read, or is not twice as wide as high.
     """
     image_HW3 = read_image(picture)
     height, width = image_HW3.shape[:2]
@@ -90,29 +90,28 @@ def predict_panorama(predictor: Predictor, picture: PictureSource) -> Prediction
 
 @dataclass(frozen=True)
 class Aligned:
-    """1 / r of view i along a ray is scale[i] * cosine * map + shift[i] * cosine."""
+    """Scales and shifts: along a ray, 1 / r of view i is scale[i] * cosine * map + shift[i] * cosine."""
 
     scale_V: np.ndarray
-    """Their mean is 1."""
+    """With a mean of 1."""
     shift_V: np.ndarray
     disagreement: float
-    """Root mean square difference of the views from their blend, in the range of the blend (its 2nd to 98th
-    percentile)."""
+    """Root mean square difference of the views from their blend, relative to its range (2nd to 98th percentile)."""
 
 
 def align(all_views: list[View], maps_VNN: list[np.ndarray], is_metric: bool) -> Aligned:
-    """The scales and shifts with which the views disagree least.
+    """The scales and shifts with the least disagreement of the views.
 
     Args:
-        maps_VNN: of each view, larger is nearer; of a metric model 1 / metres along the axis, 0 where unknown.
-        is_metric: shifts are 0.
+        maps_VNN: the map of each view, larger is nearer; for a metric model 1 / metres along the axis, 0 where unknown.
+        is_metric: whether shifts are 0.
     """
     rays_P3 = sphere.even_directions(COMPARED)
     seen = [look(view, map_NN, rays_P3, is_metric) for view, map_NN in zip(all_views, maps_VNN, strict=True)]
     value_VP, cosine_VP, weight_VP = (np.stack(part).astype(np.float64) for part in zip(*seen, strict=True))
     covered = value_VP[weight_VP > 0]
     spread = float(np.std(covered)) if covered.size else 0.0
-    unit = spread if spread > 1e-9 * np.abs(covered).max(initial=0) else 1.0  # a flat map stays as it is
+    unit = spread if spread > 1e-9 * np.abs(covered).max(initial=0) else 1.0  # constant maps
     terms_VPK = np.stack([cosine_VP * value_VP / unit, cosine_VP][: 1 if is_metric else 2], axis=2)
     solution_VK = solve(terms_VPK, weight_VP)
     inverse_VP = np.einsum("vpk,vk->vp", terms_VPK, solution_VK)
@@ -131,12 +130,13 @@ def solve(terms_VPK: np.ndarray, weight_VP: np.ndarray) -> np.ndarray:
     """Factors x (V, K) of every view that minimise the disagreement of q = terms . x with its blend.
 
     With the shares w of the views in the blend, which sum to 1 in each direction, the sum over views of
-    w_i (q_i - blend)^2 equals the sum over all pairs of w_i w_j (q_i - q_j)^2: all overlaps at once. Terms of which
-    the disagreement says nothing (a view of the sky is constant) follow the prior. The mean of the first factors is 1.
+    w_i (q_i - blend)^2 equals the sum over all pairs of w_i w_j (q_i - q_j)^2, and so includes all overlaps. The prior
+    determines factors that do not affect the disagreement (a view of the sky is constant). The mean of the first
+    factors is 1.
 
     Args:
-        terms_VPK: of each view in each direction: a scale's, and a shift's if there is one.
-        weight_VP: 0 where a view does not see the direction.
+        terms_VPK: for each view and direction: the term of the scale, and that of the shift if there is one.
+        weight_VP: 0 in directions that a view does not see.
     """
     count, directions, factors = terms_VPK.shape
     share_VP = shares(weight_VP)
@@ -155,7 +155,7 @@ def solve(terms_VPK: np.ndarray, weight_VP: np.ndarray) -> np.ndarray:
 
 
 def shares(weight_VP: np.ndarray) -> np.ndarray:
-    """Weights of the views that sum to 1 in every direction that any view sees."""
+    """Weights of the views, normalised to a sum of 1 in every direction that any view sees."""
     total_P = weight_VP.sum(0)
     return weight_VP / np.where(total_P > 0, total_P, 1)
 
@@ -163,8 +163,8 @@ def shares(weight_VP: np.ndarray) -> np.ndarray:
 def look(
     view: View, map_NN: np.ndarray, rays_P3: np.ndarray, is_metric: bool
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """What a view's map says along rays (P, 3): its values, the cosines to its axis, and its weights, which fade to 0
-    at its border and are 0 outside and where metres are unknown; (P,) each."""
+    """Values of a view's map along rays (P, 3), cosines to its axis, and weights, which decrease to 0 at its border and
+    are 0 outside and where metres are unknown; (P,) each."""
     place_P2, cosine_P = view.locate(rays_P3)
     inside_P = (np.abs(place_P2) < 1).all(axis=-1)
     value_P, weight_P = np.zeros_like(cosine_P), np.zeros_like(cosine_P)
@@ -182,7 +182,7 @@ def look(
 def blend(
     all_views: list[View], maps_VNN: list[np.ndarray], aligned: Aligned, height: int, width: int, is_metric: bool
 ) -> np.ndarray:
-    """1 / r up to a scale, float32 (H, W): the aligned views, each with its weight. 0 where no view knows metres."""
+    """1 / r up to a scale, float32 (H, W): the weighted mean of the aligned views; 0 where no view has metres."""
     inverse_HW = np.zeros((height, width), np.float32)
     total_HW = np.zeros((height, width), np.float32)
     rays_HW3 = sphere.directions(height, width)

@@ -1,8 +1,8 @@
-"""Live sources: always the newest frame of a camera or a stream, its map in a window, and how old it is by then.
+"""Live sources: show the map of the newest frame of a camera or a stream in a window, and report the delay.
 
-A thread reads every frame as it comes and keeps only the last one, so that nothing queues up before the network. A map
-is shown one network run after its frame was taken, and a frame waits for at most one interval of the source: the delay
-is bounded, however slow the network is. Where a source stops or stalls, it is opened again, after pauses that double.
+A thread reads every frame and keeps only the last one, so that no queue grows before the network. The delay of a map is
+one run of the network plus at most one interval between frames, however slow the network is. If a source stops or
+stalls, it is opened again after a pause that doubles each time.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ from depth_anything.video.run import VideoOptions, map_frames
 from depth_anything.video.stabilise import Stabiliser, load_cv2
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 8.0
-"""Seconds before a source is opened again; they double until frames come."""
+"""Seconds before a source is opened again; they double until frames arrive."""
 REPORT = 5.0
 """Seconds between two lines about the delay."""
 
 
 class NewestFrames:
-    """Frames of a live source, without those that are out of date when the next one is asked for.
+    """The frames of a live source, without those that a newer one has replaced before they were requested.
 
     Args:
         clip: of a camera or a stream.
@@ -41,7 +41,7 @@ class NewestFrames:
     def __init__(self, clip: Clip, say: Callable[[str], None]):
         self.clip, self.say = clip, say
         self.count = 0
-        """Frames that the source has delivered."""
+        """Number of frames that the source has delivered."""
         self._newest: tuple[float, np.ndarray] | None = None
         self._changed, self._stop = Condition(), Event()
         self._capture = open_capture(clip)
@@ -56,7 +56,7 @@ class NewestFrames:
         self._thread.join(timeout=1)  # a read that stalls ends with the process
 
     def until(self, stopped: Callable[[], bool]) -> Iterator[tuple[Frame, float]]:
-        """The newest frame, each time that one is asked for and has come since, and its time.monotonic() then."""
+        """Yield the newest frame and its arrival in time.monotonic(), each frame once; waits for the next one."""
         index = 0
         while not stopped():
             with self._changed:
@@ -98,7 +98,7 @@ class Delays:
 
     seconds: list[float]
     delivered: int = 0
-    """Frames that the source has delivered."""
+    """Number of frames that the source has delivered."""
     lasted: float = 0.0
     """Seconds since the start."""
 
@@ -127,9 +127,9 @@ def watch(
     Args:
         clip: of a camera or a stream.
         options: of these stabilise, colors and ends.
-        show: takes the image and its map side by side, uint8 (H, 2 W, 3); False ends.
-        stopped: True ends.
-        say: prints a line: the delay, every few seconds, and when the source is lost.
+        show: shows the image and its map side by side, uint8 (H, 2 W, 3); returns False to end.
+        stopped: returns True to end.
+        say: prints a line: the delay, every few seconds, and a lost source.
         limit: stop after this many maps.
 
     Raises:
@@ -190,6 +190,6 @@ class Window:
 
 
 def has_no_windows(cv2: Any) -> bool:
-    """Whether OpenCV was built without them."""
+    """Whether this OpenCV was built without windows."""
     line = next((line for line in cv2.getBuildInformation().splitlines() if line.strip().startswith("GUI:")), "")
     return line.split(":")[-1].strip() == "NONE"
