@@ -173,22 +173,27 @@ class Prediction:
             metres_from=f"from the given near {near:g} m and far {far:g} m, not measured",
         )
 
-    def align_to(self, points: Iterable[Sequence[float]], max_depth_m: float = 1000.0) -> "Prediction":
+    def align_to(
+        self, points: Iterable[Sequence[float]], max_depth_m: float = 1000.0, local: bool = False
+    ) -> "Prediction":
         """Metres from known distances: scale and shift that fit the map to 1/metres at these points, by least squares.
 
         See `calibrate.known_distances`. A metric prediction is corrected in the same way.
 
         Args:
             points: two or more (x, y, metres): x to the right and y down, in pixels of the upright image, from its
-                upper left pixel (0, 0).
+                upper left pixel (0, 0). `measured_points.read_points` reads them from files.
             max_depth_m: points that are farther than this after the fit, or have no positive distance, become unknown,
                 0.
+            local: correct the map locally too, where that is better at points kept out; ten points or more. See
+                `calibrate.many_known_distances`.
 
         Raises:
-            ValueError: fewer than two points, a point outside the image or without a distance, or distances that
+            ValueError: too few points, a point outside the image or without a distance, or distances that
                 contradict the map (all at one value, or nearer where the map is farther).
         """
-        fitted = calibrate.known_distances(self.as_disparity(), self.valid, points, max_depth_m)
+        fit = calibrate.many_known_distances if local else calibrate.known_distances
+        fitted = fit(self.as_disparity(), self.valid, points, max_depth_m)
         return replace(
             self,
             disparity=None,
