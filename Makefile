@@ -4,6 +4,8 @@
 #   make test     full environment, the fast tests
 #   make slow     the slow tests
 #   make engine   teacher, pseudo labels, student at nano's size, in one table; SIZE=1 for real, PAIRS=manifest.json to score
+#   make rehearse the whole chain of both papers with a few images, steps and ViT-S, by the commands of a real run, checked:
+#                 what to run first; DEVICE=cuda DEV=$VIRTUAL_ENV on GPUs, CHAIN=paper with ViT-L and ViT-g
 #   make nano     a nano from scenes that it renders and the encoder of a PyPI package, both files: two hours of two
 #                 cores; RECIPE=nano-long-teacher for half a day; DEVICE=cuda DEV=$VIRTUAL_ENV in an environment whose
 #                 torch knows the GPU; goes on where it was stopped (`timeout 600 make nano` for slices)
@@ -31,7 +33,7 @@ DOCS := .venv/docs
 PYTEST := env OMP_NUM_THREADS=1 $(DEV)/bin/python -m pytest -q -n 2
 SOURCES := $(shell find depth_anything -name '*.py')
 
-.PHONY: demo test slow engine nano pictures check docs mutants bench system clean
+.PHONY: demo test slow engine rehearse nano pictures check docs mutants bench system clean
 .DELETE_ON_ERROR:
 
 demo: $(BASE)/.installed
@@ -45,6 +47,11 @@ slow: $(DEV)/.installed
 
 engine: $(DEV)/.installed
 	$(DEV)/bin/python scripts/engine.py --out out/engine --size $(SIZE) --photos $(PHOTOS) $(if $(PAIRS),--pairs $(PAIRS))
+
+rehearse: $(if $(filter .venv/dev,$(DEV)),$(DEV)/.installed)
+	rm -rf out/rehearse
+	$(DEV)/bin/python scripts/rehearse.py --out out/rehearse --device $(DEVICE) $(if $(CHAIN),--chain $(CHAIN)) \
+	    $(if $(filter-out file,$(origin PROCESSES)),--processes $(PROCESSES))
 
 # One thread a process: on a processor two such processes see twice the pictures of one process with two threads. MALLOC_:
 # memory that a step gives back stays with the process for the next one, which is a seventh faster. `env`: no shell between

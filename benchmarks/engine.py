@@ -128,7 +128,7 @@ def training(folder: Path, variant: str, size: int, rounds: int, batch: int) -> 
         unlabeled=replace(recipe.unlabeled, feature_weight=0.0),
         ema=0.999,
     )
-    data, _ = open_data(recipe, {}, folder, folder / "labels0")
+    data, _ = open_data(recipe, {}, folder, [folder / "labels0"])
     run = loop.start(recipe)
     run.network.train()
     task = loop.task_of(recipe, Data(unlabeled=data.unlabeled))

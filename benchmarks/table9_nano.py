@@ -136,7 +136,7 @@ def run(
 ) -> None:
     """Train a rung and score it."""
     began = time.monotonic()
-    data, _ = open_data(recipe, {}, scenes, labels)
+    data, _ = open_data(recipe, {}, scenes, [labels])
     frozen = weights = None
     if backbone:
         weights = {f"pretrained.{key}": value for key, value in load_backbone(backbone, recipe.variant).items()}

@@ -59,7 +59,7 @@ def engine(
     LOG.info("step 2: the teacher labels %s", photos)
     label(str(photos), str(out / "labels"), LabelOptions(teacher=str(weights)))
     student_recipe = replace(shrunk(get_recipe("nano-student"), size), seed=seed)
-    learned, held_out = open_data(student_recipe, {}, out / "scenes", out / "labels")
+    learned, held_out = open_data(student_recipe, {}, out / "scenes", [out / "labels"])
     assert learned.unlabeled is not None
     LOG.info("step 3: a student from the scenes and %d labelled photographs", len(learned.unlabeled))
     frozen = frozen_encoder(backbone, student_recipe.variant)

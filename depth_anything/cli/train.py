@@ -19,7 +19,7 @@ def train(
     backbone: Path | None = None,
     start_from: str | None = None,
     teacher: str | None = None,
-    pseudo_labels: Path | None = None,
+    pseudo_labels: tuple[str, ...] = (),
     frozen: Path | None = None,
     sky: Literal["set", "off"] = "set",
     segformer: str | None = None,
@@ -37,6 +37,7 @@ def train(
     compile: bool = False,
     readers: int = 1,
     keep: int = 2,
+    save_minutes: float = 5.0,
     timeout: float = 30.0,
     processes: int | None = None,
     accept_license: AcceptLicense = False,
@@ -54,7 +55,7 @@ def train(
         start_from: initial weights of the whole model: a relative model for a metric one, or any model of the same
             variant. From the state.pt of a run: its running mean, if it has one, or else its weights.
         teacher: a model that labels the unlabelled images in every step.
-        pseudo_labels: folder that `depth-anything label` wrote, instead of --teacher.
+        pseudo_labels: one or more folders that `depth-anything label` wrote, instead of --teacher.
         frozen: file or model with the frozen encoder of L_feat (V1 Eq. 9); by default that of --backbone.
         sky: set: disparity 0 where the set itself or SegFormer finds sky (docs/datasets.md); off: sky is not valid.
         segformer: the model that finds the sky, a hub id or a folder.
@@ -71,6 +72,7 @@ def train(
         compile: use torch.compile.
         readers: number of threads that read images.
         keep: number of states to keep on disk, the newest and those before it.
+        save_minutes: time between two saves of the state; 0: after every step.
         timeout: minutes after which a run on several devices ends if one of them does not respond. Must be longer than
             a validation.
         processes: worker processes for rendering; by default one per core.
@@ -81,11 +83,12 @@ def train(
 
     from depth_anything.train.recipes.all_recipes import get_recipe, shrunk
 
-    resolved = shrunk(get_recipe(recipe), size)
-    if seed is not None:
-        resolved = replace(resolved, seed=seed)
+    resolved = get_recipe(recipe)
     if batch is not None:
         resolved = replace(resolved, stages=tuple(replace(stage, batch=batch) for stage in resolved.stages))
+    resolved = shrunk(resolved, size)
+    if seed is not None:
+        resolved = replace(resolved, seed=seed)
     if learning_rate is not None:
         if not 0 < learning_rate < math.inf:
             raise ValueError(f"--learning-rate {learning_rate:g}: expected a number above 0")
@@ -155,6 +158,7 @@ def train(
             ranks=ranks,
             log_every=1 if device == "cpu" else 20,
             validate_every=max(1000, resolved.steps // 25),
+            save_seconds=60 * save_minutes,
             changes=Changes(fields=("learning_rate",) if learning_rate is not None else (), skip_to=skip_to),
             tracker=tracker,
         )

@@ -36,7 +36,7 @@ def open_data(
     recipe: Recipe,
     roots: Mapping[str, Path],
     scenes: Path,
-    pseudo_labels: Path | None = None,
+    pseudo_labels: Sequence[str | Path] = (),
     processes: int | None = None,
     find_sky: Callable[[str, Samples], Samples] | None = None,
     device: str = "cpu",
@@ -48,8 +48,8 @@ def open_data(
     Args:
         roots: the folder of each set that the recipe names, except `scenes`.
         scenes: folder of rendered scenes (training/, held_out/); missing scenes are rendered.
-        pseudo_labels: folder that `depth-anything label` wrote; without it the teacher labels the unlabelled images in
-            every step.
+        pseudo_labels: folders that `depth-anything label` wrote, joined without balancing; without them the teacher
+            labels the unlabelled images in every step.
         processes: worker processes for rendering.
         find_sky: handles the sky of a labelled set, given its name (`sky_by_set`); None leaves it as the files have it.
         device: device of the training; scenes are kept in its memory if there are no other data and they fit.
@@ -62,10 +62,10 @@ def open_data(
     labeled = unlabeled = held_out = None
     if recipe.unlabeled_share > 0:
         assert recipe.unlabeled is not None
-        if pseudo_labels is not None:
+        if pseudo_labels:
             from depth_anything.data.pseudo_labels import PseudoLabels
 
-            unlabeled = Kept(opened_once(partial(PseudoLabels, pseudo_labels), ranks))
+            unlabeled = Kept(Joined([opened_once(partial(PseudoLabels, folder), ranks) for folder in pseudo_labels]))
         else:
             unlabeled = Joined([open_pictures(name, recipe, roots, ranks) for name in recipe.unlabeled.data])
     if recipe.unlabeled_share < 1:

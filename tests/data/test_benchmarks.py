@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from benchmark_writers import (
+from layouts.benchmarks import (
     HEIGHT,
     TURN,
     WIDTH,

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from command import run
-from labeled_writers import HEIGHT, HOLE, TRUTH_M, WIDTH, WRITERS, save_h5, save_picture, save_png8, save_png16
+from layouts.labeled import HEIGHT, HOLE, TRUTH_M, WIDTH, WRITERS, save_h5, save_picture, save_png8, save_png16
 from PIL import Image
 from scene_shards import SIZES, scene
 

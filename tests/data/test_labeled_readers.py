@@ -4,7 +4,7 @@ import shutil
 
 import numpy as np
 import pytest
-from labeled_writers import (
+from layouts.labeled import (
     HEIGHT,
     HOLE,
     HYPERSIM_SPLIT,

@@ -1,16 +1,27 @@
 """Unlabelled sources in the official layouts: what is found, in which units, which bytes come out."""
 
-import gzip
-import hashlib
-import io
 import tarfile
 import zlib
 from pathlib import Path
 
 import numpy as np
 import pytest
-from pictures import encode
-from PIL import Image
+from layouts.unlabeled import (
+    bdd100k,
+    imagenet21k,
+    imagenet21k_tars,
+    landmarks,
+    lsun,
+    objects365,
+    openimages,
+    picture,
+    places365,
+    places365_folders,
+    sa1b,
+    write_files,
+    write_tar,
+    write_video,
+)
 
 from depth_anything.data.set_sizes import UNLABELED_PICTURES
 from depth_anything.data.shards import cached_index, index_tar
@@ -30,27 +41,6 @@ def cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPa
     return folder
 
 
-def picture(number: int, fmt: str = "JPEG") -> bytes:
-    """A small image of one colour that is its number."""
-    return encode(Image.new("RGB", (16, 12), (number, 2 * number, 0)), fmt)
-
-
-def write_tar(path: Path, files: dict[str, bytes], mode: str = "w") -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tarfile.open(path, mode) as tar:
-        for name, content in files.items():
-            info = tarfile.TarInfo(name)
-            info.size = len(content)
-            tar.addfile(info, io.BytesIO(content))
-    return path
-
-
-def write_files(root: Path, files: dict[str, bytes]) -> None:
-    for name, content in files.items():
-        (root / name).parent.mkdir(parents=True, exist_ok=True)
-        (root / name).write_bytes(content)
-
-
 def read_all(kind: str, root: Path | str, size: int = 1000) -> dict[str, bytes]:
     """Every image of a source by its key; keys of different units must differ here."""
     found: dict[str, bytes] = {}
@@ -62,87 +52,6 @@ def read_all(kind: str, root: Path | str, size: int = 1000) -> dict[str, bytes]:
 
 
 # -- the eight sets --------------------------------------------------------------------------------
-def sa1b(root: Path) -> dict[str, bytes]:
-    for shard in range(2):
-        files = {}
-        for number in range(5):
-            files[f"sa_{shard * 5 + number}.jpg"] = picture(shard * 5 + number)
-            files[f"sa_{shard * 5 + number}.json"] = b'{"annotations": []}'
-        write_tar(root / f"sa_{shard:06d}.tar", files)
-    return {f"sa_{number}": picture(number) for number in range(10)}
-
-
-def imagenet21k(root: Path) -> dict[str, bytes]:
-    folders = ("train/n00004475", "train/n00005787", "small_classes/n00006024")
-    files = {
-        f"winter21/{folder}/{folder[-9:]}_{number}.JPEG": picture(number) for folder in folders for number in (3, 12)
-    }
-    write_files(root, files)
-    return {name.removesuffix(".JPEG"): content for name, content in files.items()}
-
-
-def imagenet21k_tars(root: Path) -> dict[str, bytes]:
-    for synset in ("n00004475", "n00005787"):
-        write_tar(root / f"{synset}.tar", {f"{synset}_{number}.JPEG": picture(number) for number in (3, 12)})
-    return {f"{synset}_{number}": picture(number) for synset in ("n00004475", "n00005787") for number in (3, 12)}
-
-
-def lsun(root: Path) -> dict[str, bytes]:
-    lmdb = pytest.importorskip("lmdb")
-    expected = {}
-    for name, count in (("bedroom_train_lmdb", 5), ("bedroom_val_lmdb", 2), ("kitchen_train_lmdb", 3)):
-        with lmdb.open(str(root / name), map_size=1 << 22) as database, database.begin(write=True) as transaction:
-            for number in range(count):
-                content = picture(number, "WEBP")
-                key = hashlib.sha1(f"{name}{number}".encode()).hexdigest()
-                transaction.put(key.encode(), content)
-                if "train" in name:
-                    expected[key] = content
-    return expected
-
-
-def openimages(root: Path) -> dict[str, bytes]:
-    for part in "0f":
-        write_tar(
-            root / f"train_{part}.tar.gz",
-            {f"train_{part}/{part}0{number}.jpg": picture(number) for number in range(3)},
-            "w:gz",
-        )
-    write_tar(root / "validation.tar.gz", {"validation/1.jpg": picture(9)}, "w:gz")
-    return {f"train_{part}/{part}0{number}": picture(number) for part in "0f" for number in range(3)}
-
-
-def places365(root: Path) -> dict[str, bytes]:
-    files = {f"data_large/a/abbey/0000000{number}.jpg": picture(number) for number in range(3)}
-    write_tar(root / "train_large_places365standard.tar", files)
-    write_tar(root / "val_large.tar", {"val_large/1.jpg": picture(9)})
-    return {name.removesuffix(".jpg"): content for name, content in files.items()}
-
-
-def places365_folders(root: Path) -> dict[str, bytes]:
-    files = {f"data_256/a/abbey/0000000{number}.jpg": picture(number) for number in range(3)}
-    files |= {f"data_256/z/zoo/0000000{number}.jpg": picture(number) for number in range(2)}
-    write_files(root, files)
-    write_files(root / "val_256", {"1.jpg": picture(9)})
-    return {name.removesuffix(".jpg"): content for name, content in files.items()}
-
-
-def landmarks(root: Path) -> dict[str, bytes]:
-    files = {f"0/0/{number}/00{number}aa1234567890.jpg": picture(number) for number in range(3)}
-    write_tar(root / "train/images_000.tar", files)
-    write_tar(root / "index/images_000.tar", {"0/0/0/000bb.jpg": picture(9)})
-    return {name.removesuffix(".jpg"): content for name, content in files.items()}
-
-
-def objects365(root: Path) -> dict[str, bytes]:
-    for patch in range(2):
-        files = {f"patch{patch}/objects365_v2_{patch}{number}.jpg": picture(number) for number in range(2)}
-        write_tar(root / f"train/patch{patch}.tar.gz", files, "w:gz")
-    write_tar(root / "val/patch0.tar.gz", {"patch0/objects365_v1_1.jpg": picture(9)}, "w:gz")
-    (root / "train/zhiyuan_objv2_train.tar.gz").write_bytes(gzip.compress(b"not images"))
-    return {f"patch{p}/objects365_v2_{p}{number}": picture(number) for p in range(2) for number in range(2)}
-
-
 LAYOUTS = [
     ("sa1b", sa1b),
     ("imagenet21k", imagenet21k),
@@ -171,25 +80,14 @@ def test_the_table_sums_to_the_papers_62_million():
 
 def test_one_video_frame_in_ten(tmp_path: Path):
     """BDD100K: frames 0, 10, 20 of each training video, checked by their colours."""
-    av = pytest.importorskip("av")
-    for name, first in (("train/00a04f65.mov", 0), ("train/sub/00b1.mov", 100), ("val/00c.mov", 0)):
-        path = tmp_path / "bdd100k/videos" / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with av.open(str(path), "w") as container:
-            stream = container.add_stream("mpeg4", rate=30)
-            stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
-            stream.bit_rate = 4_000_000
-            for number in range(25):
-                grey = np.full((48, 64, 3), first + 5 * number, np.uint8)
-                container.mux(stream.encode(av.VideoFrame.from_ndarray(grey, "rgb24")))
-            container.mux(stream.encode())
+    expected = bdd100k(tmp_path)
+    write_video(tmp_path / "bdd100k/videos/train/sub/00b1.mov", 25, first=100)
     write_files(tmp_path / "bdd100k/videos", {"train/broken.mov": b"no video at all"})
     failed = []
     (unit,) = units("bdd100k", tmp_path)
     frames = dict(read_unit(unit, lambda key, error: failed.append(str(error))))
-    keys = [f"bdd100k/videos/train/00a04f65-0000{number}0" for number in range(3)]
-    assert list(frames) == keys
-    for number, key in enumerate(keys):
+    assert set(frames) == set(expected)
+    for number, key in enumerate(expected):
         assert read_image(frames[key]).mean() == pytest.approx(50 * number, abs=4)
     assert len(failed) == 1
     assert "broken.mov" in failed[0]

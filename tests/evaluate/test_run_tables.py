@@ -7,8 +7,8 @@ import re
 
 import numpy as np
 import pytest
-from benchmark_writers import WRITERS, write_da2k
 from command import run as command
+from layouts.benchmarks import WRITERS, write_da2k
 
 from depth_anything.data.benchmarks.sets import BENCHMARKS
 from depth_anything.data.set_sizes import LABELED_PICTURES, UNLABELED_PICTURES, V1_TABLE_1

@@ -7,10 +7,9 @@ import struct
 import tarfile
 from pathlib import Path
 
-import benchmark_writers
-import labeled_writers
 import numpy as np
 import pytest
+from layouts import benchmarks, labeled
 from PIL import Image
 
 from depth_anything.data.benchmarks import da2k, pairs, sets
@@ -55,9 +54,9 @@ def truth(path: Path, size: tuple[int, int] = (16, 12)) -> None:
     Image.fromarray(np.full((size[1], size[0]), 2000, np.uint16)).save(path)
 
 
-@pytest.mark.parametrize("name", labeled_writers.WRITERS)
+@pytest.mark.parametrize("name", labeled.WRITERS)
 def test_labelled_sets(name, tmp_path):
-    labeled_writers.WRITERS[name](tmp_path)
+    labeled.WRITERS[name](tmp_path)
     before = [sample(one) for one in listed(open_labeled(name, tmp_path))]
     litter(tmp_path)
     assert [sample(one) for one in listed(open_labeled(name, tmp_path))] == before
@@ -71,9 +70,9 @@ def sample(one) -> tuple:
     return one.key, one.disparity_HW.tobytes(), None if one.K_33 is None else one.K_33.tobytes()
 
 
-@pytest.mark.parametrize("name", benchmark_writers.WRITERS)
+@pytest.mark.parametrize("name", benchmarks.WRITERS)
 def test_benchmark_sets(name, tmp_path):
-    benchmark_writers.WRITERS[name](tmp_path)
+    benchmarks.WRITERS[name](tmp_path)
     before = read_all(name, tmp_path)
     litter(tmp_path)
     assert read_all(name, tmp_path) == before and before
@@ -85,7 +84,7 @@ def read_all(name: str, root: Path) -> list[tuple]:
 
 
 def test_moge_s_bundle(tmp_path):
-    benchmark_writers.write_moge(tmp_path, [[1.0, 0, 0.5], [0, 4 / 3, 0.5], [0, 0, 1]])
+    benchmarks.write_moge(tmp_path, [[1.0, 0, 0.5], [0, 4 / 3, 0.5], [0, 0, 1]])
     before = read_all("moge-nyuv2", tmp_path)
     litter(tmp_path)
     assert read_all("moge-nyuv2", tmp_path) == before and before

@@ -1,5 +1,6 @@
 """`depth-anything train`: what is missing or does not fit is said before scenes are rendered for it."""
 
+import json
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -10,7 +11,7 @@ from drawn import Boxes
 
 from depth_anything.__main__ import main
 from depth_anything.checkpoints.official import load, load_backbone, save
-from depth_anything.data.samples import Joined
+from depth_anything.data.samples import Joined, shard_ends
 from depth_anything.network.model import DepthAnything
 from depth_anything.train import loop, sources
 from depth_anything.train.batches import Data
@@ -99,6 +100,32 @@ def test_sets_keep_the_order_of_the_recipe(tmp_path, monkeypatch):
     data, _ = sources.open_data(get_recipe("nano-vit-encoder"), {"pictures": EXAMPLES}, tmp_path)
     assert isinstance(data.labeled, Joined)
     assert data.labeled.sets[0] is scenes and len(data.labeled.sets[1]) == len(list(EXAMPLES.glob("*.jpg")))
+
+
+def test_a_part_of_a_recipe_counts_the_steps_of_the_batch_that_is_asked_for(tmp_path, monkeypatch, capsys):
+    """Two steps of 3 images, not the 22 that one step of 64 would make; saved after each."""
+
+    def carry_out(recipe, *_, save_seconds, **__):
+        raise ValueError(f"{recipe.stages[0].samples} images, {recipe.steps} steps, saved every {save_seconds} s")
+
+    monkeypatch.setattr(loop, "train", carry_out)
+    monkeypatch.setattr(loop, "check_start", lambda *_: None)
+    monkeypatch.setattr(sources, "open_data", lambda *_: (Data(), None))
+    part = 6 / get_recipe("v1-teacher-large").stages[0].samples
+    arguments = ["--size", str(part), "--batch", "3", "--save-minutes", "0.5", "--validation", "off"]
+    with pytest.raises(SystemExit):
+        main(["train", "v1-teacher-large", str(tmp_path), *arguments])
+    assert "6 images, 2 steps, saved every 30.0 s" in capsys.readouterr().err
+
+
+def test_labels_of_several_sets_in_several_folders(tmp_path):
+    recipe = replace(get_recipe("v2-student-small"), validation_scenes=0)
+    for name, count in (("a", 2), ("b", 3)):
+        (tmp_path / name / "manifest").mkdir(parents=True)
+        (tmp_path / name / "manifest/shard.json").write_text(json.dumps({"unit": "shard", "labelled": count}))
+    data, _ = sources.open_data(recipe, {}, tmp_path, [tmp_path / "a", str(tmp_path / "b")])
+    assert data.unlabeled is not None and len(data.unlabeled) == 5
+    assert list(shard_ends(data.unlabeled)) == [2, 5]
 
 
 def test_an_encoder_by_its_models_name():

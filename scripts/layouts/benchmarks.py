@@ -2,8 +2,8 @@
 
 import json
 
+import h5py
 import numpy as np
-import pytest
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
@@ -50,7 +50,6 @@ def write_kitti(root):
 
 
 def write_nyuv2_mat(root):
-    h5py = pytest.importorskip("h5py")
     (root / "nyuv2").mkdir()
     raw = plane(480, 640)
     raw[:10] = 0
@@ -125,7 +124,6 @@ def write_sunrgbd(root):
 
 
 def write_hypersim(root):
-    h5py = pytest.importorskip("h5py")
     rows = ["scene_name,camera_name,frame_id,included_in_public_release,exclude_reason,split_partition_name"]
     for scene, public, split in (
         ("ai_001_010", "True", "test"),
