@@ -49,7 +49,7 @@ def predict(
         model: a name that `depth-anything models` lists, a hub id, a checkpoint, a transformers folder, or a file
             that export wrote.
         save: what to write, separated by commas: color, side, png16, npz, npy, pfm, exr, json, normals,
-            sky, control, ply, glb, rgbz, sbs, anaglyph, colmap, colmap_camera.
+            sky, confidence, control, ply, glb, rgbz, sbs, anaglyph, colmap, colmap_camera.
         upscale: factor for the input size: finer edges for more time (V2's test-time upscaling: 2, 4).
         tiles: number of tiles along the shorter side, which add detail to large images: 2 to 10.
         panorama: the images are equirectangular panoramas, twice as wide as high: predict overlapping views and
@@ -66,6 +66,7 @@ def predict(
     from tqdm import tqdm
 
     from depth_anything.images.inputs import find_images
+    from depth_anything.predict.confidence import predict_with_confidence
     from depth_anything.predict.panorama import predict_panorama
     from depth_anything.predict.prefetch import prefetch
     from depth_anything.predict.tiles import predict_tiles
@@ -80,6 +81,8 @@ def predict(
         if tiles is not None or any(value is not None for value in told_camera.values()):
             raise ValueError("--panorama: leave out --tiles, --fov, --focal-mm and --intrinsics; the views set them")
         check_panorama(formats)
+    if "confidence" in formats and tiles is not None:
+        raise ValueError("--save confidence: it is that of the whole image; leave out --tiles")
     if sky == "off" and sky_policy != "keep":
         raise ValueError(f"--sky-policy {sky_policy}: needs a sky mask; add --sky segformer or --sky threshold")
     sources = find_images(inputs, exclude=out)
@@ -95,6 +98,8 @@ def predict(
     elif upscale > 1:
         raise ValueError(f"--upscale {upscale}: {predictor.variant.name} has a fixed network size")
     answer = predictor if tiles is None else partial(predict_tiles, predictor, count=tiles)
+    if "confidence" in formats:
+        answer = partial(predict_with_confidence, predictor)
     if panorama:
         answer = partial(predict_panorama, predictor)
     written: list[Path] = []

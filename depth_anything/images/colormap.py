@@ -20,6 +20,29 @@ _ANCHORS: dict[str, list[str]] = json.loads(package_text("images/colormaps.json"
 COLORMAPS = tuple(_ANCHORS)
 
 
+def min_max(
+    values_HW: np.ndarray, valid_HW: np.ndarray, percentile: tuple[float, float] | None = None
+) -> np.ndarray | None:
+    """Valid values from 0 at their minimum (or a percentile) to 1 at their maximum; None if they are constant.
+
+    Returns:
+        float32 (H, W), 0 where not valid.
+    """
+    if percentile is not None and not 0 <= percentile[0] < percentile[1] <= 100:
+        raise ValueError(f"percentiles {percentile}: expected 0 <= low < high <= 100")
+    known = values_HW if valid_HW.all() else values_HW[valid_HW]
+    if known.size == 0:
+        return None
+    low, high = (known.min(), known.max()) if percentile is None else np.percentile(known, percentile)
+    if not high > low:
+        return None
+    scaled_HW = values_HW - np.float32(low)
+    scaled_HW /= np.float32(high - low)
+    np.clip(scaled_HW, 0, 1, out=scaled_HW)
+    scaled_HW[~valid_HW] = 0
+    return scaled_HW
+
+
 def table(name: str) -> np.ndarray:
     """The 256 colours of map `name` as uint8 (256, 3), farthest first, nearest last.
 

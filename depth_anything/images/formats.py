@@ -14,7 +14,7 @@ from typing import Literal
 from depth_anything.system.files import refuse_existing
 from depth_anything.system.words import one_of
 
-Need = Literal["metres", "camera", "picture", "sky"]
+Need = Literal["metres", "camera", "picture", "sky", "confidence"]
 ExrChannel = Literal["auto", "Z", "Y", "R"]
 GEOMETRY: tuple[Need, ...] = ("metres", "camera")
 
@@ -54,6 +54,7 @@ FORMATS = {
     "json": Format("{quantity}", "json", says_camera=True),
     "normals": Format("normals", "png", GEOMETRY),
     "sky": Format("sky", "png", ("sky",)),
+    "confidence": Format("confidence", "png", ("confidence",), of_panoramas=False),
     "control": Format("control", "png"),
     "ply": Format("points", "ply", GEOMETRY),
     "glb": Format("mesh", "glb", (*GEOMETRY, "picture")),

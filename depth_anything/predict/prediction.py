@@ -58,6 +58,8 @@ class Prediction:
     it. None for other models."""
     sky: np.ndarray | None = None
     """bool (H, W), True in the sky; None if it was not computed."""
+    confidence: np.ndarray | None = None
+    """float32 (H, W), 0 to 1, see `confidence.agreement`; None if it was not computed."""
     projection: Literal["pinhole", "equirectangular"] = "pinhole"
     """Of the image. Distances of an equirectangular panorama are along the ray, not along an optical axis."""
 
@@ -72,7 +74,8 @@ class Prediction:
         if self.depth_m is not None and values.min() < 0:
             raise ValueError(f"depth_m: expected metres above 0, or 0 where unknown; the smallest is {values.min():g}")
         object.__setattr__(self, self.quantity, values.astype(np.float32, copy=False))
-        for name, array, shape in (("image", self.image, (*values.shape, 3)), ("sky", self.sky, values.shape)):
+        arrays = {"image": (self.image, (*values.shape, 3)), "sky": (self.sky, values.shape)}
+        for name, (array, shape) in {**arrays, "confidence": (self.confidence, values.shape)}.items():
             if array is not None and array.shape != shape:
                 raise ValueError(f"{name}: got shape {array.shape}; expected {shape}, as the map")
         if self.K is not None:
@@ -288,7 +291,7 @@ class Prediction:
         Args:
             percentile: (low, high): percentiles of the known values for 0 and 1, instead of minimum and maximum.
         """
-        nearness_HW = _minmax(self.values, self.valid, percentile)
+        nearness_HW = colormap.min_max(self.values, self.valid, percentile)
         if nearness_HW is None:
             return np.zeros(self.values.shape, np.float32)
         if self.depth_m is not None:
@@ -298,7 +301,7 @@ class Prediction:
     def eye_shifts(self, eye_distance: float) -> np.ndarray:
         """Shift of each pixel between the eyes, float32 (H, W) in pixels, linear in disparity (for metres: in
         1/metres) between its 1st and 99th percentiles; see `stereo.shifts`."""
-        nearness_HW = _minmax(self.as_disparity(), self.valid, (1, 99))
+        nearness_HW = colormap.min_max(self.as_disparity(), self.valid, (1, 99))
         return stereo.shifts(np.full(self.values.shape, 0.5) if nearness_HW is None else nearness_HW, eye_distance)
 
     def colored(self, name: str = "Spectral_r") -> np.ndarray:
@@ -316,7 +319,7 @@ class Prediction:
         Args:
             percentile: see `nearness`; (2, 98) prevents a few very near pixels from darkening the rest.
         """
-        nearness_HW = _minmax(self.as_disparity(), self.valid, percentile)
+        nearness_HW = colormap.min_max(self.as_disparity(), self.valid, percentile)
         return colormap.colored(np.zeros(self.values.shape) if nearness_HW is None else nearness_HW, "gray")
 
     # -- files -------------------------------------------------------------------------------------------------------
@@ -347,29 +350,6 @@ class Prediction:
         return prediction_files.save(self, Path(stem), formats, replace(options or SaveOptions(), **changes))
 
 
-def _minmax(
-    values_HW: np.ndarray, valid_HW: np.ndarray, percentile: tuple[float, float] | None = None
-) -> np.ndarray | None:
-    """Valid values from 0 at their minimum (or a percentile) to 1 at their maximum; None if they are constant.
-
-    Returns:
-        float32 (H, W), 0 where not valid.
-    """
-    if percentile is not None and not 0 <= percentile[0] < percentile[1] <= 100:
-        raise ValueError(f"percentiles {percentile}: expected 0 <= low < high <= 100")
-    known = values_HW if valid_HW.all() else values_HW[valid_HW]
-    if known.size == 0:
-        return None
-    low, high = (known.min(), known.max()) if percentile is None else np.percentile(known, percentile)
-    if not high > low:
-        return None
-    scaled_HW = values_HW - np.float32(low)
-    scaled_HW /= np.float32(high - low)
-    np.clip(scaled_HW, 0, 1, out=scaled_HW)
-    scaled_HW[~valid_HW] = 0
-    return scaled_HW
-
-
 def load(path: str | Path, quantity: Literal["disparity", "depth_m"] | None = None) -> Prediction:
     """A Prediction from a file that `save` wrote: png16, npz, npy, exr or pfm.
 
@@ -394,6 +374,7 @@ def load(path: str | Path, quantity: Literal["disparity", "depth_m"] | None = No
         projection="equirectangular" if text.get("projection") == "equirectangular" else "pinhole",
         K=held.arrays.get("K"),
         sky=held.arrays.get("sky"),
+        confidence=held.arrays.get("confidence"),
     )
 
 

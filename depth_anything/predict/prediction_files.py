@@ -57,6 +57,12 @@ def _sky(part: Path, prediction: Prediction, options: SaveOptions) -> None:
     map_files.write_picture(part, prediction.sky.astype(np.uint8) * 255, prediction.text())
 
 
+def _confidence(part: Path, prediction: Prediction, options: SaveOptions) -> None:
+    if prediction.confidence is None:
+        raise ValueError("confidence: it was not computed; see predict.confidence.predict_with_confidence")
+    map_files.write_picture(part, np.round(prediction.confidence * 255).astype(np.uint8), prediction.text())
+
+
 def _normals(part: Path, prediction: Prediction, options: SaveOptions) -> None:
     picture_HW3 = point_cloud.normals_picture(prediction.normals(), options.directx_normals)
     map_files.write_picture(part, picture_HW3, prediction.text())
@@ -70,6 +76,7 @@ def _png16(part: Path, prediction: Prediction, options: SaveOptions) -> None:
 
 def _npz(part: Path, prediction: Prediction, options: SaveOptions) -> None:
     arrays = {prediction.quantity: prediction.values, "K": prediction.K, "sky": prediction.sky}
+    arrays["confidence"] = prediction.confidence
     map_files.write_npz(part, {key: array for key, array in arrays.items() if array is not None}, prediction.text())
 
 
@@ -142,7 +149,8 @@ def _json(part: Path, prediction: Prediction, options: SaveOptions) -> None:
 
 
 WRITERS: dict[str, Writer] = {
-    "color": _color, "side": _side, "control": _control, "sky": _sky, "normals": _normals, "png16": _png16,
-    "npz": _npz, "npy": _npy, "pfm": _pfm, "exr": _exr, "json": _json, "ply": _ply, "glb": _glb,
-    "rgbz": _rgbz, "sbs": _sbs, "anaglyph": _anaglyph, "colmap": _colmap, "colmap_camera": _colmap_camera,
+    "color": _color, "side": _side, "control": _control, "sky": _sky, "confidence": _confidence,
+    "normals": _normals, "png16": _png16, "npz": _npz, "npy": _npy, "pfm": _pfm, "exr": _exr, "json": _json,
+    "ply": _ply, "glb": _glb, "rgbz": _rgbz, "sbs": _sbs, "anaglyph": _anaglyph,
+    "colmap": _colmap, "colmap_camera": _colmap_camera,
 }  # fmt: skip

@@ -249,13 +249,16 @@ def test_impossible_sky_is_one_line(relative, arguments, message):
 NAMES = {
     "color": "color.png", "side": "side.png", "png16": "{}.png", "pfm": "{}.pfm", "npz": "{}.npz", "exr": "{}.exr",
     "npy": "{}.npy", "json": "{}.json",
-    "normals": "normals.png", "sky": "sky.png", "control": "control.png", "ply": "points.ply", "glb": "mesh.glb",
+    "normals": "normals.png", "sky": "sky.png", "confidence": "confidence.png", "control": "control.png",
+    "ply": "points.ply", "glb": "mesh.glb",
     "rgbz": "rgbz.exr", "sbs": "sbs.png", "anaglyph": "anaglyph.png", "colmap": "depth_map.bin",
     "colmap_camera": "cameras.bin",
 }  # fmt: skip
 
 
 def test_every_format_has_its_name_and_text(tmp_path, metric, relative):
+    sure = np.full((30, 40), 0.7, np.float32)
+    metric, relative = replace(metric, confidence=sure), replace(relative, confidence=sure)
     with_sky = relative.with_sky(np.zeros((30, 40), bool))
     for prediction, folder, options in ((metric, "m", {}), (with_sky, "d", {"near": 1, "far": 9})):
         paths = prediction.save(tmp_path / folder / "p.1", FORMATS, **options)
@@ -350,9 +353,9 @@ def test_what_may_be_written_is_known_before(tmp_path, relative):
 
 def test_every_format_has_a_writer_and_says_what_it_needs(metric, tmp_path):
     assert set(prediction_files.WRITERS) == set(FORMATS)
-    bare = replace(metric, K=None, image=None, sky=None)
+    bare = replace(metric, K=None, image=None, sky=None, confidence=None)
     for name, row in FORMATS.items():
-        lacking = [need for need in ("camera", "picture", "sky") if need in row.needs]
+        lacking = [need for need in ("camera", "picture", "sky", "confidence") if need in row.needs]
         if not lacking:
             bare.save(tmp_path / "p", [name])
             continue
