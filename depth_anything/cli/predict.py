@@ -54,7 +54,7 @@ def predict(
         tiles: number of tiles along the shorter side, which add detail to large images: 2 to 10.
         panorama: the images are equirectangular panoramas, twice as wide as high: predict overlapping views and
             blend them. Distances are along the ray.
-        compile: use torch.compile (torch only); takes a minute for each new size, and was no faster on an H200.
+        compile: use torch.compile (torch only); takes a minute for each new size; no gain was measured yet.
         fov: horizontal field of view of the camera in degrees, for 3D output and camera-aware models.
         focal_mm: focal length as its 35 mm equivalent, instead of --fov; without either it is read from EXIF.
         intrinsics: fx,fy,cx,cy in pixels of the upright image, instead of --fov.

@@ -13,7 +13,7 @@ from depth_anything.cli.options import AcceptLicense, Device
 
 def train(
     recipe: Positional[str],
-    out: Positional[Path],
+    out: Positional[Path | None] = None,
     data: tuple[str, ...] = (),
     scenes: Path | None = None,
     backbone: Path | None = None,
@@ -40,6 +40,10 @@ def train(
     save_minutes: float = 5.0,
     timeout: float = 30.0,
     processes: int | None = None,
+    plan: bool = False,
+    devices: int = 1,
+    device_memory: float = 80.0,
+    images_per_second: float | None = None,
     accept_license: AcceptLicense = False,
 ) -> None:
     """Train a model by a recipe. Run the same command again to resume; start it with torchrun to use more devices.
@@ -76,6 +80,11 @@ def train(
         timeout: minutes after which a run on several devices ends if one of them does not respond. Must be longer than
             a validation.
         processes: worker processes for rendering; by default one per core.
+        plan: only print what the run takes (memory, batch, time, files) and all that is missing; needs no GPU, no data
+            and no output folder.
+        devices: of the plan.
+        device_memory: of the plan: GiB of one device.
+        images_per_second: of the plan: your own speed of one device.
     """
     import logging
     import math
@@ -94,6 +103,31 @@ def train(
             raise ValueError(f"--learning-rate {learning_rate:g}: expected a number above 0")
         resolved = replace(resolved, learning_rate=learning_rate)
     unlabeled = resolved.unlabeled
+    if plan:
+        from depth_anything.train.missing import Given, missing
+        from depth_anything.train.plan import plan as plan_of
+        from depth_anything.train.plan_table import lines
+        from depth_anything.variants import VARIANTS
+
+        given = Given(
+            data=data,
+            scenes=scenes,
+            backbone=backbone,
+            start_from=start_from,
+            teacher=teacher,
+            pseudo_labels=pseudo_labels,
+            frozen=frozen,
+            sky=sky,
+            segformer=segformer,
+            out=out,
+        )
+        labels = teacher if teacher in VARIANTS or not (teacher and unlabeled) else unlabeled.teacher
+        found = plan_of(resolved, devices, device_memory, labels, images_per_second, keep)
+        lacking = missing(resolved, given, (keep + 1) * found.state_bytes + found.final_bytes)
+        print(*lines(found, given, lacking), sep="\n")
+        return
+    if out is None:
+        raise ValueError("train: give the output folder behind the recipe; without one only --plan works")
     if teacher and pseudo_labels:
         raise ValueError("--teacher and --pseudo-labels: give one of them, as the source of the labels")
     if teacher and not (unlabeled and unlabeled.share):

@@ -9,6 +9,7 @@ All shape arithmetic is symbolic, so that one exported graph serves every size.
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.compiler import is_dynamo_compiling, is_exporting
 
 from depth_anything.network.resize import PATCH, cubic_weight
 from depth_anything.system.device import is_eager_cpu_inference
@@ -45,12 +46,18 @@ def attend(q_BHND: Tensor, k_BHND: Tensor, v_BHND: Tensor) -> Tensor:
     Uses torch's fused kernel, except for bfloat16 on a CPU: there, plain products over 192 queries at a time, whose
     scores stay in the cache, take three quarters of the time (docs/log.md). In float32 the fused kernel is faster.
     """
-    if torch.compiler.is_exporting():  # the form of attention that runtimes recognise; torch would scale both factors
+    if exports():  # the form of attention that runtimes recognise; torch would scale both factors
         return (q_BHND * q_BHND.shape[-1] ** -0.5 @ k_BHND.transpose(-2, -1)).softmax(dim=-1) @ v_BHND
     if not (q_BHND.dtype == torch.bfloat16 and is_eager_cpu_inference(q_BHND)):
         return F.scaled_dot_product_attention(q_BHND, k_BHND, v_BHND)
     q, k, v = q_BHND * q_BHND.shape[-1] ** -0.5, k_BHND.contiguous(), v_BHND.contiguous()
     return torch.cat([(rows @ k.mT).softmax(dim=-1) @ v for rows in q.split(192, dim=-2)], dim=-2)
+
+
+def exports() -> bool:
+    """Whether a graph is being exported. In torch 2.11 `is_exporting` also holds while torch.compile traces (pytorch
+    issue 176347); what exports here does not trace by Dynamo."""
+    return is_exporting() and not is_dynamo_compiling()
 
 
 class Mlp(nn.Module):

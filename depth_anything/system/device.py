@@ -62,7 +62,14 @@ def is_eager_cpu_inference(x: Tensor) -> bool:
     import torch
 
     plain = torch.is_grad_enabled() or torch.compiler.is_compiling() or x.dtype == torch.float64
-    return x.device.type == "cpu" and not plain
+    return x.device.type == "cpu" and has_values(x) and not plain
+
+
+def has_values(x: Tensor) -> bool:
+    """Not a tensor of a trace, which is said to lie on the processor but stands for any device."""
+    import torch
+
+    return type(x) is torch.Tensor
 
 
 @cache

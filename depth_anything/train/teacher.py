@@ -13,7 +13,7 @@ from depth_anything import losses
 from depth_anything.losses import Losses
 from depth_anything.network.efficientnet import as_tokens
 from depth_anything.network.resize import PATCH
-from depth_anything.system.device import computes_bfloat16
+from depth_anything.system.device import computes_bfloat16, has_values
 from depth_anything.train.batches import Batch
 from depth_anything.train.recipes.base import Recipe, Stage
 
@@ -46,7 +46,8 @@ class MapAndTokens(nn.Module):
 def plain_attention(image_B3HW: Tensor):
     """Context that selects plain attention for few tokens on CPUs, also in backward and activation checkpointing."""
     few = image_B3HW.shape[2] * image_B3HW.shape[3] <= FEW_TOKENS * PATCH**2
-    return sdpa_kernel(SDPBackend.MATH) if few and image_B3HW.device.type == "cpu" else nullcontext()
+    here = image_B3HW.device.type == "cpu" and has_values(image_B3HW)
+    return sdpa_kernel(SDPBackend.MATH) if few and here else nullcontext()
 
 
 def run_network(network: nn.Module, image_B3HW: Tensor, recipe: Recipe, *more: Tensor):
@@ -58,7 +59,7 @@ def run_network(network: nn.Module, image_B3HW: Tensor, recipe: Recipe, *more: T
         more: further arguments of the network.
     """
     kind = image_B3HW.device.type
-    mixed = recipe.precision == "bfloat16" and computes_bfloat16(kind)
+    mixed = recipe.precision == "bfloat16" and (computes_bfloat16(kind) or not has_values(image_B3HW))
     with torch.autocast(kind, torch.bfloat16, enabled=mixed):
         return network(image_B3HW, *more)
 

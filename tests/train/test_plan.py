@@ -1,0 +1,218 @@
+"""`train --plan`: memory against torch's own accounting of real steps, sizes against files, and all that is missing."""
+
+import re
+import shlex
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from torch.distributed._tools.mem_tracker import MemTracker
+
+from depth_anything.__main__ import main
+from depth_anything.network.beit_sam import encoder_of
+from depth_anything.network.model import DepthAnything
+from depth_anything.train import loop, plan, plan_table, teacher
+from depth_anything.train import plan_figures as figures
+from depth_anything.train.batches import Data
+from depth_anything.train.distributed import Machine
+from depth_anything.train.missing import Given, missing
+from depth_anything.train.plan import ShapeRun, slice_of_shapes
+from depth_anything.train.plan_figures import GIB, RESERVE
+from depth_anything.train.recipes.all_recipes import RECIPES, get_recipe
+from depth_anything.train.recipes.base import Recipe, Stage
+from depth_anything.train.steps import clipped, gradients, update
+from depth_anything.train.student import FinalTokens
+from depth_anything.variants import get_variant
+
+SCALE = (Path(__file__).parents[2] / "docs/scale.md").read_text()
+
+
+def measured_peak(
+    recipe: Recipe, stage: Stage, size: tuple[int, int], portion: tuple[int, int], machine: Machine
+) -> int:
+    """Bytes at the peak of the second step of a real run, by torch's tracker of memory."""
+    row = figures.row_of(recipe)
+    run = loop.start(recipe, DepthAnything(row).state_dict(), machine)
+    frozen = FinalTokens(encoder_of(row)) if recipe.unlabeled else None
+    task = loop.task_of(replace(recipe, stages=(stage,)), Data(), machine, frozen=frozen)
+    run.network.train()
+
+    def step() -> None:
+        one = slice_of_shapes(recipe, stage, size, *portion)
+        for tensor in (value for part in (one.labeled, one.unlabeled) if part for value in vars(part).values()):
+            tensor.fill_(True) if tensor.dtype == torch.bool else tensor.uniform_(0.1, 1)
+        run.step = 0
+        gradients(run, [one], task)
+        clipped(run)
+        update(run)
+        run.optimizer.zero_grad()
+
+    step()
+    tracker = MemTracker()
+    run.model.requires_grad_(True)  # the tracker hooks every parameter; those that nothing reads get no gradient
+    for module in (run.network, frozen and frozen.requires_grad_(True), run.optimizer):
+        if module is not None:
+            tracker.track_external(module)
+    tracker.track_external(*run.average.values())
+    with tracker:
+        step()
+    return tracker.get_tracker_snapshot("peak")[torch.device("cpu")]["Total"]
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "precision", "checkpointing"),
+    [
+        ("nano-vit-student", (140, 154), "bfloat16", False),
+        ("nano-vit-student", (140, 154), "float32", True),
+        ("nano-teacher", (64, 96), "float32", False),
+        pytest.param("nano-metric", (64, 96), "float32", False, marks=pytest.mark.slow),
+    ],
+)
+def test_memory_is_that_of_a_real_step(monkeypatch, name, size, precision, checkpointing):
+    """A vision transformer with its frozen encoder, a convolutional network, and a loss over chosen pixels."""
+    monkeypatch.setattr(teacher, "computes_bfloat16", lambda kind: True)
+    monkeypatch.setattr(teacher, "FEW_TOKENS", 0)  # the fused attention, as on a GPU
+    torch.manual_seed(0)
+    recipe, machine = replace(get_recipe(name), precision=precision), Machine(checkpointing=checkpointing)
+    stage = replace(recipe.stages[0], sizes=(size,))
+    portion = figures.portion(recipe, 3)
+    estimate = ShapeRun(recipe, machine).step(stage, size, *portion).peak
+    assert estimate == pytest.approx(measured_peak(recipe, stage, size, portion, machine), rel=0.05)
+
+
+def test_activations_are_those_that_autograd_keeps():
+    """The growth of the peak with the images, against the storages that real forward passes save."""
+    recipe, size = replace(get_recipe("nano-vit-teacher"), precision="float32"), (140, 154)
+    stage = replace(recipe.stages[0], sizes=(size,))
+    shapes, saved = ShapeRun(recipe), {}
+    grown = shapes.step(stage, size, 8).peak - shapes.step(stage, size, 4).peak
+    run = loop.start(recipe)
+    task = loop.task_of(replace(recipe, stages=(stage,)), Data())
+    for images in (4, 8):
+        storages: dict[int, int] = {}
+
+        def keep(tensor: torch.Tensor, storages=storages) -> torch.Tensor:
+            storages[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+            return tensor
+
+        one = slice_of_shapes(recipe, stage, size, images, 0)
+        one.labeled.valid_BHW.fill_(True)
+        one.labeled.disparity_BHW.uniform_()
+        with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+            graph = task.losses(run.network, one, 0)
+        saved[images] = sum(storages.values())
+        del graph
+    kept = saved[8] - saved[4]
+    assert kept < grown < 1.3 * kept
+
+
+def test_files_are_as_large_as_planned(tmp_path):
+    recipe = get_recipe("nano-teacher")
+    shapes = ShapeRun(recipe)
+    run = loop.start(recipe, DepthAnything(recipe.variant).state_dict())
+    for parameter in run.model.parameters():
+        parameter.grad = torch.zeros_like(parameter) if parameter.requires_grad else None
+    run.optimizer.step()
+    run.save(tmp_path)
+    loop.save_final(run.model, tmp_path)
+    assert (tmp_path / "state.pt").stat().st_size == pytest.approx(figures.state_bytes(shapes), rel=0.01)
+    assert (tmp_path / "final.safetensors").stat().st_size == pytest.approx(figures.final_bytes(shapes), rel=0.01)
+
+
+@pytest.mark.slow
+def test_less_memory_takes_more_slices_and_too_little_is_said():
+    recipe = replace(get_recipe("nano-vit-student"), stages=(Stage(samples=960, sizes=((224, 224),), batch=96),))
+    roomy, tight = (plan.plan(recipe, 4, gib) for gib in (8.0, 0.6))
+    assert [one.name for one in roomy.layouts] == ["neither", "--checkpointing", "--shard", "--shard --checkpointing"]
+    assert roomy.chosen is roomy.layouts[0] and roomy.chosen.accumulate == 1 and roomy.chosen.slice_images == 24
+    assert tight.chosen is not None and (tight.chosen.accumulate or 0) > 1
+    for one in (*roomy.layouts, *tight.layouts):
+        if one.accumulate:
+            assert one.slice_images == -(-96 // (4 * one.accumulate))
+    assert tight.chosen.peak_bytes <= 0.6 * GIB * (1 - RESERVE) < roomy.chosen.peak_bytes
+    assert roomy.layouts[1].image_bytes < roomy.layouts[0].image_bytes
+    assert roomy.layouts[1].image_flops > roomy.layouts[0].image_flops
+
+
+@pytest.mark.slow
+def test_where_nothing_fits_no_layout_is_chosen():
+    none = plan.plan(replace(get_recipe("nano-vit-teacher"), precision="float32"), 1, 0.01)
+    assert none.chosen is None and none.layouts[0].peak_bytes > 0.01 * GIB
+    printed = "\n".join(plan_table.lines(none, Given(), []))
+    assert "too large" in printed and "no layout fits" in printed
+
+
+def test_days_follow_from_the_speed():
+    recipe = replace(get_recipe("nano-vit-teacher"), stages=(Stage(samples=864_000, sizes=((56, 56),), batch=8),))
+    assert figures.Plan(recipe, 2, 8.0, {}, (), 5.0, "", 0, 0, 2).days == pytest.approx(1.0)
+    measured = figures.speed(get_recipe("v2-teacher-large"), 3 * 1.293e12, None)[0]
+    assert measured == pytest.approx(45.4)  # the table's own row
+    assert figures.speed(get_recipe("nano-teacher"), 1e9, None)[0] is None
+    assert figures.speed(get_recipe("nano-teacher"), 1e9, 7.0) == (7.0, "your own")
+
+
+def test_everything_that_is_missing_is_said_at_once():
+    lacking = missing(get_recipe("v1-student-small"), Given(sky="off"))
+    assert len(lacking) == 9, lacking  # encoder, frozen encoder, labels, six sets
+    for word in ("--backbone FILE", "--frozen FILE", "--pseudo-labels FOLDER", "--data hrwsi=FOLDER"):
+        assert sum(word in line for line in lacking) == 1, word
+
+
+def test_the_command_prints_it_all(capsys):
+    main(["train", "nano-vit-teacher", "--plan", "--device-memory", "8", "--images-per-second", "100"])
+    printed = capsys.readouterr().out
+    for word in ("parameters\n", "GiB an image", "--checkpointing", "rests on: your own", "hours", "a state"):
+        assert word in printed, word
+
+
+def test_what_is_there_is_not_missing(tmp_path):
+    (tmp_path / "labels" / "manifest").mkdir(parents=True)
+    (tmp_path / "labels" / "manifest" / "one.json").write_text("{}")
+    (tmp_path / "vits.pth").write_bytes(b"")
+    recipe = get_recipe("v2-student-small")
+    given = Given(backbone=tmp_path / "vits.pth", pseudo_labels=(str(tmp_path / "labels"),), out=tmp_path / "out")
+    assert missing(recipe, given) == []
+    assert ["disk space" in line for line in missing(recipe, given, 10**18)] == [True]
+    (tmp_path / "labels" / "manifest" / "one.json").unlink()
+    told = missing(recipe, replace(given, backbone=tmp_path / "nowhere.pth"))
+    assert len(told) == 2 and "nowhere.pth: no such file" in told[0] and "no pseudo labels there" in told[1]
+    by_teacher = missing(recipe, Given(teacher="v2-large", backbone=given.backbone, data=(f"sa1b={tmp_path}",)))
+    assert len(by_teacher) == 7 and not any("sa1b" in line for line in by_teacher)
+    assert any("--start-from v2-small" in line for line in missing(get_recipe("v2-metric-indoor-small"), Given()))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["nano-teacher", "--plan", "--devices", "0"], "expected both above 0"),
+        (["nano-teacher", "--plan", "--devices", "17"], "a step of 16 images cannot be divided into 17 slices"),
+        (["nano-teacher", "--plan", "--images-per-second", "0"], "--images-per-second 0: expected a number above 0"),
+        (["nano-teacher"], "give the output folder"),
+    ],
+)
+def test_refusals(capsys, arguments, told):
+    with pytest.raises(SystemExit) as stopped:
+        main(["train", *arguments])
+    assert stopped.value.code == 2 and re.search(told, capsys.readouterr().err)
+
+
+@pytest.mark.slow
+def test_the_example_of_the_documentation(capsys):
+    command, printed = re.search(
+        r"^```\n(depth-anything train \S+ --plan.*?)\n\n(.*?)^```", SCALE, re.M | re.S
+    ).groups()
+    main(shlex.split(command.replace("\\\n", " "))[1:])
+    assert capsys.readouterr().out.rstrip() == printed.rstrip()
+
+
+ONE_OF_EACH = {(get_recipe(name).variant, type(get_recipe(name))): name for name in RECIPES}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ONE_OF_EACH.values())
+def test_every_kind_of_recipe_has_a_plan(name):
+    recipe = get_recipe(name)
+    found = plan.plan(recipe, 1, 1e4)
+    assert found.chosen is not None and found.chosen.image_bytes > 0 and found.chosen.image_flops > 0
+    assert found.parameters["encoder"] == sum(p.numel() for p in encoder_of(get_variant(recipe.variant)).parameters())
