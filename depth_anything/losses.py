@@ -135,8 +135,9 @@ def largest_residuals(residual_BHW: Tensor, valid_BHW: Tensor, share: float) -> 
     size = residual_BHW.detach().abs().masked_fill(~valid_BHW, -1).flatten(1)
     drop_B1 = (valid_BHW.flatten(1).sum(1, keepdim=True) * share).long()
     drop_B1 = drop_B1 * size.isfinite().all(1, keepdim=True)
-    rank = size.argsort(dim=1, descending=True, stable=True).argsort(dim=1)
-    return (rank < drop_B1).view_as(valid_BHW)
+    largest_first = size.argsort(dim=1, descending=True, stable=True)
+    dropped = torch.arange(size.shape[1], device=size.device) < drop_B1
+    return torch.zeros_like(dropped).scatter(1, largest_first, dropped).view_as(valid_BHW)
 
 
 def without_noisiest(prediction_BHW: Tensor, target_BHW: Tensor, valid_BHW: Tensor, share: float) -> Tensor:
@@ -152,7 +153,7 @@ def cutmix_pair(
     prediction_BHW: Tensor,
     target_a_BHW: Tensor,
     target_b_BHW: Tensor,
-    box_BHW: Tensor,
+    box_BHW: Tensor | None,
     valid_a_BHW: Tensor,
     valid_b_BHW: Tensor,
     noisiest: float = 0.0,
@@ -165,12 +166,15 @@ def cutmix_pair(
     Args:
         prediction_BHW: of the mixed image a * box + b * (1 - box).
         target_a_BHW, target_b_BHW: the teacher's maps of the clean, unmixed images.
-        box_BHW: bool. All false means no CutMix: then this is the plain pair with b.
+        box_BHW: bool. All false, or None, means no CutMix: then this is the plain pair with b; None is faster.
         noisiest: share of each region's pixels, those of largest loss, that are left out (`without_noisiest`).
     """
-    pixel_B = torch.zeros(len(box_BHW), device=box_BHW.device)
+    pixel_B = torch.zeros(len(valid_b_BHW), device=valid_b_BHW.device)
     matching_B, counts_B = pixel_B, pixel_B > 0
-    regions = ((target_a_BHW, box_BHW, valid_a_BHW), (target_b_BHW, ~box_BHW, valid_b_BHW))
+    if box_BHW is None:
+        regions = [(target_b_BHW, torch.ones_like(valid_b_BHW), valid_b_BHW)]
+    else:
+        regions = [(target_a_BHW, box_BHW, valid_a_BHW), (target_b_BHW, ~box_BHW, valid_b_BHW)]
     for target_BHW, region_BHW, valid_BHW in regions:
         share_B = region_BHW.flatten(1).float().mean(1)
         inside_BHW = region_BHW & valid_BHW

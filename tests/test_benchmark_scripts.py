@@ -119,3 +119,12 @@ def test_kills_while_states_are_saved(tmp_path):
     done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
     assert done.returncode == 0, done.stderr
     assert "3 kills, " in done.stdout and "no whole state lost" in done.stdout and "bit for bit" in done.stdout
+
+
+@pytest.mark.slow
+def test_parts_of_a_step_add_up():
+    profile = script("step_profile")
+    shares = [float(line.split("|")[3]) for line in profile.flop_parts("nano-vit-student")]
+    assert len(shares) == 4 and min(shares) > 0
+    assert 2.5 < sum(shares) / (shares[0] + shares[1]) < 3.6  # forward, twice that backward, a part of it frozen
+    assert len(list(profile.loss_times(28, 2, 1))) == 4 and len(list(profile.operators("nano-vit-student"))) == 14

@@ -165,6 +165,26 @@ def test_cutmix_without_a_box_is_the_plain_loss():
         assert found.item() == pytest.approx(plain.item())
 
 
+@pytest.mark.parametrize("noisiest", [0.0, 0.1])
+def test_without_boxes_one_region_gives_the_same_losses_and_gradients(noisiest):
+    prediction, b, valid = example(7)
+    found = []
+    for box in (None, torch.zeros_like(valid)):
+        leaf = prediction.clone().requires_grad_()
+        pair = losses.cutmix_pair(leaf, torch.rand_like(b), b, box, valid, valid, noisiest)
+        (pair[0] + 2 * pair[1]).backward()
+        found.append((*pair, leaf.grad))
+    for one, other in zip(*found, strict=True):
+        assert torch.equal(one, other)
+
+
+def test_the_noisiest_of_equal_residuals_are_the_first_ones():
+    residual, valid = torch.ones(2, 4, 5), torch.ones(2, 4, 5, dtype=torch.bool)
+    residual[1, 3, 4] = 2
+    dropped = losses.largest_residuals(residual, valid, 0.1).flatten(1)
+    assert [one.nonzero().flatten().tolist() for one in dropped] == [[0, 1], [0, 19]]
+
+
 def cutmix_example(seed: int, noisiest: float = 0.0):
     """A prediction, both teachers' maps and masks, boxes; and the pair of losses."""
     prediction, a, valid_a = example(seed, (2, 8, 10))

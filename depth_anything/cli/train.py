@@ -38,6 +38,7 @@ def train(
     readers: int = 1,
     keep: int = 2,
     save_minutes: float = 5.0,
+    peak_tflops: float | None = None,
     timeout: float = 30.0,
     processes: int | None = None,
     plan: bool = False,
@@ -77,6 +78,8 @@ def train(
         readers: number of threads that read images.
         keep: number of states to keep on disk, the newest and those before it.
         save_minutes: time between two saves of the state; 0: after every step.
+        peak_tflops: highest TFLOP/s of one device in bfloat16, from its data sheet: then the log states the share of
+            it that the model's operations use (mfu).
         timeout: minutes after which a run on several devices ends if one of them does not respond. Must be longer than
             a validation.
         processes: worker processes for rendering; by default one per core.
@@ -128,6 +131,8 @@ def train(
         return
     if out is None:
         raise ValueError("train: give the output folder behind the recipe; without one only --plan works")
+    if peak_tflops is not None and not 0 < peak_tflops < math.inf:
+        raise ValueError(f"--peak-tflops {peak_tflops:g}: expected a number above 0")
     if teacher and pseudo_labels:
         raise ValueError("--teacher and --pseudo-labels: give one of them, as the source of the labels")
     if teacher and not (unlabeled and unlabeled.share):
@@ -180,6 +185,11 @@ def train(
         learned, held_out = open_data(
             resolved, roots, scenes, pseudo_labels, processes, find_sky, ranks.device, validate, ranks
         )
+        image_seconds = 0.0
+        if peak_tflops is not None:
+            from depth_anything.train.plan import image_flops
+
+            image_seconds = image_flops(resolved, labeler and labeler.variant) / (peak_tflops * 1e12 * ranks.world)
         run(
             resolved,
             out,
@@ -195,6 +205,7 @@ def train(
             save_seconds=60 * save_minutes,
             changes=Changes(fields=("learning_rate",) if learning_rate is not None else (), skip_to=skip_to),
             tracker=tracker,
+            image_seconds=image_seconds,
         )
         if ranks.first:
             final = out / "final.safetensors"

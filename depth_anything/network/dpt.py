@@ -120,12 +120,16 @@ class DPTHead(nn.Module):
         """The map and all intermediate results."""
         level4, paths = self.fuse(levels, h, w)
         x = self.scratch.output_conv1(paths[-1])
-        x = F.interpolate(x, size=(h * self.patch, w * self.patch), mode="bilinear", align_corners=True)
+        return Stages(level4, paths, *self.at_full_size(x, (h * self.patch, w * self.patch)))
+
+    def at_full_size(self, x_BFhw: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
+        """The last features and the map, at the size of the network's input."""
+        x = F.interpolate(x_BFhw, size=size, mode="bilinear", align_corners=True)
         convolution, relu, *last = self.scratch.output_conv2
         activation = x = relu(convolution(x))
         for layer in last:
             x = layer(x)
-        return Stages(level4, paths, activation, x)
+        return activation, x
 
     def reassemble(self, tokens_BNC: list[Tensor], h: int, w: int) -> list[Tensor]:
         """Four maps (B, C, h, w) of 4, 2, 1 and 1/2 times the patch grid."""

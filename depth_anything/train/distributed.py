@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 LOST = re.compile(r"gloo|NCCL|Connection (closed|reset)|Broken pipe")
 """In torch's errors after another process has ended."""
+FUSIONS = ("refinenet1", "refinenet2", "refinenet3", "refinenet4")
+"""Parts of the decoder that are checkpointed one by one."""
 RESERVE = 5.0
 """Minutes after `Ranks.minutes` until torch's own timeout."""
 
@@ -45,7 +47,8 @@ class Machine:
     shard: bool = False
     """FSDP2: weights, gradients and moments are sharded over the processes (for the giant). Else DDP: whole in each."""
     checkpointing: bool = False
-    """Recompute the encoder's activations in the backward pass instead of storing them."""
+    """Recompute activations in the backward pass instead of storing them: of each block of the encoder, each fusion of
+    the decoder, and the decoder's part at full size."""
     compile: bool = False
     """torch.compile, block by block."""
     readers: int = 1
@@ -183,14 +186,19 @@ def opened_once(open_it: Callable[[], T], ranks: Ranks) -> T:
 
 def prepare(network: MapAndTokens, recipe: Recipe, machine: Machine, ranks: Ranks) -> nn.Module:
     """The network prepared for this machine. Its parameters keep their names in `network.model`."""
-    blocks = list(network.model.pretrained.blocks)
+    blocks, head = list(network.model.pretrained.blocks), network.model.depth_head
+    if machine.checkpointing:
+        for name in FUSIONS:
+            fusion = getattr(head.scratch, name)
+            fusion.forward = partial(checkpoint, fusion.forward, use_reentrant=False)
+        head.at_full_size = partial(image_by_image, head.at_full_size)
     for block in blocks:
         if machine.checkpointing:
             block.forward = partial(checkpoint, block.forward, use_reentrant=False)
         if machine.compile:
             block.compile()
     if machine.compile:
-        network.model.depth_head.compile()
+        head.compile()
     if machine.shard:
         machine.check()
         half = recipe.precision == "bfloat16" and ranks.device.startswith("cuda")
@@ -202,6 +210,16 @@ def prepare(network: MapAndTokens, recipe: Recipe, machine: Machine, ranks: Rank
     if ranks.world > 1:
         return DistributedDataParallel(network)
     return network
+
+
+def image_by_image(
+    function: Callable[[Tensor, tuple[int, int]], tuple[Tensor, Tensor]], x_BFhw: Tensor, size: tuple[int, int]
+) -> tuple[Tensor, Tensor]:
+    """`DPTHead.at_full_size`, recomputed in the backward pass for one image at a time: nothing in a network is larger
+    than its features at full size."""
+    found = [checkpoint(function, x_1Fhw, size, use_reentrant=False) for x_1Fhw in x_BFhw.split(1)]
+    features, maps = zip(*found, strict=True)
+    return torch.cat(features), torch.cat(maps)
 
 
 @contextmanager

@@ -46,6 +46,7 @@ def train(
     save_seconds: float = 300.0,
     changes: Changes = Changes(),  # noqa: B008
     tracker: Tracker | None = None,
+    image_seconds: float = 0.0,
 ) -> DepthAnything:
     """Train a recipe; return the trained model (the running mean of the weights if the recipe keeps one).
 
@@ -67,6 +68,7 @@ def train(
         save_seconds: wall-clock time between two saves of the state.
         changes: deliberate changes when a run resumes.
         tracker: a service that also receives what is logged.
+        image_seconds: as of `steps.Task`.
 
     Raises:
         ValueError: images, weights or a teacher are missing, `out` holds another recipe, or many steps in a row are
@@ -89,6 +91,7 @@ def train(
             log.show(run.step, model.infer_rgb, validation)
 
     task = task_of(recipe, data, machine, ranks, teacher, frozen)
+    task = replace(task, image_seconds=image_seconds)
     if validation is not None:
         task = replace(task, validate=validate)
     run.network.train()

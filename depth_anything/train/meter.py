@@ -28,10 +28,11 @@ class Meter:
 
     Args:
         seen: number of images of the run so far.
+        image_seconds: time for an image, if all devices reached their peak (`Task.image_seconds`).
     """
 
-    def __init__(self, seen: int, device: str = "cpu"):
-        self.device = device
+    def __init__(self, seen: int, device: str = "cpu", image_seconds: float = 0.0):
+        self.device, self.image_seconds = device, image_seconds
         self.restart(seen)
 
     def restart(self, seen: int) -> None:
@@ -82,6 +83,8 @@ class Meter:
             seen: number of images of the run so far.
         """
         found = {"images_per_second": (seen - self.seen) / (time.monotonic() - self.began)}
+        if self.image_seconds:
+            found["mfu"] = found["images_per_second"] * self.image_seconds
         passed = self.passed + sum(first.elapsed_time(last) for first, last in self.events) / 1000
         steps = max(self.steps, 1)
         all_own = gathered((self.waited / steps, passed / steps, memory_gib(self.device)))

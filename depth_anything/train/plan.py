@@ -44,7 +44,7 @@ from depth_anything.train.recipes.base import MaskedRecipe, Recipe, Stage
 from depth_anything.train.recipes.metric import MetricRecipe
 from depth_anything.train.steps import clipped, gradients, update
 from depth_anything.train.student import FinalTokens
-from depth_anything.variants import get_variant
+from depth_anything.variants import Variant, get_variant
 
 KB_CROP, NYUV2 = (352, 1216), (480, 640)
 """(H, W) of the ground truth of recipes that see whole images."""
@@ -120,10 +120,10 @@ class ShapeRun:
     Args:
         recipe: any recipe of `train.recipes`.
         machine: of which `checkpointing` counts; FSDP2 is not simulated (`plan_figures.sharded_model_bytes`).
-        teacher: row of `VARIANTS` that labels unlabelled images in every step; None: the labels come from shards.
+        teacher: labels unlabelled images in every step; None: the labels come from shards.
     """
 
-    def __init__(self, recipe: Recipe, machine: Machine = Machine(), teacher: str | None = None):  # noqa: B008 (frozen)
+    def __init__(self, recipe: Recipe, machine: Machine = Machine(), teacher: Variant | str | None = None):  # noqa: B008 (frozen)
         self.recipe, self.living, self.fake = recipe, Living(), FakeTensorMode()
         unlabeled = recipe.unlabeled
         with self.fake, self.living:
@@ -240,7 +240,7 @@ def plan(
     for checkpointing in (False, True):
         run = runs[checkpointing] = ShapeRun(recipe, Machine(checkpointing=checkpointing), teacher)
         few, more = (run.step(stage, size, *portion(recipe, images)).peak for images in (FEW, MORE))
-        flops = run.step(stage, size, *portion(recipe, FEW), count=True).flops / FEW
+        flops = image_flops(recipe, run=run)
         for shard in (False, True) if devices > 1 else (False,):
             layouts.append(fitted(run, stage, size, devices, device_memory, shard, checkpointing, few, more, flops))
     layouts.sort(key=lambda one: one.shard)
@@ -249,8 +249,17 @@ def plan(
         recipe, devices, device_memory, parts(run), tuple(layouts), None, "", state_bytes(run), final_bytes(run), keep
     )
     layout = found.chosen or layouts[0]
-    rate, basis = speed(recipe, layout.image_flops * mean_area(recipe) / (size[0] * size[1]), images_per_second)
+    rate, basis = speed(recipe, layout.image_flops, images_per_second)
     return Plan(**{**vars(found), "rate": rate, "rate_basis": basis})
+
+
+def image_flops(recipe: Recipe, teacher: Variant | str | None = None, run: ShapeRun | None = None) -> float:
+    """FLOP of a training step for each image, the mean over the run: forward and backward pass, the frozen encoder and
+    the teacher. With `run`, whatever that recomputes counts, too."""
+    run = run or ShapeRun(recipe, teacher=teacher)
+    stage, size = heaviest(recipe)
+    counted = run.step(stage, size, *portion(recipe, FEW), count=True).flops / FEW
+    return counted * mean_area(recipe) / (size[0] * size[1])
 
 
 def fitted(

@@ -53,6 +53,9 @@ class Task(Generic[S]):
     """Context for the forward and the backward pass of a slice."""
     names: Callable[[int, int], list[str]] = lambda step, index: []
     """Keys of the images in slice `index` of a step, for reports about odd steps."""
+    image_seconds: float = 0.0
+    """FLOP of a training step for one image, divided by the peak FLOP/s of all devices; 0: unknown, `mfu` is not
+    logged."""
 
 
 def run_steps(
@@ -112,7 +115,7 @@ def _run_steps(
         record(out, recipe, run.changes)
         log = RunLog(out, run.step, tracker)
     _, own = ranks.slices(machine)
-    meter, saved = Meter(recipe.seen(run.step), ranks.device), time.monotonic()
+    meter, saved = Meter(recipe.seen(run.step), ranks.device, task.image_seconds), time.monotonic()
     odd = OddSteps(out, run.step, recipe.steps, ranks.first)
     ready = batches(task, run.step, recipe.steps, own, machine.readers)
     with stop_signals() as stop, watched(ranks) as watch, closing(saver), closing(ready):

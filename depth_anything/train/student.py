@@ -11,7 +11,7 @@ from depth_anything.checkpoints.official import load_backbone
 from depth_anything.losses import Losses
 from depth_anything.network.beit_sam import Encoder, encoder_of
 from depth_anything.network.efficientnet import as_tokens
-from depth_anything.train.batches import MixedBatch, Slice, counts, partner
+from depth_anything.train.batches import MixedBatch, Slice, counts, mixes, partner
 from depth_anything.train.recipes.base import Recipe, Stage, Unlabeled
 from depth_anything.train.teacher import labeled_losses, run_network
 from depth_anything.variants import Variant, get_variant
@@ -112,7 +112,7 @@ def unlabeled_losses(
         prediction_BHW,
         partner(disparity_NHW, count),
         own_BHW,
-        batch.box_BHW,
+        batch.box_BHW if mixes(recipe, stage) else None,
         partner(valid_NHW, count),
         own_valid_BHW,
         settings.noisiest,

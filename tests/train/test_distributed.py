@@ -142,7 +142,8 @@ def test_checkpointing_changes_memory_and_not_the_gradients(family):
         )
         network(image_B3HW)[0].square().sum().backward()
         gradients.append([p.grad for p in network.parameters() if p.grad is not None])
-    assert all(torch.equal(a, b) for a, b in zip(*gradients, strict=True))
+    for a, b in zip(*gradients, strict=True):  # the part at full size is summed image by image: another rounding
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-6 * float(a.abs().max()))
 
 
 def test_no_option_of_ours_abbreviates_one_of_torchruns():

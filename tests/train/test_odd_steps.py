@@ -200,6 +200,13 @@ def test_the_log_has_speed_wait_memory_and_gradient(tmp_path):
     line = lines(tmp_path / "curve.jsonl")[-1]
     assert {"images_per_second", "data_wait", "forward", "memory_gib", "gradient_norm", "skipped_steps"} <= set(line)
     assert line["forward"] > 0 and line["data_wait"] >= 0 and 0.05 < line["memory_gib"] < 1000
+    assert "mfu" not in line
+
+
+def test_the_log_has_the_share_of_the_peak_where_it_is_known(tmp_path):
+    loop.train(tiny(2), tmp_path, Data(Boxes(4)), image_seconds=0.5)
+    for line in lines(tmp_path / "curve.jsonl"):
+        assert line["mfu"] == pytest.approx(0.5 * line["images_per_second"])
 
 
 def test_the_process_that_holds_up_the_others_is_named(caplog):

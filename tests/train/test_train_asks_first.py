@@ -47,6 +47,7 @@ EXAMPLES = Path(__file__).parents[2] / "examples"
         (["nano-teacher", "--accumulate", "99"], "a step of 16 images cannot be divided into 99 slices .*--batch"),
         (["nano-teacher", "--batch", "4", "--accumulate", "5"], "a step of 4 images cannot be divided into 5 slices"),
         (["nano-teacher", "--batch", "0"], "batches of 0: expected 1 or more"),
+        (["nano-teacher", "--peak-tflops", "0"], "--peak-tflops 0: expected a number above 0"),
         (["nano-teacher", "--learning-rate", "0"], "--learning-rate 0: expected a number above 0"),
         (["nano-teacher", "--teacher", "nano"], "--teacher nano: nano-teacher has no unlabelled images to label"),
         (["nano-teacher", "--track", "mlflow"], "--track mlflow: mlflow is not installed: pip install mlflow"),
