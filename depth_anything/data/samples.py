@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
 
+from depth_anything.data.order import set_ends, shard_ends
 from depth_anything.data.sample import Crop, Sample
 
 if TYPE_CHECKING:
@@ -42,17 +43,12 @@ class Unusable(ValueError):
     """A readable label that no loss can use: an order instead of distances, or no valid pixel."""
 
 
-def shard_ends(samples: Any) -> np.ndarray | None:
-    """The ends of a set's shards as cumulative counts of its images (`ends`); None for a set without shards."""
-    return getattr(samples, "ends", None)
-
-
 class Mapped:
     """A set with a function applied to every sample."""
 
     def __init__(self, samples: Any, function: Callable[[Any], Sample]):
         self.samples, self.function = samples, function
-        self.ends = shard_ends(samples)
+        self.ends, self.set_ends = shard_ends(samples), set_ends(samples)
 
     def __len__(self) -> int:
         return len(self.samples)

@@ -10,7 +10,7 @@ import logging
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -18,15 +18,14 @@ import torch
 from torch import Generator, Tensor
 
 from depth_anything.data.augment import PERTURBATIONS, Draws, cutmix_box
+from depth_anything.data.order import sample_number
 from depth_anything.data.sample import Crop, Sample, cut, min_max, random_crop, to_canonical
-from depth_anything.data.samples import OnDevice, Samples, shard_ends
+from depth_anything.data.samples import OnDevice, Samples
 from depth_anything.network.resize import normalise
 from depth_anything.train.recipes.base import Recipe, Stage
 from depth_anything.train.recipes.metric import MetricRecipe
 
 LOG = logging.getLogger(__name__)
-MIXED_SHARDS = 16
-"""Number of shards whose images are shuffled together. The order of the shards is random."""
 BROKEN_IN_A_ROW = 20
 """Number of unreadable images, far from each other, after which reading fails."""
 FAR = 100_003
@@ -125,41 +124,6 @@ def mixes(recipe: Recipe, stage: Stage) -> bool:
     """Whether a stage has CutMix. The loss `range` excludes it: its prediction is not normalised, so two regions with
     different targets would contradict each other."""
     return recipe.unlabeled is not None and recipe.unlabeled.cutmix > 0 and stage.loss == "affine"
-
-
-def sample_number(seed: list[int], samples: Samples, position: int) -> int:
-    """Number of the image at `position` of the run: every epoch is one pass in a new random order."""
-    count = len(samples)
-    epoch, place = divmod(position, count)
-    ends = shard_ends(samples)
-    if ends is None:
-        return int(epoch_order((*seed, epoch), count)[place])
-    shards, group_ends = shard_order((*seed, epoch), tuple(int(end) for end in ends))
-    group = int(np.searchsorted(group_ends, place, side="right"))
-    first = int(group_ends[group - 1]) if group else 0
-    of_group = shards[group * MIXED_SHARDS : (group + 1) * MIXED_SHARDS]
-    place = int(epoch_order((*seed, epoch, group + 1), int(group_ends[group]) - first)[place - first])
-    for shard in of_group:
-        start = int(ends[shard - 1]) if shard else 0
-        if place < int(ends[shard]) - start:
-            return start + place
-        place -= int(ends[shard]) - start
-    raise AssertionError("past the group's end")
-
-
-@lru_cache(maxsize=4)
-def epoch_order(seed: tuple[int, ...], count: int) -> np.ndarray:
-    """The order of one epoch's images, or of one group of shards."""
-    return np.random.default_rng(list(seed)).permutation(count)
-
-
-@lru_cache(maxsize=2)
-def shard_order(seed: tuple[int, ...], ends: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
-    """The order of an epoch's shards, and the cumulative counts of images at the end of each group of them."""
-    shards = np.random.default_rng(list(seed)).permutation(len(ends))
-    counts = np.diff(ends, prepend=0)[shards]
-    groups = range(0, len(shards), MIXED_SHARDS)
-    return shards, np.cumsum([counts[first : first + MIXED_SHARDS].sum() for first in groups])
 
 
 def read(samples: Samples, number: int) -> Sample:

@@ -2,6 +2,7 @@
 
 import tarfile
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -29,7 +30,7 @@ from depth_anything.data.unlabeled import sets
 from depth_anything.data.unlabeled.pictures import Pictures
 from depth_anything.data.unlabeled.read import read_unit, unique_key
 from depth_anything.data.unlabeled.sets import UNLABELED, units
-from depth_anything.data.unlabeled.units import lmdb_units
+from depth_anything.data.unlabeled.units import lmdb_units, open_lmdb
 from depth_anything.images.read import read_image
 
 
@@ -216,6 +217,19 @@ def test_by_number_as_read(lay_out, tmp_path: Path):
         np.testing.assert_array_equal(image_HW3, read_image(streamed[number][1]))
     with pytest.raises(IndexError):
         pictures[len(pictures)]
+
+
+def test_many_threads_read_a_database(tmp_path: Path):
+    """With `--teacher` and several readers: a process may open a database only once."""
+    lsun(tmp_path)
+    pictures = Pictures(units("lsun", tmp_path, size=2))
+    expected = [pictures[number][0] for number in range(len(pictures))]
+    with ThreadPoolExecutor(8) as pool:
+        numbers = list(range(len(pictures))) * 20
+        found = list(pool.map(lambda number: pictures[number][0], numbers))
+    assert found == expected * 20
+    ((path, first),) = {(unit.path, open_lmdb(unit.path)) for unit in pictures.units if "bedroom" in unit.path}
+    assert open_lmdb(f"{path}/../{Path(path).name}") is first
 
 
 def test_by_number_names_a_broken_image(tmp_path: Path):

@@ -11,6 +11,7 @@ from PIL import Image
 from depth_anything.__main__ import main
 from depth_anything.checkpoints import file_metadata, official
 from depth_anything.data.labeled.user_folder import UserFolder
+from depth_anything.data.order import sample_number
 from depth_anything.data.sample import Crop, Sample, cut, to_canonical
 from depth_anything.export import export_model
 from depth_anything.geometry import camera
@@ -112,7 +113,7 @@ def test_a_step_learns_the_canonical_metres_of_its_crops():
     depth_B = (1 / found.disparity_BHW).flatten(1).median(1).values
     size = batches.draw_size(recipe, recipe.stages[0], 0)
     draws_45 = [rng.random(5) for rng in batches.rngs(recipe, batches.LABELED_DRAWS, 0, range(4))]
-    order = [batches.sample_number([0, batches.LABELED], Walls(), place) for place in range(4)]
+    order = [sample_number([0, batches.LABELED], Walls(), place) for place in range(4)]
     for depth, number, draws_5 in zip(depth_B, order, draws_45, strict=True):
         focal, metres = (100, 150, 200, 250)[number], 1.0 + number
         zoom = SIDE / (96 * (0.5 + 0.5 * draws_5[1]))  # so many pixels for the window's height

@@ -13,9 +13,10 @@ import pytest
 import torch
 from drawn import Boxes, tiny
 
+from depth_anything.data.order import sample_number
 from depth_anything.data.sample import Sample
 from depth_anything.train import loop, meter, odd_steps
-from depth_anything.train.batches import LABELED, Data, sample_number
+from depth_anything.train.batches import LABELED, Data
 from depth_anything.train.changes import Changes
 from depth_anything.train.checkpoint import STATE_FILE, weights_of
 from depth_anything.train.odd_steps import MOST_IN_A_ROW, ODD_FILE, OddSteps

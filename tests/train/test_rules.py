@@ -14,13 +14,14 @@ from torch import Tensor, nn
 
 from depth_anything import losses
 from depth_anything.data import augment
+from depth_anything.data.order import MIXED_SHARDS, sample_number
 from depth_anything.data.sample import Sample
 from depth_anything.data.samples import without_labels
 from depth_anything.label.teacher import Teacher
 from depth_anything.network.model import DepthAnything
 from depth_anything.network.resize import IMAGENET_MEAN, IMAGENET_STD, normalise
 from depth_anything.train import loop
-from depth_anything.train.batches import MIXED_SHARDS, Data, boxes, build_slice, mix, perturbed, sample_number
+from depth_anything.train.batches import Data, boxes, build_slice, mix, perturbed
 from depth_anything.train.distributed import Machine
 from depth_anything.train.recipes.all_recipes import get_recipe
 from depth_anything.train.student import FinalTokens, student_losses

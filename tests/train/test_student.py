@@ -17,12 +17,13 @@ from drawn import FAMILIES, Boxes, tiny, tiny_student
 from safetensors.torch import load_file
 from torch import nn
 
+from depth_anything.data.order import MIXED_SHARDS, sample_number
 from depth_anything.data.sample import Sample
 from depth_anything.data.samples import Chosen, Joined, without_labels
 from depth_anything.network.model import DepthAnything
 from depth_anything.network.resize import IMAGENET_MEAN, IMAGENET_STD
 from depth_anything.train import loop
-from depth_anything.train.batches import MIXED_SHARDS, Data, build_slice, counts, partner, read, sample_number
+from depth_anything.train.batches import Data, build_slice, counts, partner, read
 from depth_anything.train.checkpoint import STATE_FILE
 from depth_anything.train.recipes.ablations import ABLATIONS, RUNGS
 from depth_anything.train.recipes.all_recipes import get_recipe

@@ -17,11 +17,12 @@ import torch
 from drawn import FAMILIES, Boxes, tiny
 from safetensors.torch import load_file
 
+from depth_anything.data.order import sample_number
 from depth_anything.data.sample import Sample
 from depth_anything.network.model import DepthAnything
 from depth_anything.system import signals
 from depth_anything.train import checkpoint, loop, relative_depth
-from depth_anything.train.batches import Batch, Data, build_slice, sample_number
+from depth_anything.train.batches import Batch, Data, build_slice
 from depth_anything.train.checkpoint import STATE_FILE
 from depth_anything.train.recipes.ablations import ABLATIONS
 from depth_anything.train.recipes.all_recipes import get_recipe

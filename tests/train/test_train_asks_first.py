@@ -11,7 +11,8 @@ from drawn import Boxes
 
 from depth_anything.__main__ import main
 from depth_anything.checkpoints.official import load, load_backbone, save
-from depth_anything.data.samples import Joined, shard_ends
+from depth_anything.data.order import shard_ends
+from depth_anything.data.samples import Joined
 from depth_anything.network.model import DepthAnything
 from depth_anything.train import loop, sources
 from depth_anything.train.batches import Data

@@ -73,11 +73,11 @@ def fetch(unit: Unit, offset: int) -> tuple[str, bytes]:
         except OSError as error:
             raise ValueError(str(error)) from None
     key = lmdb_keys(unit)[offset]
-    with open_lmdb(unit.path) as database, database.begin() as transaction:
+    with open_lmdb(unit.path).begin() as transaction:
         return key.decode("ascii", errors="backslashreplace"), transaction.get(key)
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=256)
 def tar_pictures(path: str):
     """The index of a tar and which of its files are images, for the tars used last."""
     index = cached_index(path)
@@ -91,7 +91,7 @@ def files_of(unit: Unit) -> list[str]:
 
 @lru_cache(maxsize=256)
 def lmdb_keys(unit: Unit) -> list[bytes]:
-    with open_lmdb(unit.path) as database, database.begin() as transaction:
+    with open_lmdb(unit.path).begin() as transaction:
         cursor = transaction.cursor()
         cursor.set_range(bytes.fromhex(unit.start))
         return list(islice(cursor.iternext(values=False), unit.count))

@@ -149,7 +149,7 @@ def read_files(unit: Unit) -> Iterator[tuple[str, bytes | OSError]]:
 
 def read_lmdb(unit: Unit) -> Iterator[tuple[str, bytes]]:
     """Values of a database, images in whatever format; their names are the keys."""
-    with open_lmdb(unit.path) as database, database.begin() as transaction:
+    with open_lmdb(unit.path).begin() as transaction:
         cursor = transaction.cursor()
         if not cursor.set_range(bytes.fromhex(unit.start)):
             raise ValueError(f"{unit.path}: the database became shorter since it was planned; plan it again")

@@ -6,8 +6,10 @@ process and changes when images are added or removed.
 
 import hashlib
 import os
+import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,6 +22,7 @@ PICTURES = 1000
 """Images per shard, if its source can be divided."""
 VIDEOS = 8
 """Videos per shard: BDD100K's 40 seconds at 30 frames a second give 120 images each."""
+LMDB_LOCK = threading.Lock()
 VIDEO_SUFFIXES = frozenset((".mov", ".mp4", ".avi", ".mkv", ".webm"))
 
 
@@ -124,7 +127,7 @@ def video_units(root: str, videos: Sequence[str]) -> Iterator[Unit]:
 
 def lmdb_units(path: str, label: str, size: int = PICTURES) -> Iterator[Unit]:
     """Slices of an LSUN database, in the order of its keys."""
-    with open_lmdb(path) as database, database.begin() as transaction:
+    with open_lmdb(path).begin() as transaction:
         entries = transaction.stat()["entries"]
         for position, key in enumerate(transaction.cursor().iternext(values=False)):
             if position % size == 0:
@@ -139,11 +142,18 @@ def list_files(folder: str | os.PathLike[str], suffixes: frozenset[str] = SUFFIX
 
 
 def open_lmdb(path: str) -> Any:
-    """An LSUN database, to be read only.
+    """An LSUN database, to be read only: once per process, for all of its threads, which lmdb asks for.
 
     Raises:
         ValueError: none there, or no library to read it.
     """
+    with LMDB_LOCK:
+        return _opened_lmdb(os.path.realpath(path), os.getpid())
+
+
+@cache
+def _opened_lmdb(path: str, process: int) -> Any:
+    """`process`: what was opened before a fork must not be used behind it."""
     with needs("train", f"{path}: an lmdb"):
         import lmdb
     try:
