@@ -37,6 +37,18 @@ def test_a_folder_of_images(tmp_path):
     assert len(list((tmp_path / "out").glob("*_disparity.png"))) == 4
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("colours", [False, True])
+def test_feeding(colours, monkeypatch):
+    """Both ways read; with colours only threads."""
+    feeding = script("feeding")
+    monkeypatch.setattr(feeding, "SIZE", (300, 200))
+    monkeypatch.setattr(feeding, "MAP", (112, 168))
+    text = feeding.run(seconds=0.01, rounds=1, batch=3, images=3, readers=(2,), workers=(1,), colours=colours)
+    assert "| threads: 2 |" in text and ("| worker processes: 1 |" in text) == (not colours)
+    assert "| decode the JPEG |" in text and "(target: 400)" in text
+
+
 def test_the_seam_of_a_known_step():
     tiles = script("tiles")
     grid = tiles.cover(96, 128, 2)

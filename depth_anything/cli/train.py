@@ -35,7 +35,7 @@ def train(
     shard: bool = False,
     checkpointing: bool = False,
     compile: bool = False,
-    readers: int = 1,
+    readers: int | None = None,
     keep: int = 2,
     save_minutes: float = 5.0,
     peak_tflops: float | None = None,
@@ -75,7 +75,8 @@ def train(
         shard: shard the weights over the processes (FSDP2); for the giant model.
         checkpointing: recompute activations in the backward pass instead of storing them.
         compile: use torch.compile.
-        readers: number of threads that read images.
+        readers: number of threads that read images; by default 1 on cpu, else one per core, up to 16, shared by the
+            processes of a machine.
         keep: number of states to keep on disk, the newest and those before it.
         save_minutes: time between two saves of the state; 0: after every step.
         peak_tflops: highest TFLOP/s of one device in bfloat16, from its data sheet: then the log states the share of
@@ -145,7 +146,7 @@ def train(
     from depth_anything.network.model import DepthAnything
     from depth_anything.train.changes import Changes
     from depth_anything.train.checkpoint import is_state, weights_of
-    from depth_anything.train.distributed import Machine, agreed, first_alone, join
+    from depth_anything.train.distributed import Machine, agreed, first_alone, join, reading_threads
     from depth_anything.train.loop import check_start
     from depth_anything.train.loop import train as run
     from depth_anything.train.recipes.base import as_json
@@ -158,7 +159,12 @@ def train(
         backbone = backbone or installed_weights(get_variant(resolved.variant))
     anchor = (frozen or backbone) if unlabeled and unlabeled.feature_weight else None
     machine = Machine(
-        accumulate=accumulate, shard=shard, checkpointing=checkpointing, compile=compile, readers=readers, keep=keep
+        accumulate=accumulate,
+        shard=shard,
+        checkpointing=checkpointing,
+        compile=compile,
+        readers=reading_threads(device) if readers is None else readers,
+        keep=keep,
     )
     with join(device, timeout) as ranks:
         level = logging.INFO if ranks.first else logging.WARNING

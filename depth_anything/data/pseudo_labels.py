@@ -4,10 +4,15 @@ A shard is a tar with three members an image: `<key>.jpg` (the image), `<key>.di
 map, at the network's size) and `<key>.json` (its minimum and maximum, the teacher's hash, the recipe).
 """
 
+from __future__ import annotations
+
 import io
 import json
+import os
 import struct
 import zlib
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Literal
@@ -16,9 +21,11 @@ import numpy as np
 from PIL import Image
 
 from depth_anything.data.sample import Sample
+from depth_anything.data.shard_cache import cache_of
 from depth_anything.data.shards import TarIndex, index_tar, key_and_suffix
+from depth_anything.data.storage import is_url, open_store
 from depth_anything.images.read import read_image
-from depth_anything.system.files import find, read_json
+from depth_anything.system.files import parse_json
 
 Encoding = Literal["png16", "fp16"]
 LABELS = "labels"
@@ -26,6 +33,19 @@ LABELS = "labels"
 MANIFEST = "manifest"
 """Folder with one JSON a shard; it appears last."""
 STEPS = 65535
+MANIFESTS_AT_ONCE = 32
+"""Manifests that are read at the same time: an object store answers each of them after some hundredths of a second."""
+
+
+@dataclass(frozen=True)
+class Shard:
+    """What a manifest states about a shard."""
+
+    name: str
+    labelled: int
+    key: str
+    """SHA-256 of its file."""
+    bytes: int
 
 
 def encode(disparity_HW: np.ndarray, encoding: Encoding) -> tuple[dict[str, bytes], float]:
@@ -98,29 +118,36 @@ def png16(codes_HW: np.ndarray) -> bytes:
 
 
 class PseudoLabels:
-    """The labelled images of a folder that `depth-anything label` wrote, as one sequence.
+    """The labelled images of a folder, or of a URL, that `depth-anything label` wrote, as one sequence.
 
     Only shards with a manifest count. `ends` holds the end of each shard; images of one shard are read fastest
-    together.
+    together. Those of an object store are fetched whole to this machine (`shard_cache`).
 
     Raises:
         ValueError: no finished shard there, or a shard without its tar.
     """
 
     def __init__(self, folder: str | Path):
-        self.folder = Path(folder)
-        manifests = find(self.folder / MANIFEST, "*.json")
-        if not manifests:
+        self.folder = os.fspath(folder)
+        store = open_store(self.folder)
+        names = sorted(name for name in store.names(MANIFEST) if name.endswith(".json"))
+        if not names:
             raise ValueError(f"{folder}: no pseudo labels; expected a folder that `depth-anything label` wrote")
-        self.shards: list[Path] = []
-        counts: list[int] = []
-        for path in manifests:
-            manifest = read_json(path)
-            if not isinstance(manifest.get("labelled"), int) or manifest.get("unit") != path.stem:
-                raise ValueError(f"{path}: no manifest of this shard; delete it and its shard and label again")
-            self.shards.append(self.folder / LABELS / f"{path.stem}.tar")
-            counts.append(manifest["labelled"])
-        self.ends = np.cumsum(counts, dtype=np.int64)
+
+        def read_manifest(name: str) -> Shard:
+            path = f"{self.folder}/{MANIFEST}/{name}"
+            again = "delete it and its shard and label again"
+            manifest, unit = parse_json(store.read(f"{MANIFEST}/{name}"), path, again), name.removesuffix(".json")
+            if not isinstance(manifest.get("labelled"), int) or manifest.get("unit") != unit:
+                raise ValueError(f"{path}: no manifest of this shard; {again}")
+            about = manifest.get("bytes"), manifest.get("sha256")
+            if is_url(self.folder) and not (isinstance(about[0], int) and isinstance(about[1], str) and about[1]):
+                raise ValueError(f"{path}: no bytes and sha256 of its shard; {again}")
+            return Shard(f"{LABELS}/{unit}.tar", manifest["labelled"], about[1] or "", about[0] or 0)
+
+        with ThreadPoolExecutor(MANIFESTS_AT_ONCE) as pool:
+            self.shards = list(pool.map(read_manifest, names))
+        self.ends = np.cumsum([shard.labelled for shard in self.shards], dtype=np.int64)
         """int64: number of samples up to the end of each shard."""
 
     def __len__(self) -> int:
@@ -132,12 +159,11 @@ class PseudoLabels:
         Raises:
             ValueError: the shard is missing or damaged; the line names it.
         """
-        if not 0 <= number < len(self):
-            raise IndexError(number)
-        which = int(np.searchsorted(self.ends, number, side="right"))
-        path, offset = self.shards[which], number - (int(self.ends[which - 1]) if which else 0)
+        which, offset = self._shard_of(number)
+        shard = self.shards[which]
+        path = self._path(shard)
         index, first = samples_of(path)
-        if len(first) != self.ends[which] - (self.ends[which - 1] if which else 0):
+        if len(first) != shard.labelled:
             raise ValueError(f"{path}: {len(first)} samples, its manifest says otherwise; delete both and label again")
         last = first[offset + 1] if offset + 1 < len(first) else len(index.names)
         key = key_and_suffix(index.names[first[offset]])[0]
@@ -148,6 +174,25 @@ class PseudoLabels:
             return sample(key, members)
         except Exception as error:  # what is broken inside a file may surface as any error
             raise ValueError(f"{path}: {key}: {error}; delete the shard and its manifest and label again") from None
+
+    def expect(self, number: int) -> None:
+        """An image will be read soon: its shard is fetched from the object store."""
+        if is_url(self.folder):
+            shard = self.shards[self._shard_of(number)[0]]
+            cache_of(self.folder, os.getpid()).expect(shard.name, shard.key, shard.bytes)
+
+    def _shard_of(self, number: int) -> tuple[int, int]:
+        """An image's shard, and its place there."""
+        if not 0 <= number < len(self):
+            raise IndexError(number)
+        which = int(np.searchsorted(self.ends, number, side="right"))
+        return which, number - int(self.ends[which] - self.shards[which].labelled)
+
+    def _path(self, shard: Shard) -> Path:
+        """A shard's file on this machine."""
+        if is_url(self.folder):
+            return cache_of(self.folder, os.getpid()).path(shard.name, shard.key, shard.bytes)
+        return Path(self.folder) / shard.name
 
 
 @lru_cache(maxsize=256)

@@ -43,6 +43,12 @@ class Unusable(ValueError):
     """A readable label that no loss can use: an order instead of distances, or no valid pixel."""
 
 
+def expect(samples: Any, number: int) -> None:
+    """Tell a set that one of its images will be read soon: where it lies far away, it may be fetched."""
+    if tell := getattr(samples, "expect", None):
+        tell(number)
+
+
 class Mapped:
     """A set with a function applied to every sample."""
 
@@ -55,6 +61,9 @@ class Mapped:
 
     def __getitem__(self, number: int) -> Sample:
         return self.function(self.samples[number])
+
+    def expect(self, number: int) -> None:
+        expect(self.samples, number)
 
 
 class Chosen:
@@ -87,8 +96,17 @@ class Joined:
         return int(self.set_ends[-1])
 
     def __getitem__(self, number: int) -> Sample:
+        which, number = self._set_of(number)
+        return self.sets[which][number]
+
+    def expect(self, number: int) -> None:
+        which, number = self._set_of(number)
+        expect(self.sets[which], number)
+
+    def _set_of(self, number: int) -> tuple[int, int]:
+        """An image's set, and its number there."""
         which = int(np.searchsorted(self.set_ends, number, side="right"))
-        return self.sets[which][number - int(self.set_ends[which] - len(self.sets[which]))]
+        return which, number - int(self.set_ends[which] - len(self.sets[which]))
 
 
 class Kept(Mapped):

@@ -69,10 +69,15 @@ class Store(Protocol):
         ...
 
 
+def is_url(path: str | os.PathLike[str]) -> bool:
+    """Whether a path is a URL of an object store."""
+    return "://" in os.fspath(path)
+
+
 def open_store(where: str | os.PathLike[str]) -> Store:
     """The store at a path or a URL that fsspec knows (s3://, gs://, memory://)."""
     where = os.fspath(where)
-    return ObjectStore(where) if "://" in where else Folder(where)
+    return ObjectStore(where) if is_url(where) else Folder(where)
 
 
 class Folder:
@@ -205,6 +210,10 @@ class ObjectStore:
     def put(self, name: str, file: Path) -> None:
         self.system.put_file(str(file), f"{self.root}/{name}")
         file.unlink()
+
+    def get(self, name: str, file: Path) -> None:
+        """Copy a file to this machine; FileNotFoundError where it is not there."""
+        self.system.get_file(f"{self.root}/{name}", str(file))
 
     def claim(self, name: str) -> bool:
         try:

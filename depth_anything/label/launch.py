@@ -19,9 +19,9 @@ from dataclasses import dataclass, replace
 from tqdm import tqdm
 
 from depth_anything.data.pseudo_labels import MANIFEST
-from depth_anything.data.storage import CLAIMS, Store, open_store
+from depth_anything.data.storage import CLAIMS, Store, is_url, open_store
 from depth_anything.data.unlabeled.sets import units as find_units
-from depth_anything.data.unlabeled.units import PICTURES, Unit, is_url
+from depth_anything.data.unlabeled.units import PICTURES, Unit
 from depth_anything.label.jobs import (
     CONCURRENT_SHARDS,
     LabelOptions,

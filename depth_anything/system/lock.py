@@ -10,6 +10,10 @@ from depth_anything.system.files import make_folder, naming
 LOCK = ".lock"
 
 
+class AnotherJob(ValueError):
+    """Another process is in the block of `alone`."""
+
+
 @contextmanager
 def alone(folder: str | os.PathLike[str], name: str = LOCK) -> Iterator[None]:
     """The block in which no other process writes the same results into `folder`.
@@ -22,7 +26,7 @@ def alone(folder: str | os.PathLike[str], name: str = LOCK) -> Iterator[None]:
         name: of the hidden file; of each kind of result, where jobs for several may share a folder.
 
     Raises:
-        ValueError: another process is in such a block.
+        AnotherJob: another process is in such a block.
         NotWritten: the folder cannot be written.
     """
     try:
@@ -40,7 +44,7 @@ def alone(folder: str | os.PathLike[str], name: str = LOCK) -> Iterator[None]:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                raise ValueError(
+                raise AnotherJob(
                     f"{folder}: another job writes there; wait until it ends, or use another folder"
                 ) from None
             except OSError:

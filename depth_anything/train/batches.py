@@ -20,7 +20,7 @@ from torch import Generator, Tensor
 from depth_anything.data.augment import PERTURBATIONS, Draws, cutmix_box
 from depth_anything.data.order import sample_number
 from depth_anything.data.sample import Crop, Sample, cut, min_max, random_crop, to_canonical
-from depth_anything.data.samples import OnDevice, Samples
+from depth_anything.data.samples import OnDevice, Samples, expect
 from depth_anything.network.resize import normalise
 from depth_anything.train.recipes.base import Recipe, Stage
 from depth_anything.train.recipes.metric import MetricRecipe
@@ -30,6 +30,9 @@ BROKEN_IN_A_ROW = 20
 """Number of unreadable images, far from each other, after which reading fails."""
 FAR = 100_003
 """Distance from an unreadable image to its replacement: large enough to leave a damaged shard. A prime."""
+AHEAD_IMAGES = 50_000
+"""So far ahead of an image its shard is fetched from an object store: three shuffled groups of one set,
+or half of a group of each of eight."""
 LABELED, UNLABELED = 1, 3
 """Seed components of the two sample orders."""
 SIZES, LABELED_DRAWS, UNLABELED_DRAWS, BOXES = 2, 4, 5, 6
@@ -225,6 +228,7 @@ def build_slice(
         seen = list(of_unlabeled)
         if box_BHW[-1].any() and len(seen) < unlabeled_count:
             seen.append(of_unlabeled.stop % unlabeled_count)
+        read_ahead(recipe, data, step, seen)
         draw = Draw(recipe, size, rngs(recipe, UNLABELED_DRAWS, step, seen), device, pool)
         clean_N3HW, disparity_NHW, valid_NHW = crops(draw, data.unlabeled, numbers(recipe, data, step, UNLABELED, seen))
         box_BHW = box_BHW.to(clean_N3HW.device)
@@ -246,6 +250,14 @@ def numbers(recipe: Recipe, data: Data, step: int, order: int, chosen: Sequence[
     unlabeled_seen = round(seen * recipe.unlabeled_share)
     first = seen - unlabeled_seen if order == LABELED else unlabeled_seen
     return [sample_number([recipe.seed, order], samples, first + place) for place in chosen]
+
+
+def read_ahead(recipe: Recipe, data: Data, step: int, chosen: Sequence[int]) -> None:
+    """Tell the unlabelled data which of their images come AHEAD_IMAGES later."""
+    assert data.unlabeled is not None
+    first = round(recipe.stage_of(step)[1] * recipe.unlabeled_share) + AHEAD_IMAGES
+    for place in chosen:
+        expect(data.unlabeled, sample_number([recipe.seed, UNLABELED], data.unlabeled, first + place))
 
 
 def keys(recipe: Recipe, data: Data, step: int, slices: int, index: int) -> list[str]:

@@ -34,6 +34,7 @@ LOST = re.compile(r"gloo|NCCL|Connection (closed|reset)|Broken pipe")
 """In torch's errors after another process has ended."""
 FUSIONS = ("refinenet1", "refinenet2", "refinenet3", "refinenet4")
 """Parts of the decoder that are checkpointed one by one."""
+MOST_READERS = 16
 RESERVE = 5.0
 """Minutes after `Ranks.minutes` until torch's own timeout."""
 
@@ -70,6 +71,14 @@ class Machine:
         """
         if self.shard and not dist.is_initialized():
             raise ValueError("--shard splits a model over processes: start with torchrun -m depth_anything train ...")
+
+
+def reading_threads(device: str) -> int:
+    """Threads that read images, where nobody says how many: one on a processor, whose cores are the network's; else
+    this process's share of the machine's cores, up to MOST_READERS."""
+    if device == "cpu":
+        return 1
+    return max(1, min(MOST_READERS, (os.cpu_count() or 1) // int(os.environ.get("LOCAL_WORLD_SIZE", 1))))
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from depth_anything.data.samples import Joined
 from depth_anything.network.model import DepthAnything
 from depth_anything.train import loop, sources
 from depth_anything.train.batches import Data
+from depth_anything.train.distributed import reading_threads
 from depth_anything.train.finetune import finetune
 from depth_anything.train.recipes.all_recipes import get_recipe
 from depth_anything.train.recipes.base import Stage
@@ -118,6 +119,14 @@ def test_a_part_of_a_recipe_counts_the_steps_of_the_batch_that_is_asked_for(tmp_
     with pytest.raises(SystemExit):
         main(["train", "v1-teacher-large", str(tmp_path), *arguments])
     assert "6 images, 2 steps, saved every 30.0 s" in capsys.readouterr().err
+
+
+def test_readers_share_the_cores_that_the_network_does_not_need(monkeypatch):
+    monkeypatch.setattr("os.cpu_count", lambda: 96)
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "8")
+    assert [reading_threads(device) for device in ("cpu", "cuda")] == [1, 12]
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "1")
+    assert reading_threads("cuda") == 16
 
 
 def test_labels_of_several_sets_in_several_folders(tmp_path):

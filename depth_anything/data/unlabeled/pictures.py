@@ -8,8 +8,9 @@ from os.path import join
 import numpy as np
 
 from depth_anything.data.shards import cached_index, index_tar
+from depth_anything.data.storage import is_url
 from depth_anything.data.unlabeled.read import GZIPPED, unique_key
-from depth_anything.data.unlabeled.units import Unit, expanded, is_url, open_lmdb, picture_numbers
+from depth_anything.data.unlabeled.units import Unit, expanded, open_lmdb, picture_numbers
 from depth_anything.images.read import PictureError, read_image
 
 

@@ -15,7 +15,8 @@ import numpy as np
 from PIL import Image
 
 from depth_anything.data.shards import BLOCK, TarStream, cached_index, refuse_huge
-from depth_anything.data.unlabeled.units import Unit, expanded, is_picture, is_url, open_lmdb, picture_numbers
+from depth_anything.data.storage import is_url
+from depth_anything.data.unlabeled.units import Unit, expanded, is_picture, open_lmdb, picture_numbers
 from depth_anything.video.decode import file_frames, open_clip
 
 EVERY = 10

@@ -7,13 +7,13 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from depth_anything.data.storage import is_url
 from depth_anything.data.unlabeled.units import (
     PICTURES,
     VIDEO_SUFFIXES,
     Unit,
     file_units,
     folder_unit,
-    is_url,
     list_files,
     lmdb_units,
     tar_units,

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from depth_anything.data.shards import TarIndex, cached_index
+from depth_anything.data.storage import is_url
 from depth_anything.images.source import SUFFIXES
 from depth_anything.system.extras import needs
 from depth_anything.system.files import is_hidden, walk
@@ -43,11 +44,6 @@ class Unit:
     """lmdb: the first key, hexadecimal."""
     members: tuple[str, ...] = ()
     """files, videos: paths below `path`; one that ends with / is a folder, listed when it is read."""
-
-
-def is_url(path: str | os.PathLike[str]) -> bool:
-    """Whether a path is a URL of an object store."""
-    return "://" in os.fspath(path)
 
 
 def is_picture(name: str) -> bool:
