@@ -187,18 +187,14 @@ def test_models_by_the_authors_names(capsys, photo, tmp_path):
         ["predict", "https://example.org/a.jpg"],
         ["predict", "{list}"],
         ["predict", "{photo}", "--model", "https://example.org/a.onnx"],
-        ["video", "rtsp://10.0.0.1/live"],
-        ["video", "https://example.org/a.mp4"],
         ["calibrate", "https://example.org/a.png", "1,1,1"],
     ],
 )
 def test_addresses_are_not_paths(capsys, words, photo, tmp_path):
-    if words[0] == "video":
-        pytest.importorskip("av", reason="the extra video is not installed")
     (tmp_path / "list.txt").write_text("https://example.org/a.jpg\n")
     words = [word.format(photo=photo, list=tmp_path / "list.txt") for word in words]
     said = refusal(capsys, *words, "-o", tmp_path / "out")
-    assert re.fullmatch(r"(https|rtsp)://\S+: an address; expected a path. Download it, and give the file", said)
+    assert re.fullmatch(r"https://\S+: an address; expected a path. Download it, and give the file", said)
 
 
 def test_a_file_url_is_answered_with_its_path(capsys, tmp_path):
