@@ -130,6 +130,10 @@ def train(
         lacking = missing(resolved, given, (keep + 1) * found.state_bytes + found.final_bytes)
         print(*lines(found, given, lacking), sep="\n")
         return
+    if devices != 1 or device_memory != 80.0 or images_per_second is not None:
+        raise ValueError(
+            "--devices, --device-memory, --images-per-second: only with --plan; torchrun starts the processes"
+        )
     if out is None:
         raise ValueError("train: give the output folder behind the recipe; without one only --plan works")
     if peak_tflops is not None and not 0 < peak_tflops < math.inf:

@@ -261,6 +261,7 @@ OURS = {
     "data/labeled/diml.py": "walks into links, and not into LR beside HR",
     "data/unlabeled/sets.py": "patterns of tars, filtered by is_hidden",
     "data/storage.py": "the folder of results",
+    "data/shard_cache.py": "the cache's own folder",
     "images/inputs.py": "a pattern of the user's, filtered by is_hidden",
 }
 """Modules that look into folders or texts themselves, and why they may."""

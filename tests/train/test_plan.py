@@ -185,6 +185,10 @@ def test_what_is_there_is_not_missing(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
+        (
+            ["nano-vit-teacher", "out", "--devices", "8"],
+            "--devices, --device-memory, --images-per-second: only with --plan",
+        ),
         (["nano-teacher", "--plan", "--devices", "0"], "expected both above 0"),
         (["nano-teacher", "--plan", "--devices", "17"], "a step of 16 images cannot be divided into 17 slices"),
         (["nano-teacher", "--plan", "--images-per-second", "0"], "--images-per-second 0: expected a number above 0"),
