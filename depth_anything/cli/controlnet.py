@@ -17,7 +17,7 @@ from depth_anything.cli.options import AcceptLicense, Device
 class Train:
     """Train a ControlNet for a frozen Stable Diffusion 1.5. Run the same command again to resume."""
 
-    pictures: Positional[Path]
+    images: Positional[Path]
     """Folder of images; NAME.txt beside NAME.jpg is its caption."""
     controls: Positional[Path]
     """Folder of NAME_control.png: `depth-anything predict IMAGES --save control -o CONTROLS`."""
@@ -95,7 +95,7 @@ def _train(asked: Train) -> None:
     recipe = controlnet_train.ControlRecipe(
         steps=asked.steps, batch=asked.batch, size=asked.size, learning_rate=asked.learning_rate, seed=asked.seed
     )
-    samples = controlnet_train.ControlSet(asked.pictures, asked.controls)
+    samples = controlnet_train.ControlSet(asked.images, asked.controls)
     controlnet_train.train(recipe, asked.base, samples, asked.out, asked.controlnet, asked.device)
     print(f"{asked.out}: try it with depth-anything controlnet generate PHOTO PROMPT --controlnet {asked.out}")
 

@@ -23,7 +23,7 @@ def evaluate(
     form: Literal["text", "json", "csv", "markdown"] = "text",
     json: bool = False,
     partial: bool = False,
-    pictures: int = 4,
+    images: int = 4,
     regions: str = "grid",
     network: OmitArgPrefixes[ModelOptions],
 ) -> None:
@@ -41,7 +41,7 @@ def evaluate(
         form: format of the printed report.
         json: short for --form json.
         partial: accept incomplete test sets; the report states it.
-        pictures: number of images per set on the page.
+        images: number of images per set on the page.
         regions: where da2k-propose looks for points: grid, or sam:ID for a Segment Anything model.
     """
     from depth_anything.evaluate.run_tables import run
@@ -55,7 +55,7 @@ def evaluate(
         sets=sets,
         protocol=protocol,
         partial=partial,
-        pictures=pictures,
+        pictures=images,
         regions=regions,
         **asdict(network),
     )

@@ -25,6 +25,7 @@ OFFICIAL = {
 """Options of the authors' scripts (run.py, run_video.py), and the corresponding options here."""
 
 RENAMED = {
+    "evaluate": {"--pictures": "--images"},
     "label": {"--unit-size": "--shard-size"},
     "video": {"--steady": "--stabilise"},
 }
