@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import trimesh
-from browsing import MAGIC, ROOT, point, shot, until, upload, words
+from browsing import ROOT, point, shot, until, upload, words
 from npm import archive
 from PIL import Image
 
@@ -17,6 +17,7 @@ from depth_anything.__main__ import main
 from depth_anything.geometry import camera
 from depth_anything.predict.prediction import load
 from depth_anything.web import browser_runtime
+from depth_anything.web.page_files import IN_BROWSER
 
 NEAR, FAR, FOV = 1.5, 9.0, 60.0
 NOT_COMPARED = {"network_size", "version"}
@@ -120,7 +121,7 @@ def test_every_file_is_the_commands_file(visit, site, portrait, nano, tmp_path):
     for selector, number in (("#near", NEAR), ("#far", FAR), ("#fov", FOV)):
         page.fill(selector, str(number))
     forms = [button.get_attribute("data-form") for button in page.query_selector_all("[data-form]")]
-    assert set(forms) == set(MAGIC)
+    assert set(forms) == set(IN_BROWSER)
     given = {form: downloaded(page, form, tmp_path) for form in forms}
 
     prediction = nano(portrait)
