@@ -227,8 +227,12 @@ def plan(
         keep: states that stay on the disk.
 
     Raises:
-        ValueError: no devices, no memory, no speed, or a step has fewer images than there are devices.
+        ValueError: no devices, no memory, no speed, a step has fewer images than there are devices, or a BEiT encoder.
     """
+    if get_variant(recipe.variant).encoder == "beit":  # transformers caches a tensor, which shapes alone do not have
+        raise ValueError(
+            f"--plan: {recipe.name} has a BEiT encoder, which cannot be traced on shapes; plan a ViT-L instead"
+        )
     if devices < 1 or not 0 < device_memory < math.inf:
         raise ValueError(f"--devices {devices}, --device-memory {device_memory:g}: expected both above 0")
     if images_per_second is not None and not 0 < images_per_second < math.inf:

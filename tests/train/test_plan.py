@@ -217,6 +217,10 @@ ONE_OF_EACH = {(get_recipe(name).variant, type(get_recipe(name))): name for name
 @pytest.mark.parametrize("name", ONE_OF_EACH.values())
 def test_every_kind_of_recipe_has_a_plan(name):
     recipe = get_recipe(name)
+    if get_variant(recipe.variant).encoder == "beit":
+        with pytest.raises(ValueError, match="BEiT"):
+            plan.plan(recipe, 1, 1e4)
+        return
     found = plan.plan(recipe, 1, 1e4)
     assert found.chosen is not None and found.chosen.image_bytes > 0 and found.chosen.image_flops > 0
     assert found.parameters["encoder"] == sum(p.numel() for p in encoder_of(get_variant(recipe.variant)).parameters())
