@@ -121,9 +121,15 @@ class ShapeRun:
         recipe: any recipe of `train.recipes`.
         machine: of which `checkpointing` counts; FSDP2 is not simulated (`plan_figures.sharded_model_bytes`).
         teacher: labels unlabelled images in every step; None: the labels come from shards.
+
+    Raises:
+        ValueError: a BEiT encoder: transformers caches its index of distances, which has values.
     """
 
     def __init__(self, recipe: Recipe, machine: Machine = Machine(), teacher: Variant | str | None = None):  # noqa: B008 (frozen)
+        teacher = get_variant(teacher) if isinstance(teacher, str) else teacher
+        if "beit" in (get_variant(recipe.variant).encoder, teacher and teacher.encoder):
+            raise ValueError(f"{recipe.name}: no --plan and no --peak-tflops for a BEiT encoder; plan a ViT-L instead")
         self.recipe, self.living, self.fake = recipe, Living(), FakeTensorMode()
         unlabeled = recipe.unlabeled
         with self.fake, self.living:
@@ -229,10 +235,6 @@ def plan(
     Raises:
         ValueError: no devices, no memory, no speed, a step has fewer images than there are devices, or a BEiT encoder.
     """
-    if get_variant(recipe.variant).encoder == "beit":  # transformers caches a tensor, which shapes alone do not have
-        raise ValueError(
-            f"--plan: {recipe.name} has a BEiT encoder, which cannot be traced on shapes; plan a ViT-L instead"
-        )
     if devices < 1 or not 0 < device_memory < math.inf:
         raise ValueError(f"--devices {devices}, --device-memory {device_memory:g}: expected both above 0")
     if images_per_second is not None and not 0 < images_per_second < math.inf:
