@@ -16,7 +16,7 @@ FLAGS = [
 ]
 WAIT_MS = 240_000  # a loaded machine without a GPU draws slowly
 MAGIC = {
-    **dict.fromkeys(("color", "png16", "side", "control", "normals", "sbs", "anaglyph"), b"\x89PNG"),
+    **dict.fromkeys(("color", "png16", "side", "control", "normals", "confidence", "sbs", "anaglyph"), b"\x89PNG"),
     "npy": b"\x93NUMPY",
     "npz": b"PK",
     "json": b"{",

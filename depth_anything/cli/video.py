@@ -42,7 +42,7 @@ def video(
         live: with --source, show the newest frame and its map in a window instead of recording; q ends.
         model: a name that `depth-anything models` lists, a hub id, a checkpoint, a transformers folder, an .onnx file.
         save: what to write, separated by commas: color, gray, side, sbs, anaglyph (videos), gray16 (lossless
-            FFV1), png16, exr, npz.
+            FFV1), png16, exr, npz, confidence.
         stabilise: off leaves the map of every frame as the model predicted it.
         codec: codec of all videos except gray16; h264 is x264 from PyAV's wheel, under the GPL.
         colors: Spectral_r, inferno, turbo, gray.
@@ -73,6 +73,8 @@ def video(
         raise ValueError(f"--frames {frames}: expected 1 or more")
     if live and source is None:
         raise ValueError("--live: expected a camera or a stream; add --source 0, or --source rtsp://...")
+    if live and save != "color":
+        raise ValueError(f"--save {save}: --live writes nothing; leave out one of them")
     load_av()
     clip = open_clip(source_of(source) if source is not None else str(input), fps)
     window = Window(clip.stem) if live else None

@@ -10,6 +10,7 @@ import math
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
+from PIL import Image
 
 from depth_anything.variants import PATCH, Variant
 
@@ -155,3 +156,15 @@ def resize_back(map_BHW: Tensor, size: tuple[int, int], align_corners: bool) -> 
     import torch.nn.functional as F
 
     return F.interpolate(map_BHW[:, None], size=size, mode="bilinear", align_corners=align_corners)[:, 0]
+
+
+def coarse(map_hw: np.ndarray, cells: int) -> np.ndarray:
+    """A map without structure that is finer than a cell: means over cells, and linear interpolation between them.
+
+    Args:
+        cells: number of cells along the shorter side.
+    """
+    height, width = map_hw.shape
+    size = round(cells * width / min(height, width)), round(cells * height / min(height, width))
+    picture = Image.fromarray(map_hw).resize(size, Image.Resampling.BOX)
+    return np.asarray(picture.resize((width, height), Image.Resampling.BILINEAR))

@@ -8,14 +8,17 @@ cells, a CELLS-th of the image's shorter side. It is no probability. What it is 
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from depth_anything.evaluate.align import fit_scale_shift
 from depth_anything.images.read import PictureSource, read_image
-from depth_anything.predict.prediction import Prediction
-from depth_anything.predict.predictor import Predictor
-from depth_anything.predict.tiles import coarse
+from depth_anything.network.resize import coarse
+
+if TYPE_CHECKING:
+    from depth_anything.predict.prediction import Prediction
+    from depth_anything.predict.predictor import Predictor
 
 CELLS = 12
 """Cells along the shorter side: of those tried, pixels were worst (benchmarks/results/confidence.md)."""
@@ -30,8 +33,12 @@ def predict_with_confidence(predictor: Predictor, picture: PictureSource) -> Pre
         ValueError: the image cannot be read.
     """
     image_HW3 = read_image(picture)
-    prediction, mirrored = predictor.predict([image_HW3, np.ascontiguousarray(image_HW3[:, ::-1])])
-    return with_confidence(prediction, mirrored)
+    return with_confidence(*predictor.predict([image_HW3, mirror(image_HW3)]))
+
+
+def mirror(image_HW3: np.ndarray) -> np.ndarray:
+    """The image with left and right exchanged, as a copy."""
+    return np.ascontiguousarray(image_HW3[:, ::-1])
 
 
 def with_confidence(prediction: Prediction, mirrored: Prediction) -> Prediction:

@@ -15,10 +15,10 @@ from dataclasses import dataclass, replace
 from itertools import islice
 
 import numpy as np
-from PIL import Image
 
 from depth_anything.evaluate.align import fit_scale_shift
 from depth_anything.images.read import PictureSource, read_image
+from depth_anything.network.resize import coarse
 from depth_anything.predict.prediction import Prediction
 from depth_anything.predict.predictor import Predictor
 
@@ -152,15 +152,3 @@ def explained(tile_hw: np.ndarray, whole_hw: np.ndarray) -> np.ndarray:
     local_scale_hw = np.maximum(coarse(from_mean_hw * (tile_hw - tile_mean_hw), AROUND), 0)
     local_scale_hw /= coarse(from_mean_hw**2, AROUND) + flat
     return tile_mean_hw + local_scale_hw * from_mean_hw
-
-
-def coarse(map_hw: np.ndarray, cells: int) -> np.ndarray:
-    """A map without structure that is finer than a cell: means over cells, and linear interpolation between them.
-
-    Args:
-        cells: number of cells along the shorter side.
-    """
-    height, width = map_hw.shape
-    size = round(cells * width / min(height, width)), round(cells * height / min(height, width))
-    picture = Image.fromarray(map_hw).resize(size, Image.Resampling.BOX)
-    return np.asarray(picture.resize((width, height), Image.Resampling.BILINEAR))

@@ -12,16 +12,17 @@ import numpy as np
 
 from depth_anything.geometry import stereo
 from depth_anything.images import colormap, map_files
-from depth_anything.images.formats import ExrChannel
+from depth_anything.images.formats import ExrChannel, SaveOptions
 from depth_anything.images.map_files import MILLIMETRES, PNG16_MAX
 from depth_anything.predict.prediction import Prediction
+from depth_anything.predict.prediction_files import WRITERS
 from depth_anything.video.decode import Clip, Frame
 from depth_anything.video.encode import CodecName, Piece
 from depth_anything.video.stabilise import StabilisedFrame
 
 TO_WATCH = ("color", "gray", "side", "sbs", "anaglyph")
 VIDEOS = (*TO_WATCH, "gray16")
-FORMATS = (*VIDEOS, "png16", "exr", "npz")
+FORMATS = (*VIDEOS, "png16", "exr", "npz", "confidence")
 FOLLOW = 0.02
 """How far the colour range moves towards the range of each frame: 50 frames cover two thirds of a change."""
 
@@ -149,7 +150,7 @@ class ChunkWriter:
         self.raw: BinaryIO | None = (folder / "npz.raw").open("wb") if "npz" in formats else None
         self.text: dict[str, str] = {}
         self.shape: tuple[int, ...] = ()
-        for name in ("png16", "exr"):
+        for name in ("png16", "exr", "confidence"):
             if name in formats:
                 (folder / name).mkdir()
 
@@ -179,6 +180,8 @@ class ChunkWriter:
                 map_files.write_picture(self.folder / form / f"{name}.png", ranges.in_16_bits(values_HW), text)
             elif form == "exr":
                 map_files.write_exr(self.folder / form / f"{name}.exr", values_HW, self.text, self.exr_channel)
+            elif form == "confidence":
+                WRITERS[form](self.folder / form / f"{name}.png", prediction, SaveOptions())
             elif self.raw is not None:
                 self.raw.write(np.ascontiguousarray(values_HW, "<f4").data)
         self.rows.append(

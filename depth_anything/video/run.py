@@ -22,6 +22,7 @@ import numpy as np
 
 from depth_anything.images import colormap
 from depth_anything.images.formats import ExrChannel, check_eye_distance
+from depth_anything.predict.confidence import mirror, with_confidence
 from depth_anything.predict.prediction import Prediction
 from depth_anything.predict.predictor import Predictor
 from depth_anything.predict.prefetch import prefetch
@@ -104,7 +105,7 @@ def output_paths(clip: Clip, out: Path, options: VideoOptions, quantity: str) ->
             kind = quantity if name == "gray16" else name
             paths[name] = out / f"{clip.stem}_{kind}.{'mp4' if forms[name] == 'mp4' else 'mkv'}"
         else:
-            paths[name] = out / f"{clip.stem}_{quantity}_{name}"
+            paths[name] = out / f"{clip.stem}_{name if name == 'confidence' else f'{quantity}_{name}'}"
     if set(options.formats) - set(TO_WATCH):
         paths["rows"] = out / f"{clip.stem}_frames.csv"
     return paths
@@ -235,7 +236,8 @@ def _make_chunks(
             ranges.restore(left["ranges"])
             if steady is not None:
                 steady.restore({name: left[name] for name in left.files if name != "ranges"})
-    mapped = prefetch(map_frames(prefetch(_batches(pictures), 1), predictor, steady), MAPS_AHEAD)
+    is_confident = "confidence" in options.formats
+    mapped = prefetch(map_frames(prefetch(_batches(pictures), 1), predictor, steady, is_confident), MAPS_AHEAD)
     try:
         for index, group in groupby(mapped, key=lambda item: item.frame.index // CHUNK):
             _make_chunk(work, index, group, clip, options, ranges, advance)
@@ -275,10 +277,16 @@ def _batches(pictures: Iterator[Frame]) -> Iterator[list[Frame]]:
             yield batch
 
 
-def map_frames(batches: Iterator[list[Frame]], predictor: Predictor, steady: Stabiliser | None) -> Iterator[Mapped]:
-    """The maps of frames, stabilised where `steady` is given."""
+def map_frames(
+    batches: Iterator[list[Frame]], predictor: Predictor, steady: Stabiliser | None, is_confident: bool = False
+) -> Iterator[Mapped]:
+    """The maps of frames, stabilised where `steady` is given; with the confidence of the map before that on request."""
     for batch in batches:
-        predictions = predictor.predict([frame.image_HW3 for frame in batch])
+        images = [frame.image_HW3 for frame in batch]
+        predictions = predictor.predict(images)
+        if is_confident:
+            mirrored = predictor.predict([mirror(image_HW3) for image_HW3 in images])
+            predictions = [with_confidence(*pair) for pair in zip(predictions, mirrored, strict=True)]
         for frame, prediction in zip(batch, predictions, strict=True):
             if steady is None:
                 answer = StabilisedFrame(prediction.values, frame.index == 0, 1.0, 0.0)

@@ -11,7 +11,8 @@ CONTENT_POLICY = (
     "default-src 'self'; connect-src 'self' blob: data:; img-src 'self' blob: data:; worker-src 'self' blob:; "
     "style-src 'self' 'unsafe-inline'; script-src 'self' 'wasm-unsafe-eval'; base-uri 'none'; form-action 'none'"
 )
-OFFERED = tuple(name for name, row in FORMATS.items() if not {"sky", "confidence"} & set(row.needs))
-"""Formats to download: those that need neither a sky mask nor a second run of the network."""
-IN_BROWSER = tuple(name for name in OFFERED if name not in ("rgbz", "sbs", "anaglyph", "colmap", "colmap_camera"))
+OFFERED = tuple(name for name, row in FORMATS.items() if "sky" not in row.needs)
+"""Formats to download: those without a sky mask."""
+_SERVER_ONLY = ("rgbz", "confidence", "sbs", "anaglyph", "colmap", "colmap_camera")
+IN_BROWSER = tuple(name for name in OFFERED if name not in _SERVER_ONLY)
 """The formats of the page without a server, which static/browser/files.js writes."""

@@ -16,6 +16,7 @@ import numpy as np
 from depth_anything.geometry import camera
 from depth_anything.images.formats import FORMATS
 from depth_anything.images.read import PictureInfo, read_image_with_info, stored_size
+from depth_anything.predict.confidence import mirror, with_confidence
 from depth_anything.system.files import atomic_path
 from depth_anything.web import responses
 from depth_anything.web.middleware import Limits, Metrics
@@ -71,7 +72,11 @@ class Work:
             image_HW3, info = await self._in_thread(read_image_with_info, data)
             K = _intrinsics(info, options, row.canonical_focal is not None)
             responses.check(options, row.quantity, K is not None)
-            prediction = await batcher.predict(image_HW3)
+            if "confidence" in FORMATS[options.format].needs:
+                pair = await asyncio.gather(batcher.predict(image_HW3), batcher.predict(mirror(image_HW3)))
+                prediction = await self._in_thread(with_confidence, *pair)
+            else:
+                prediction = await batcher.predict(image_HW3)
             prediction = prediction if K is None else prediction.with_camera(K)
             answer = await self._written(responses.encode, prediction, options)
         if self._keep is not None:

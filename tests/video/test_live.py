@@ -178,6 +178,7 @@ def test_a_stream_over_http_is_recorded(stream, tmp_path, capsys):
     ("options", "said"),
     [
         (["clip.mp4", "--live"], "--live: expected a camera or a stream"),
+        (["--source", "0", "--live", "--save", "npz"], "--save npz: --live writes nothing"),
         (["--source", "clip.mp4"], "--source clip.mp4: expected the number of a camera, or an address"),
         (["--source", "http://127.0.0.1:9/none"], "127.0.0.1_none: no video stream there"),
     ],

@@ -16,6 +16,8 @@ from command import run
 from PIL import Image
 
 from depth_anything.images import map_files
+from depth_anything.predict.confidence import predict_with_confidence
+from depth_anything.predict.predictor import Predictor
 from depth_anything.video import run as video_run
 from depth_anything.video.chunks import Ranges
 from depth_anything.video.decode import frames, open_clip
@@ -97,6 +99,23 @@ def test_sound_that_mp4_cannot_hold_makes_matroska(tmp_path):
     film = clips.write_film(tmp_path / "film.mkv", 10, sound="tta")
     assert convert(film, tmp_path / "out") == 0
     assert clips.sound_packets(tmp_path / "out" / "film_color.mkv") == clips.sound_packets(film)
+
+
+@pytest.mark.parametrize("stabilise", ["on", "off"])
+def test_the_confidence_of_a_frame_is_that_of_its_image(tmp_path, stabilise):
+    film = clips.write_film(tmp_path / "film.mp4", 5, sound=None)
+    assert convert(film, tmp_path / "out", "--save", "confidence,npz", "--stabilise", stabilise) == 0
+    predictor = Predictor("nano", input_size=32, threads=1)
+    pictures, _ = clips.read_film(film)
+    written = sorted((tmp_path / "out" / "film_confidence").iterdir())
+    assert [path.name for path in written] == [f"frame_{index:06d}.png" for index in range(5)]
+    for path, picture_HW3 in zip(written, pictures, strict=True):
+        with Image.open(path) as image:
+            expected = predict_with_confidence(predictor, picture_HW3).confidence
+            np.testing.assert_allclose(np.asarray(image) / 255, expected, atol=0.5 / 255 + 1e-6)
+            assert image.text["model"] == "nano"
+    assert expected.min() < 0.95, "nothing was compared"
+    assert (tmp_path / "out" / "film_frames.csv").exists()
 
 
 def test_every_exact_form_holds_the_same_map(tmp_path):

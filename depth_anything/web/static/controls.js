@@ -11,6 +11,7 @@ const FORMS = {
   side: ["Side by side", "image and colours"],
   control: ["Control image", "for a depth ControlNet"],
   normals: ["Normals", "surface directions"],
+  confidence: ["Confidence", "white is sure"],
   ply: ["Points", "PLY, coloured"],
   glb: ["Mesh", "GLB, textured"],
   rgbz: ["EXR with image", "linear RGB and the map"],
