@@ -37,7 +37,7 @@ def eight_sets() -> Joined:
 
 
 @pytest.mark.parametrize(
-    "counts", [(3, 1), (5,), (1,) * 8, (1, 1000, 7, 3, 3, 50, 999, 2), (13, 11, 10, 8, 8, 6, 4, 2)]
+    "counts", [(3, 1), (5,), (1,) * 8, (1, 1000, 7, 3, 3, 50, 999, 2), (13, 11, 10, 8, 8, 6, 4, 2), (1,) * 40 + (100,)]
 )
 def test_sets_are_interleaved_by_the_middle_of_their_images(counts):
     """Against all images sorted by their places."""

@@ -8,6 +8,7 @@ import pickle
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,6 +18,7 @@ import pytest
 from drawn import Boxes
 from test_pseudo_labels import make_folder
 
+from depth_anything.data import shard_cache
 from depth_anything.data.order import sample_number
 from depth_anything.data.pseudo_labels import PseudoLabels
 from depth_anything.data.samples import Joined, Kept
@@ -85,13 +87,26 @@ class Slow:
         self.fetched.append(name)
 
 
+class Counted(ThreadPoolExecutor):
+    """Threads, and what they were asked to do."""
+
+    def __init__(self, asked: list):
+        super().__init__(4)
+        self.asked = asked
+
+    def submit(self, fn, /, *args, **kwargs):
+        self.asked.append(fn)
+        return super().submit(fn, *args, **kwargs)
+
+
 def test_read_ahead_hides_a_slow_store(tmp_path):
     """Nobody waits for what is expected; what nobody expected is fetched once for all who wait."""
     slow = Slow()
-    cache = ShardCache(slow, tmp_path)
+    cache, asked = ShardCache(slow, tmp_path), []
+    cache.pool = Counted(asked)
     for _ in range(1000):  # as often as the shard has images
         cache.expect("x", "key-x", 100)
-    assert cache.pool._work_queue.qsize() <= 1 and not slow.fetched
+    assert len(asked) == 1 and not slow.fetched
     slow.open.set()
     while not (tmp_path / "key-x.tar").exists():
         time.sleep(0.01)
@@ -105,13 +120,26 @@ def test_read_ahead_hides_a_slow_store(tmp_path):
     assert slow.fetched == ["x", "y"]
 
 
+def test_threads_fetch_a_shard_once_where_the_disk_has_no_locks(tmp_path, monkeypatch):
+    monkeypatch.setattr(shard_cache, "alone", lambda *_: nullcontext())
+    slow = Slow()
+    cache = ShardCache(slow, tmp_path)
+    with ThreadPoolExecutor(8) as pool:
+        found = [pool.submit(cache.path, "y", "key-y", 100) for _ in range(8)]
+        time.sleep(0.1)
+        slow.open.set()
+        assert len({one.result() for one in found}) == 1
+    assert slow.fetched == ["y"]
+
+
 def test_the_oldest_shards_make_room(tmp_path):
     slow = Slow()
     slow.open.set()
     cache = ShardCache(slow, tmp_path, limit=250)
     for name in "ab":
         cache.path(name, name, 100)
-    os.utime(tmp_path / "b.tar", (1, 1))
+    os.utime(tmp_path / "a.tar", (1, 1))
+    os.utime(tmp_path / "b.tar", (2, 2))
     cache.path("a", "a", 100)  # used again
     cache.path("c", "c", 100)
     assert {path.name for path in tmp_path.iterdir()} == {"a.tar", "c.tar"}

@@ -1,6 +1,8 @@
 """Unlabelled images by index, for training: nothing is unpacked, only an index is kept in memory."""
 
+import logging
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from itertools import islice
 from os.path import join
@@ -9,9 +11,14 @@ import numpy as np
 
 from depth_anything.data.shards import cached_index, index_tar
 from depth_anything.data.storage import is_url
-from depth_anything.data.unlabeled.read import GZIPPED, unique_key
+from depth_anything.data.unlabeled.read import EVERY, GZIPPED, frame_name, unique_key
 from depth_anything.data.unlabeled.units import Unit, expanded, open_lmdb, picture_numbers
 from depth_anything.images.read import PictureError, read_image
+from depth_anything.video.single_frames import count_frames, frame
+
+LOG = logging.getLogger("depth_anything")
+OPENED_AT_ONCE = 16
+"""Videos whose frames are counted at once, which mostly waits for the disk."""
 
 
 class Pictures:
@@ -21,20 +28,29 @@ class Pictures:
         units: of uncompressed local tars, folders, lists, lmdb databases.
 
     Raises:
-        ValueError: a shard that can only be read from front to end: a compressed or remote archive, videos.
+        ValueError: a shard that can only be read from front to end: a compressed or remote archive.
     """
 
     def __init__(self, units: Sequence[Unit]):
         for unit in units:
             if unit.form == "tar" and unit.count is None and not (is_url(unit.path) or unit.path.endswith(GZIPPED)):
                 index_tar(unit.path)  # raises an error that states what is wrong
-            if unit.form == "videos" or (unit.form == "tar" and unit.count is None):
+            if unit.form == "tar" and unit.count is None:
                 raise ValueError(
                     f"{unit.path}: it can only be read from front to end; unpack the .gz, copy the archive here, or "
                     "label it first and train on the labels' shards"
                 )
         self.units = list(units)
-        counts = [len(expanded(unit)) if unit.count is None else unit.count for unit in self.units]
+        self.video_ends = videos_taken(self.units)
+        """Of shards of videos, by their index: number of images up to the end of each video."""
+        counts = [
+            int(self.video_ends[index][-1])
+            if index in self.video_ends
+            else len(expanded(unit))
+            if unit.count is None
+            else unit.count
+            for index, unit in enumerate(self.units)
+        ]
         self.ends = np.cumsum(counts, dtype=np.int64)
         """int64: number of images up to the end of each shard."""
 
@@ -52,11 +68,43 @@ class Pictures:
         which = int(np.searchsorted(self.ends, number, side="right"))
         unit = self.units[which]
         offset = number - (int(self.ends[which - 1]) if which else 0)
+        if which in self.video_ends:
+            return fetch_frame(unit, self.video_ends[which], offset)
         name, content = fetch(unit, offset)
         try:
             return unique_key(name, set()), read_image(content)
         except PictureError as error:
             raise ValueError(f"{unit.path}: {name}: {error}") from None
+
+
+def videos_taken(units: Sequence[Unit]) -> dict[int, np.ndarray]:
+    """How many frames of each video are taken, as cumulative counts, of every shard of videos.
+
+    A video that cannot be opened has none and is named in the log.
+    """
+
+    def taken(path: str) -> int:
+        try:
+            return -(-count_frames(path) // EVERY)
+        except ValueError as error:
+            LOG.warning("%s; left out", error)
+            return 0
+
+    shards = {
+        index: [join(unit.path, name) for name in unit.members]
+        for index, unit in enumerate(units)
+        if unit.form == "videos"
+    }
+    with ThreadPoolExecutor(OPENED_AT_ONCE) as pool:
+        return {index: np.cumsum(list(pool.map(taken, paths)), dtype=np.int64) for index, paths in shards.items()}
+
+
+def fetch_frame(unit: Unit, ends: np.ndarray, offset: int) -> tuple[str, np.ndarray]:
+    """Key and pixels of one frame of a shard of videos, as `read.read_videos` has them before they become JPEGs."""
+    video = int(np.searchsorted(ends, offset, side="right"))
+    number = EVERY * (offset - (int(ends[video - 1]) if video else 0))
+    name = unit.members[video]
+    return unique_key(frame_name(name, number), set()), frame(join(unit.path, name), number)
 
 
 def fetch(unit: Unit, offset: int) -> tuple[str, bytes]:

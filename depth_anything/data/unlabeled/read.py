@@ -164,16 +164,21 @@ def read_videos(unit: Unit) -> Iterator[tuple[str, bytes | Exception]]:
     Broken pieces of a video are passed over; a video that gave fewer frames than it promises is reported once.
     """
     for member in unit.members:
-        path, (stem, _), index = os.path.join(unit.path, member), os.path.splitext(member), 0
+        path, index = os.path.join(unit.path, member), 0
         try:
             clip = open_clip(path)
             for frame in file_frames(clip, every=EVERY):
                 index = frame.index
-                yield f"{stem}-{index:06d}.jpg", as_jpeg(frame.image_HW3)
+                yield frame_name(member, index), as_jpeg(frame.image_HW3)
             if lacking := clip.lacking(index + EVERY):
                 raise ValueError(lacking)
         except (ValueError, OSError) as error:
-            yield f"{stem}-{index:06d}-broken.jpg", error
+            yield frame_name(member, index, "-broken"), error
+
+
+def frame_name(video: str, number: int, more: str = "") -> str:
+    """Of a frame of a video."""
+    return f"{os.path.splitext(video)[0]}-{number:06d}{more}.jpg"
 
 
 def as_jpeg(image_HW3: np.ndarray) -> bytes:
