@@ -42,23 +42,23 @@ def main() -> None:
         road = pipeline("depth-estimation", model=folder)
         processor = AutoImageProcessor.from_pretrained(folder)
     print("image        network's input: ours, theirs    same tensor: mean / max    pipeline: mean / max")
-    for path in sorted(arguments.pictures.glob("*.jpg")):
+    for path in sorted(arguments.images.glob("*.jpg")):
         for side in arguments.sides:
             with Image.open(path) as file:
-                picture = file.convert("RGB")
+                image = file.convert("RGB")
             if side:
-                picture.thumbnail((side, side))
-            height, width = picture.height, picture.width
+                image.thumbnail((side, side))
+            height, width = image.height, image.width
             size = network_size(height, width, model.variant.input_size)
-            image_13HW = to_tensor(np.asarray(picture), size)
+            image_13HW = to_tensor(np.asarray(image), size)
             with torch.inference_mode():
                 ours, theirs = model(image_13HW), network(pixel_values=image_13HW).predicted_depth
-            processed = processor(picture, return_tensors="pt")["pixel_values"].shape[2:]
-            whole = road(picture)["predicted_depth"].squeeze().numpy()
+            processed = processor(image, return_tensors="pt")["pixel_values"].shape[2:]
+            whole = road(image)["predicted_depth"].squeeze().numpy()
             print(
                 f"{path.stem} {height}x{width}  {size[0]}x{size[1]}, {processed[0]}x{processed[1]}"
                 f"    {difference(theirs.numpy(), ours.numpy())}"
-                f"    {difference(whole, model.infer_rgb(np.asarray(picture)))}"
+                f"    {difference(whole, model.infer_rgb(np.asarray(image)))}"
             )
 
 

@@ -68,17 +68,17 @@ def orders(predictors: list[Predictor], image_HW3: np.ndarray) -> tuple[np.ndarr
 
 def measure(image: BenchmarkImage, predictors: list[Predictor]) -> dict[tuple[str, str], float]:
     """(order, error) -> share of the oracle's gain; without distances where the truth is a disparity."""
-    truth = image.read_truth()
-    valid_HW = truth.valid_HW & (np.where(truth.valid_HW, truth.values_HW, 0) > 0)
-    true_P = truth.values_HW[valid_HW].astype(np.float64)
-    inverse_P = true_P if truth.kind == "disparity" else 1 / true_P
+    ground_truth = image.read_ground_truth()
+    valid_HW = ground_truth.valid_HW & (np.where(ground_truth.valid_HW, ground_truth.values_HW, 0) > 0)
+    true_P = ground_truth.values_HW[valid_HW].astype(np.float64)
+    inverse_P = true_P if ground_truth.kind == "disparity" else 1 / true_P
     disparity_HW, confidences = orders(predictors, image.read_image())
     height, width = valid_HW.shape
     disparity_P = resize_bilinear(disparity_HW, height, width)[valid_HW]
     scale, shift = fit_scale_shift(disparity_P, inverse_P)
     aligned_P = scale * disparity_P + shift
     errors = {"disparity": np.abs(aligned_P - inverse_P) / np.ptp(inverse_P)}
-    if truth.kind != "disparity":
+    if ground_truth.kind != "disparity":
         errors["distance"] = np.abs(np.log(np.maximum(aligned_P, inverse_P.min()) / inverse_P))
     return {
         (name, of): share_of_gain(error_P, resize_bilinear(confidence_HW, height, width)[valid_HW])

@@ -140,7 +140,7 @@ def trials(
     for seed in range(seeds):
         for name, recipe in recipes.items():
             seen = affordable(out / name, recipe, packed, 60 * minutes)
-            run_of = replace(with_pictures(recipe, seen), seed=seed)
+            run_of = replace(with_images(recipe, seen), seed=seed)
             scores[name].append(run(name, run_of, out / name / str(seed), packed, tests, input_size))
     print(tables(scores))
 
@@ -163,18 +163,18 @@ def affordable(folder: Path, recipe: Recipe, scenes: PackedScenes, seconds: floa
         if {key: found[key] for key in asked} != asked:
             raise ValueError(f"{folder} holds another trial (other --minutes or scenes?): choose another --out")
         return found["pictures"]
-    rates = [pictures_a_second(recipe, stage, scenes) for stage in range(len(recipe.stages))]
-    pictures = [
+    rates = [images_a_second(recipe, stage, scenes) for stage in range(len(recipe.stages))]
+    images = [
         max(stage.batch, int(seconds * share * rate) // stage.batch * stage.batch)
         for stage, share, rate in zip(recipe.stages, SHARES, rates, strict=True)
     ]
     make_folder(folder)
     with atomic_path(note) as temporary:
-        temporary.write_text(json.dumps(asked | {"pictures": pictures}))
-    return pictures
+        temporary.write_text(json.dumps(asked | {"pictures": images}))
+    return images
 
 
-def pictures_a_second(recipe: Recipe, number: int, scenes: PackedScenes) -> float:
+def images_a_second(recipe: Recipe, number: int, scenes: PackedScenes) -> float:
     """What a stage does in a second of processor time, reading and colours included, over its network inputs."""
     stage, data = recipe.stages[number], Data(evenly(scenes, recipe.scenes))
     seconds = 0.0
@@ -194,7 +194,7 @@ def pictures_a_second(recipe: Recipe, number: int, scenes: PackedScenes) -> floa
     return stage.batch * len(stage.sizes) / seconds
 
 
-def with_pictures(recipe: Recipe, seen: list[int]) -> Recipe:
+def with_images(recipe: Recipe, seen: list[int]) -> Recipe:
     """The recipe with that many images in its stages, a thirtieth of them for the warm-up."""
     stages = tuple(replace(stage, samples=count) for stage, count in zip(recipe.stages, seen, strict=True))
     return replace(recipe, stages=stages, warmup=sum(seen) // 30)

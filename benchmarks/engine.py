@@ -42,7 +42,7 @@ def engine(
     variant: str = "v2-small",
     size: int | None = None,
     rounds: int = 5,
-    pictures: int = 8,
+    images: int = 8,
     batch: int = 2,
     threads: int = 2,
 ) -> None:
@@ -66,7 +66,7 @@ def engine(
     with tempfile.TemporaryDirectory() as folder:
         weights = Path(folder) / "model.safetensors"
         official.save(DepthAnything(variant), weights)
-        show("labelling", *labelling(weights, Path(folder), size, rounds, pictures, batch, threads))
+        show("labelling", *labelling(weights, Path(folder), size, rounds, images, batch, threads))
         show("training step", *training(Path(folder), variant, size, rounds, batch))
 
 
@@ -77,7 +77,7 @@ def show(name: str, bare: list[float], whole: list[float]) -> None:
 
 
 def labelling(
-    weights: Path, folder: Path, size: int, rounds: int, pictures: int, batch: int, threads: int
+    weights: Path, folder: Path, size: int, rounds: int, images: int, batch: int, threads: int
 ) -> tuple[list[float], list[float]]:
     """Seconds an image of the bare teacher, and of `label`, in each round.
 
@@ -86,7 +86,7 @@ def labelling(
     photos = sorted(EXAMPLES.glob("*.jpg"))
     source = folder / "photos"
     source.mkdir()
-    for number in range(pictures):
+    for number in range(images):
         shutil.copy(photos[number % len(photos)], source / f"{number:04d}.jpg")
     teacher = Teacher(DepthAnything.from_pretrained(weights), input_size=size)
     inputs = [teacher.prepare(read_image(path)) for path in sorted(source.iterdir())]
@@ -109,7 +109,7 @@ def labelling(
 
     bare()
     whole(folder / "warm")
-    seconds = [(timed(bare) / pictures, whole(folder / f"labels{number}") / pictures) for number in range(rounds)]
+    seconds = [(timed(bare) / images, whole(folder / f"labels{number}") / images) for number in range(rounds)]
     return [one[0] for one in seconds], [one[1] for one in seconds]
 
 

@@ -91,7 +91,7 @@ def write_data(folder: Path, count: int) -> Data:
             path.write_bytes(content)
     write_shard(folder / "labels/labels/a.tar", samples)
     (folder / "labels/manifest").mkdir()
-    (folder / "labels/manifest/a.json").write_text(f'{{"unit": "a", "labelled": {count}}}')
+    (folder / "labels/manifest/a.json").write_text(f'{{"shard": "a", "labelled": {count}}}')
     return Data(open_labeled("hrwsi", folder / "hrwsi"), PseudoLabels(folder / "labels"))
 
 

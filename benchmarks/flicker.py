@@ -152,9 +152,11 @@ def drift(film: Film, predictor: Predictor, passes: int = 6) -> None:
     steady, answers = Stabiliser(), []
     for _ in range(passes):
         answers.append(np.stack([steady(film.images[t], raw[t]).values_HW for t in there_and_back]))
-    truth, valid = film.disparity[there_and_back], film.valid[there_and_back]
-    scale, shift = fit_scale_shift(answers[0], truth, valid)
-    errors = [np.abs(scale * answer + shift - truth)[valid].mean() / truth[valid].mean() for answer in answers]
+    ground_truth, valid = film.disparity[there_and_back], film.valid[there_and_back]
+    scale, shift = fit_scale_shift(answers[0], ground_truth, valid)
+    errors = [
+        np.abs(scale * answer + shift - ground_truth)[valid].mean() / ground_truth[valid].mean() for answer in answers
+    ]
     print(
         f"\n{film.name}, {passes * len(there_and_back)} frames there and back; error of each pass with the first's fit:"
     )

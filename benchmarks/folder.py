@@ -31,18 +31,18 @@ def main() -> None:
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        text = run(Path(folder), arguments.pictures, arguments.rounds, arguments.threads)
+        text = run(Path(folder), arguments.images, arguments.rounds, arguments.threads)
     print(text)
     if arguments.out:
         arguments.out.parent.mkdir(parents=True, exist_ok=True)
         arguments.out.write_text(text)
 
 
-def run(folder: Path, pictures: int, rounds: int, threads: int) -> str:
+def run(folder: Path, images: int, rounds: int, threads: int) -> str:
     """The table, in Markdown."""
     from depth_anything.__main__ import main as depth_anything
 
-    make_pictures(folder / "in", pictures)
+    make_images(folder / "in", images)
     network, image_13hw = bare_network(folder, threads)
     command = ["predict", str(folder / "in"), "-o", str(folder / "out"), "--save", "png16", "--overwrite"]
     command += ["--threads", str(threads)]
@@ -52,15 +52,15 @@ def run(folder: Path, pictures: int, rounds: int, threads: int) -> str:
         with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
             depth_anything(command)
         middle = time.perf_counter()
-        for _ in range(pictures):
+        for _ in range(images):
             network(image_13hw)
         end = time.perf_counter()
         if number:
-            rates["predict --save png16"].append(pictures / (middle - start))
-            rates["the bare network"].append(pictures / (end - middle))
+            rates["predict --save png16"].append(images / (middle - start))
+            rates["the bare network"].append(images / (end - middle))
     medians = {name: statistics.median(values) for name, values in rates.items()}
     lines = [
-        f"{datetime.date.today()}. {pictures} JPEGs of 640x480, nano, {threads} threads of {os.cpu_count()} cores, "
+        f"{datetime.date.today()}. {images} JPEGs of 640x480, nano, {threads} threads of {os.cpu_count()} cores, "
         f"{rounds} interleaved rounds, load average {os.getloadavg()[0]:.1f} at the end. Most memory of the process: "
         f"{peak_memory():.0f} MB.\n",
         "| | pictures/s | of the bare network |",
@@ -71,7 +71,7 @@ def run(folder: Path, pictures: int, rounds: int, threads: int) -> str:
     return "\n".join(lines) + "\n"
 
 
-def make_pictures(folder: Path, count: int) -> None:
+def make_images(folder: Path, count: int) -> None:
     """Crops of the examples at many places, so that no two are the same."""
     folder.mkdir()
     sources = [Image.open(path).convert("RGB") for path in sorted(EXAMPLES.glob("*.jpg"))]

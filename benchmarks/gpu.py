@@ -212,12 +212,12 @@ def inference(plan: Plan, network: Callable, dtype: torch.dtype, batch: int) -> 
 def labelling(plan: Plan, network: DepthAnything) -> Measured:
     """A batch of uint8 images on the host whose maps come back: step 2 of the papers."""
     teacher = frozen(plan, network, BF16, compiled=False)
-    picture_B3HW = torch.randint(0, 256, (plan.batch, 3, plan.side, plan.side), dtype=torch.uint8)
+    uint8_B3HW = torch.randint(0, 256, (plan.batch, 3, plan.side, plan.side), dtype=torch.uint8)
     if plan.device == "cuda":
-        picture_B3HW = picture_B3HW.pin_memory()
+        uint8_B3HW = uint8_B3HW.pin_memory()
 
     def label() -> torch.Tensor:
-        image_B3HW = normalise(picture_B3HW.to(plan.device, non_blocking=True).float() / 255)
+        image_B3HW = normalise(uint8_B3HW.to(plan.device, non_blocking=True).float() / 255)
         return teacher(image_B3HW.bfloat16()).half().cpu()
 
     with torch.inference_mode():
@@ -230,13 +230,13 @@ def training(plan: Plan, network: DepthAnything) -> Measured:
     optimizer = torch.optim.AdamW(student.parameters(), lr=1e-6, fused=plan.device == "cuda")
     forward = torch.compile(student) if plan.compiled else student
     image_B3HW = torch.randn(plan.training_batch, 3, plan.side, plan.side, device=plan.device)
-    truth_BHW = torch.rand(plan.training_batch, plan.side, plan.side, device=plan.device)
-    valid_BHW = torch.ones_like(truth_BHW, dtype=torch.bool)
+    ground_truth_BHW = torch.rand(plan.training_batch, plan.side, plan.side, device=plan.device)
+    valid_BHW = torch.ones_like(ground_truth_BHW, dtype=torch.bool)
 
     def step() -> None:
         with torch.autocast(plan.device, BF16):
             disparity_BHW = forward(image_B3HW)
-        main_loss, matching = affine_invariant_pair(disparity_BHW.float(), truth_BHW, valid_BHW)
+        main_loss, matching = affine_invariant_pair(disparity_BHW.float(), ground_truth_BHW, valid_BHW)
         optimizer.zero_grad(set_to_none=True)
         (main_loss + 2 * matching).backward()
         optimizer.step()

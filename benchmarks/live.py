@@ -48,7 +48,7 @@ def number_of(image_HW3: np.ndarray) -> int:
 def camera(rate: float) -> Iterator[tuple[str, dict[int, float]]]:
     """A camera that sends `rate` frames a second: its address, and when it sent each number."""
     sent: dict[int, float] = {}
-    picture_HW3 = np.asarray(Image.open(EXAMPLE).convert("RGB").resize(SIZE))
+    image_HW3 = np.asarray(Image.open(EXAMPLE).convert("RGB").resize(SIZE))
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -58,7 +58,7 @@ def camera(rate: float) -> Iterator[tuple[str, dict[int, float]]]:
             began, number = time.monotonic(), 0
             while True:
                 data = io.BytesIO()
-                Image.fromarray(with_number(picture_HW3, number)).save(data, "JPEG", quality=85)
+                Image.fromarray(with_number(image_HW3, number)).save(data, "JPEG", quality=85)
                 time.sleep(max(0.0, began + number / rate - time.monotonic()))
                 sent[number] = time.monotonic()
                 head = f"--frame\r\nContent-Type: image/jpeg\r\nContent-Length: {data.tell()}\r\n\r\n"

@@ -36,7 +36,7 @@ from depth_anything.network.model import DepthAnything
 from depth_anything.system.files import atomic_path
 from depth_anything.train import metres
 from depth_anything.train.batches import Data
-from depth_anything.train.intrinsics import PictureCamera
+from depth_anything.train.intrinsics import ImageCamera
 from depth_anything.train.loop import train
 from depth_anything.train.recipes.base import as_json
 from depth_anything.train.recipes.metric import Metric, MetricRecipe, nano_metric
@@ -115,7 +115,7 @@ class WithCameras:
     """Images and the camera of each."""
 
     samples: Samples
-    cameras: list[PictureCamera]
+    cameras: list[ImageCamera]
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -135,7 +135,7 @@ def open_scenes(folder: Path, place: str, cameras: bool) -> Samples:
     if not cameras:
         return chosen
     sizes = [scenes[number].disparity_HW.shape for number in numbers]
-    found = [PictureCamera(np.array(abouts[number]["K"]), *size) for number, size in zip(numbers, sizes, strict=True)]
+    found = [ImageCamera(np.array(abouts[number]["K"]), *size) for number, size in zip(numbers, sizes, strict=True)]
     return WithCameras(chosen, found)
 
 
@@ -172,8 +172,8 @@ def run(
         return json.loads(done.read_text())
     train(recipe, folder, Data(labeled=training), weights=weights, log_every=25, save_seconds=60)
     model = DepthAnything.from_pretrained(folder / "final.safetensors")
-    pictures = [held_out[number] for number in range(len(held_out))]
-    found = scores([model.infer_rgb(one.image_HW3, side, one.K_33) for one in pictures], held_out, settings)
+    images = [held_out[number] for number in range(len(held_out))]
+    found = scores([model.infer_rgb(one.image_HW3, side, one.K_33) for one in images], held_out, settings)
     with atomic_path(done) as temporary:
         temporary.write_text(json.dumps(found, indent=1) + "\n")
     return found

@@ -25,7 +25,7 @@ from pathlib import Path
 
 import numpy as np
 
-from depth_anything.data.benchmarks.image import Truth
+from depth_anything.data.benchmarks.image import GroundTruth
 from depth_anything.data.scenes.cameras import Camera
 from depth_anything.data.scenes.layout import Scene, make_scene
 from depth_anything.data.scenes.light import develop
@@ -181,8 +181,10 @@ def errors(map_HW: np.ndarray, inverse_HW: np.ndarray) -> tuple[float, float]:
     row = np.clip(((0.5 + np.arctan2(y, np.hypot(x, z)) / np.pi) * height).astype(int), 0, height - 1)
     column = ((np.arctan2(x, z) / (2 * np.pi) + 0.5) * width).astype(int) % width
     true = inverse_HW[row, column][None]
-    truth = Truth(np.divide(1, true, out=np.zeros(true.shape), where=true > 0), true > 0, "metric_depth")
-    scores = score(align(map_HW[row, column][None], "disparity", truth, PAIRS, PAIRS.cut("scenes")), PAIRS.metrics)
+    ground_truth = GroundTruth(np.divide(1, true, out=np.zeros(true.shape), where=true > 0), true > 0, "metric_depth")
+    scores = score(
+        align(map_HW[row, column][None], "disparity", ground_truth, PAIRS, PAIRS.cut("scenes")), PAIRS.metrics
+    )
     return scores["abs_rel"], scores["delta1"]
 
 

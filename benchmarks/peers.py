@@ -105,11 +105,11 @@ def make_int8(folder: Path, model: str) -> None:
 
     rng = np.random.default_rng(0)
     side = VARIANTS[model].input_size
-    pictures = [rng.normal(size=(1, 3, side, side)).astype(np.float32) for _ in range(3)]
+    images = [rng.normal(size=(1, 3, side, side)).astype(np.float32) for _ in range(3)]
     quantised = nncf.quantize(
         core().read_model(folder / "ours.xml"),
-        nncf.Dataset(pictures),
-        subset_size=len(pictures),
+        nncf.Dataset(images),
+        subset_size=len(images),
         model_type=nncf.ModelType.TRANSFORMER,
     )
     openvino.save_model(quantised, folder / "ours_int8.xml", compress_to_fp16=False)

@@ -56,7 +56,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     asked = parser.parse_args()
     torch.set_num_threads(asked.threads)
-    training = SceneClasses(asked.scenes / "training", asked.pictures)
+    training = SceneClasses(asked.scenes / "training", asked.images)
     held_out = SceneClasses(asked.scenes / "held_out")
     encoder = segmentation.encoder_of("nano", "nano")
     results: dict[str, float] = {}

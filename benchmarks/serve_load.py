@@ -27,14 +27,14 @@ def resident_mib(pid: int) -> float:
 
 
 async def client(number: int, url: str, until: float, seen: dict, statuses: Counter, latencies: list[float]) -> None:
-    pictures = [path.read_bytes() for path in EXAMPLES]
+    images = [path.read_bytes() for path in EXAMPLES]
     async with httpx2.AsyncClient(timeout=120) as http:
         turn = number
         while time.monotonic() < until:
-            which = turn % len(pictures)
+            which = turn % len(images)
             turn += 1
             began = time.monotonic()
-            reply = await http.post(url, content=pictures[which])
+            reply = await http.post(url, content=images[which])
             statuses[reply.status_code] += 1
             if reply.status_code == 200:
                 latencies.append(time.monotonic() - began)

@@ -58,14 +58,14 @@ def given(random: np.random.Generator, metres_P: np.ndarray, wrong: float | None
 
 def trial(image: BenchmarkImage, disparity_HW: np.ndarray, count: int, seed: int, wrong: float | None) -> Trial | None:
     """None where the pair has too few measured pixels, or the points contradict the map."""
-    truth = image.read_truth()
-    valid_HW = truth.valid_HW & (np.where(truth.valid_HW, truth.values_HW, 0) > 0)
+    ground_truth = image.read_ground_truth()
+    valid_HW = ground_truth.valid_HW & (np.where(ground_truth.valid_HW, ground_truth.values_HW, 0) > 0)
     random = np.random.default_rng([seed, count])
     order = random.permutation(np.flatnonzero(valid_HW))
     if len(order) < count + FEWEST_ELSEWHERE:
         return None
     at, elsewhere = order[:count], order[count : count + MOST_ELSEWHERE]
-    metres = truth.values_HW.ravel().astype(np.float64)
+    metres = ground_truth.values_HW.ravel().astype(np.float64)
     width = valid_HW.shape[1]
     points = np.column_stack([at % width, at // width, given(random, metres[at], wrong)])
     everywhere = np.ones(valid_HW.shape, bool)
@@ -126,11 +126,11 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
-    images = [image for image in pairs.read(arguments.manifest) if image.read_truth().kind != "disparity"]
+    images = [image for image in pairs.read(arguments.manifest) if image.read_ground_truth().kind != "disparity"]
     predictor = Predictor(arguments.model)
     maps = []
     for image in images:
-        height, width = image.read_truth().values_HW.shape
+        height, width = image.read_ground_truth().values_HW.shape
         maps.append(resize_bilinear(predictor(image.read_image()).as_disparity(), height, width).astype(np.float32))
 
     def trials(count: int, wrong: float | None) -> list[Trial]:

@@ -91,11 +91,11 @@ def flop_parts(name: str) -> Iterator[str]:
     one_stage = replace(recipe, stages=(stage,))
 
     def counted(call: Callable[[], object]) -> float:
-        with run.fake, run.living, FlopCounterMode(display=False, custom_mapping=ATTENTION) as counter:
+        with run.fake, run.allocated, FlopCounterMode(display=False, custom_mapping=ATTENTION) as counter:
             call()
         return counter.get_total_flops() / IMAGES / 1e9
 
-    with run.fake, run.living:
+    with run.fake, run.allocated:
         image_B3HW = slice_of_shapes(one_stage, stage, size, *portion(recipe, IMAGES)).image_B3HW
     forward = counted(lambda: run_network(run.run.network, image_B3HW, recipe))
     encoder = counted(lambda: model.encode(image_B3HW))

@@ -149,14 +149,16 @@ def seam_step(added_HW: np.ndarray, tiles: list[Tile]) -> float:
 def accuracy(cases: list[BenchmarkImage], ways: list[Way], model: str) -> str:
     """The table against truth, in Markdown."""
     for case in cases:
-        image_HW3, truth = case.read_image(), case.read_truth()
+        image_HW3, ground_truth = case.read_image(), case.read_ground_truth()
         whole_HW = ways[0].predict(image_HW3)
         for way in ways:
             map_HW = whole_HW if way is ways[0] else way.predict(image_HW3)
-            aligned = align(map_HW, "disparity", truth, PAIRS, PAIRS.cut("scenes"))
+            aligned = align(map_HW, "disparity", ground_truth, PAIRS, PAIRS.cut("scenes"))
             way.errors.append(score(aligned, ("abs_rel",))["abs_rel"])
             few = np.s_[SMOOTH // 2 :: SMOOTH, SMOOTH // 2 :: SMOOTH]
-            way.edges.append(boundary_f1(aligned.prediction_HW[few], aligned.truth_HW[few], aligned.mask_HW[few]))
+            way.edges.append(
+                boundary_f1(aligned.prediction_HW[few], aligned.ground_truth_HW[few], aligned.mask_HW[few])
+            )
             if way.tiles:
                 step = seam_step(map_HW - whole_HW, cover(map_HW.shape[0], map_HW.shape[1], way.tiles))
                 way.seams.append(step / float(np.ptp(whole_HW)))
@@ -193,21 +195,21 @@ def memory(
                 continue
             common = ["--model", model, "--threads", str(threads), "-o", folder, "--overwrite", *way.options]
             asked = (small, big) if way.tiles or way is ways[0] else (small,)  # a larger input costs the same for both
-            peaks = [f"{peak_mb(['predict', str(picture), *common]):.0f}" for picture in asked]
+            peaks = [f"{peak_mb(['predict', str(image), *common]):.0f}" for image in asked]
             lines.append(f"| {way.name} | {' | '.join([*peaks, ''][:2])} |")
     return "\n".join(lines) + "\n"
 
 
 def mosaic(width: int, height: int) -> Image.Image:
     """The examples side by side and below each other, until the image is full."""
-    pictures = [Image.open(path).convert("RGB") for path in sorted(EXAMPLES.glob("*.jpg"))]
+    images = [Image.open(path).convert("RGB") for path in sorted(EXAMPLES.glob("*.jpg"))]
     answer, top, number = Image.new("RGB", (width, height)), 0, 0
     while top < height:
         left, row = 0, height
         while left < width:
-            picture = pictures[number % len(pictures)]
-            answer.paste(picture, (left, top))
-            left, row, number = left + picture.width, min(row, picture.height), number + 1
+            image = images[number % len(images)]
+            answer.paste(image, (left, top))
+            left, row, number = left + image.width, min(row, image.height), number + 1
         top += row
     return answer
 

@@ -25,8 +25,8 @@ import numpy as np
 from PIL import Image
 
 from depth_anything import Predictor
-from depth_anything.data.unlabeled.read import read_unit
-from depth_anything.data.unlabeled.units import video_units
+from depth_anything.data.unlabeled.image_shards import video_shards
+from depth_anything.data.unlabeled.read import read_images
 from depth_anything.video.decode import frames, open_clip
 
 os.environ.setdefault("SVT_LOG", "1")  # SVT-AV1 prints its settings for every video; only its errors
@@ -109,14 +109,14 @@ def signal_of(light: np.ndarray, transfer: str) -> np.ndarray:
     return np.round(np.clip(coded, 0, 1) * 65535).astype(np.uint16)
 
 
-def stored(picture: np.ndarray, orientation: int) -> np.ndarray:
+def stored(image: np.ndarray, orientation: int) -> np.ndarray:
     """An upright image as a file of that orientation holds it: at (x, y) what the matrix shows elsewhere."""
     a, b, c, d = MATRICES[orientation]
-    height, width = picture.shape[:2]
+    height, width = image.shape[:2]
     h, w = (width, height) if orientation >= 5 else (height, width)
     y, x = np.mgrid[:h, :w]
     shown_x, shown_y = a * x + c * y, b * x + d * y
-    return picture[shown_y - shown_y.min(), shown_x - shown_x.min()]
+    return image[shown_y - shown_y.min(), shown_x - shown_x.min()]
 
 
 def write(path: Path, kind: Kind, orientation: int) -> np.ndarray:
@@ -155,8 +155,8 @@ def write(path: Path, kind: Kind, orientation: int) -> np.ndarray:
 def differences(path: Path, expected_HW3: np.ndarray, predictor: Predictor) -> dict[str, float]:
     """Mean difference to the upright image of what each command sees."""
     seen = {"video": next(frames(open_clip(path))).image_HW3}
-    (unit,) = video_units(str(path.parent), [path.name])
-    _, jpeg = next(read_unit(unit))
+    (shard,) = video_shards(str(path.parent), [path.name])
+    _, jpeg = next(read_images(shard))
     seen["label"] = np.asarray(Image.open(io.BytesIO(jpeg)))
     still = io.BytesIO()
     Image.fromarray(seen["video"]).save(still, "PNG")

@@ -27,7 +27,7 @@ from serving import serving  # noqa: E402
 
 CHROMIUM = "/usr/bin/chromium"
 
-PICTURES = {
+IMAGES = {
     "photo.jpg": ("photo/kodak_24_side.png", 1000),
     "video.jpg": ("video/frame.png", 800),
     "control.jpg": ("artist/kodak_20_control.png", 480),
@@ -50,7 +50,7 @@ def main() -> None:
 
 
 def make_quickstart() -> None:
-    """PICTURES, from the commands of docs/quickstart.md."""
+    """IMAGES, from the commands of docs/quickstart.md."""
     text = (DOCS / "quickstart.md").read_text()
     (DOCS / "images").mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
@@ -65,7 +65,7 @@ def make_quickstart() -> None:
                 depth_anything(shlex.split(line, comments=True)[1:])
         with av.open("video/clip_side.mp4") as video:
             next(video.decode(video=0)).to_image().save("video/frame.png")
-        for name, (source, width) in PICTURES.items():
+        for name, (source, width) in IMAGES.items():
             with Image.open(source) as image:
                 height = round(image.height * width / image.width)
                 image.convert("RGB").resize((width, height), Image.Resampling.LANCZOS).save(

@@ -10,7 +10,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "depth_anything"
 PAGE = ROOT / "docs/architecture.md"
-PICTURE = ROOT / "docs/images/rooms.svg"
+IMAGE = ROOT / "docs/images/rooms.svg"
 TABLE = re.compile(r"(?<=\| room \| contents \|\n\|---\|---\|\n)(\|.*\n)+")
 WIDTH, LEFT, HEIGHT, GAP = 760, 50, 30, 8
 CHARACTER, PADDING = 8.5, 20
@@ -40,7 +40,7 @@ def lines_of(names: list[str]) -> list[list[tuple[str, int]]]:
     return lines
 
 
-def picture() -> str:
+def image() -> str:
     """The SVG: a band for each layer, the command line on top. Readable on a light and a dark background."""
     parts, y = [], 0
     for names in layers():
@@ -76,5 +76,5 @@ def table() -> str:
 
 
 if __name__ == "__main__":
-    PICTURE.write_text(picture())
+    IMAGE.write_text(image())
     PAGE.write_text(TABLE.sub(lambda _: table(), PAGE.read_text()))

@@ -31,7 +31,7 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class Picture:
+class SheetImage:
     """A photograph or a scene."""
 
     name: str
@@ -55,12 +55,12 @@ def sheet(
         count: images on the sheet.
         model: as for predict.
     """
-    pictures = chosen(photos, scenes, count)
+    images = chosen(photos, scenes, count)
     predictor = Predictor(model)
-    canvas = Image.new("RGB", (COLUMNS * 2 * TILE[0], -(-len(pictures) // COLUMNS) * TILE[1]))
+    canvas = Image.new("RGB", (COLUMNS * 2 * TILE[0], -(-len(images) // COLUMNS) * TILE[1]))
     draw = ImageDraw.Draw(canvas)
-    for number, picture in enumerate(pictures):
-        image_HW3 = picture.read()
+    for number, image in enumerate(images):
+        image_HW3 = image.read()
         place = (number % COLUMNS * 2 * TILE[0], number // COLUMNS * TILE[1])
         for side, tile_HW3 in enumerate((image_HW3, predictor(image_HW3).colored())):
             tile = Image.fromarray(tile_HW3)
@@ -70,23 +70,23 @@ def sheet(
     with atomic_path(out) as temporary:
         canvas.save(temporary, "JPEG", quality=75, optimize=True)
     with atomic_path(out.with_suffix(".txt")) as temporary:
-        temporary.write_text("".join(f"{number} {picture.name}\n" for number, picture in enumerate(pictures, 1)))
+        temporary.write_text("".join(f"{number} {image.name}\n" for number, image in enumerate(images, 1)))
 
 
-def chosen(photos: Path, scenes: Path | None, count: int) -> list[Picture]:
+def chosen(photos: Path, scenes: Path | None, count: int) -> list[SheetImage]:
     """The images of the sheet.
 
     Raises:
         ValueError: there are none.
     """
     paths = sorted(path for path in photos.iterdir() if path.suffix.lower() in SUFFIXES)
-    pictures = [Picture(path.name, lambda path=path: read_image(path)) for path in evenly(paths, count)]
-    if scenes and len(pictures) < count:
-        cases = evenly(pairs.read(scenes), count - len(pictures))
-        pictures += [Picture(f"scene {case.key}", case.read_image) for case in cases]
-    if not pictures:
+    images = [SheetImage(path.name, lambda path=path: read_image(path)) for path in evenly(paths, count)]
+    if scenes and len(images) < count:
+        cases = evenly(pairs.read(scenes), count - len(images))
+        images += [SheetImage(f"scene {case.key}", case.read_image) for case in cases]
+    if not images:
         raise ValueError(f"{photos}: no photographs ({', '.join(sorted(SUFFIXES))}) in it")
-    return pictures
+    return images
 
 
 def evenly(things: Sequence[T], count: int) -> list[T]:

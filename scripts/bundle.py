@@ -2,7 +2,7 @@
 
     python scripts/bundle.py runs/nano/teacher/final.safetensors
 
-Both hold the same float16 numbers, which are computed with as float32, and so give the same answers: each convolution
+Both hold the same float16 numbers, which are computed with as float32, and so give the same maps: each convolution
 takes its batch normalisation in before its numbers are rounded. Then renew what shows the model: `make pictures`.
 """
 

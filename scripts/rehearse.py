@@ -292,7 +292,7 @@ def rehearse(
     on_device = ["--device", device]
 
     def train(recipe: str, run: str, *more: str | Path, kill: bool = False) -> Path:
-        """A training; once more where it is killed before. Answers its weights."""
+        """A training; once more where it is killed before. Returns its weights."""
         chosen, folder = get_recipe(recipe), out / run
         part = steps * batch / sum(stage.samples for stage in chosen.stages)
         words = [*torchrun, "train", recipe, folder, "--size", f"{part:.6g}", "--batch", str(batch)]

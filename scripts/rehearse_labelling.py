@@ -23,7 +23,7 @@ import tyro
 
 from depth_anything.data.pseudo_labels import LABELS, MANIFEST
 from depth_anything.data.storage import CLAIMS
-from depth_anything.data.unlabeled.units import Unit, named
+from depth_anything.data.unlabeled.image_shards import ImageShard, named
 from depth_anything.label.jobs import claimed, remaining
 from depth_anything.label.teacher import LabelRecipe, Manifest, commit
 
@@ -87,13 +87,13 @@ class Rehearsed:
     """Outcome of a simulation."""
 
     shards: int
-    pictures: int
+    images: int
     workers: int
     runs: int
     deaths: int
     twice: int
     """Shards that were written twice, because their worker died before the manifest; both have the same bytes."""
-    lost_pictures: int
+    lost_images: int
     """Images whose predictions were lost when their worker died."""
     hours: float
     """Simulated time from the first start to the last manifest."""
@@ -105,7 +105,7 @@ class Rehearsed:
 
 def simulate(
     shards: int = 62_000,
-    pictures: int = 1000,
+    images: int = 1000,
     workers: int = 64,
     images_per_s: float = 100.0,
     death: float = 0.002,
@@ -127,8 +127,8 @@ def simulate(
     """
     began = time.perf_counter()
     rng = np.random.default_rng(seed)
-    units = [
-        Unit(named("simulated.tar", number, pictures), "tar", "simulated.tar", pictures) for number in range(shards)
+    planned = [
+        ImageShard(named("simulated.tar", number, images), "tar", "simulated.tar", images) for number in range(shards)
     ]
     runs = deaths = 0
     planning_s = hours = 0.0
@@ -136,25 +136,25 @@ def simulate(
         store = Rehearsal(folder)
         while True:
             started = time.perf_counter()
-            todo = remaining(store, RECIPE, units)
+            todo = remaining(store, RECIPE, planned)
             planning_s = max(planning_s, time.perf_counter() - started)
             if not todo:
                 break
             with store.lock(f"run {runs}", first=True):
                 crew = [work(claimed(todo, store, rank, workers), store, death, rng) for rank in range(workers)]
-                seconds, dead = run(crew, pictures / images_per_s)
+                seconds, dead = run(crew, images / images_per_s)
             hours += seconds / 3600 + restart_h * (runs > 0)
             runs += 1
             deaths += dead
-    check(store, units)
+    check(store, planned)
     return Rehearsed(
         shards=shards,
-        pictures=shards * pictures,
+        images=shards * images,
         workers=workers,
         runs=runs,
         deaths=deaths,
         twice=sum(count - 1 for count in store.written.values()),
-        lost_pictures=deaths * pictures,
+        lost_images=deaths * images,
         hours=hours,
         planning_s=planning_s,
         seconds=time.perf_counter() - began,
@@ -183,34 +183,34 @@ def run(crew: list[Iterator[float]], seconds_a_shard: float) -> tuple[float, int
     return last, dead
 
 
-def work(units: Iterator[Unit], store: Rehearsal, death: float, rng: np.random.Generator) -> Iterator[float]:
+def work(shards: Iterator[ImageShard], store: Rehearsal, death: float, rng: np.random.Generator) -> Iterator[float]:
     """A worker: yields the relative duration of each shard, then writes the shard unless it dies."""
-    for unit in units:
+    for shard in shards:
         yield rng.uniform(0.8, 1.2)
         dies = rng.uniform() < death
         if dies and rng.uniform() < 0.5:
             raise Killed  # while labelling: nothing is written
         store.kill_after_shard = dies
-        commit(store, unit, store.scratch(), Manifest(unit.name, unit.path, RECIPE, labelled=unit.count or 0))
+        commit(store, shard, store.scratch(), Manifest(shard.name, shard.path, RECIPE, labelled=shard.count or 0))
 
 
-def check(store: Rehearsal, units: list[Unit]) -> None:
+def check(store: Rehearsal, shards: list[ImageShard]) -> None:
     """Check that every unit has a shard and exactly one manifest, which counts its images."""
-    names = {unit.name for unit in units}
+    names = {shard.name for shard in shards}
     assert set(store.written) == {f"{LABELS}/{name}.tar" for name in names}
     assert {name.removesuffix(".json") for name in store.names(MANIFEST)} == names
     labelled = sum(json.loads(store.read(f"{MANIFEST}/{name}.json"))["labelled"] for name in names)
-    assert labelled == sum(unit.count or 0 for unit in units)
+    assert labelled == sum(shard.count or 0 for shard in shards)
 
 
 def as_text(done: Rehearsed) -> str:
     """What a rehearsal did, for people."""
     return "\n".join(
         (
-            f"{done.shards:,} shards of {done.pictures // done.shards:,} images, {done.workers} workers",
+            f"{done.shards:,} shards of {done.images // done.shards:,} images, {done.workers} workers",
             f"{done.deaths} workers died; the job was started {done.runs} times",
-            f"every shard has one manifest; {done.pictures:,} images are labelled, each once",
-            f"{done.lost_pictures:,} predictions lost ({done.lost_pictures / done.pictures:.2%}); "
+            f"every shard has one manifest; {done.images:,} images are labelled, each once",
+            f"{done.lost_images:,} predictions lost ({done.lost_images / done.images:.2%}); "
             f"{done.twice} shards written twice",
             f"simulated: {done.hours:.1f} h; real: slowest plan {done.planning_s:.2f} s, all {done.seconds:.1f} s",
         )

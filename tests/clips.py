@@ -63,13 +63,13 @@ def read_film(path: Path) -> tuple[list[np.ndarray], list[float]]:
     """The upright frames of a video, uint8 RGB, or uint16 for 16-bit grey, and their seconds."""
     import av
 
-    pictures, seconds = [], []
+    images, seconds = [], []
     with av.open(str(path)) as container:
         for frame in container.decode(video=0):
             form = "gray16le" if frame.format.name == "gray16le" else "rgb24"
-            pictures.append(np.rot90(frame.to_ndarray(format=form), round(frame.rotation / 90)))
+            images.append(np.rot90(frame.to_ndarray(format=form), round(frame.rotation / 90)))
             seconds.append(frame.time)
-    return pictures, seconds
+    return images, seconds
 
 
 def sound_packets(path: Path) -> list[bytes]:

@@ -63,7 +63,7 @@ def fill(model: Module) -> Module:
     return model
 
 
-def picture(height: int, width: int, salt: int = 0) -> np.ndarray:
+def image(height: int, width: int, salt: int = 0) -> np.ndarray:
     """The rule's RGB image (height, width, 3) uint8."""
     i, j = np.mgrid[:height, :width].astype(np.int64)
     red = i * 255 // max(height - 1, 1)
@@ -78,5 +78,5 @@ def picture(height: int, width: int, salt: int = 0) -> np.ndarray:
 def network_input(height: int, width: int) -> torch.Tensor:
     """The rule's image (salt 0), normalised in float64 and rounded once: (1, 3, height, width) float32."""
     mean, std = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
-    image_HW3 = (picture(height, width) / 255.0 - mean) / std
+    image_HW3 = (image(height, width) / 255.0 - mean) / std
     return torch.from_numpy(np.ascontiguousarray(image_HW3.transpose(2, 0, 1)[None], dtype=np.float32))

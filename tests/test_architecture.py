@@ -84,4 +84,4 @@ def test_every_published_table_has_a_file():
 
 
 def test_the_figure_is_that_of_the_layers():
-    assert (ROOT / "docs/images/rooms.svg").read_text() == rooms.picture(), "run: python docs/rooms.py"
+    assert (ROOT / "docs/images/rooms.svg").read_text() == rooms.image(), "run: python docs/rooms.py"

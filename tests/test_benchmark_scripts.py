@@ -32,7 +32,7 @@ def test_gpu_says_what_did_not_run(monkeypatch):
 
 
 def test_a_folder_of_images(tmp_path):
-    text = script("folder").run(tmp_path, pictures=4, rounds=1, threads=1)
+    text = script("folder").run(tmp_path, images=4, rounds=1, threads=1)
     assert "| predict --save png16 |" in text and "| the bare network |" in text
     assert len(list((tmp_path / "out").glob("*_disparity.png"))) == 4
 
@@ -73,9 +73,9 @@ def test_steps_of_panoramas_in_closed_form():
 
 
 def test_a_mosaic_has_no_holes():
-    picture = np.asarray(script("tiles").mosaic(1000, 1300))
-    assert picture.shape == (1300, 1000, 3)
-    assert (picture.reshape(13, 100, 10, 100, 3).std((1, 3)).max(-1) > 0).all()
+    image = np.asarray(script("tiles").mosaic(1000, 1300))
+    assert image.shape == (1300, 1000, 3)
+    assert (image.reshape(13, 100, 10, 100, 3).std((1, 3)).max(-1) > 0).all()
 
 
 def test_the_bytes_until_the_first_map(tmp_path):
@@ -92,7 +92,7 @@ def test_the_bytes_until_the_first_map(tmp_path):
 
 
 @pytest.mark.slow
-def test_tiles_and_upscaling_against_rendered_truth(renderer, tmp_path):
+def test_tiles_and_upscaling_against_rendered_ground_truth(renderer, tmp_path):
     tiles = script("tiles")
     folder = tiles.render_to(tmp_path / "scenes", 1, size=(160, 128))
     cases = tiles.rendered.read(folder)
@@ -105,7 +105,7 @@ def test_tiles_and_upscaling_against_rendered_truth(renderer, tmp_path):
 
 
 @pytest.mark.slow
-def test_panoramas_against_rendered_truth(renderer, tmp_path):
+def test_panoramas_against_rendered_ground_truth(renderer, tmp_path):
     panorama = script("panorama")
     files = panorama.render_to(tmp_path, 1, height=96)
     with np.load(files[0]) as scene:

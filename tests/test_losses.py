@@ -32,8 +32,8 @@ def everywhere(map_BHW: torch.Tensor) -> torch.Tensor:
 def example(seed: int, size: tuple[int, int, int] = (3, 9, 11), invalid: float = 0.3):
     """Random prediction, truth and mask, float64."""
     generator = torch.Generator().manual_seed(seed)
-    prediction, truth = (torch.rand(size, generator=generator, dtype=torch.float64) for _ in range(2))
-    return prediction, truth, torch.rand(size, generator=generator) >= invalid
+    prediction, ground_truth = (torch.rand(size, generator=generator, dtype=torch.float64) for _ in range(2))
+    return prediction, ground_truth, torch.rand(size, generator=generator) >= invalid
 
 
 # -- plain loops in float64, written from the equations --
@@ -45,10 +45,10 @@ def loop_normalise(values: list[float]) -> list[float]:
     return [(value - middle) / spread for value in values]
 
 
-def loop_residual(prediction: np.ndarray, truth: np.ndarray, valid: np.ndarray) -> np.ndarray:
+def loop_residual(prediction: np.ndarray, ground_truth: np.ndarray, valid: np.ndarray) -> np.ndarray:
     places = [(y, x) for y in range(valid.shape[0]) for x in range(valid.shape[1]) if valid[y, x]]
     p = loop_normalise([float(prediction[place]) for place in places])
-    g = loop_normalise([float(truth[place]) for place in places])
+    g = loop_normalise([float(ground_truth[place]) for place in places])
     residual = np.zeros(valid.shape)
     for place, a, b in zip(places, p, g, strict=True):
         residual[place] = a - b
@@ -70,12 +70,12 @@ def loop_gradient(residual: np.ndarray, valid: np.ndarray) -> float:
     return total
 
 
-def loop_losses(prediction: np.ndarray, truth: np.ndarray, valid: np.ndarray) -> dict[str, float]:
+def loop_losses(prediction: np.ndarray, ground_truth: np.ndarray, valid: np.ndarray) -> dict[str, float]:
     """The losses of one image."""
-    residual = loop_residual(prediction, truth, valid)
-    ordered = sorted(g := truth[valid])
+    residual = loop_residual(prediction, ground_truth, valid)
+    ordered = sorted(g := ground_truth[valid])
     low, high = (ordered[int((len(g) - 1) * part)] for part in (0.02, 0.98))
-    free = np.where(valid, prediction - np.minimum((truth - low) / (high - low), 2), 0)
+    free = np.where(valid, prediction - np.minimum((ground_truth - low) / (high - low), 2), 0)
     return {
         "affine_invariant": float(np.mean(abs(residual[valid]))),
         "gradient_matching": loop_gradient(residual, valid),
@@ -86,11 +86,12 @@ def loop_losses(prediction: np.ndarray, truth: np.ndarray, valid: np.ndarray) ->
 @pytest.mark.parametrize("name", LABELLED)
 @pytest.mark.parametrize("seed", range(3))
 def test_equals_the_plain_loop(name, seed):
-    prediction, truth, valid = example(seed)
+    prediction, ground_truth, valid = example(seed)
     expected = [
-        loop_losses(p.numpy(), g.numpy(), m.numpy())[name] for p, g, m in zip(prediction, truth, valid, strict=True)
+        loop_losses(p.numpy(), g.numpy(), m.numpy())[name]
+        for p, g, m in zip(prediction, ground_truth, valid, strict=True)
     ]
-    assert LABELLED[name](prediction, truth, valid).item() == pytest.approx(np.mean(expected), rel=1e-10)
+    assert LABELLED[name](prediction, ground_truth, valid).item() == pytest.approx(np.mean(expected), rel=1e-10)
 
 
 # -- worked numbers --
@@ -126,9 +127,9 @@ def test_both_silogs_of_the_worked_example():
 
 
 def test_the_noisiest_tenth_of_each_image_is_left_out():
-    prediction, truth, valid = example(4, (2, 10, 10), invalid=0.2)
-    kept = losses.without_noisiest(prediction, truth, valid, 0.1)
-    residual = losses.affine_invariant_residual(prediction, truth, valid).abs()
+    prediction, ground_truth, valid = example(4, (2, 10, 10), invalid=0.2)
+    kept = losses.without_noisiest(prediction, ground_truth, valid, 0.1)
+    residual = losses.affine_invariant_residual(prediction, ground_truth, valid).abs()
     for image in range(2):
         dropped = valid[image] & ~kept[image]
         assert dropped.sum() == int(valid[image].sum() * 0.1) > 0
@@ -139,18 +140,18 @@ def test_the_noisiest_tenth_of_each_image_is_left_out():
 @pytest.mark.parametrize("value", [math.nan, math.inf])
 def test_a_nan_does_not_disappear_with_the_noisiest_tenth(value):
     """In the prediction, at the first pixel or in the middle; the other image is as before."""
-    _, truth, valid = example(4, (2, 10, 10), invalid=0.2)
+    _, ground_truth, valid = example(4, (2, 10, 10), invalid=0.2)
     nowhere = torch.zeros_like(valid)
     for place in ((0, 0), (5, 5)):
         prediction = example(5, (2, 10, 10))[0]
-        calm = losses.without_noisiest(prediction, truth, valid, 0.1)
+        calm = losses.without_noisiest(prediction, ground_truth, valid, 0.1)
         valid[0][place] = True
         prediction[0][place] = value
-        kept = losses.without_noisiest(prediction, truth, valid, 0.1)
+        kept = losses.without_noisiest(prediction, ground_truth, valid, 0.1)
         assert torch.equal(kept[0], valid[0]) and torch.equal(kept[1], calm[1])
-        pair = losses.cutmix_pair(prediction, truth, truth, nowhere, valid, valid, 0.1)
+        pair = losses.cutmix_pair(prediction, ground_truth, ground_truth, nowhere, valid, valid, 0.1)
         assert not any(torch.isfinite(one) for one in pair)
-        residual = losses.range_normalised_residual(prediction, truth, valid)
+        residual = losses.range_normalised_residual(prediction, ground_truth, valid)
         assert not losses.largest_residuals(residual, valid, 0.1)[0].any()
 
 
@@ -206,9 +207,9 @@ def test_cutmix_pair_equals_the_plain_loop(seed, noisiest):
     pixel, matching = [], []
     for i in range(2):
         sums = [0.0, 0.0]
-        for truth, region, valid in ((a, box, valid_a), (b, ~box, valid_b)):
+        for ground_truth, region, valid in ((a, box, valid_a), (b, ~box, valid_b)):
             inside = (region & valid)[i].numpy()
-            maps = (prediction[i].numpy(), truth[i].numpy())
+            maps = (prediction[i].numpy(), ground_truth[i].numpy())
             if noisiest:
                 size = np.where(inside, abs(loop_residual(*maps, inside)), -1).ravel()
                 inside.ravel()[np.argsort(-size)[: int(inside.sum() * noisiest)]] = False
@@ -303,9 +304,11 @@ def test_feature_alignment_of_equal_tokens_is_zero_with_a_live_graph():
 
 @pytest.mark.parametrize("name", LABELLED)
 def test_gradients_equal_finite_differences(name):
-    prediction, truth, valid = example(11, (2, 5, 6))
+    prediction, ground_truth, valid = example(11, (2, 5, 6))
     prediction.requires_grad_()
-    assert torch.autograd.gradcheck(lambda p: LABELLED[name](p, truth, valid), (prediction,), eps=1e-7, atol=1e-5)
+    assert torch.autograd.gradcheck(
+        lambda p: LABELLED[name](p, ground_truth, valid), (prediction,), eps=1e-7, atol=1e-5
+    )
 
 
 @pytest.mark.parametrize("loss", [losses.silog_loss, losses.zoedepth_silog_loss])
@@ -317,10 +320,10 @@ def test_silog_gradients_equal_finite_differences(loss):
 
 @pytest.mark.parametrize("name", LABELLED)
 def test_invalid_pixels_carry_nothing_even_where_they_are_nan(name):
-    prediction, truth, valid = example(13)
+    prediction, ground_truth, valid = example(13)
     spoiled = prediction.masked_fill(~valid, torch.nan).requires_grad_()
-    loss = LABELLED[name](spoiled, truth.masked_fill(~valid, torch.inf), valid)
-    assert loss.item() == pytest.approx(LABELLED[name](prediction, truth, valid).item())
+    loss = LABELLED[name](spoiled, ground_truth.masked_fill(~valid, torch.inf), valid)
+    assert loss.item() == pytest.approx(LABELLED[name](prediction, ground_truth, valid).item())
     loss.backward()
     assert spoiled.grad is not None
     assert (spoiled.grad[~valid] == 0).all() and torch.isfinite(spoiled.grad).all() and (spoiled.grad != 0).any()
@@ -330,9 +333,9 @@ def test_invalid_pixels_carry_nothing_even_where_they_are_nan(name):
 @pytest.mark.parametrize("case", ["empty", "constant truth", "all sky"])
 def test_maps_that_say_nothing_give_zero_and_a_live_graph(name, case):
     prediction = torch.rand(2, 6, 6, requires_grad=True)
-    truth = torch.zeros(2, 6, 6) if case == "all sky" else torch.full((2, 6, 6), 0.7)
+    ground_truth = torch.zeros(2, 6, 6) if case == "all sky" else torch.full((2, 6, 6), 0.7)
     valid = torch.full((2, 6, 6), case != "empty")
-    loss = LABELLED[name](prediction, truth, valid)
+    loss = LABELLED[name](prediction, ground_truth, valid)
     assert loss.item() == 0
     loss.backward()
     assert prediction.grad is not None and (prediction.grad == 0).all()
@@ -340,10 +343,10 @@ def test_maps_that_say_nothing_give_zero_and_a_live_graph(name, case):
 
 @pytest.mark.parametrize("name", LABELLED)
 def test_an_empty_image_does_not_dilute_the_others(name):
-    prediction, truth, valid = example(14, (2, 7, 7))
+    prediction, ground_truth, valid = example(14, (2, 7, 7))
     valid[1] = False
-    alone = LABELLED[name](prediction[:1], truth[:1], valid[:1])
-    assert LABELLED[name](prediction, truth, valid).item() == pytest.approx(alone.item())
+    alone = LABELLED[name](prediction[:1], ground_truth[:1], valid[:1])
+    assert LABELLED[name](prediction, ground_truth, valid).item() == pytest.approx(alone.item())
 
 
 def test_a_dead_prediction_gives_finite_gradients():
@@ -352,10 +355,10 @@ def test_a_dead_prediction_gives_finite_gradients():
     assert prediction.grad is not None and torch.isfinite(prediction.grad).all()
 
 
-def gradient_of(prediction: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
+def gradient_of(prediction: torch.Tensor, ground_truth: torch.Tensor) -> torch.Tensor:
     """Of L_ssi + 2 L_gm."""
     leaf = prediction.clone().requires_grad_()
-    pixel, matching = losses.affine_invariant_pair(leaf, truth, everywhere(truth))
+    pixel, matching = losses.affine_invariant_pair(leaf, ground_truth, everywhere(ground_truth))
     (pixel + 2 * matching).backward()
     assert leaf.grad is not None
     return leaf.grad
@@ -364,21 +367,21 @@ def gradient_of(prediction: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
 def test_a_constant_prediction_does_not_decide_a_step():
     """Its gradient is at most that of a random network's maps times six; theirs (a spread of 4e-3) is as it is."""
     generator = torch.Generator().manual_seed(0)
-    truth, shape = (torch.rand(1, 56, 56, generator=generator) for _ in range(2))
+    ground_truth, shape = (torch.rand(1, 56, 56, generator=generator) for _ in range(2))
     random = 0.5 + 0.016 * shape
     assert losses.shift_and_scale(random, everywhere(random))[1].item() == pytest.approx(4e-3, rel=0.05)
-    ordinary = gradient_of(random, truth).abs().sum()
-    for flat in (torch.full_like(truth, 0.5), 0.5 + 1e-7 * shape, torch.zeros_like(truth)):
-        assert 0 < gradient_of(flat, truth).abs().sum() < 6 * ordinary
+    ordinary = gradient_of(random, ground_truth).abs().sum()
+    for flat in (torch.full_like(ground_truth, 0.5), 0.5 + 1e-7 * shape, torch.zeros_like(ground_truth)):
+        assert 0 < gradient_of(flat, ground_truth).abs().sum() < 6 * ordinary
 
 
 @pytest.mark.parametrize("spread", [0.016, 1.0, 100.0])
 def test_gradients_of_ordinary_maps_are_those_of_equation_3(spread, monkeypatch):
     """To the bit: the bound on constant maps does not touch them."""
-    prediction, truth, _ = example(16, (2, 20, 20))
-    bounded = gradient_of(spread * prediction, truth)
+    prediction, ground_truth, _ = example(16, (2, 20, 20))
+    bounded = gradient_of(spread * prediction, ground_truth)
     monkeypatch.setattr(losses, "SMALLEST_PREDICTED_SPREAD", 1e-6)
-    assert torch.equal(gradient_of(spread * prediction, truth), bounded)
+    assert torch.equal(gradient_of(spread * prediction, ground_truth), bounded)
 
 
 @pytest.mark.parametrize("loss", [losses.silog_loss, losses.zoedepth_silog_loss])
@@ -395,21 +398,27 @@ def test_silog_of_a_prediction_of_zero_is_finite(loss):
 
 @pytest.mark.parametrize("size", [1e20, 1e30])
 def test_huge_maps_have_finite_losses(size):
-    prediction, truth, valid = (one if one.dtype == torch.bool else one.float() for one in example(17))
-    for maps in ((size * prediction, truth), (prediction, size * truth), (size * prediction, size * truth)):
+    prediction, ground_truth, valid = (one if one.dtype == torch.bool else one.float() for one in example(17))
+    for maps in (
+        (size * prediction, ground_truth),
+        (prediction, size * ground_truth),
+        (size * prediction, size * ground_truth),
+    ):
         pair = losses.affine_invariant_pair(*maps, valid)
-        calm = losses.affine_invariant_pair(prediction, truth, valid)
+        calm = losses.affine_invariant_pair(prediction, ground_truth, valid)
         for found, expected in zip(pair, calm, strict=True):
             assert found.item() == pytest.approx(expected.item(), rel=1e-4)
 
 
 @pytest.mark.parametrize("name", LABELLED)
 def test_losses_are_float32_inside_autocast(name):
-    prediction, truth, valid = example(15)
+    prediction, ground_truth, valid = example(15)
     with torch.autocast("cpu", torch.bfloat16):
-        loss = LABELLED[name](prediction.bfloat16(), truth.float(), valid)
+        loss = LABELLED[name](prediction.bfloat16(), ground_truth.float(), valid)
     assert loss.dtype == torch.float32
-    assert loss.item() == pytest.approx(LABELLED[name](prediction.bfloat16().double(), truth, valid).item(), rel=1e-5)
+    assert loss.item() == pytest.approx(
+        LABELLED[name](prediction.bfloat16().double(), ground_truth, valid).item(), rel=1e-5
+    )
 
 
 # -- invariances --
@@ -422,18 +431,18 @@ def test_losses_are_float32_inside_autocast(name):
     offsets=st.tuples(st.floats(-50, 50), st.floats(-50, 50)),
 )
 def test_scale_and_shift_of_either_side_change_nothing(name, factors, offsets):
-    prediction, truth, valid = example(21)
-    before = LABELLED[name](prediction, truth, valid).item()
-    after = LABELLED[name](prediction * factors[0] + offsets[0], truth * factors[1] + offsets[1], valid).item()
+    prediction, ground_truth, valid = example(21)
+    before = LABELLED[name](prediction, ground_truth, valid).item()
+    after = LABELLED[name](prediction * factors[0] + offsets[0], ground_truth * factors[1] + offsets[1], valid).item()
     assert after == pytest.approx(before, rel=1e-6)
 
 
 @settings(max_examples=20, deadline=None)
 @given(factor=st.floats(0.01, 100), offset=st.floats(-50, 50))
-def test_the_range_loss_does_not_see_the_scale_and_shift_of_the_truth(factor, offset):
-    prediction, truth, valid = example(22)
-    assert LABELLED["range"](prediction, truth * factor + offset, valid).item() == pytest.approx(
-        LABELLED["range"](prediction, truth, valid).item(), rel=1e-6
+def test_the_range_loss_does_not_see_the_scale_and_shift_of_the_ground_truth(factor, offset):
+    prediction, ground_truth, valid = example(22)
+    assert LABELLED["range"](prediction, ground_truth * factor + offset, valid).item() == pytest.approx(
+        LABELLED["range"](prediction, ground_truth, valid).item(), rel=1e-6
     )
 
 

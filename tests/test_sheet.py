@@ -30,7 +30,7 @@ def test_the_rule(sheet, tmp_path):
     for number in range(75):
         (tmp_path / f"{number:02d}.jpg").touch()
     (tmp_path / "00.txt").touch()
-    names = [picture.name for picture in sheet.chosen(tmp_path, None, 30)]
+    names = [image.name for image in sheet.chosen(tmp_path, None, 30)]
     assert names == [f"{number * 75 // 30:02d}.jpg" for number in range(30)]
     assert names[:4] == ["00.jpg", "02.jpg", "05.jpg", "07.jpg"]
     assert len(sheet.chosen(tmp_path, None, 100)) == 75
@@ -45,13 +45,13 @@ def test_images_are_beside_their_maps_and_scenes_fill_the_sheet(sheet, tmp_path)
     photos = sorted(path.name for path in (ROOT / "examples").glob("*.jpg"))
     names = [*photos, "scene 000000", "scene 000002"]
     assert out.with_suffix(".txt").read_text().splitlines() == [f"{n} {name}" for n, name in enumerate(names, 1)]
-    picture = np.asarray(Image.open(out)).astype(int)
+    image = np.asarray(Image.open(out)).astype(int)
     width, height = sheet.TILE
-    assert picture.shape == (2 * height, 5 * 2 * width, 3)
+    assert image.shape == (2 * height, 5 * 2 * width, 3)
     image_HW3 = read_image(ROOT / "examples" / photos[6])  # second row, second cell
     for side, tile_HW3 in enumerate((image_HW3, Predictor("nano")(image_HW3).colored())):
         tile = Image.fromarray(tile_HW3)
         tile.thumbnail(sheet.TILE)
         left = (2 + side) * width
-        shown = picture[height : height + tile.height, left : left + tile.width]
+        shown = image[height : height + tile.height, left : left + tile.width]
         assert np.abs(shown - np.asarray(tile))[16:].mean() < 8  # JPEG; the number is above

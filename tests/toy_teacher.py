@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 from depth_anything.data.storage import open_store
-from depth_anything.data.unlabeled.sets import units
+from depth_anything.data.unlabeled.sets import shards
 from depth_anything.label.jobs import claimed, remaining
 from depth_anything.label.launch import label_here
 from depth_anything.label.teacher import Labeller, LabelRecipe
@@ -56,7 +56,7 @@ def write_photos(folder: Path, count: int) -> list[str]:
 def main(source: str, out: str, seconds: str = "0") -> None:
     store = open_store(out)
     with store.lock(f"{time.time_ns()}", first=True):
-        todo = remaining(store, RECIPE, units("auto", source, size=5))
+        todo = remaining(store, RECIPE, shards("auto", source, size=5))
         labeller = Labeller(ToyTeacher(float(seconds)), RECIPE, store, threads=2)
         for outcome in label_here(labeller, claimed(todo, store)):
             assert outcome.error is None, outcome.error

@@ -44,7 +44,7 @@ class Train:
 class Generate:
     """Generate new images with the depth of a given one: NAME_painted.png, NAME_control.png."""
 
-    picture: Positional[Path]
+    image: Positional[Path]
     """A photograph whose depth is used, or with --is-control a control image."""
     prompt: Positional[str]
     """Text prompt."""
@@ -108,16 +108,16 @@ def _generate(asked: Generate) -> None:
     from depth_anything.system.files import atomic_path, refuse_existing
     from depth_anything.transfer import controlnet
 
-    stem = asked.picture.stem
+    stem = asked.image.stem
     numbers = [""] if asked.count == 1 else [f"_{number:02d}" for number in range(asked.count)]
     paths = [asked.out / f"{stem}_control.png", *(asked.out / f"{stem}_painted{number}.png" for number in numbers)]
     for path in paths:
         refuse_existing(path, asked.overwrite)
     if asked.is_control:
-        control_HW3 = read_image(asked.picture)
+        control_HW3 = read_image(asked.image)
     else:
         depth = Predictor(asked.model, device=asked.device, accept_license=asked.accept_license)
-        control_HW3 = depth(asked.picture).control_image()
+        control_HW3 = depth(asked.image).control_image()
     painted = controlnet.generate(
         control_HW3,
         asked.prompt,

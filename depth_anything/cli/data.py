@@ -48,8 +48,8 @@ def data(
         threads: number of images that are read at the same time.
     """
     from depth_anything.data.labeled.sets import LABELED
-    from depth_anything.data.set_sizes import UNLABELED_PICTURES
-    from depth_anything.data.unlabeled.sets import OTHERS, UNLABELED, units
+    from depth_anything.data.set_sizes import UNLABELED_IMAGES
+    from depth_anything.data.unlabeled.sets import OTHERS, UNLABELED, shards
 
     sheet = out / f"{name}.png"
     if name in LABELED:
@@ -58,25 +58,25 @@ def data(
 
         chosen = LABELED[name]
         samples = chosen.open(root)
-        names = getattr(samples, "pictures", None)  # file names; rendered scenes have none
-        say_count(name, root, len(samples), chosen.pictures)
+        names = getattr(samples, "images", None)  # file names; rendered scenes have none
+        say_count(name, root, len(samples), chosen.images)
         segment = None
         if sky == "segformer":
             segment = SkySegmenter(segmenter or SEGFORMER, device=device, accept_license=accept_license)
         report = check(choose_sky(samples, sky, segment, cache or out / "sky"), limit, sheet, threads)
         usable, broken, refused = len(report.usable), report.broken, report.refused
-        pictures = [names[number] for number in report.usable] if names is not None and limit is None else []
+        images = [names[number] for number in report.usable] if names is not None and limit is None else []
     elif name in UNLABELED or name in OTHERS:
-        from depth_anything.data.check_pictures import check_pictures
+        from depth_anything.data.check_images import check_images
 
-        found = units(name, root)
-        counts = [unit.count for unit in found]
+        found = shards(name, root)
+        counts = [shard.count for shard in found]
         if None in counts:
             print(f"{name}: {len(found):,} shards in {root}; the number of images is known after reading them")
         else:
-            say_count(name, root, sum(count or 0 for count in counts), UNLABELED_PICTURES.get(name))
-        report = check_pictures(found, limit, sheet, threads)
-        usable, broken, refused, pictures = len(report.shorter_sides), report.broken, [], []
+            say_count(name, root, sum(count or 0 for count in counts), UNLABELED_IMAGES.get(name))
+        report = check_images(found, limit, sheet, threads)
+        usable, broken, refused, images = len(report.shorter_sides), report.broken, [], []
     else:
         known = (*LABELED, *UNLABELED, *OTHERS)
         raise ValueError(f"no data set {name!r}; {one_of(name, known)}")
@@ -85,7 +85,7 @@ def data(
     if usable:
         print(sheet)
     write_lines(out / f"{name}_left_out.txt", [*broken, *refused])
-    write_lines(out / f"{name}_pictures.txt", pictures)
+    write_lines(out / f"{name}_pictures.txt", images)
     for kind, lines in (("error", broken), ("refused", refused)):
         if lines:
             print(f"{kind}: {lines[0]}", file=sys.stderr)
@@ -95,9 +95,9 @@ def data(
 
 def say_count(name: str, root: Path, found: int, expected: int | None) -> None:
     """Print the number of images, and the number in the papers."""
-    from depth_anything.data.set_sizes import LABELED_PICTURES, UNLABELED_PICTURES
+    from depth_anything.data.set_sizes import LABELED_IMAGES, UNLABELED_IMAGES
 
-    printed = (LABELED_PICTURES | UNLABELED_PICTURES).get(name)
+    printed = (LABELED_IMAGES | UNLABELED_IMAGES).get(name)
     of = f"; the papers train on {short(printed)}" if printed else ""
     of += f": {found / expected:.1%} of {expected:,}" if expected else ""
     print(f"{name}: {found:,} images in {root}{of}")

@@ -55,7 +55,7 @@ def evaluate(
         sets=sets,
         protocol=protocol,
         partial=partial,
-        pictures=images,
+        page_images=images,
         regions=regions,
         **asdict(network),
     )

@@ -9,9 +9,9 @@ def models() -> None:
 
     rows = [("model", "predicts", "licence", "commercial use", "official file")]
     for row in VARIANTS.values():
-        answers = "disparity" if row.max_depth is None else f"metres, up to {row.max_depth:g}"
+        output = "disparity" if row.max_depth is None else f"metres, up to {row.max_depth:g}"
         commercial = {True: "yes", False: "no", None: "not stated"}[row.commercial]
-        rows.append((row.name, answers, row.licence, commercial, row.hub_file or row.note))
+        rows.append((row.name, output, row.licence, commercial, row.hub_file or row.note))
     widths = [max(len(row[column]) for row in rows) for column in range(5)]
     for row in rows:
         print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     import numpy as np
 
-    from depth_anything.images.read import PictureInfo, Source
+    from depth_anything.images.read import ImageInfo, Source
     from depth_anything.predict.prediction import Prediction
     from depth_anything.predict.predictor import Predictor
 
@@ -97,22 +97,22 @@ def predict(
         predictor.input_size *= upscale
     elif upscale > 1:
         raise ValueError(f"--upscale {upscale}: {predictor.variant.name} has a fixed network size")
-    answer = predictor if tiles is None else partial(predict_tiles, predictor, count=tiles)
+    predict = predictor if tiles is None else partial(predict_tiles, predictor, count=tiles)
     if "confidence" in formats:
-        answer = partial(predict_with_confidence, predictor)
+        predict = partial(predict_with_confidence, predictor)
     if panorama:
-        answer = partial(predict_panorama, predictor)
+        predict = partial(predict_panorama, predictor)
     written: list[Path] = []
     done = 0
     said = ""
     # Three stages run in parallel: while one image is in the network, the next is read and the last one is written.
-    maps = prefetch(maps_of(answer, prefetch(pictures_of(sources, out, formats, predictor, files), 1)), 1)
+    maps = prefetch(maps_of(predict, prefetch(images_of(sources, out, formats, predictor, files), 1)), 1)
     with tqdm(maps, total=len(sources), unit="image", disable=None if len(sources) > 1 else True) as progress:
-        for source, answered in progress:
+        for source, found in progress:
             try:
-                if isinstance(answered, ValueError):
-                    raise answered
-                info, prediction = answered
+                if isinstance(found, ValueError):
+                    raise found
+                info, prediction = found
                 if needs_camera:
                     prediction = with_camera(prediction, info, told_camera)
                 if find_sky is not None:
@@ -137,9 +137,9 @@ def predict(
         raise Failed(1 if done else 2)
 
 
-def pictures_of(
+def images_of(
     sources: list[Source], out: Path, formats: list[str], predictor: Predictor, options: SaveOptions
-) -> Iterator[tuple[Source, tuple[np.ndarray, PictureInfo] | ValueError]]:
+) -> Iterator[tuple[Source, tuple[np.ndarray, ImageInfo] | ValueError]]:
     """Each image in turn, or the error of reading it or of naming its results."""
     from depth_anything.images.read import read_image_with_info
 
@@ -152,16 +152,16 @@ def pictures_of(
 
 
 def maps_of(
-    answer: Callable[[np.ndarray], Prediction],
-    pictures: Iterator[tuple[Source, tuple[np.ndarray, PictureInfo] | ValueError]],
-) -> Iterator[tuple[Source, tuple[PictureInfo, Prediction] | ValueError]]:
+    predict: Callable[[np.ndarray], Prediction],
+    images: Iterator[tuple[Source, tuple[np.ndarray, ImageInfo] | ValueError]],
+) -> Iterator[tuple[Source, tuple[ImageInfo, Prediction] | ValueError]]:
     """The metadata and the prediction of each image, or its error."""
-    for source, picture in pictures:
+    for source, image in images:
         try:
-            if isinstance(picture, ValueError):
-                raise picture
-            image_HW3, info = picture
-            yield source, (info, answer(image_HW3))
+            if isinstance(image, ValueError):
+                raise image
+            image_HW3, info = image
+            yield source, (info, predict(image_HW3))
         except ValueError as error:
             yield source, error
 
@@ -197,7 +197,7 @@ def camera_options(fov: float | None, focal_mm: float | None, intrinsics: str | 
     return told
 
 
-def with_camera(prediction: Prediction, info: PictureInfo, told: dict[str, Any]) -> Prediction:
+def with_camera(prediction: Prediction, info: ImageInfo, told: dict[str, Any]) -> Prediction:
     """The prediction with its camera from the options, or else from EXIF, if known."""
     from depth_anything.geometry import camera
 

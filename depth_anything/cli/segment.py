@@ -108,9 +108,9 @@ def _predict(asked: Predict) -> None:
                 refuse_existing(path, asked.overwrite)
             image_HW3 = read_image(source)
             classes_HW = segmentation_predict.predict(model, image_HW3, ratios, asked.device)
-            picture = segmentation_predict.colored(classes_HW, names, image_HW3, asked.opacity)
-            pictures = [segmentation_predict.with_legend(picture, classes_HW, names), classes_HW]
-            for path, array in zip(paths, pictures, strict=True):
+            image = segmentation_predict.colored(classes_HW, names, image_HW3, asked.opacity)
+            images = [segmentation_predict.with_legend(image, classes_HW, names), classes_HW]
+            for path, array in zip(paths, images, strict=True):
                 with atomic_path(path) as temporary:
                     Image.fromarray(array).save(temporary, "PNG")
                 print(path)

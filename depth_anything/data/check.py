@@ -105,7 +105,7 @@ def check(samples: Samples, limit: int | None = None, sheet: Path | None = None,
     check_counts(limit, threads)
     numbers = spread(len(samples), limit or len(samples))
     report = Report()
-    look_at_all(numbers, lambda number, tile: look(samples, number, tile), report.add, sheet, threads, "picture")
+    look_at_all(numbers, lambda number, tile: look(samples, number, tile), report.add, sheet, threads, "image")
     return report
 
 

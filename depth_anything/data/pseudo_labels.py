@@ -137,13 +137,14 @@ class PseudoLabels:
         def read_manifest(name: str) -> Shard:
             path = f"{self.folder}/{MANIFEST}/{name}"
             again = "delete it and its shard and label again"
-            manifest, unit = parse_json(store.read(f"{MANIFEST}/{name}"), path, again), name.removesuffix(".json")
-            if not isinstance(manifest.get("labelled"), int) or manifest.get("unit") != unit:
+            manifest, stem = parse_json(store.read(f"{MANIFEST}/{name}"), path, again), name.removesuffix(".json")
+            shard = manifest.get("shard", manifest.get("unit"))  # "unit" in 0.1
+            if not isinstance(manifest.get("labelled"), int) or shard != stem:
                 raise ValueError(f"{path}: no manifest of this shard; {again}")
             about = manifest.get("bytes"), manifest.get("sha256")
             if is_url(self.folder) and not (isinstance(about[0], int) and isinstance(about[1], str) and about[1]):
                 raise ValueError(f"{path}: no bytes and sha256 of its shard; {again}")
-            return Shard(f"{LABELS}/{unit}.tar", manifest["labelled"], about[1] or "", about[0] or 0)
+            return Shard(f"{LABELS}/{stem}.tar", manifest["labelled"], about[1] or "", about[0] or 0)
 
         with ThreadPoolExecutor(MANIFESTS_AT_ONCE) as pool:
             self.shards = list(pool.map(read_manifest, names))

@@ -162,7 +162,7 @@ def usable(samples: Samples) -> Iterator[tuple[int, Sample]]:
         yield number, sample
 
 
-def without_labels(pictures: Any) -> Mapped:
+def without_labels(images: Any) -> Mapped:
     """Images, (key, uint8 RGB) or samples, as samples whose every pixel still waits for the teacher."""
 
     def unlabeled(found: Sample | tuple[str, np.ndarray]) -> Sample:
@@ -177,4 +177,4 @@ def without_labels(pictures: Any) -> Mapped:
             key=key,
         )
 
-    return Mapped(pictures, unlabeled)
+    return Mapped(images, unlabeled)

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-LABELED_PICTURES = {
+LABELED_IMAGES = {
     "blendedmvs": 115_000,
     "diml": 927_000,
     "hrwsi": 20_000,
@@ -15,7 +15,7 @@ LABELED_PICTURES = {
     "kitti": 23_158,
 }
 """The last two are for metres only, by ZoeDepth's and BTS' lists."""
-UNLABELED_PICTURES = {
+UNLABELED_IMAGES = {
     "sa1b": 11_100_000,
     "imagenet21k": 13_100_000,
     "lsun": 9_800_000,

@@ -43,6 +43,6 @@ def probe(candidate: Candidate) -> list[float]:
         return []
     v, u = np.mgrid[0:84, 0:112] / 84
     waves = [np.sin(7 * u + 3 * v), np.sin(11 * v), np.sin(23 * u * v)]
-    picture_HW3 = np.rint(127.5 + 127.5 * np.stack(waves, axis=-1)).astype(np.uint8)
-    map_HW = resize_bilinear(candidate.predict(picture_HW3, "probe"), 4, 4)
+    image_HW3 = np.rint(127.5 + 127.5 * np.stack(waves, axis=-1)).astype(np.uint8)
+    map_HW = resize_bilinear(candidate.predict(image_HW3, "probe"), 4, 4)
     return [float(f"{value:.6g}") for value in map_HW.ravel()]

@@ -28,7 +28,7 @@ class Da2kScores:
     """Pairs by scenario."""
     ties: float
     """Share of pairs whose two points have the same value; they count as wrong."""
-    pictures: int
+    images: int
 
 
 def evaluate_da2k(root: Path, candidates: list[Candidate], out: Path) -> list[Da2kScores]:
@@ -46,21 +46,21 @@ def evaluate_da2k(root: Path, candidates: list[Candidate], out: Path) -> list[Da
         ValueError: another job writes there, annotations or images that are missing or broken, a point outside its
             image, NaN in a map.
     """
-    pictures = read_annotations(root)
+    images = read_annotations(root)
     with alone(out / "da2k"):
         journals = [_journal(out, candidate) for candidate in candidates]
-        for picture in tqdm(pictures, desc="da2k", unit="image", disable=None):
-            todo = [(c, j) for c, j in zip(candidates, journals, strict=True) if picture.key not in j.entries]
+        for image in tqdm(images, desc="da2k", unit="image", disable=None):
+            todo = [(c, j) for c, j in zip(candidates, journals, strict=True) if image.key not in j.entries]
             if not todo:
                 continue
             try:
-                image_HW3 = read_image(picture.path)
+                image_HW3 = read_image(image.path)
                 for candidate, journal in todo:
-                    closer, farther = _values(candidate, image_HW3, picture)
-                    journal.add(picture.key, closer=closer.tolist(), farther=farther.tolist())
+                    closer, farther = _values(candidate, image_HW3, image)
+                    journal.add(image.key, closer=closer.tolist(), farther=farther.tolist())
             except ValueError as error:
-                raise ValueError(f"DA-2K, {picture.key}: {error}") from None
-        return [_score(c, j, pictures) for c, j in zip(candidates, journals, strict=True)]
+                raise ValueError(f"DA-2K, {image.key}: {error}") from None
+        return [_score(c, j, images) for c, j in zip(candidates, journals, strict=True)]
 
 
 def _journal(out: Path, candidate: Candidate) -> Journal:
@@ -68,13 +68,13 @@ def _journal(out: Path, candidate: Candidate) -> Journal:
     return Journal(out / "da2k" / f"{file_name(candidate.name)}.jsonl", definition, trusted=not candidate.finished)
 
 
-def _values(candidate: Candidate, image_HW3: np.ndarray, picture: Annotated) -> tuple[np.ndarray, np.ndarray]:
+def _values(candidate: Candidate, image_HW3: np.ndarray, image: Annotated) -> tuple[np.ndarray, np.ndarray]:
     """Disparity, or negated metres, at the closer and at the farther points."""
     height, width = image_HW3.shape[:2]
-    points = np.concatenate([picture.closer_P2, picture.farther_P2])
+    points = np.concatenate([image.closer_P2, image.farther_P2])
     if (points < 0).any() or (points >= [height, width]).any():
         raise ValueError(f"a point lies outside the image of {height} rows and {width} columns")
-    map_HW = resize_bilinear(candidate.predict(image_HW3, picture.key), height, width)
+    map_HW = resize_bilinear(candidate.predict(image_HW3, image.key), height, width)
     values = map_HW[points[:, 0], points[:, 1]]
     if not np.isfinite(values).all():
         raise ValueError("the map is NaN or infinite at an annotated point")
@@ -82,19 +82,19 @@ def _values(candidate: Candidate, image_HW3: np.ndarray, picture: Annotated) -> 
     return closer, farther
 
 
-def _score(candidate: Candidate, journal: Journal, pictures: list[Annotated]) -> Da2kScores:
+def _score(candidate: Candidate, journal: Journal, images: list[Annotated]) -> Da2kScores:
     def gather(chosen: list[Annotated], side: str) -> np.ndarray:
-        return np.concatenate([journal.entries[picture.key][side] for picture in chosen])
+        return np.concatenate([journal.entries[image.key][side] for image in chosen])
 
     by_scenario: dict[str, list[Annotated]] = {}
-    for picture in pictures:
-        by_scenario.setdefault(picture.scenario, []).append(picture)
-    closer, farther = gather(pictures, "closer"), gather(pictures, "farther")
+    for image in images:
+        by_scenario.setdefault(image.scenario, []).append(image)
+    closer, farther = gather(images, "closer"), gather(images, "farther")
     return Da2kScores(
         model=candidate.name,
         accuracy=ordinal(closer, farther),
         scenarios={name: ordinal(gather(p, "closer"), gather(p, "farther")) for name, p in by_scenario.items()},
-        pairs={name: sum(len(picture.closer_P2) for picture in p) for name, p in by_scenario.items()},
+        pairs={name: sum(len(image.closer_P2) for image in p) for name, p in by_scenario.items()},
         ties=float(np.mean(closer == farther)),
-        pictures=len(pictures),
+        images=len(images),
     )

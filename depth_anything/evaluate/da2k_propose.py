@@ -23,7 +23,7 @@ from depth_anything.images.read import read_image
 from depth_anything.system.extras import needs
 from depth_anything.system.files import atomic_path, write_text
 
-PAIRS_PER_PICTURE = 12
+PAIRS_PER_IMAGE = 12
 """Drawn and voted on; only the disputed ones are kept."""
 APART = 0.05
 """Minimum distance between the two points of a pair, as a share of the shorter side."""
@@ -36,7 +36,7 @@ Regions = Callable[[np.ndarray], np.ndarray]
 class Dispute:
     """A pair of points that the models order differently."""
 
-    picture: str
+    image: str
     """Path below the output folder."""
     point1: tuple[int, int]
     """(row, column) in the upright image."""
@@ -46,12 +46,12 @@ class Dispute:
 
 
 def propose(
-    pictures: Path, candidates: list[Candidate], out: Path, regions: str = "grid", seed: int = 0
+    images: Path, candidates: list[Candidate], out: Path, regions: str = "grid", seed: int = 0
 ) -> list[Dispute]:
     """Write OUT/annotations.json, OUT/images/ and OUT/index.html with the pairs that a person should settle.
 
     Args:
-        pictures: an image or a folder of images; the first folder below it becomes the scenario.
+        images: an image or a folder of images; the first folder below it becomes the scenario.
         candidates: at least two models; the paper takes four.
         out: a folder that holds no annotations.json yet.
         regions: `grid`, or `sam:ID` for a Segment Anything model of transformers.
@@ -66,7 +66,7 @@ def propose(
         raise ValueError(f"{out / 'annotations.json'} exists; choose another --out: settled pairs are not overwritten")
     find_points = grid_points if regions == "grid" else sam_points(regions)
     disputes: list[Dispute] = []
-    for number, source in enumerate(tqdm(find_images([str(pictures)]), desc="propose", unit="image", disable=None)):
+    for number, source in enumerate(tqdm(find_images([str(images)]), desc="propose", unit="image", disable=None)):
         image_HW3 = read_image(source)
         pairs = draw_pairs(find_points(image_HW3), image_HW3.shape[:2], np.random.default_rng([seed, number]))
         name = f"images/{source.stem}.png"
@@ -99,11 +99,11 @@ def vote(candidates: list[Candidate], image_HW3: np.ndarray, name: str, pairs_P2
 
 
 def draw_pairs(points_P2: np.ndarray, size: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
-    """Up to PAIRS_PER_PICTURE different pairs of key points that are far enough apart, (pairs, 2, 2)."""
+    """Up to PAIRS_PER_IMAGE different pairs of key points that are far enough apart, (pairs, 2, 2)."""
     first, second = np.triu_indices(len(points_P2), k=1)
     apart = np.linalg.norm((points_P2[first] - points_P2[second]).astype(float), axis=1) >= APART * min(size)
     first, second = first[apart], second[apart]
-    chosen = rng.permutation(len(first))[:PAIRS_PER_PICTURE]
+    chosen = rng.permutation(len(first))[:PAIRS_PER_IMAGE]
     pairs = np.stack([points_P2[first[chosen]], points_P2[second[chosen]]], axis=1)
     swap = rng.random(len(pairs)) < 0.5  # neither point is the upper one by habit
     return np.where(swap[:, None, None], pairs[:, ::-1], pairs)
@@ -157,11 +157,11 @@ def sam_points(name: str) -> Regions:
         inputs = processor(images=image_HW3, input_points=[[[[float(x), float(y)]] for y, x in prompts]],
                            return_tensors="pt")  # fmt: skip
         with torch.inference_mode():
-            answer = model(pixel_values=inputs["pixel_values"], input_points=inputs["input_points"])
+            outputs = model(pixel_values=inputs["pixel_values"], input_points=inputs["input_points"])
         masks = processor.image_processor.post_process_masks(
-            answer.pred_masks, inputs["original_sizes"], inputs["reshaped_input_sizes"]
+            outputs.pred_masks, inputs["original_sizes"], inputs["reshaped_input_sizes"]
         )[0].numpy()
-        best = answer.iou_scores[0].argmax(dim=1).numpy()
+        best = outputs.iou_scores[0].argmax(dim=1).numpy()
         return key_points(masks[np.arange(len(best)), best])
 
     return points
@@ -188,9 +188,9 @@ def _box_mean(map_HW: np.ndarray, radius: int) -> np.ndarray:
 
 
 def _draw(image_HW3: np.ndarray, dispute: Dispute, path: Path) -> None:
-    picture = Image.fromarray(image_HW3)
-    draw = ImageDraw.Draw(picture)
-    radius = max(4, min(picture.size) // 60)
+    image = Image.fromarray(image_HW3)
+    draw = ImageDraw.Draw(image)
+    radius = max(4, min(image.size) // 60)
     for label, (row, column), color in (("1", dispute.point1, "#e6194b"), ("2", dispute.point2, "#0082fe")):
         box = (column - radius, row - radius, column + radius, row + radius)
         draw.ellipse(box, outline="white", width=radius // 2 + 2)
@@ -198,7 +198,7 @@ def _draw(image_HW3: np.ndarray, dispute: Dispute, path: Path) -> None:
         draw.text((column + radius * 1.5, row - radius), label, fill=color, stroke_fill="white", stroke_width=2,
                   font_size=2.5 * radius)  # fmt: skip
     with atomic_path(path) as temporary:
-        picture.save(temporary, quality=90)
+        image.save(temporary, quality=90)
 
 
 def _write(out: Path, disputes: list[Dispute]) -> None:
@@ -206,11 +206,11 @@ def _write(out: Path, disputes: list[Dispute]) -> None:
     figures = []
     for index, d in enumerate(disputes):
         pair = {"point1": d.point1, "point2": d.point2, "closer_point": "", "votes": d.votes}
-        annotations.setdefault(d.picture, []).append(pair)
+        annotations.setdefault(d.image, []).append(pair)
         votes = ", ".join(f"{model}: {choice}" for model, choice in d.votes.items())
         figures.append(
             f'<figure><img loading="lazy" src="disputed/{index:04d}.jpg" alt="pair {index}"><figcaption>'
-            f"{escape(d.picture)}, pair {len(annotations[d.picture])}. {escape(votes)}</figcaption></figure>"
+            f"{escape(d.image)}, pair {len(annotations[d.image])}. {escape(votes)}</figcaption></figure>"
         )
     page = (
         '<!doctype html><html lang="en"><meta charset="utf-8"><title>Which point is closer?</title>'

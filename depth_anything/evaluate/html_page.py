@@ -19,33 +19,33 @@ FULL_ERROR = 0.5
 _UNMEASURED = 60
 
 
-def save_pictures(folder: Path, image_HW3: np.ndarray, aligned: dict[str, Aligned]) -> None:
+def save_images(folder: Path, image_HW3: np.ndarray, aligned: dict[str, Aligned]) -> None:
     """Write image.jpg, truth.png and, per model, <n>_map.png and <n>_error.png. The folder is renamed into place at the
     end.
 
     All maps share the ground truth's colours: red is near. Pixels without a score are grey in ground truth and error.
     """
     first = next(iter(aligned.values()))
-    disparity = _disparity(first.truth_HW, first)
+    disparity = _disparity(first.ground_truth_HW, first)
     low, high = np.percentile(disparity[first.mask_HW], [2, 98])
     span = max(high - low, 1e-12)
     with atomic_folder(folder) as temporary:
         small = Image.fromarray(image_HW3)
         small.thumbnail((WIDTH, image_HW3.shape[0]))
         small.save(temporary / "image.jpg", quality=88)
-        truth = _greyed(colored((disparity - low) / span), first.mask_HW)
-        Image.fromarray(_small(truth, first.mask_HW)).save(temporary / "truth.png")
+        ground_truth = _greyed(colored((disparity - low) / span), first.mask_HW)
+        Image.fromarray(_small(ground_truth, first.mask_HW)).save(temporary / "truth.png")
         for number, one in enumerate(aligned.values()):
             nearness = (_disparity(one.prediction_HW, one) - low) / span
             Image.fromarray(_small(colored(nearness))).save(temporary / f"{number}_map.png")
-            truth_HW = np.where(one.mask_HW, one.truth_HW, 1)
-            error = np.abs(one.prediction_HW - truth_HW) / truth_HW
-            picture = _greyed(colored(error / FULL_ERROR, "inferno"), one.mask_HW)
-            Image.fromarray(_small(picture, one.mask_HW)).save(temporary / f"{number}_error.png")
+            ground_truth_HW = np.where(one.mask_HW, one.ground_truth_HW, 1)
+            error = np.abs(one.prediction_HW - ground_truth_HW) / ground_truth_HW
+            image = _greyed(colored(error / FULL_ERROR, "inferno"), one.mask_HW)
+            Image.fromarray(_small(image, one.mask_HW)).save(temporary / f"{number}_error.png")
         (temporary / "models.txt").write_text("\n".join(aligned), encoding="utf-8")
 
 
-def pictured(folder: Path) -> list[str]:
+def saved_models(folder: Path) -> list[str]:
     """The models whose maps are in a folder of `save_pictures`, in their order; empty where there is none."""
     names = folder / "models.txt"
     return names.read_text(encoding="utf-8").splitlines() if names.is_file() else []
@@ -60,11 +60,11 @@ def write_page(path: Path, title: str, table_html: str, folders: Iterable[Path])
     """
     sections = []
     for folder in folders:
-        models = pictured(folder)
+        models = saved_models(folder)
         if not models:
             continue
         place = folder.relative_to(path.parent).as_posix()
-        figures = [("image.jpg", "picture"), ("truth.png", "truth")]
+        figures = [("image.jpg", "image"), ("truth.png", "ground truth")]
         for number, model in enumerate(models):
             figures += [(f"{number}_map.png", model), (f"{number}_error.png", f"{model}, error")]
         cells = "".join(
@@ -82,20 +82,20 @@ def _disparity(map_HW: np.ndarray, aligned: Aligned) -> np.ndarray:
     return map_HW if aligned.measure == "disparity" else 1 / np.maximum(map_HW, 1e-6)
 
 
-def _greyed(picture_HW3: np.ndarray, mask_HW: np.ndarray) -> np.ndarray:
-    return np.where(mask_HW[:, :, None], picture_HW3, np.uint8(_UNMEASURED))
+def _greyed(image_HW3: np.ndarray, mask_HW: np.ndarray) -> np.ndarray:
+    return np.where(mask_HW[:, :, None], image_HW3, np.uint8(_UNMEASURED))
 
 
-def _small(picture_HW3: np.ndarray, mask_HW: np.ndarray | None = None) -> np.ndarray:
+def _small(image_HW3: np.ndarray, mask_HW: np.ndarray | None = None) -> np.ndarray:
     """At most WIDTH pixels wide: one pixel that counts of every block, so that sparse ground truth stays visible."""
-    step = min(-(-picture_HW3.shape[1] // WIDTH), picture_HW3.shape[0])
-    height, width = picture_HW3.shape[0] // step, picture_HW3.shape[1] // step
+    step = min(-(-image_HW3.shape[1] // WIDTH), image_HW3.shape[0])
+    height, width = image_HW3.shape[0] // step, image_HW3.shape[1] // step
     if mask_HW is None:
-        return np.ascontiguousarray(picture_HW3[::step, ::step])
+        return np.ascontiguousarray(image_HW3[::step, ::step])
 
     def blocks(map_HWC: np.ndarray) -> np.ndarray:
         cut = map_HWC[: height * step, : width * step]
         return cut.reshape(height, step, width, step, -1).swapaxes(1, 2).reshape(height, width, step * step, -1)
 
     counts = blocks(mask_HW[:, :, None])[..., 0]
-    return np.take_along_axis(blocks(picture_HW3), counts.argmax(axis=2)[:, :, None, None], axis=2)[:, :, 0]
+    return np.take_along_axis(blocks(image_HW3), counts.argmax(axis=2)[:, :, None, None], axis=2)[:, :, 0]

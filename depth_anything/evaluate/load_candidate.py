@@ -126,8 +126,8 @@ def _from_transformers(name: str, quantity: Quantity | None, model_id: str, devi
             sizes["source_sizes"] = sizes["target_sizes"]  # it pads the image, and needs it to cut the padding off
         with torch.inference_mode():
             outputs = model(**inputs)
-            answer = processor.post_process_depth_estimation(outputs, **sizes)[0]["predicted_depth"]
-        return answer.float().cpu().numpy()
+            predicted = processor.post_process_depth_estimation(outputs, **sizes)[0]["predicted_depth"]
+        return predicted.float().cpu().numpy()
 
     return Candidate(name, quantity, predict)
 
@@ -137,7 +137,7 @@ def _quantity_of(name: str, config: Any) -> Quantity:
         return "depth_m" if getattr(config, "depth_estimation_type", "relative") == "metric" else "disparity"
     if config.model_type not in _ANSWERS:
         raise ValueError(
-            f"{name}: not known whether {config.model_type} answers disparity or metres; "
+            f"{name}: not known whether {config.model_type} predicts disparity or metres; "
             f"say so: hf:disparity:... or hf:depth_m:..."
         )
     return _ANSWERS[config.model_type]

@@ -12,45 +12,45 @@ from typing import Literal
 import numpy as np
 
 
-def abs_rel(prediction: np.ndarray, truth: np.ndarray) -> float:
+def abs_rel(prediction: np.ndarray, ground_truth: np.ndarray) -> float:
     """mean |p - g| / g."""
-    return float(np.mean(np.abs(prediction - truth) / truth))
+    return float(np.mean(np.abs(prediction - ground_truth) / ground_truth))
 
 
-def sq_rel(prediction: np.ndarray, truth: np.ndarray) -> float:
+def sq_rel(prediction: np.ndarray, ground_truth: np.ndarray) -> float:
     """mean (p - g)^2 / g."""
-    return float(np.mean((prediction - truth) ** 2 / truth))
+    return float(np.mean((prediction - ground_truth) ** 2 / ground_truth))
 
 
-def rmse(prediction: np.ndarray, truth: np.ndarray) -> float:
+def rmse(prediction: np.ndarray, ground_truth: np.ndarray) -> float:
     """sqrt mean (p - g)^2, in the unit of the maps."""
-    return float(np.sqrt(np.mean((prediction - truth) ** 2)))
+    return float(np.sqrt(np.mean((prediction - ground_truth) ** 2)))
 
 
-def rmse_log(prediction: np.ndarray, truth: np.ndarray) -> float:
+def rmse_log(prediction: np.ndarray, ground_truth: np.ndarray) -> float:
     """sqrt mean e^2, natural logarithm."""
-    return float(np.sqrt(np.mean((np.log(prediction) - np.log(truth)) ** 2)))
+    return float(np.sqrt(np.mean((np.log(prediction) - np.log(ground_truth)) ** 2)))
 
 
-def log10(prediction: np.ndarray, truth: np.ndarray) -> float:
+def log10(prediction: np.ndarray, ground_truth: np.ndarray) -> float:
     """mean |log10 p - log10 g|."""
-    return float(np.mean(np.abs(np.log10(prediction) - np.log10(truth))))
+    return float(np.mean(np.abs(np.log10(prediction) - np.log10(ground_truth))))
 
 
-def silog(prediction: np.ndarray, truth: np.ndarray) -> float:
+def silog(prediction: np.ndarray, ground_truth: np.ndarray) -> float:
     """100 sqrt(mean e^2 - (mean e)^2): invariant to a common factor."""
-    return float(100 * np.std(np.log(prediction) - np.log(truth)))
+    return float(100 * np.std(np.log(prediction) - np.log(ground_truth)))
 
 
-def silog_half(prediction: np.ndarray, truth: np.ndarray) -> float:
+def silog_half(prediction: np.ndarray, ground_truth: np.ndarray) -> float:
     """sqrt(mean e^2 - (mean e)^2 / 2): what the V2 metric code prints as silog. Not the same number as `silog`."""
-    e = np.log(prediction) - np.log(truth)
+    e = np.log(prediction) - np.log(ground_truth)
     return float(np.sqrt(np.mean(e**2) - 0.5 * np.mean(e) ** 2))
 
 
-def delta(prediction: np.ndarray, truth: np.ndarray, power: int = 1) -> float:
+def delta(prediction: np.ndarray, ground_truth: np.ndarray, power: int = 1) -> float:
     """Share of pixels with max(p / g, g / p) < 1.25^power."""
-    return float(np.mean(np.maximum(prediction / truth, truth / prediction) < 1.25**power))
+    return float(np.mean(np.maximum(prediction / ground_truth, ground_truth / prediction) < 1.25**power))
 
 
 def ordinal(disparity_closer: np.ndarray, disparity_farther: np.ndarray) -> float:
@@ -78,7 +78,9 @@ COARSE_SIDE = 120
 """Pixels of the shorter side at which `coarse_boundary_f1` looks for edges."""
 
 
-def boundary_f1(depth_HW: np.ndarray, truth_HW: np.ndarray, valid_HW: np.ndarray | None = None, step: int = 1) -> float:
+def boundary_f1(
+    depth_HW: np.ndarray, ground_truth_HW: np.ndarray, valid_HW: np.ndarray | None = None, step: int = 1
+) -> float:
     """F1 of occluding edges between neighbouring pixels (Depth Pro, Bochkovskii et al. 2024, section 3.3).
 
     A neighbour is behind a pixel where its depth is more than t times as large. For each of the four directions such
@@ -89,7 +91,7 @@ def boundary_f1(depth_HW: np.ndarray, truth_HW: np.ndarray, valid_HW: np.ndarray
     number as the two depths: the inverse of a ratio is the relation in the opposite direction.
 
     Args:
-        depth_HW, truth_HW: positive depth, one size. The ground truth must be dense at edges (synthetic or scanned).
+        depth_HW, ground_truth_HW: positive depth, one size. The ground truth must be dense at edges (synthetic or scanned).
         valid_HW: bool; a relation counts where both of its pixels are valid.
         step: pixels from one to its neighbour. 1 is the paper's; more forgives edges that are blurred over less.
 
@@ -99,10 +101,10 @@ def boundary_f1(depth_HW: np.ndarray, truth_HW: np.ndarray, valid_HW: np.ndarray
     Raises:
         ValueError: shapes differ or are not (H, W).
     """
-    if depth_HW.shape != truth_HW.shape or depth_HW.ndim != 2:
-        raise ValueError(f"expected two maps of one size, got {depth_HW.shape} and {truth_HW.shape}")
-    valid = np.ones(truth_HW.shape, dtype=bool) if valid_HW is None else np.asarray(valid_HW, dtype=bool)
-    p, g = (np.where(valid, x, 1.0).astype(np.float64) for x in (depth_HW, truth_HW))
+    if depth_HW.shape != ground_truth_HW.shape or depth_HW.ndim != 2:
+        raise ValueError(f"expected two maps of one size, got {depth_HW.shape} and {ground_truth_HW.shape}")
+    valid = np.ones(ground_truth_HW.shape, dtype=bool) if valid_HW is None else np.asarray(valid_HW, dtype=bool)
+    p, g = (np.where(valid, x, 1.0).astype(np.float64) for x in (depth_HW, ground_truth_HW))
     ratios = []  # (ratio of the prediction, ratio of the ground truth) to the neighbour in each of the four directions
     for near, far in ((np.s_[:, :-step], np.s_[:, step:]), (np.s_[:-step], np.s_[step:])):
         both = valid[near] & valid[far]
@@ -117,16 +119,18 @@ def boundary_f1(depth_HW: np.ndarray, truth_HW: np.ndarray, valid_HW: np.ndarray
     return float(np.average(scores, weights=BOUNDARY_THRESHOLDS))
 
 
-def coarse_boundary_f1(depth_HW: np.ndarray, truth_HW: np.ndarray, valid_HW: np.ndarray | None = None) -> float:
+def coarse_boundary_f1(depth_HW: np.ndarray, ground_truth_HW: np.ndarray, valid_HW: np.ndarray | None = None) -> float:
     """`boundary_f1` between pixels a 120th of the shorter side apart: whether there are outlines at all.
 
     At one pixel of a large ground truth every small network scores 0: its edges are a few pixels wide and displaced.
     """
-    return boundary_f1(depth_HW, truth_HW, valid_HW, step=max(1, round(min(truth_HW.shape) / COARSE_SIDE)))
+    return boundary_f1(
+        depth_HW, ground_truth_HW, valid_HW, step=max(1, round(min(ground_truth_HW.shape) / COARSE_SIDE))
+    )
 
 
 def flicker(
-    disparity_THW: np.ndarray, truth_THW: np.ndarray | None = None, valid_THW: np.ndarray | None = None
+    disparity_THW: np.ndarray, ground_truth_THW: np.ndarray | None = None, valid_THW: np.ndarray | None = None
 ) -> float:
     """How much a clip's map changes from frame to frame where the ground truth does not: lower is steadier.
 
@@ -145,7 +149,7 @@ def flicker(
     p = np.asarray(disparity_THW, dtype=np.float64)
     if p.ndim != 3 or len(p) < 2:
         raise ValueError(f"expected at least two frames of shape (frames, height, width), got {p.shape}")
-    g = np.zeros_like(p) if truth_THW is None else np.asarray(truth_THW, dtype=np.float64)
+    g = np.zeros_like(p) if ground_truth_THW is None else np.asarray(ground_truth_THW, dtype=np.float64)
     valid = np.ones(p.shape, dtype=bool) if valid_THW is None else np.asarray(valid_THW, dtype=bool)
     if g.shape != p.shape or valid.shape != p.shape:
         raise ValueError(f"expected clips of one shape, got {p.shape}, truth {g.shape}, valid {valid.shape}")

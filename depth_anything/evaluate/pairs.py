@@ -18,7 +18,7 @@ from depth_anything.data.benchmarks import pairs as manifest_of_pairs
 from depth_anything.data.benchmarks.image import BenchmarkImage
 from depth_anything.evaluate.align import resize_bilinear
 from depth_anything.evaluate.candidate import CONSTANT, ROW, Candidate
-from depth_anything.evaluate.html_page import save_pictures
+from depth_anything.evaluate.html_page import save_images
 from depth_anything.evaluate.metrics import METRICS, ordinal
 from depth_anything.evaluate.pairs_result import OUTLINES, PairScore, PairsResult, Scores
 from depth_anything.evaluate.protocol import PAIRS
@@ -55,7 +55,7 @@ def evaluate_pairs(
 
 
 def run_pairs(
-    data: str | Path, candidate: Candidate, form: str = "text", out: str | Path | None = None, pictures: int = 12
+    data: str | Path, candidate: Candidate, form: str = "text", out: str | Path | None = None, page_images: int = 12
 ) -> str:
     """The command `evaluate pairs`: what it prints.
 
@@ -64,14 +64,14 @@ def run_pairs(
         candidate: the model.
         form: one of report.FORMS.
         out: folder for report.{txt,json,csv,md} and a page of images, index.html; None: neither.
-        pictures: how many pairs, spread evenly over the manifest, the page shows.
+        page_images: how many pairs, spread evenly over the manifest, the page shows.
 
     Raises:
         ValueError: an unknown form; see `evaluate_pairs`.
     """
     check_form(form)
     folder = None if out is None else Path(out) / "pictures" / "pairs"
-    report = _evaluate(data, candidate, folder, pictures).report()
+    report = _evaluate(data, candidate, folder, page_images).report()
     if out is not None and folder is not None:
         report.write(Path(out), sorted(path.parent for path in folder.rglob("models.txt")))
     return report.render(form)
@@ -87,43 +87,45 @@ def point_pairs(aligned: Aligned) -> tuple[np.ndarray, np.ndarray]:
         (pairs,) the nearer point, (pairs,) the farther one, as positions in the flattened map.
     """
     first, second = np.random.default_rng(0).choice(np.flatnonzero(aligned.mask_HW), (2, POINT_PAIRS))
-    a, b = aligned.truth_HW.ravel()[first], aligned.truth_HW.ravel()[second]
+    a, b = aligned.ground_truth_HW.ravel()[first], aligned.ground_truth_HW.ravel()[second]
     clear = np.maximum(a, b) >= CLEAR_RATIO * np.minimum(a, b)
     first_is_nearer = a > b if aligned.measure == "disparity" else a < b
     nearer, farther = np.where(first_is_nearer, [first, second], [second, first])[:, clear]
     return nearer, farther
 
 
-def _evaluate(manifest: str | Path, candidate: Candidate, folder: Path | None = None, pictures: int = 0) -> PairsResult:
+def _evaluate(
+    manifest: str | Path, candidate: Candidate, folder: Path | None = None, page_images: int = 0
+) -> PairsResult:
     images = manifest_of_pairs.read(manifest)
-    shown = set(np.linspace(0, len(images) - 1, min(pictures, len(images))).round().astype(int))
+    shown = set(np.linspace(0, len(images) - 1, min(page_images, len(images))).round().astype(int))
     scores = []
     for number, image in enumerate(tqdm(images, desc="pairs", unit="pair", disable=None)):
-        picture = folder / image.key if folder is not None and number in shown else None
-        scores.append(_evaluate_pair(image, candidate, picture))
+        page_folder = folder / image.key if folder is not None and number in shown else None
+        scores.append(_evaluate_pair(image, candidate, page_folder))
     return PairsResult(candidate.name, tuple(scores))
 
 
-def _evaluate_pair(image: BenchmarkImage, candidate: Candidate, picture: Path | None) -> PairScore:
+def _evaluate_pair(image: BenchmarkImage, candidate: Candidate, page_folder: Path | None) -> PairScore:
     measured = (candidate, ROW, CONSTANT)
     try:
-        image_HW3, truth = image.read_image(), image.read_truth()
-        check_same_way_up(image_HW3, truth)
+        image_HW3, ground_truth = image.read_image(), image.read_ground_truth()
+        check_same_way_up(image_HW3, ground_truth)
         maps = [one.predict(image_HW3, image.key) for one in measured]
         aligned = [
-            align(map_HW, one.quantity, truth, PAIRS, PAIRS.cut("pairs"))
+            align(map_HW, one.quantity, ground_truth, PAIRS, PAIRS.cut("pairs"))
             for one, map_HW in zip(measured, maps, strict=True)
         ]
         points = point_pairs(aligned[0])
-        dense = image.exact or truth.valid_HW.mean() >= DENSE
+        dense = image.exact or ground_truth.valid_HW.mean() >= DENSE
         model, row, constant = (
-            _scores(map_HW, one.quantity, on_truth, points, dense)
-            for one, map_HW, on_truth in zip(measured, maps, aligned, strict=True)
+            _scores(map_HW, one.quantity, on_ground_truth, points, dense)
+            for one, map_HW, on_ground_truth in zip(measured, maps, aligned, strict=True)
         )
     except ValueError as error:
         raise ValueError(f"pair {image.key}: {error}") from None
-    if picture is not None:
-        save_pictures(picture, image_HW3, {candidate.name: aligned[0], ROW.name: aligned[1]})
+    if page_folder is not None:
+        save_images(page_folder, image_HW3, {candidate.name: aligned[0], ROW.name: aligned[1]})
     return PairScore(image.key, image.group, image.region, model, row, constant)
 
 
@@ -133,11 +135,11 @@ def _scores(
     """All metrics that the ground truth allows. Ordinal accuracy uses the map without alignment."""
     values = score(aligned, PAIRS.metrics)
     if len(points[0]) >= FEWEST_POINT_PAIRS:
-        height, width = aligned.truth_HW.shape
+        height, width = aligned.ground_truth_HW.shape
         resized_HW = resize_bilinear(map_HW, height, width, PAIRS.align_corners)
         nearness = (resized_HW if quantity == "disparity" else -resized_HW).ravel()
         values["ordinal"] = ordinal(nearness[points[0]], nearness[points[1]])
     if dense:
-        maps = aligned.prediction_HW, aligned.truth_HW, aligned.mask_HW
+        maps = aligned.prediction_HW, aligned.ground_truth_HW, aligned.mask_HW
         values |= {name: METRICS[name].compute(*maps) for name in OUTLINES}
     return Scores(values, aligned.scale)

@@ -18,7 +18,7 @@ from depth_anything.data.benchmarks.image import BenchmarkImage
 from depth_anything.data.benchmarks.sets import Contents
 from depth_anything.evaluate.align import resize_bilinear
 from depth_anything.evaluate.candidate import Candidate, probe
-from depth_anything.evaluate.html_page import pictured, save_pictures
+from depth_anything.evaluate.html_page import save_images, saved_models
 from depth_anything.evaluate.journal import Journal, file_name
 from depth_anything.evaluate.protocol import Cut, Protocol
 from depth_anything.evaluate.score import Aligned, TooFewPixels, align, check_same_way_up, kb_window, score
@@ -58,7 +58,7 @@ class SetScores:
 
 
 def evaluate_set(
-    contents: Contents, candidates: list[Candidate], protocol: Protocol, out: Path, pictures: int = 0
+    contents: Contents, candidates: list[Candidate], protocol: Protocol, out: Path, page_images: int = 0
 ) -> list[SetScores]:
     """Score models on a test set.
 
@@ -67,7 +67,7 @@ def evaluate_set(
         candidates: the models; each image is read once for all of them.
         protocol: what is done and measured.
         out: folder for scores and images.
-        pictures: how many images, spread evenly over the set, go to the page.
+        page_images: how many images, spread evenly over the set, go to the page.
 
     Returns:
         One result per candidate, in their order.
@@ -79,18 +79,18 @@ def evaluate_set(
     name = contents.benchmark.name
     with alone(out / protocol.name / name):
         journals = [_journal(out, name, candidate, protocol) for candidate in candidates]
-        shown = picture_folders(contents, protocol, out, pictures)
+        shown = image_folders(contents, protocol, out, page_images)
         names = [candidate.name for candidate in candidates]
         for image in tqdm(contents.images, desc=name, unit="image", disable=None):
-            picture = shown.get(image.key)
-            show = picture is not None and pictured(picture) != names
+            page_folder = shown.get(image.key)
+            show = page_folder is not None and saved_models(page_folder) != names
             todo = [
                 (candidate, journal)
                 for candidate, journal in zip(candidates, journals, strict=True)
                 if show or image.key not in journal.entries
             ]
             if todo:
-                _evaluate_image(image, todo, protocol, name, picture if show else None)
+                _evaluate_image(image, todo, protocol, name, page_folder if show else None)
         keys = {image.key for image in contents.images}
         return [
             _scores(candidate, contents, protocol, [entry for key, entry in journal.entries.items() if key in keys])
@@ -98,10 +98,10 @@ def evaluate_set(
         ]
 
 
-def picture_folders(contents: Contents, protocol: Protocol, out: Path, pictures: int) -> dict[str, Path]:
-    """The folders of the images on the page, by image key: `pictures` images spread evenly over the set."""
+def image_folders(contents: Contents, protocol: Protocol, out: Path, page_images: int) -> dict[str, Path]:
+    """The folders of the images on the page, by image key: `page_images` images spread evenly over the set."""
     count = len(contents.images)
-    spread = np.linspace(0, count - 1, min(pictures, count)).round().astype(int)
+    spread = np.linspace(0, count - 1, min(page_images, count)).round().astype(int)
     folder = out / "pictures" / protocol.name / contents.benchmark.name
     return {contents.images[i].key: folder / contents.images[i].key for i in spread}
 
@@ -132,17 +132,17 @@ def _evaluate_image(
     todo: list[tuple[Candidate, Journal]],
     protocol: Protocol,
     set_name: str,
-    picture: Path | None,
+    page_folder: Path | None,
 ) -> None:
     shown: dict[str, Aligned] = {}
     cut = protocol.cut(set_name)
     try:
-        image_HW3, truth = image.read_image(), image.read_truth()
-        check_same_way_up(image_HW3, truth)
+        image_HW3, ground_truth = image.read_image(), image.read_ground_truth()
+        check_same_way_up(image_HW3, ground_truth)
         for candidate, journal in todo:
             map_HW = predict(candidate, image_HW3, image.key, protocol, cut)
             try:
-                aligned = align(map_HW, candidate.quantity, truth, protocol, cut)
+                aligned = align(map_HW, candidate.quantity, ground_truth, protocol, cut)
             except TooFewPixels as error:
                 if protocol.few_valid == "error":
                     raise
@@ -153,8 +153,8 @@ def _evaluate_image(
             journal.add(image.key, group=image.group, scores=scores)
     except ValueError as error:
         raise ValueError(f"{set_name}, image {image.key}: {error}") from None
-    if picture is not None and shown:
-        save_pictures(picture, image_HW3, shown)
+    if page_folder is not None and shown:
+        save_images(page_folder, image_HW3, shown)
 
 
 def _scores(candidate: Candidate, contents: Contents, protocol: Protocol, entries: list[dict[str, Any]]) -> SetScores:

@@ -16,7 +16,7 @@ from depth_anything.evaluate.pairs import run_pairs
 from depth_anything.evaluate.protocol import PROTOCOLS, Protocol, get_protocol
 from depth_anything.evaluate.published import Table, get_table
 from depth_anything.evaluate.report import Line, check_form, report_of
-from depth_anything.evaluate.run import SetScores, evaluate_set, picture_folders
+from depth_anything.evaluate.run import SetScores, evaluate_set, image_folders
 
 
 def run(
@@ -29,7 +29,7 @@ def run(
     sets: Sequence[str] = (),
     protocol: str | None = None,
     partial: bool = False,
-    pictures: int = 4,
+    page_images: int = 4,
     regions: str = "grid",
     **options: Any,
 ) -> str:
@@ -46,7 +46,7 @@ def run(
         sets: only these columns of the table; without a table, any keys of BENCHMARKS.
         protocol: another protocol than the table's; the published numbers are then not shown.
         partial: accept incomplete test sets; the report states this.
-        pictures: images per set on the page.
+        page_images: images per set on the page.
         regions: where `da2k-propose` looks for points: `grid` or `sam:ID`.
         options: for our models, see `load_candidate`.
 
@@ -57,7 +57,7 @@ def run(
     if table == "pairs":
         if len(models) != 1:
             raise ValueError(f"pairs measures one model at a time, got {len(models)}")
-        return run_pairs(data, load_candidate(models[0], **options), form, out, pictures)
+        return run_pairs(data, load_candidate(models[0], **options), form, out, page_images)
     if table == "da2k-propose":
         folder = Path(out or "da2k-proposed")
         disputes = propose(Path(data), [load_candidate(name, **options) for name in models], folder, regions)
@@ -83,8 +83,8 @@ def run(
                 raise ValueError(f"protocol {rules.name} does not measure {', '.join(lacking)}, which {table} prints")
             contents = _contents(chosen, root, sets, rules, partial)
             candidates = [load_candidate(name, **options) for name in names]
-            lines, notes = _depth(chosen, contents, candidates, rules, out, pictures)
-            folders = [f for c in contents for f in picture_folders(c, rules, out, pictures).values()]
+            lines, notes = _depth(chosen, contents, candidates, rules, out, page_images)
+            folders = [f for c in contents for f in image_folders(c, rules, out, page_images).values()]
     report = report_of(chosen.title, lines, notes)
     report.write(out, folders)
     return report.render(form)
@@ -113,10 +113,10 @@ def unpublished(sets: Sequence[str], protocol: str | None) -> Table:
 
 
 def _depth(
-    table: Table, contents: list[Contents], candidates: list[Candidate], protocol: Protocol, out: Path, pictures: int
+    table: Table, contents: list[Contents], candidates: list[Candidate], protocol: Protocol, out: Path, page_images: int
 ) -> tuple[list[Line], list[str]]:
     """Measure models on test sets of depth. Published results are shown only for the protocol that they used."""
-    results = [r for c in contents for r in evaluate_set(c, candidates, protocol, out, pictures)]
+    results = [r for c in contents for r in evaluate_set(c, candidates, protocol, out, page_images)]
     notes = [f"protocol {protocol.name}: {protocol.source}", *([table.note] if table.note else [])]
     lines = [
         _line(
@@ -201,8 +201,8 @@ def _da2k(table: Table, root: Path, candidates: list[Candidate], out: Path) -> t
                 model=result.model,
                 metric="ordinal",
                 ours=100 * result.accuracy,
-                images=result.pictures,
-                expected=da2k.PICTURES,
+                images=result.images,
+                expected=da2k.IMAGES,
             )
         )
         scenarios = ", ".join(f"{name} {100 * share:.1f}" for name, share in result.scenarios.items())

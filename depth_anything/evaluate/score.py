@@ -6,7 +6,7 @@ from typing import Literal
 
 import numpy as np
 
-from depth_anything.data.benchmarks.image import Truth
+from depth_anything.data.benchmarks.image import GroundTruth
 from depth_anything.evaluate.align import fit_median, fit_scale, fit_scale_shift, resize_bilinear
 from depth_anything.evaluate.metrics import METRICS
 from depth_anything.evaluate.protocol import Crop, Cut, Protocol
@@ -23,8 +23,8 @@ class Aligned:
     """A prediction aligned with its ground truth."""
 
     prediction_HW: np.ndarray
-    """float64, in the unit of `truth_HW`, at its size, everywhere (also outside the mask)."""
-    truth_HW: np.ndarray
+    """float64, in the unit of `ground_truth_HW`, at its size, everywhere (also outside the mask)."""
+    ground_truth_HW: np.ndarray
     mask_HW: np.ndarray
     """Pixels that count."""
     measure: Literal["depth", "disparity"]
@@ -77,18 +77,18 @@ def kb_window(height: int, width: int) -> tuple[slice, slice]:
     return slice(height - 352, height), slice(left, left + 1216)
 
 
-def scored_pixels(truth: Truth, protocol: Protocol, cut: Cut) -> np.ndarray:
+def scored_pixels(ground_truth: GroundTruth, protocol: Protocol, cut: Cut) -> np.ndarray:
     """Bool (H, W): valid, finite, positive ground truth inside the cut.
 
     Raises:
         ValueError: the cut is in metres and the ground truth is not.
         TooFewPixels: fewer than the protocol's `min_valid` pixels are left.
     """
-    values = truth.values_HW
-    mask = truth.valid_HW & np.isfinite(values)
+    values = ground_truth.values_HW
+    mask = ground_truth.valid_HW & np.isfinite(values)
     mask &= np.where(mask, values, 0) > 0
-    if truth.kind != "metric_depth" and (cut.nearest_m > 0 or isfinite(cut.farthest_m)):
-        raise ValueError(f"protocol {protocol.name} cuts at metres, this truth is {truth.kind}")
+    if ground_truth.kind != "metric_depth" and (cut.nearest_m > 0 or isfinite(cut.farthest_m)):
+        raise ValueError(f"protocol {protocol.name} cuts at metres, this truth is {ground_truth.kind}")
     safe = np.where(mask, values, 1)
     if protocol.closed:
         mask &= (safe >= cut.nearest_m) & (safe <= cut.farthest_m)
@@ -102,18 +102,18 @@ def scored_pixels(truth: Truth, protocol: Protocol, cut: Cut) -> np.ndarray:
     return mask
 
 
-def check_same_way_up(image_HW3: np.ndarray, truth: Truth) -> None:
+def check_same_way_up(image_HW3: np.ndarray, ground_truth: GroundTruth) -> None:
     """Refuse an image that is rotated by 90 degrees against its ground truth: the resize would hide it.
 
     Raises:
         ValueError: one is upright and the other is wide.
     """
-    (height, width), (true_height, true_width) = image_HW3.shape[:2], truth.values_HW.shape
+    (height, width), (true_height, true_width) = image_HW3.shape[:2], ground_truth.values_HW.shape
     if (height - width) * (true_height - true_width) < 0:
         raise ValueError(f"the image is {width} x {height} and its truth {true_width} x {true_height}: one is turned")
 
 
-def align(map_HW: np.ndarray, quantity: Quantity, truth: Truth, protocol: Protocol, cut: Cut) -> Aligned:
+def align(map_HW: np.ndarray, quantity: Quantity, ground_truth: GroundTruth, protocol: Protocol, cut: Cut) -> Aligned:
     """Resize the map to the ground truth, fit it over the scored pixels, apply the floor, invert it to measure depth.
 
     Args:
@@ -124,24 +124,24 @@ def align(map_HW: np.ndarray, quantity: Quantity, truth: Truth, protocol: Protoc
         ValueError: NaN or inf in the map, metres that are not positive, or a protocol that does not fit the quantity.
         TooFewPixels: see `scored_pixels`.
     """
-    mask = scored_pixels(truth, protocol, cut)
-    values = np.where(mask, truth.values_HW, 1).astype(np.float64)
+    mask = scored_pixels(ground_truth, protocol, cut)
+    values = np.where(mask, ground_truth.values_HW, 1).astype(np.float64)
     height, width = values.shape
     prediction = resize_bilinear(map_HW, height, width, protocol.align_corners)
     if not np.isfinite(prediction).all():
         raise ValueError(f"the prediction is NaN or infinite at {np.sum(~np.isfinite(prediction))} pixels")
-    if protocol.align == "none" and (quantity != "depth_m" or truth.kind != "metric_depth"):
+    if protocol.align == "none" and (quantity != "depth_m" or ground_truth.kind != "metric_depth"):
         raise ValueError(f"protocol {protocol.name} aligns nothing: it needs a metric model and a metric truth")
 
     space = {"disparity": "disparity", "depth_m": "depth"}[quantity] if protocol.space == "own" else protocol.space
-    if truth.kind == "disparity":
+    if ground_truth.kind == "disparity":
         space, measure = "disparity", "disparity"
         target = values
     else:
         measure = protocol.measure
         target = values if space == "depth" else 1 / values
     if space == "depth" and quantity == "disparity":
-        raise ValueError(f"protocol {protocol.name} fits depth, this model answers disparity: use a disparity protocol")
+        raise ValueError(f"protocol {protocol.name} fits depth, the model predicts disparity: use a disparity protocol")
     source = prediction
     if space == "disparity" and quantity == "depth_m":
         if (prediction[mask] <= 0).any():
@@ -169,7 +169,7 @@ def align(map_HW: np.ndarray, quantity: Quantity, truth: Truth, protocol: Protoc
         raise ValueError(f"protocol {protocol.name} fits depth and measures disparity: not defined")
     if protocol.clip and measure == "depth":
         aligned = np.clip(aligned, max(cut.nearest_m, 1e-6), cut.farthest_m)
-    true = values if measure == "depth" or truth.kind == "disparity" else 1 / values
+    true = values if measure == "depth" or ground_truth.kind == "disparity" else 1 / values
     return Aligned(aligned, true, mask, measure, scale, shift)
 
 
@@ -181,10 +181,10 @@ def score(aligned: Aligned, names: tuple[str, ...]) -> dict[str, float]:
     Raises:
         ValueError: such a prediction.
     """
-    prediction, truth = aligned.prediction_HW[aligned.mask_HW], aligned.truth_HW[aligned.mask_HW]
+    prediction, ground_truth = aligned.prediction_HW[aligned.mask_HW], aligned.ground_truth_HW[aligned.mask_HW]
     if (prediction <= 0).any():
         raise ValueError(f"the aligned prediction is not positive at {np.sum(prediction <= 0)} scored pixels")
-    return {name: METRICS[name].compute(prediction, truth) for name in names}
+    return {name: METRICS[name].compute(prediction, ground_truth) for name in names}
 
 
 def _floor(protocol: Protocol, cut: Cut, disparity: np.ndarray, measure: str) -> float:

@@ -16,7 +16,7 @@ import numpy as np
 from depth_anything.export.agreement import EXACT, HALF, INT8, NEAR_ENOUGH, Agreement, Tolerance, agreement
 from depth_anything.geometry import camera
 from depth_anything.images import colormap
-from depth_anything.images.map_files import write_picture
+from depth_anything.images.map_files import write_image
 from depth_anything.images.read import read_image
 from depth_anything.network.resize import network_size_of, to_tensor
 from depth_anything.predict.backends import exported_backend
@@ -50,7 +50,7 @@ class Report:
     agreements: list[Agreement]
     stages: dict[str, float]
     """Mean difference of each stage on the first photograph, relative to the stage's mean absolute value."""
-    picture_HW3: np.ndarray
+    image_HW3: np.ndarray
 
     @property
     def failures(self) -> list[str]:
@@ -97,7 +97,7 @@ class Report:
         with atomic_path(path.with_suffix(".parity.md")) as temporary:
             temporary.write_text(self.markdown())
         with atomic_path(path.with_suffix(".parity.png")) as temporary:
-            write_picture(temporary, self.picture_HW3, {"software": "depth-anything"})
+            write_image(temporary, self.image_HW3, {"software": "depth-anything"})
 
     def markdown(self) -> str:
         """The report as Markdown."""
@@ -153,7 +153,7 @@ def compare(model: DepthAnything, candidate: Path, options: ExportOptions, photo
             expected_HW = model.infer_rgb(image_HW3, options.input_size, K_33)
             found_HW = predictor(image_HW3).with_camera(K_33).values
         agreements.append(agreement(path.stem, image_HW3, size, expected_HW, found_HW, model.variant.quantity))
-        rows.append(picture_row(image_HW3, expected_HW, found_HW))
+        rows.append(image_row(image_HW3, expected_HW, found_HW))
     first_HW3 = read_image(paths[0])
     size = options.size or network_size_of(model.variant, first_HW3.shape[0], first_HW3.shape[1], input_size)
     return Report(
@@ -164,7 +164,7 @@ def compare(model: DepthAnything, candidate: Path, options: ExportOptions, photo
         tolerance=INT8 if options.int8 else HALF if options.half or options.fp16 else EXACT,
         agreements=agreements,
         stages=stage_differences(model, candidate, first_HW3, size),
-        picture_HW3=np.concatenate([pad_to(row, max(row.shape[1] for row in rows)) for row in rows]),
+        image_HW3=np.concatenate([pad_to(row, max(row.shape[1] for row in rows)) for row in rows]),
     )
 
 
@@ -271,7 +271,7 @@ def input_names(path: Path) -> list[str]:
     return [value.get_any_name() for value in core().read_model(path).inputs]
 
 
-def picture_row(image_HW3: np.ndarray, expected_HW: np.ndarray, found_HW: np.ndarray, height: int = 200) -> np.ndarray:
+def image_row(image_HW3: np.ndarray, expected_HW: np.ndarray, found_HW: np.ndarray, height: int = 200) -> np.ndarray:
     """Photograph, torch, export and difference side by side, uint8."""
     from PIL import Image
 

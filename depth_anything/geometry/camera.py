@@ -109,9 +109,9 @@ def mean_focal(K: np.ndarray) -> float:
     return math.sqrt(K[0, 0] * K[1, 1])
 
 
-def seen_focal(focal: float, picture: tuple[int, int], network: tuple[int, int]) -> float:
+def seen_focal(focal: float, image: tuple[int, int], network: tuple[int, int]) -> float:
     """An image's focal length in pixels of the network's input, to which it is resized. Sizes are (height, width)."""
-    return focal * math.sqrt(network[0] * network[1] / (picture[0] * picture[1]))
+    return focal * math.sqrt(network[0] * network[1] / (image[0] * image[1]))
 
 
 def assumed_focal(variant: Variant, height: int, width: int) -> float:

@@ -154,18 +154,18 @@ def write_glb(
     Path(path).write_bytes(data)  # type: ignore[arg-type]
 
 
-def normals_picture(normals_HW3: np.ndarray, directx: bool = False) -> np.ndarray:
+def normals_image(normals_HW3: np.ndarray, directx: bool = False) -> np.ndarray:
     """Normals in camera axes as an image: uint8 (H, W, 3), 0.5 + 0.5 n with x right, y up, z to the viewer.
 
     Args:
         directx: y down instead (green inverted).
     """
     sign = np.array([1, 1 if directx else -1, -1], np.float32)
-    picture_HW3 = np.zeros(normals_HW3.shape, np.uint8)
-    for picture_W3, normals_W3 in zip(picture_HW3, normals_HW3, strict=True):
+    image_HW3 = np.zeros(normals_HW3.shape, np.uint8)
+    for image_W3, normals_W3 in zip(image_HW3, normals_HW3, strict=True):
         known_W = normals_W3.any(axis=1)
-        picture_W3[known_W] = np.round((normals_W3[known_W] * sign * 0.5 + 0.5) * 255)
-    return picture_HW3
+        image_W3[known_W] = np.round((normals_W3[known_W] * sign * 0.5 + 0.5) * 255)
+    return image_HW3
 
 
 def _texture(image_HW3: np.ndarray) -> Image.Image:

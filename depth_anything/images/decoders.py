@@ -16,7 +16,7 @@ import numpy as np
 from PIL import Image
 
 from depth_anything.images import exif, raw, tiff
-from depth_anything.images.source import PictureError
+from depth_anything.images.source import ImageError
 
 _PROCESS_LOCK = threading.Lock()
 # libtiff: a function's or our stream's name; LibRaw: always the same.
@@ -54,7 +54,7 @@ def decode(image: Image.Image) -> None:
             image.load()
         except ValueError as error:
             if "raw mode" in str(error):
-                raise PictureError(tiff.unread(image)) from None
+                raise ImageError(tiff.unread(image)) from None
             raise
     complaints = [line for line in lines if not line.startswith("TIFFFetchNormalTag")]  # harmless
     if complaints:

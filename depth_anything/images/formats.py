@@ -14,7 +14,7 @@ from typing import Literal
 from depth_anything.system.files import refuse_existing
 from depth_anything.system.words import one_of
 
-Need = Literal["metres", "camera", "picture", "sky", "confidence"]
+Need = Literal["metres", "camera", "image", "sky", "confidence"]
 ExrChannel = Literal["auto", "Z", "Y", "R"]
 GEOMETRY: tuple[Need, ...] = ("metres", "camera")
 
@@ -44,22 +44,22 @@ class Format:
 
 FORMATS = {
     "color": Format("color", "png"),
-    "side": Format("side", "png", ("picture",)),
+    "side": Format("side", "png", ("image",)),
     "png16": Format("{quantity}", "png"),
     "npz": Format("{quantity}", "npz", says_camera=True),
     "npy": Format("{quantity}", "npy"),
     "pfm": Format("{quantity}", "pfm"),
     "exr": Format("{quantity}", "exr"),
-    "rgbz": Format("rgbz", "exr", ("picture",)),
+    "rgbz": Format("rgbz", "exr", ("image",)),
     "json": Format("{quantity}", "json", says_camera=True),
     "normals": Format("normals", "png", GEOMETRY),
     "sky": Format("sky", "png", ("sky",)),
     "confidence": Format("confidence", "png", ("confidence",), of_panoramas=False),
     "control": Format("control", "png"),
     "ply": Format("points", "ply", GEOMETRY),
-    "glb": Format("mesh", "glb", (*GEOMETRY, "picture")),
-    "sbs": Format("sbs", "png", ("picture",), of_panoramas=False),
-    "anaglyph": Format("anaglyph", "png", ("picture",), of_panoramas=False),
+    "glb": Format("mesh", "glb", (*GEOMETRY, "image")),
+    "sbs": Format("sbs", "png", ("image",), of_panoramas=False),
+    "anaglyph": Format("anaglyph", "png", ("image",), of_panoramas=False),
     "colmap": Format("depth_map", "bin", ("metres",), of_panoramas=False),
     "colmap_camera": Format("cameras", "bin", ("camera",), of_panoramas=False),
 }

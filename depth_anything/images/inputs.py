@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from depth_anything.images import raw
-from depth_anything.images.source import SUFFIXES, PictureError, Source
+from depth_anything.images.source import SUFFIXES, ImageError, Source
 from depth_anything.system.files import is_hidden, read_text, walk
 
 
@@ -36,7 +36,7 @@ def find_images(
         PictureError: nothing was named, or a folder, pattern or list holds no image.
     """
     if not inputs:
-        raise PictureError("no input: give files, folders, patterns, a .txt list of paths, or - for standard input")
+        raise ImageError("no input: give files, folders, patterns, a .txt list of paths, or - for standard input")
     excluded = Path(exclude).resolve() if exclude is not None else None
     found: dict[object, tuple[Path | None, str]] = {}  # in order, each file once
     for entry in inputs:
@@ -55,31 +55,29 @@ def _expand(entry: str, excluded: Path | None, in_list: bool = False) -> Iterato
     if entry == "-" and not in_list:
         yield None, "stdin"
     elif path.is_dir():
-        pictures = list(walk(path, SUFFIXES, excluded))
-        if not pictures:
-            raise PictureError(f"{entry}: no image in this folder; looked for {' '.join(sorted(SUFFIXES))}")
-        for file in pictures:
+        images = list(walk(path, SUFFIXES, excluded))
+        if not images:
+            raise ImageError(f"{entry}: no image in this folder; looked for {' '.join(sorted(SUFFIXES))}")
+        for file in images:
             yield file, file.relative_to(path).with_suffix("").as_posix()
     elif path.suffix.lower() == ".txt" and path.is_file() and not in_list:
         try:
             lines = [line.strip() for line in read_text(path).splitlines() if line.strip()]
         except ValueError as error:
-            raise PictureError(f"{error}; expected one path per line") from None
+            raise ImageError(f"{error}; expected one path per line") from None
         if not lines:
-            raise PictureError(f"{entry}: the list is empty; expected one path per line")
+            raise ImageError(f"{entry}: the list is empty; expected one path per line")
         for line in lines:
             beside = path.parent / line
             yield from _expand(str(beside) if beside.exists() and not Path(line).exists() else line, excluded, True)
     elif any(character in entry for character in "*?[") and not path.exists():
         matches = sorted(Path(match) for match in glob.glob(entry, recursive=True))
-        pictures = [match for match in matches if match.is_file() and match.suffix.lower() in SUFFIXES | raw.SUFFIXES]
+        images = [match for match in matches if match.is_file() and match.suffix.lower() in SUFFIXES | raw.SUFFIXES]
         named = Path(entry).parts
-        pictures = [
-            match for match in pictures if not any(is_hidden(part) for part in match.parts if part not in named)
-        ]
-        if not pictures:
-            raise PictureError(f"{entry}: no image matches this pattern")
-        for file in pictures:
+        images = [match for match in images if not any(is_hidden(part) for part in match.parts if part not in named)]
+        if not images:
+            raise ImageError(f"{entry}: no image matches this pattern")
+        for file in images:
             yield file, file.stem
     else:
         yield path, path.stem

@@ -31,7 +31,7 @@ PNG16_MAX = 65535
 # -- images ----------------------------------------------------------------------------------------------------------
 
 
-def write_picture(path: str | os.PathLike[str], image: np.ndarray, text: Mapping[str, str]) -> None:
+def write_image(path: str | os.PathLike[str], image: np.ndarray, text: Mapping[str, str]) -> None:
     """uint8 (H, W, 3) or (H, W), or uint16 (H, W), as PNG with `text`.
 
     The low bits of 16 are noise to a compressor: its quickest level takes a fifth of the usual one's time for 4 % more.
@@ -58,7 +58,7 @@ def write_png16_depth(path: str | os.PathLike[str], depth_m_HW: np.ndarray, text
         stored_HW[row] = np.where(depth_m_W > 0, np.clip(millimetres_W, 1, PNG16_MAX), 0)
         saturated += int(np.count_nonzero(millimetres_W > PNG16_MAX))
     text = {**text, "unit": "millimetre, 0 = unknown", "saturated_pixels": str(saturated)}
-    write_picture(path, stored_HW, text)
+    write_image(path, stored_HW, text)
 
 
 def write_png16_disparity(path: str | os.PathLike[str], disparity_HW: np.ndarray, text: Mapping[str, str]) -> None:
@@ -71,7 +71,7 @@ def write_png16_disparity(path: str | os.PathLike[str], disparity_HW: np.ndarray
     stored_HW = np.empty(disparity_HW.shape, np.uint16)
     for row, disparity_W in enumerate(disparity_HW):
         stored_HW[row] = np.round((disparity_W.astype(np.float64) - low) * scale)
-    write_picture(path, stored_HW, {**text, "disparity_min": repr(low), "disparity_max": repr(high)})
+    write_image(path, stored_HW, {**text, "disparity_min": repr(low), "disparity_max": repr(high)})
 
 
 def read_png16(path: str | os.PathLike[str]) -> tuple[np.ndarray, dict[str, str]]:

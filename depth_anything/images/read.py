@@ -27,15 +27,15 @@ from PIL import Image, UnidentifiedImageError
 from depth_anything.images import cicp, exif, hdr, raw, tiff
 from depth_anything.images.color_modes import HDR_SIGNAL, converter, on_white, strips
 from depth_anything.images.decoders import decode, develop, quiet, read_exif
-from depth_anything.images.source import SUFFIXES, PictureError, PictureSource, Source, name_of, opened_stream
+from depth_anything.images.source import SUFFIXES, ImageError, ImageSource, Source, name_of, opened_stream
 from depth_anything.system.files import missing
 
 __all__ = [
     "MAX_PIXELS",
     "SUFFIXES",
-    "PictureError",
-    "PictureInfo",
-    "PictureSource",
+    "ImageError",
+    "ImageInfo",
+    "ImageSource",
     "Source",
     "image_info",
     "read_image",
@@ -56,7 +56,7 @@ _EXPECTED = "expected JPEG, PNG, TIFF, WebP, AVIF, GIF, BMP, PPM, JPEG 2000, TGA
 
 
 @dataclass(frozen=True)
-class PictureInfo:
+class ImageInfo:
     """Metadata of an image."""
 
     width: int
@@ -71,7 +71,7 @@ class PictureInfo:
     """EXIF orientation, 1 to 8, that was applied to the stored pixels; 1: none."""
 
 
-def read_image(source: PictureSource) -> np.ndarray:
+def read_image(source: ImageSource) -> np.ndarray:
     """Any image as RGB, upright: the pixels of `read_image_with_info`.
 
     Returns:
@@ -80,7 +80,7 @@ def read_image(source: PictureSource) -> np.ndarray:
     return read_image_with_info(source)[0]
 
 
-def read_image_with_info(source: PictureSource) -> tuple[np.ndarray, PictureInfo]:
+def read_image_with_info(source: ImageSource) -> tuple[np.ndarray, ImageInfo]:
     """Any image as upright RGB, and its metadata, from one decoding.
 
     Needs about 7 bytes of memory per pixel besides the file: the decoded image and the result.
@@ -94,7 +94,7 @@ def read_image_with_info(source: PictureSource) -> tuple[np.ndarray, PictureInfo
     """
     if isinstance(source, np.ndarray):
         image_HW3 = _from_array(source)
-        return image_HW3, PictureInfo(image_HW3.shape[1], image_HW3.shape[0], None, "RGB", None)
+        return image_HW3, ImageInfo(image_HW3.shape[1], image_HW3.shape[0], None, "RGB", None)
     with _opened(source) as image:
         if isinstance(image, raw.Raw):
             image_HW3 = develop(image)
@@ -110,7 +110,7 @@ def read_image_with_info(source: PictureSource) -> tuple[np.ndarray, PictureInfo
     return upright_HW3, about
 
 
-def image_info(source: PictureSource) -> PictureInfo:
+def image_info(source: ImageSource) -> ImageInfo:
     """Size, format and focal length. Only PNG is decoded for it, whose EXIF may follow the pixels.
 
     Arguments and errors as in `read_image_with_info`.
@@ -125,7 +125,7 @@ def image_info(source: PictureSource) -> PictureInfo:
         return _info(image)
 
 
-def stored_size(source: PictureSource) -> tuple[int, int]:
+def stored_size(source: ImageSource) -> tuple[int, int]:
     """(width, height) that the header promises, before any turn upright. Nothing is decoded.
 
     Arguments and errors as in `read_image_with_info`.
@@ -137,29 +137,29 @@ def stored_size(source: PictureSource) -> tuple[int, int]:
         return image.size
 
 
-def _info(image: Image.Image) -> PictureInfo:
+def _info(image: Image.Image) -> ImageInfo:
     """Of an opened image; of a PNG, after it was decoded."""
     width, height = image.size
     tags = read_exif(image)
     orientation = exif.orientation(tags)
     if image.format == "TIFF":
         # Pillow's TIFF reader reports the upright size, and turns what it decodes.
-        return PictureInfo(width, height, image.format, image.mode, exif.focal_35mm(tags))
+        return ImageInfo(width, height, image.format, image.mode, exif.focal_35mm(tags))
     if orientation >= 5:
         width, height = height, width
-    return PictureInfo(width, height, image.format, image.mode, exif.focal_35mm(tags), orientation)
+    return ImageInfo(width, height, image.format, image.mode, exif.focal_35mm(tags), orientation)
 
 
-def _raw_info(image: raw.Raw, size: tuple[int, int]) -> PictureInfo:
+def _raw_info(image: raw.Raw, size: tuple[int, int]) -> ImageInfo:
     tags = image.exif()
-    return PictureInfo(*size, "RAW", "RGB", None if tags is None else exif.focal_35mm(tags))
+    return ImageInfo(*size, "RAW", "RGB", None if tags is None else exif.focal_35mm(tags))
 
 
 # -- opening ---------------------------------------------------------------------------------------------------------
 
 
 @contextmanager
-def _opened(source: PictureSource) -> Iterator[Image.Image | raw.Raw]:
+def _opened(source: ImageSource) -> Iterator[Image.Image | raw.Raw]:
     """The image with its header parsed and checked, not decoded. Every failure inside becomes one PictureError."""
     name = name_of(source)
     try:
@@ -181,36 +181,36 @@ def _opened(source: PictureSource) -> Iterator[Image.Image | raw.Raw]:
                 try:
                     image = Image.open(stream)
                 except UnidentifiedImageError:
-                    raise PictureError(_unidentified(stream)) from None
+                    raise ImageError(_unidentified(stream)) from None
                 finally:
                     Image.MAX_IMAGE_PIXELS = pillow_limit
             with image:
                 if image.format not in _FORMATS:
-                    raise PictureError(f"{name}: {image.format} is not an image format that is read here; {_EXPECTED}")
+                    raise ImageError(f"{name}: {image.format} is not an image format that is read here; {_EXPECTED}")
                 _check_size(*image.size)
                 _check_complete(image, stream)
                 image.info[HDR_SIGNAL] = _hdr_signal(stream)
                 if image.format == "TIFF":
                     if problem := tiff.problem(image):
-                        raise PictureError(problem)
+                        raise ImageError(problem)
                     tiff.mend(image)
                 yield image
-    except PictureError as error:
+    except ImageError as error:
         # Raised below without the name.
-        raise error if str(error).startswith(name) else PictureError(f"{name}: {error}") from None
+        raise error if str(error).startswith(name) else ImageError(f"{name}: {error}") from None
     except FileNotFoundError:
-        raise PictureError(missing(name, "check the path")) from None
+        raise ImageError(missing(name, "check the path")) from None
     except PermissionError:
-        raise PictureError(f"{name}: no permission to read it") from None
+        raise ImageError(f"{name}: no permission to read it") from None
     except raw.RawError as error:
-        raise PictureError(f"{name}: {error}") from None
+        raise ImageError(f"{name}: {error}") from None
     except Image.DecompressionBombError:
-        raise PictureError(f"{name}: {_TOO_LARGE}") from None
+        raise ImageError(f"{name}: {_TOO_LARGE}") from None
     except MemoryError:
-        raise PictureError(f"{name}: not enough memory to decode it; make the image smaller") from None
+        raise ImageError(f"{name}: not enough memory to decode it; make the image smaller") from None
     except Exception as error:  # Pillow's decoders raise nearly every type of exception for damaged files
         reason = " ".join(str(error).split())[:120] or type(error).__name__
-        raise PictureError(
+        raise ImageError(
             f"{name}: damaged or cut short ({reason}); fetch it again, or save it anew with an image editor"
         ) from error
 
@@ -238,9 +238,9 @@ def _unidentified(stream: BinaryIO) -> str:
 
 def _check_size(width: int, height: int) -> None:
     if width * height > MAX_PIXELS:
-        raise PictureError(_TOO_LARGE)
+        raise ImageError(_TOO_LARGE)
     if width < 1 or height < 1:
-        raise PictureError(f"the image is {width} x {height}: it has no pixels")
+        raise ImageError(f"the image is {width} x {height}: it has no pixels")
 
 
 def _check_complete(image: Image.Image, stream: BinaryIO) -> None:
@@ -249,11 +249,11 @@ def _check_complete(image: Image.Image, stream: BinaryIO) -> None:
     if image.format == "TIFF":
         size = stream.seek(0, io.SEEK_END)
         if tiff.is_cut(image.tag_v2, size):  # type: ignore[attr-defined]
-            raise PictureError("the TIFF's pixels lie outside the file: damaged or cut short; fetch it again")
+            raise ImageError("the TIFF's pixels lie outside the file: damaged or cut short; fetch it again")
     if image.format == "JPEG2000":
         stream.seek(0)
         if b"\xff\xd9" not in stream.read():  # the end mark: no other bytes can look like it (ISO 15444-1, annex A)
-            raise PictureError("the JPEG 2000 is cut short; fetch it again")
+            raise ImageError("the JPEG 2000 is cut short; fetch it again")
     stream.seek(position)
 
 
@@ -261,7 +261,7 @@ def _from_array(array: np.ndarray) -> np.ndarray:
     """A numpy image as RGB uint8 (H, W, 3); the same memory where it already is."""
     grey = array.ndim == 2 or (array.ndim == 3 and array.shape[2] == 1)
     if array.dtype != np.uint8 or not (grey or (array.ndim == 3 and array.shape[2] in (3, 4))) or array.size == 0:
-        raise PictureError(
+        raise ImageError(
             f"numpy image: got {array.dtype} of shape {array.shape}; expected uint8 (height, width, 3) RGB, "
             "(height, width) grey or (height, width, 4) RGBA; floats of 0..1 need (255 * image).astype('uint8')"
         )

@@ -23,7 +23,7 @@ SUFFIXES = frozenset((
 _HEIF_BRANDS = (b"heic", b"heix", b"hevc", b"heim", b"heis", b"mif1", b"msf1")
 
 
-class PictureError(ValueError):
+class ImageError(ValueError):
     """An image that cannot be read. The message is one line: which image, what is wrong, what to do."""
 
 
@@ -43,10 +43,10 @@ class Source:
         return str(self.path) if self.path is not None else "standard input"
 
 
-PictureSource = str | os.PathLike[str] | bytes | BinaryIO | Image.Image | np.ndarray | Source
+ImageSource = str | os.PathLike[str] | bytes | BinaryIO | Image.Image | np.ndarray | Source
 
 
-def name_of(source: PictureSource) -> str:
+def name_of(source: ImageSource) -> str:
     """How messages call it, in one line."""
     if isinstance(source, (Source, str, os.PathLike)):
         name = source.name if isinstance(source, Source) else str(os.fspath(source))
@@ -59,7 +59,7 @@ def name_of(source: PictureSource) -> str:
 
 
 @contextmanager
-def opened_stream(source: PictureSource, name: str) -> Iterator[BinaryIO]:
+def opened_stream(source: ImageSource, name: str) -> Iterator[BinaryIO]:
     """A seekable binary stream of the file's bytes, checked to be worth handing to a decoder."""
     if isinstance(source, Source):
         source = source.data if source.path is None else source.path  # type: ignore[assignment]
@@ -67,17 +67,17 @@ def opened_stream(source: PictureSource, name: str) -> Iterator[BinaryIO]:
         path = Path(source)
         if path.exists() and not path.is_file():
             what = "a folder, not an image" if path.is_dir() else "not a regular file"
-            raise PictureError(f"{name}: {what}")
+            raise ImageError(f"{name}: {what}")
         stream: BinaryIO = path.open("rb")
     elif isinstance(source, (bytes, bytearray, memoryview)):
         stream = io.BytesIO(source)
     elif hasattr(source, "read"):
         data = source.read()  # type: ignore[union-attr]
         if not isinstance(data, bytes):
-            raise PictureError(f"{name}: read() gave {type(data).__name__}; open the file in binary mode ('rb')")
+            raise ImageError(f"{name}: read() gave {type(data).__name__}; open the file in binary mode ('rb')")
         stream = io.BytesIO(data)
     else:
-        raise PictureError(
+        raise ImageError(
             f"{name}: cannot read an image from {type(source).__name__}; "
             "expected a path, bytes, a binary file, a PIL image or a numpy array"
         )
@@ -85,7 +85,7 @@ def opened_stream(source: PictureSource, name: str) -> Iterator[BinaryIO]:
         head = stream.read(64)
         stream.seek(0)
         if not head:
-            raise PictureError(f"{name}: the file is empty")
+            raise ImageError(f"{name}: the file is empty")
         if head[4:8] == b"ftyp" and head[8:12] in _HEIF_BRANDS and b"avif" not in head:
             _register_heif()
         yield stream
@@ -97,5 +97,5 @@ def _register_heif() -> None:
         with needs("heic", "reading a HEIC photograph", ", or save it as JPEG"):
             import pillow_heif  # type: ignore[import-not-found]
     except ValueError as error:
-        raise PictureError(str(error)) from None
+        raise ImageError(str(error)) from None
     pillow_heif.register_heif_opener()

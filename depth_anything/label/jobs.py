@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, field
 
 from depth_anything.data.pseudo_labels import MANIFEST, Encoding
 from depth_anything.data.storage import CLAIMS, Store
-from depth_anything.data.unlabeled.units import Unit
+from depth_anything.data.unlabeled.image_shards import ImageShard
 from depth_anything.label.teacher import Labeller, LabelRecipe, Precision, Teacher
 from depth_anything.system.device import check_device
 from depth_anything.system.extras import needs
@@ -47,7 +47,7 @@ class LabelOptions:
 class Outcome:
     """Outcome of a shard."""
 
-    unit: str
+    shard: str
     labelled: int = 0
     failed: list[dict[str, str]] = field(default_factory=list)
     encoding_error: float = 0.0
@@ -73,7 +73,7 @@ def load_teacher(asked: LabelOptions, cuda_of_rank: bool = False) -> Teacher:
     return Teacher(model, device, asked.dtype, asked.input_size)
 
 
-def remaining(store: Store, recipe: LabelRecipe, units: list[Unit]) -> list[Unit]:
+def remaining(store: Store, recipe: LabelRecipe, shards: list[ImageShard]) -> list[ImageShard]:
     """Shards that have no manifest yet.
 
     Raises:
@@ -90,48 +90,48 @@ def remaining(store: Store, recipe: LabelRecipe, units: list[Unit]) -> list[Unit
         differences = ", ".join(f"{name} {found.get(name)} there, {asked[name]} now" for name in changed)
         raise ValueError(f"{store.where} has labels of another recipe ({differences}): use another folder")
     done = {name.removesuffix(".json") for name in store.names(MANIFEST)}
-    strays = sorted(done - {unit.name for unit in units})
+    strays = sorted(done - {shard.name for shard in shards})
     if strays:
         raise ValueError(
             f"{store.where} has {len(strays)} shards of other images (the first: {strays[0]}): the source, or the "
             "size of its shards, has changed since this folder was started; use another folder"
         )
-    return [unit for unit in units if unit.name not in done]
+    return [shard for shard in shards if shard.name not in done]
 
 
-def claimed(units: list[Unit], store: Store, rank: int = 0, world: int = 1) -> Iterator[Unit]:
+def claimed(shards: list[ImageShard], store: Store, rank: int = 0, world: int = 1) -> Iterator[ImageShard]:
     """The shards that one of `world` workers labels; workers claim shards as they go.
 
     Each worker starts at a different position. When it finds a shard that another worker has claimed, it lists the
     remaining shards once and continues with them in its own order, so that workers rarely collide again and storage is
     rarely queried. Shards claimed by a worker that died are left for the next run.
     """
-    start = len(units) * rank // world
-    order = deque((*units[start:], *units[:start]))
+    start = len(shards) * rank // world
+    order = deque((*shards[start:], *shards[:start]))
     while order:
-        unit = order.popleft()
-        if world == 1 or store.claim(unit.name):
-            yield unit
+        shard = order.popleft()
+        if world == 1 or store.claim(shard.name):
+            yield shard
         else:
             taken = store.names(CLAIMS)
-            left = [unit for unit in order if unit.name not in taken]
+            left = [shard for shard in order if shard.name not in taken]
             random.Random(rank).shuffle(left)
             order = deque(left)
 
 
-def attempt(labeller: Labeller, unit: Unit) -> Outcome:
+def attempt(labeller: Labeller, shard: ImageShard) -> Outcome:
     """Label a shard; errors of its images or of the disk are reported in the outcome."""
     try:
-        manifest = labeller(unit)
+        manifest = labeller(shard)
     except ValueError as error:
-        return Outcome(unit.name, error=str(error))
+        return Outcome(shard.name, error=str(error))
     except OSError as error:
         full = "; free some space and run the same command again" if error.errno == errno.ENOSPC else ""
-        line = f"{unit.name}: the shard cannot be written ({error.strerror or error}){full}"
-        return Outcome(unit.name, error=line, unwritable=True)
+        line = f"{shard.name}: the shard cannot be written ({error.strerror or error}){full}"
+        return Outcome(shard.name, error=line, unwritable=True)
     except RuntimeError as error:
         if "out of memory" in str(error):
             batch = labeller.recipe.batch
             raise ValueError(f"a batch of {batch} images does not fit into the device: use a smaller --batch") from None
         raise
-    return Outcome(unit.name, manifest.labelled, manifest.failed, manifest.encoding_error)
+    return Outcome(shard.name, manifest.labelled, manifest.failed, manifest.encoding_error)

@@ -20,8 +20,8 @@ from tqdm import tqdm
 
 from depth_anything.data.pseudo_labels import MANIFEST
 from depth_anything.data.storage import CLAIMS, Store, is_url, open_store
-from depth_anything.data.unlabeled.sets import units as find_units
-from depth_anything.data.unlabeled.units import PICTURES, Unit
+from depth_anything.data.unlabeled.image_shards import SHARD_SIZE, ImageShard
+from depth_anything.data.unlabeled.sets import shards as find_shards
 from depth_anything.label.jobs import (
     CONCURRENT_SHARDS,
     LabelOptions,
@@ -43,48 +43,48 @@ PATIENCE_S = 1800
 class Report:
     """Outcome of a run."""
 
-    units: int
+    total: int
     """Number of shards of the whole job."""
     done_before: int
-    shards: int = 0
+    finished: int = 0
     labelled: int = 0
-    failed_pictures: int = 0
-    failed_units: int = 0
+    failed_images: int = 0
+    failed_shards: int = 0
     encoding_error: float = 0.0
 
     @property
     def exit_code(self) -> int:
         """0: all done; 1: some failed; 2: all failed."""
-        if not (self.failed_pictures or self.failed_units):
+        if not (self.failed_images or self.failed_shards):
             return 0
         return 1 if self.labelled or self.done_before else 2
 
     def __str__(self) -> str:
-        lines = [f"{self.done_before} of {self.units} shards were there; {self.shards} more, {self.labelled} images"]
-        if self.shards:
+        lines = [f"{self.done_before} of {self.total} shards were there; {self.finished} more, {self.labelled} images"]
+        if self.finished:
             lines.append(f"largest error of the encoding: {self.encoding_error:.1e} of a map's range")
-        if self.failed_pictures or self.failed_units:
+        if self.failed_images or self.failed_shards:
             lines.append(
-                f"failed: {self.failed_pictures} images (listed in their manifests), {self.failed_units} whole shards "
+                f"failed: {self.failed_images} images (listed in their manifests), {self.failed_shards} whole shards "
                 "(the same command tries them again)"
             )
         return "\n".join(lines)
 
     def add(self, outcome: Outcome) -> None:
-        self.shards += outcome.error is None
-        self.failed_units += outcome.error is not None
+        self.finished += outcome.error is None
+        self.failed_shards += outcome.error is not None
         self.labelled += outcome.labelled
-        self.failed_pictures += len(outcome.failed)
+        self.failed_images += len(outcome.failed)
         self.encoding_error = max(self.encoding_error, outcome.encoding_error)
 
 
 def label(
-    source: str, out: str, asked: LabelOptions, kind: str = "auto", shard_size: int = PICTURES, ray: str | None = None
+    source: str, out: str, asked: LabelOptions, kind: str = "auto", shard_size: int = SHARD_SIZE, ray: str | None = None
 ) -> Report:
     """Label the shards that are not labelled yet.
 
     Args:
-        source: see `data.unlabeled.units`.
+        source: see `data.unlabeled.image_shards`.
         out: folder or URL for the shards.
         asked: the teacher, its device, batch and encoding.
         kind: kind of the source.
@@ -103,7 +103,7 @@ def label(
         raise ValueError(f"{out}: memory is not shared between processes; use a folder or an object store")
     store = open_store(out)
     with store.lock(job_name(world), first=rank == 0):
-        found = find_units(kind, source, shard_size)
+        found = find_shards(kind, source, shard_size)
         # On Ray the driver's machine may have no GPU: it needs the teacher only for its hash.
         teacher = load_teacher(replace(asked, device="cpu") if ray else asked, cuda_of_rank=world > 1)
         recipe = LabelRecipe(
@@ -135,13 +135,13 @@ def job_name(world: int) -> str:
     return f"{socket.gethostname()} {os.getpid()} {uuid.uuid4().hex}"
 
 
-def label_here(labeller: Labeller, units: Iterable[Unit]) -> Iterator[Outcome]:
+def label_here(labeller: Labeller, shards: Iterable[ImageShard]) -> Iterator[Outcome]:
     """Label shards in this process, `CONCURRENT_SHARDS` at a time."""
     threads = ThreadPoolExecutor(CONCURRENT_SHARDS)
     running: deque[Future[Outcome]] = deque()
     try:
-        for unit in units:
-            running.append(threads.submit(attempt, labeller, unit))
+        for shard in shards:
+            running.append(threads.submit(attempt, labeller, shard))
             if len(running) == CONCURRENT_SHARDS:
                 yield running.popleft().result()
         while running:
@@ -154,15 +154,15 @@ def label_here(labeller: Labeller, units: Iterable[Unit]) -> Iterator[Outcome]:
 def follow(outcomes: Iterator[Outcome], report: Report, total: int, rank: int = 0) -> None:
     """Count and show outcomes as they arrive."""
     unwritable = 0
-    with tqdm(total=total, unit="shard", disable=None if rank == 0 else True) as progress:
+    with tqdm(total=total, shard="shard", disable=None if rank == 0 else True) as progress:
         for outcome in outcomes:
             report.add(outcome)
             if outcome.error:
                 progress.write(f"error: {outcome.error}", file=sys.stderr)
             for failure in outcome.failed:
-                progress.write(f"error: {outcome.unit}: {failure['key']}: {failure['error']}", file=sys.stderr)
+                progress.write(f"error: {outcome.shard}: {failure['key']}: {failure['error']}", file=sys.stderr)
             progress.update()
-            progress.set_postfix(pictures=report.labelled, failed=report.failed_pictures)
+            progress.set_postfix(images=report.labelled, failed=report.failed_images)
             unwritable = unwritable + 1 if outcome.unwritable else 0
             if unwritable == GIVE_UP:
                 progress.write(f"error: {GIVE_UP} shards in a row could not be written: stopped", file=sys.stderr)

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from depth_anything.data.storage import open_store
-from depth_anything.data.unlabeled.units import Unit
+from depth_anything.data.unlabeled.image_shards import ImageShard
 from depth_anything.label.jobs import CONCURRENT_SHARDS, LabelOptions, Outcome, attempt, load_teacher
 from depth_anything.label.teacher import Labeller, LabelRecipe
 from depth_anything.system.extras import needs
@@ -37,12 +37,17 @@ class Worker:
     def ready(self) -> None:
         """Return once the teacher is loaded."""
 
-    def label(self, unit: Unit) -> Outcome:
-        return attempt(self.labeller, unit)
+    def label(self, shard: ImageShard) -> Outcome:
+        return attempt(self.labeller, shard)
 
 
 def label_on_ray(
-    address: str, out: str, asked: LabelOptions, recipe: LabelRecipe, units: list[Unit], workers: int | None = None
+    address: str,
+    out: str,
+    asked: LabelOptions,
+    recipe: LabelRecipe,
+    shards: list[ImageShard],
+    workers: int | None = None,
 ) -> Iterator[Outcome]:
     """Label shards on a cluster, with one worker per GPU, or per group of as many cores as a teacher has threads.
 
@@ -63,8 +68,8 @@ def label_on_ray(
         raise ValueError(f"ray {address}: no worker fits, each needs {share} {resource}; see --device and --threads")
     # A worker has as many shards in progress as a single process. The driver replaces dead workers; Ray does not.
     worker_class = ray.remote(max_restarts=0, max_concurrency=CONCURRENT_SHARDS, **demand)(Worker)
-    todo, deaths, left = deque(units), Counter(), len(units)
-    futures: dict[Any, tuple[Any, Unit | None]] = {}  # the worker and its shard; None while the worker starts
+    todo, deaths, left = deque(shards), Counter(), len(shards)
+    futures: dict[Any, tuple[Any, ImageShard | None]] = {}  # the worker and its shard; None while the worker starts
     free: dict[Any, int] = {}  # running workers, and how many more shards each can take
 
     def hire() -> None:
@@ -77,32 +82,32 @@ def label_on_ray(
         while left:
             for worker in free:
                 while free[worker] and todo:
-                    unit = todo.popleft()
-                    futures[worker.label.remote(unit)] = (worker, unit)
+                    shard = todo.popleft()
+                    futures[worker.label.remote(shard)] = (worker, shard)
                     free[worker] -= 1
             ready, _ = ray.wait(list(futures), num_returns=1, timeout=SILENCE_S)
             if not ready:
                 if not free:
                     logging.warning("ray %s: no worker has started; the cluster has no room for one", address)
                 continue
-            worker, unit = futures.pop(ready[0])
+            worker, shard = futures.pop(ready[0])
             try:
                 outcome = ray.get(ready[0])
             except ray.exceptions.RayActorError as error:
                 if error.actor_init_failed:
                     raise ValueError(last_line(error)) from None
-                if free.pop(worker, None) is not None or unit is None:
+                if free.pop(worker, None) is not None or shard is None:
                     hire()
-                if unit is None:
+                if shard is None:
                     continue
-                deaths[unit.name] += 1
-                if deaths[unit.name] < DEATHS:
-                    todo.appendleft(unit)
+                deaths[shard.name] += 1
+                if deaths[shard.name] < DEATHS:
+                    todo.appendleft(shard)
                     continue
-                outcome = Outcome(unit.name, error=f"{unit.name}: {DEATHS} workers died while labelling it")
+                outcome = Outcome(shard.name, error=f"{shard.name}: {DEATHS} workers died while labelling it")
             except ray.exceptions.RayTaskError as error:
                 raise ValueError(last_line(error)) from None
-            if unit is None:
+            if shard is None:
                 free[worker] = CONCURRENT_SHARDS
                 continue
             if worker in free:

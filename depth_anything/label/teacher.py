@@ -23,9 +23,9 @@ import numpy as np
 from depth_anything.data.pseudo_labels import LABELS, MANIFEST, Encoding, encode
 from depth_anything.data.shards import write_samples
 from depth_anything.data.storage import Store, scratch
-from depth_anything.data.unlabeled.read import as_jpeg, read_unit
-from depth_anything.data.unlabeled.units import Unit
-from depth_anything.images.read import PictureError, read_image_with_info
+from depth_anything.data.unlabeled.image_shards import ImageShard
+from depth_anything.data.unlabeled.read import as_jpeg, read_images
+from depth_anything.images.read import ImageError, read_image_with_info
 from depth_anything.network.resize import network_size_of, to_tensor
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ class LabelRecipe:
 class Manifest:
     """Outcome of a shard; its file marks the shard as complete. It has no timestamps: equal input gives equal bytes."""
 
-    unit: str
+    shard: str
     source: str
     recipe: LabelRecipe
     labelled: int = 0
@@ -127,17 +127,17 @@ def weights_sha256(model: DepthAnything) -> str:
     return digest.hexdigest()
 
 
-def manifest_name(unit: Unit) -> str:
-    return f"{MANIFEST}/{unit.name}.json"
+def manifest_name(shard: ImageShard) -> str:
+    return f"{MANIFEST}/{shard.name}.json"
 
 
-def commit(store: Store, unit: Unit, shard: Path, manifest: Manifest) -> None:
+def commit(store: Store, shard: ImageShard, tar: Path, manifest: Manifest) -> None:
     """Write the shard, then its manifest. After a kill in between, the shard is labelled again with the same bytes."""
-    with shard.open("rb") as file:
+    with tar.open("rb") as file:
         manifest.sha256 = hashlib.file_digest(file, "sha256").hexdigest()
         manifest.bytes = file.tell()
-    store.put(f"{LABELS}/{unit.name}.tar", shard)
-    store.write(manifest_name(unit), manifest.to_json())
+    store.put(f"{LABELS}/{shard.name}.tar", tar)
+    store.write(manifest_name(shard), manifest.to_json())
 
 
 class Labeller:
@@ -169,21 +169,21 @@ class Labeller:
         self.network.shutdown(cancel_futures=True)
         self.workers.shutdown(cancel_futures=True)
 
-    def __call__(self, unit: Unit) -> Manifest:
+    def __call__(self, shard: ImageShard) -> Manifest:
         """Label the images of one shard, and write it and its manifest.
 
         Raises:
             ValueError: the archive with its images cannot be read to its end.
             OSError: the shard cannot be written.
         """
-        manifest = Manifest(unit.name, unit.path, self.recipe)
-        with scratch(self.store) as shard:
-            with shard.open("wb") as file, closing(self._samples(unit, manifest)) as samples:
+        manifest = Manifest(shard.name, shard.path, self.recipe)
+        with scratch(self.store) as tar:
+            with tar.open("wb") as file, closing(self._samples(shard, manifest)) as samples:
                 write_samples(file, samples)
-            commit(self.store, unit, shard, manifest)
+            commit(self.store, shard, tar, manifest)
         return manifest
 
-    def _samples(self, unit: Unit, manifest: Manifest) -> Generator[tuple[str, dict[str, bytes]], None, None]:
+    def _samples(self, shard: ImageShard, manifest: Manifest) -> Generator[tuple[str, dict[str, bytes]], None, None]:
         """The finished samples of a shard, in an order that depends only on its images."""
 
         def failed(key: str, error: Exception) -> None:
@@ -213,14 +213,16 @@ class Labeller:
                     finished.append((key, self.workers.submit(self._encode, jpeg, size, disparity_HW)))
 
         with self.feeding:
-            for batch in self._batches(self._decoded(unit, failed)):
+            for batch in self._batches(self._decoded(shard, failed)):
                 maps.append(self.network.submit(self._predict, batch))
                 predicted(keep=1)
                 yield from encoded(keep=self.ahead)
         predicted(keep=0)
         yield from encoded(keep=0)
 
-    def _decoded(self, unit: Unit, failed: Callable[[str, Exception], None]) -> Iterator[tuple[str, bytes, np.ndarray]]:
+    def _decoded(
+        self, shard: ImageShard, failed: Callable[[str, Exception], None]
+    ) -> Iterator[tuple[str, bytes, np.ndarray]]:
         """Key, JPEG and pixels of the images of a shard in order, decoded in advance by other threads."""
         decoding: deque[tuple[str, Future]] = deque()
 
@@ -228,24 +230,24 @@ class Labeller:
             key, future = decoding.popleft()
             try:
                 yield key, *future.result()
-            except PictureError as error:
+            except ImageError as error:
                 failed(key, error)
 
-        for key, content in read_unit(unit, failed):
+        for key, content in read_images(shard, failed):
             if self.stopped:
-                raise ValueError(f"{unit.name}: stopped")
+                raise ValueError(f"{shard.name}: stopped")
             decoding.append((key, self.workers.submit(jpeg_and_pixels, content)))
             if len(decoding) >= self.ahead:
                 yield from first()
         while decoding:
             yield from first()
 
-    def _batches(self, pictures: Iterator[tuple[str, bytes, np.ndarray]]) -> Iterator[list]:
+    def _batches(self, images: Iterator[tuple[str, bytes, np.ndarray]]) -> Iterator[list]:
         """Images of one network size together; the last of each size in the order in which the sizes appeared."""
         waiting: dict[tuple[int, int], list] = {}
-        for picture in pictures:
-            size = self.teacher.network_size(*picture[2].shape[:2])
-            waiting.setdefault(size, []).append(picture)
+        for image in images:
+            size = self.teacher.network_size(*image[2].shape[:2])
+            waiting.setdefault(size, []).append(image)
             if sum(map(len, waiting.values())) >= WAITING * self.recipe.batch:
                 size = max(waiting, key=lambda size: len(waiting[size]))
             elif len(waiting[size]) < self.recipe.batch:

@@ -155,12 +155,12 @@ class DepthAnything(nn.Module):
         )
 
 
-def refuse_other_image(picture: object, order: str) -> None:
+def refuse_other_image(image: object, order: str) -> None:
     """Raise ValueError if this is not a uint8 array (H, W, 3); the message states what it is instead."""
     expected = f"expected a uint8 array (H, W, 3) in {order}"
-    if picture is None:
+    if image is None:
         raise ValueError(f"the image is None: {expected} (cv2.imread returns None for a file that it cannot read)")
-    if not isinstance(picture, np.ndarray):
-        raise ValueError(f"the image is a {type(picture).__name__}: {expected}; Predictor takes paths, PIL and bytes")
-    if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3 or picture.size == 0:
-        raise ValueError(f"image of shape {picture.shape}, type {picture.dtype}: {expected}")
+    if not isinstance(image, np.ndarray):
+        raise ValueError(f"the image is a {type(image).__name__}: {expected}; Predictor takes paths, PIL and bytes")
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or image.size == 0:
+        raise ValueError(f"image of shape {image.shape}, type {image.dtype}: {expected}")

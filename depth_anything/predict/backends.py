@@ -131,8 +131,8 @@ class OpenVinoBackend:
             self.device = ", ".join(self.model.get_property("EXECUTION_DEVICES")).strip("()").lower()
 
         @lru_cache(maxsize=4)
-        def at_size(picture: tuple[int, int], network: tuple[int, int]):
-            return core.compile_model(openvino_graph.at_size(model, picture, network), name, settings)
+        def at_size(image: tuple[int, int], network: tuple[int, int]):
+            return core.compile_model(openvino_graph.at_size(model, image, network), name, settings)
 
         self._at_size = at_size
         self._last: tuple[tuple[int, int], tuple[int, int]] | None = None

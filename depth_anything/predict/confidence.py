@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from depth_anything.evaluate.align import fit_scale_shift
-from depth_anything.images.read import PictureSource, read_image
+from depth_anything.images.read import ImageSource, read_image
 from depth_anything.network.resize import coarse
 
 if TYPE_CHECKING:
@@ -26,13 +26,13 @@ LARGEST = 0.1
 """Share of the map's range that makes the confidence 0."""
 
 
-def predict_with_confidence(predictor: Predictor, picture: PictureSource) -> Prediction:
+def predict_with_confidence(predictor: Predictor, image: ImageSource) -> Prediction:
     """The map of one image, with `confidence`. The network runs twice.
 
     Raises:
         ValueError: the image cannot be read.
     """
-    image_HW3 = read_image(picture)
+    image_HW3 = read_image(image)
     return with_confidence(*predictor.predict([image_HW3, mirror(image_HW3)]))
 
 

@@ -73,7 +73,7 @@ def read(path: Path) -> openvino.Model:
         return core().read_model(form.read_bytes(), form.with_suffix(".bin").read_bytes())
 
 
-def at_size(model: openvino.Model, picture: tuple[int, int], network: tuple[int, int]) -> openvino.Model:
+def at_size(model: openvino.Model, image: tuple[int, int], network: tuple[int, int]) -> openvino.Model:
     """A copy for images of one size (H, W) that have size (h, w) at the network: without free sizes, OpenVINO is
     several per cent faster."""
     import numpy as np
@@ -85,7 +85,7 @@ def at_size(model: openvino.Model, picture: tuple[int, int], network: tuple[int,
     for target in parameter.output(0).get_target_inputs():
         target.replace_source_output(constant.output(0))
     fixed.remove_parameter(parameter)
-    fixed.reshape([*picture, 3])
+    fixed.reshape([*image, 3])
     return fixed
 
 

@@ -21,7 +21,7 @@ import numpy as np
 
 from depth_anything.geometry import camera, sphere
 from depth_anything.geometry.sphere import View
-from depth_anything.images.read import PictureSource, read_image
+from depth_anything.images.read import ImageSource, read_image
 from depth_anything.predict.prediction import Prediction
 from depth_anything.predict.predictor import Predictor
 
@@ -47,17 +47,17 @@ def views() -> list[View]:
     ]
 
 
-def predict_panorama(predictor: Predictor, picture: PictureSource) -> Prediction:
+def predict_panorama(predictor: Predictor, image: ImageSource) -> Prediction:
     """The map of an equirectangular panorama: disparity or metres along the ray, as its `projection` states.
 
     Args:
         predictor: the model; it runs once for each of the 12 views.
-        picture: as for `Predictor`; the whole sphere, twice as wide as high.
+        image: as for `Predictor`; the whole sphere, twice as wide as high.
 
     Raises:
         ValueError: the image cannot be read, or is not twice as wide as high.
     """
-    image_HW3 = read_image(picture)
+    image_HW3 = read_image(image)
     height, width = image_HW3.shape[:2]
     sphere.check_size(height, width)
     all_views = views()

@@ -32,40 +32,40 @@ def save(prediction: Prediction, stem: Path, formats: Sequence[str], options: Sa
     with ExitStack() as stack:
         for name, path in path_of.items():
             part = stack.enter_context(new_file(path, options.overwrite))
-            if "picture" in FORMATS[name].needs and prediction.image is None:
+            if "image" in FORMATS[name].needs and prediction.image is None:
                 raise ValueError(f"{name}: the image is needed in addition to the map; give image= to the Prediction")
             WRITERS[name](part, metric if "metres" in FORMATS[name].needs else prediction, options)
     return list(path_of.values())
 
 
 def _color(part: Path, prediction: Prediction, options: SaveOptions) -> None:
-    map_files.write_picture(part, prediction.colored(options.colors), prediction.text())
+    map_files.write_image(part, prediction.colored(options.colors), prediction.text())
 
 
 def _side(part: Path, prediction: Prediction, options: SaveOptions) -> None:
     both = np.concatenate([np.asarray(prediction.image), prediction.colored(options.colors)], axis=1)
-    map_files.write_picture(part, both, prediction.text())
+    map_files.write_image(part, both, prediction.text())
 
 
 def _control(part: Path, prediction: Prediction, options: SaveOptions) -> None:
-    map_files.write_picture(part, prediction.control_image(options.percentile), prediction.text())
+    map_files.write_image(part, prediction.control_image(options.percentile), prediction.text())
 
 
 def _sky(part: Path, prediction: Prediction, options: SaveOptions) -> None:
     if prediction.sky is None:
         raise ValueError("sky: there is no mask; choose a method with --sky segformer or --sky threshold")
-    map_files.write_picture(part, prediction.sky.astype(np.uint8) * 255, prediction.text())
+    map_files.write_image(part, prediction.sky.astype(np.uint8) * 255, prediction.text())
 
 
 def _confidence(part: Path, prediction: Prediction, options: SaveOptions) -> None:
     if prediction.confidence is None:
         raise ValueError("confidence: it was not computed; see predict.confidence.predict_with_confidence")
-    map_files.write_picture(part, np.round(prediction.confidence * 255).astype(np.uint8), prediction.text())
+    map_files.write_image(part, np.round(prediction.confidence * 255).astype(np.uint8), prediction.text())
 
 
 def _normals(part: Path, prediction: Prediction, options: SaveOptions) -> None:
-    picture_HW3 = point_cloud.normals_picture(prediction.normals(), options.directx_normals)
-    map_files.write_picture(part, picture_HW3, prediction.text())
+    image_HW3 = point_cloud.normals_image(prediction.normals(), options.directx_normals)
+    map_files.write_image(part, image_HW3, prediction.text())
 
 
 def _png16(part: Path, prediction: Prediction, options: SaveOptions) -> None:
@@ -99,12 +99,12 @@ def _rgbz(part: Path, prediction: Prediction, options: SaveOptions) -> None:
 
 def _sbs(part: Path, prediction: Prediction, options: SaveOptions) -> None:
     shift_HW = prediction.eye_shifts(options.eye_distance)
-    map_files.write_picture(part, stereo.side_by_side(np.asarray(prediction.image), shift_HW), prediction.text())
+    map_files.write_image(part, stereo.side_by_side(np.asarray(prediction.image), shift_HW), prediction.text())
 
 
 def _anaglyph(part: Path, prediction: Prediction, options: SaveOptions) -> None:
     shift_HW = prediction.eye_shifts(options.eye_distance)
-    map_files.write_picture(part, stereo.anaglyph(np.asarray(prediction.image), shift_HW), prediction.text())
+    map_files.write_image(part, stereo.anaglyph(np.asarray(prediction.image), shift_HW), prediction.text())
 
 
 def _colmap(part: Path, prediction: Prediction, options: SaveOptions) -> None:

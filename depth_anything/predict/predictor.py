@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from depth_anything.geometry import camera
-from depth_anything.images.read import PictureSource, read_image
+from depth_anything.images.read import ImageSource, read_image
 from depth_anything.network.resize import lower_bound, network_size_of
 from depth_anything.predict.backends import Backend, BackendName, Dtype, load_backend
 from depth_anything.predict.prediction import Prediction
@@ -69,41 +69,41 @@ class Predictor:
         self.input_size = self.variant.asked_size(input_size)
         self.batch_size = batch_size
 
-    def __call__(self, picture: PictureSource) -> Prediction:
+    def __call__(self, image: ImageSource) -> Prediction:
         """The map of one image, at its size.
 
         Args:
-            picture: a path, a uint8 RGB array (H, W, 3), a PIL image, or the bytes of a file.
+            image: a path, a uint8 RGB array (H, W, 3), a PIL image, or the bytes of a file.
 
         Raises:
             ValueError: the image cannot be read.
         """
-        return self.predict([picture])[0]
+        return self.predict([image])[0]
 
-    def predict(self, pictures: Iterable[PictureSource]) -> list[Prediction]:
+    def predict(self, images: Iterable[ImageSource]) -> list[Prediction]:
         """Maps of several images of any sizes, in the same order. Images of one network size run in batches.
 
         Raises:
-            ValueError: an image cannot be read, or `pictures` is one image instead of several.
+            ValueError: an image cannot be read, or `images` is one image instead of several.
         """
-        if isinstance(pictures, (str, bytes, np.ndarray)) or not isinstance(pictures, Iterable):
-            raise ValueError(f"got one {type(pictures).__name__}: expected a list of images; call predictor(image)")
-        images = [read_image(picture) for picture in pictures]
+        if isinstance(images, (str, bytes, np.ndarray)) or not isinstance(images, Iterable):
+            raise ValueError(f"got one {type(images).__name__}: expected a list of images; call predictor(image)")
+        decoded = [read_image(image) for image in images]
         buckets: dict[tuple[int, int], list[int]] = defaultdict(list)
-        for index, image in enumerate(images):
-            height, width = image.shape[:2]
+        for index, image_HW3 in enumerate(decoded):
+            height, width = image_HW3.shape[:2]
             buckets[network_size_of(self.variant, height, width, self.input_size)].append(index)
         predictions: dict[int, Prediction] = {}
         for size, bucket in buckets.items():
             for start in range(0, len(bucket), self.batch_size):
                 indices = bucket[start : start + self.batch_size]
-                maps = self.backend([images[index] for index in indices], self.input_size)
+                maps = self.backend([decoded[index] for index in indices], self.input_size)
                 for index, map_HW in zip(indices, maps, strict=True):
-                    predictions[index] = self._prediction(images[index], map_HW, size)
-        return [predictions[index] for index in range(len(images))]
+                    predictions[index] = self._prediction(decoded[index], map_HW, size)
+        return [predictions[index] for index in range(len(decoded))]
 
-    def _prediction(self, image: np.ndarray, map_HW: np.ndarray, size: tuple[int, int]) -> Prediction:
-        height, width = image.shape[:2]
+    def _prediction(self, image_HW3: np.ndarray, map_HW: np.ndarray, size: tuple[int, int]) -> Prediction:
+        height, width = image_HW3.shape[:2]
         notes = ()
         asked = self.input_size
         if isinstance(asked, int) and lower_bound(height, width, asked, self.variant.patch) < asked:
@@ -127,6 +127,6 @@ class Predictor:
             network_size=size,
             metres_from=metres_from,
             notes=notes,
-            image=image,
+            image=image_HW3,
             focal=focal,
         )

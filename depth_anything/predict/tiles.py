@@ -17,7 +17,7 @@ from itertools import islice
 import numpy as np
 
 from depth_anything.evaluate.align import fit_scale_shift
-from depth_anything.images.read import PictureSource, read_image
+from depth_anything.images.read import ImageSource, read_image
 from depth_anything.network.resize import coarse
 from depth_anything.predict.prediction import Prediction
 from depth_anything.predict.predictor import Predictor
@@ -85,7 +85,7 @@ def _line(length: int, side: int) -> Iterator[tuple[int, np.ndarray]]:
         yield int(start), (own / total[start : start + side]).astype(np.float32)
 
 
-def predict_tiles(predictor: Predictor, picture: PictureSource, count: int) -> Prediction:
+def predict_tiles(predictor: Predictor, image: ImageSource, count: int) -> Prediction:
     """The map of one image with the detail of its tiles.
 
     Needs 8 bytes of memory per pixel more than the map of the whole image, and 60 per pixel of a tile.
@@ -98,7 +98,7 @@ def predict_tiles(predictor: Predictor, picture: PictureSource, count: int) -> P
     Raises:
         ValueError: the image cannot be read, or tiles would be smaller than 32 pixels.
     """
-    image_HW3 = read_image(picture)
+    image_HW3 = read_image(image)
     height, width = image_HW3.shape[:2]
     tiles = cover(height, width, count)
     whole = predictor(image_HW3)
@@ -107,8 +107,8 @@ def predict_tiles(predictor: Predictor, picture: PictureSource, count: int) -> P
     waiting = iter(tiles)
     together = max(1, min(predictor.batch_size, BATCH_PIXELS // len(tiles[0].weight_h) ** 2))
     while batch := list(islice(waiting, together)):
-        pictures = [np.ascontiguousarray(image_HW3[tile.window]) for tile in batch]
-        for tile, seen in zip(batch, predictor.predict(pictures), strict=True):
+        images = [np.ascontiguousarray(image_HW3[tile.window]) for tile in batch]
+        for tile, seen in zip(batch, predictor.predict(images), strict=True):
             weights_hw = tile.weight_h[:, None] * tile.weight_w
             detail_HW[tile.window] += weights_hw * fine_detail(seen.as_disparity(), whole_HW[tile.window])
     detail_HW += whole_HW

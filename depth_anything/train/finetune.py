@@ -22,7 +22,7 @@ from depth_anything.train.validation import validate_disparity
 from depth_anything.variants import Variant
 
 
-def disparity_recipe(row: Variant, pictures: int, epochs: int, batch: int, rate: float, seed: int) -> Recipe:
+def disparity_recipe(row: Variant, images: int, epochs: int, batch: int, rate: float, seed: int) -> Recipe:
     """V2's losses on the user's disparity: the encoder at a tenth of the rate, crops of half to all of an image."""
     small = nano_vit.LARGE if row.name == "nano-vit" else SQUARE_518
     sizes = nano.LARGE if row.encoder == "efficientnet" else small
@@ -30,7 +30,7 @@ def disparity_recipe(row: Variant, pictures: int, epochs: int, batch: int, rate:
         name="finetune-disparity",
         variant=row.name,
         data=("own",),
-        stages=(Stage(samples=max(batch, epochs * pictures), sizes=sizes, batch=batch, gradient_weight=2.0),),
+        stages=(Stage(samples=max(batch, epochs * images), sizes=sizes, batch=batch, gradient_weight=2.0),),
         learning_rate=rate,
         from_backbone=False,
         crop_scale=(0.5, 1.0),
@@ -41,7 +41,7 @@ def disparity_recipe(row: Variant, pictures: int, epochs: int, batch: int, rate:
 
 def metric_recipe(
     row: Variant,
-    pictures: int,
+    images: int,
     epochs: int,
     batch: int,
     rate: float,
@@ -56,7 +56,7 @@ def metric_recipe(
     the network's input size, as in prediction: smaller crops, which show the same metres enlarged, would teach that
     magnification does not matter. With a canonical camera it does not, and crops are half to all of an image.
     """
-    relative = disparity_recipe(row, pictures, epochs, batch, rate, seed)
+    relative = disparity_recipe(row, images, epochs, batch, rate, seed)
     sizes = (row.fixed_size or (row.input_size, row.input_size),)
     stages = tuple(replace(stage, gradient_weight=0.0, sizes=sizes) for stage in relative.stages)
     fields = {name: getattr(relative, name) for name in relative.__dataclass_fields__}
@@ -119,7 +119,7 @@ def finetune(
     seen: list[float] = []
     if intrinsics:
         known = cameras(own, intrinsics)
-        of = dict(zip(own.pictures, known, strict=True))
+        of = dict(zip(own.images, known, strict=True))
         parts = [Mapped(part, lambda one: replace(one, K_33=of[one.key].K_33)) for part in (training, held_out)]
         seen = [known[number].seen_by(row) for number in training.numbers]
     settings, report = None, {}

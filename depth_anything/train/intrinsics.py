@@ -15,7 +15,7 @@ ADVICE = "give a text file with a line NAME,fx,fy,cx,cy for each image"
 
 
 @dataclass(frozen=True)
-class PictureCamera:
+class ImageCamera:
     """A camera matrix, and the size of the upright image in whose pixels it is given."""
 
     K_33: np.ndarray
@@ -27,7 +27,7 @@ class PictureCamera:
         return camera.mean_focal(self.K_33) * get_variant(row.name).input_size / min(self.height, self.width)
 
 
-def cameras(own: UserFolder, asked: str) -> list[PictureCamera]:
+def cameras(own: UserFolder, asked: str) -> list[ImageCamera]:
     """The camera of each image of a folder, in the order of the folder.
 
     Args:
@@ -38,7 +38,7 @@ def cameras(own: UserFolder, asked: str) -> list[PictureCamera]:
         ValueError: an image has no camera, images of several sizes share one camera, or the file does not exist.
     """
     found = [image_info(own.path(number)) for number in range(len(own))]
-    names = [Path(picture).relative_to("images").as_posix() for picture in own.pictures]
+    names = [Path(image).relative_to("images").as_posix() for image in own.images]
     if asked == "exif":
         matrices = {
             name: camera.from_focal_35mm(about.width, about.height, about.focal_35mm)
@@ -59,7 +59,7 @@ def cameras(own: UserFolder, asked: str) -> list[PictureCamera]:
             f"--intrinsics {asked}: {len(lacking)} of {len(names)} images have no camera (first: {lacking[0]}): "
             + ADVICE
         )
-    return [PictureCamera(matrices[name], about.height, about.width) for name, about in zip(names, found, strict=True)]
+    return [ImageCamera(matrices[name], about.height, about.width) for name, about in zip(names, found, strict=True)]
 
 
 def read_cameras(path: Path) -> dict[str, np.ndarray]:

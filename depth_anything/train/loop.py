@@ -74,7 +74,7 @@ def train(
         ValueError: images, weights or a teacher are missing, `out` holds another recipe, or many steps in a row are
             not finite.
     """
-    check_pictures(recipe, data)
+    check_images(recipe, data)
     if isinstance(teacher, DepthAnything):
         check_teacher(recipe, teacher.variant)
     check_start(recipe, weights, frozen, machine, ranks)
@@ -163,7 +163,7 @@ def check_start(
         ) from None
 
 
-def check_pictures(recipe: Recipe, data: Data) -> None:
+def check_images(recipe: Recipe, data: Data) -> None:
     """Check that there are images of every kind that the recipe learns from.
 
     Raises:

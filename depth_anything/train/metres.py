@@ -28,7 +28,7 @@ class MetricScore:
     abs_rel: float
     delta1: float
     rmse: float
-    pictures: int
+    images: int
 
 
 def measure(
@@ -43,15 +43,15 @@ def measure(
         mirrored: average with the prediction of the mirrored image, as in ZoeDepth's evaluation.
     """
 
-    def answer(image_HW3: np.ndarray, K_33: np.ndarray | None) -> np.ndarray:
+    def predict(image_HW3: np.ndarray, K_33: np.ndarray | None) -> np.ndarray:
         return model.infer_rgb(image_HW3, input_size, K_33)
 
     predictions = {}
     for number, sample in usable(samples):
         image_HW3, K_33 = sample.image_HW3, sample.K_33
-        depth_HW = answer(image_HW3, K_33)
+        depth_HW = predict(image_HW3, K_33)
         if mirrored:  # the focal length does not change, nor does a principal point in the centre
-            depth_HW = (depth_HW + answer(np.ascontiguousarray(image_HW3[:, ::-1]), K_33)[:, ::-1]) / 2
+            depth_HW = (depth_HW + predict(np.ascontiguousarray(image_HW3[:, ::-1]), K_33)[:, ::-1]) / 2
         predictions[number] = depth_HW
     return score(predictions, samples, metric)
 

@@ -13,7 +13,7 @@ from depth_anything.losses import Losses
 from depth_anything.network.model import DepthAnything
 from depth_anything.train.batches import Batch, Slice
 from depth_anything.train.metres import measure, true_metres
-from depth_anything.train.metric_pictures import labeled_batch
+from depth_anything.train.metric_batches import labeled_batch
 from depth_anything.train.metric_start import fit_last, groups, start_model
 from depth_anything.train.recipes.base import Stage
 from depth_anything.train.recipes.metric import MetricRecipe

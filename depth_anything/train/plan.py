@@ -65,31 +65,31 @@ class StepCost:
     """What one forward and backward pass of some images, and the update behind it, take of a device."""
 
     peak: int
-    """Bytes of all tensors that live at once: weights, moments, gradients, activations. Without what kernels allocate
-    for themselves."""
+    """Largest number of bytes of all tensors at one time: weights, moments, gradients, activations. Without what
+    kernels allocate for themselves."""
     flops: int = 0
     """Of all matrix products and convolutions, two for a multiplication with its addition; 0 where they were not
     counted."""
 
 
-class Living(TorchDispatchMode):
-    """Counts the bytes of the storages that live, and their peak."""
+class AllocatedBytes(TorchDispatchMode):
+    """Counts the bytes of all storages in use, and their peak."""
 
     def __init__(self):
         super().__init__()
         self.sizes: dict[int, int] = {}
         self.now = self.peak = 0
 
-    def born(self, tensor: Tensor) -> None:
+    def count(self, tensor: Tensor) -> None:
         """Count a tensor's storage, unless it is known."""
         storage = tensor.untyped_storage()
         if id(storage) not in self.sizes:
             self.sizes[id(storage)] = storage.nbytes()
             self.now += storage.nbytes()
             self.peak = max(self.peak, self.now)
-            weakref.finalize(storage, self.gone, id(storage))
+            weakref.finalize(storage, self.release, id(storage))
 
-    def gone(self, key: int) -> None:
+    def release(self, key: int) -> None:
         """A storage is freed."""
         self.now -= self.sizes.pop(key)
 
@@ -99,7 +99,7 @@ class Living(TorchDispatchMode):
             found = func(*args, **(kwargs or {}))
         for one in found if isinstance(found, list | tuple) else (found,):
             if isinstance(one, Tensor):
-                self.born(one)
+                self.count(one)
         return found
 
 
@@ -130,9 +130,9 @@ class ShapeRun:
         teacher = get_variant(teacher) if isinstance(teacher, str) else teacher
         if "beit" in (get_variant(recipe.variant).encoder, teacher and teacher.encoder):
             raise ValueError(f"{recipe.name}: no --plan and no --peak-tflops for a BEiT encoder; plan a ViT-L instead")
-        self.recipe, self.living, self.fake = recipe, Living(), FakeTensorMode()
+        self.recipe, self.allocated, self.fake = recipe, AllocatedBytes(), FakeTensorMode()
         unlabeled = recipe.unlabeled
-        with self.fake, self.living:
+        with self.fake, self.allocated:
             row = recipe.row if isinstance(recipe, MetricRecipe) else get_variant(recipe.variant)
             self.run = start(recipe, DepthAnything(row).state_dict(), machine)
             self.frozen = self.teacher = None
@@ -149,7 +149,7 @@ class ShapeRun:
     @property
     def model_bytes(self) -> int:
         """Bytes between two steps: weights, their running mean, moments, the frozen encoder, the teacher."""
-        return self.living.now
+        return self.allocated.now
 
     def step(
         self,
@@ -171,15 +171,15 @@ class ShapeRun:
         """
         recipe = replace(self.recipe, stages=(stage,))
         counter = FlopCounterMode(display=False, custom_mapping=ATTENTION)
-        with self.fake, self.living, counter if count else nullcontext():
+        with self.fake, self.allocated, counter if count else nullcontext():
             task = task_of(recipe, Data(), teacher=self.teacher, frozen=self.frozen)
             ready = [slice_of_shapes(recipe, stage, size, labeled, unlabeled, whole) for _ in range(slices)]
-            self.living.peak, self.run.step = self.living.now, 0
+            self.allocated.peak, self.run.step = self.allocated.now, 0
             gradients(self.run, ready, task)
             clipped(self.run)
             update(self.run)
             self.run.optimizer.zero_grad()
-        return StepCost(self.living.peak, counter.get_total_flops() if count else 0)
+        return StepCost(self.allocated.peak, counter.get_total_flops() if count else 0)
 
 
 def slice_of_shapes(

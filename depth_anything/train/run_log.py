@@ -65,6 +65,6 @@ def open_board(folder: Path, step: int):
 def side_by_side(sample: Sample, map_HW: np.ndarray) -> np.ndarray:
     """Image, ground truth (black where unknown) and prediction, uint8 (H, 3 W, 3)."""
     known_HW = sample.valid_HW
-    truth_HW3 = colored(min_max(sample.disparity_HW, known_HW)) * known_HW[..., None].astype(np.uint8)
+    ground_truth_HW3 = colored(min_max(sample.disparity_HW, known_HW)) * known_HW[..., None].astype(np.uint8)
     guess_HW3 = colored(min_max(map_HW, np.ones_like(known_HW)))
-    return np.concatenate([sample.image_HW3, truth_HW3, guess_HW3], axis=1)
+    return np.concatenate([sample.image_HW3, ground_truth_HW3, guess_HW3], axis=1)

@@ -67,10 +67,10 @@ def open_data(
 
             unlabeled = Kept(Joined([opened_once(partial(PseudoLabels, folder), ranks) for folder in pseudo_labels]))
         else:
-            unlabeled = Joined([open_pictures(name, recipe, roots, ranks) for name in recipe.unlabeled.data])
+            unlabeled = Joined([open_images(name, recipe, roots, ranks) for name in recipe.unlabeled.data])
     if recipe.unlabeled_share < 1:
         # The user's folders are checked before hours of rendering; the order of the sets is that of the recipe.
-        read = open_pictures if isinstance(recipe, MaskedRecipe) else partial(open_set, find_sky=find_sky)
+        read = open_images if isinstance(recipe, MaskedRecipe) else partial(open_set, find_sky=find_sky)
         named = (*recipe.data, *(recipe.minor[:1] if recipe.minor else ()))
         given = {name: read(name, recipe, roots, ranks) for name in named if name != "scenes"}
         sets = [
@@ -177,13 +177,13 @@ def sky_by_set(
     return find
 
 
-def open_pictures(name: str, recipe: Recipe, roots: Mapping[str, Path], ranks: Ranks) -> Samples:
+def open_images(name: str, recipe: Recipe, roots: Mapping[str, Path], ranks: Ranks) -> Samples:
     """A set of images without labels; for a labelled set, its images."""
-    from depth_anything.data.unlabeled.pictures import Pictures
-    from depth_anything.data.unlabeled.sets import UNLABELED, units
+    from depth_anything.data.unlabeled.random_access import UnlabeledImages
+    from depth_anything.data.unlabeled.sets import UNLABELED, shards
 
     root = root_of(name, recipe, roots)
     if name in LABELED:
         return without_labels(opened_once(partial(open_labeled, name, root), ranks))
-    listed = opened_once(lambda: Pictures(units(name if name in UNLABELED else "auto", root)), ranks)
+    listed = opened_once(lambda: UnlabeledImages(shards(name if name in UNLABELED else "auto", root)), ranks)
     return without_labels(listed)

@@ -4,7 +4,7 @@ from typing import Protocol
 
 import numpy as np
 
-from depth_anything.data.benchmarks.image import Truth
+from depth_anything.data.benchmarks.image import GroundTruth
 from depth_anything.data.samples import Samples, usable
 from depth_anything.evaluate.protocol import PAIRS, Cut
 from depth_anything.evaluate.score import TooFewPixels, align, score
@@ -22,9 +22,9 @@ def validate_disparity(model: DisparityModel, samples: Samples) -> dict[str, flo
     for _, sample in usable(samples):
         known_HW = sample.valid_HW & ~sample.sky_HW & (sample.disparity_HW > 0)
         depth_HW = np.divide(1, sample.disparity_HW, out=np.zeros_like(sample.disparity_HW), where=known_HW)
-        truth = Truth(depth_HW, known_HW, "relative_depth")
+        ground_truth = GroundTruth(depth_HW, known_HW, "relative_depth")
         try:
-            aligned = align(model.infer_rgb(sample.image_HW3), "disparity", truth, PAIRS, Cut())
+            aligned = align(model.infer_rgb(sample.image_HW3), "disparity", ground_truth, PAIRS, Cut())
         except TooFewPixels:
             continue
         scores.append(score(aligned, ("abs_rel", "delta1")))

@@ -69,24 +69,24 @@ class ControlSet:
     """Images with captions and control images, by number.
 
     Args:
-        pictures: folder of images; `<stem>.txt` beside an image is its caption (if absent, it has none).
+        images: folder of images; `<stem>.txt` beside an image is its caption (if absent, it has none).
         controls: folder with `<stem>_control.png`, as `predict --save control` writes it.
 
     Raises:
         ValueError: there are no images, or an image has no control image.
     """
 
-    def __init__(self, pictures: str | Path, controls: str | Path):
-        self.paths = sorted(walk(pictures, SUFFIXES))
+    def __init__(self, images: str | Path, controls: str | Path):
+        self.paths = sorted(walk(images, SUFFIXES))
         if not self.paths:
-            raise ValueError(f"{pictures}: no images")
-        relative = [path.relative_to(pictures).with_suffix("") for path in self.paths]
+            raise ValueError(f"{images}: no images")
+        relative = [path.relative_to(images).with_suffix("") for path in self.paths]
         self.controls = [Path(controls) / path.with_name(f"{path.name}_control.png") for path in relative]
         lacking = [path for path in self.controls if not path.is_file()]
         if lacking:
             raise ValueError(
                 f"{len(lacking)} control images are missing (first: {lacking[0]}): "
-                f"depth-anything predict {pictures} --save control -o {controls}"
+                f"depth-anything predict {images} --save control -o {controls}"
             )
 
     def __len__(self) -> int:
@@ -110,11 +110,11 @@ def control_loss(
 ) -> Tensor:
     """Mean squared error of the predicted noise (or velocity, depending on the scheduler) at the given steps."""
     noisy_B4hw = scheduler.add_noise(latents_B4hw, noise_B4hw, steps_B)
-    answer = predicted(unet, controlnet, noisy_B4hw, steps_B, text_BTD, condition_B3HW)
+    prediction = predicted(unet, controlnet, noisy_B4hw, steps_B, text_BTD, condition_B3HW)
     target = noise_B4hw
     if scheduler.config.prediction_type == "v_prediction":
         target = scheduler.get_velocity(latents_B4hw, noise_B4hw, steps_B)
-    return F.mse_loss(answer.float(), target.float())
+    return F.mse_loss(prediction.float(), target.float())
 
 
 def predicted(

@@ -143,7 +143,7 @@ class Mask2FormerSegmenter(nn.Module):
     def loss(self, image_B3HW: Tensor, classes_BHW: Tensor) -> Tensor:
         """Mask2Former's loss over all layers: 2 x class, 5 x mask, 5 x dice after Hungarian matching."""
         classes, masks = self.logits(image_B3HW)
-        truth = [masks_of(classes_HW) for classes_HW in classes_BHW]
+        ground_truth = [masks_of(classes_HW) for classes_HW in classes_BHW]
         earlier = [
             {"class_queries_logits": c, "masks_queries_logits": m}
             for c, m in zip(classes[:-1], masks[:-1], strict=True)
@@ -151,8 +151,8 @@ class Mask2FormerSegmenter(nn.Module):
         parts = self.head.criterion(
             masks_queries_logits=masks[-1],
             class_queries_logits=classes[-1],
-            mask_labels=[mask_CHW for _, mask_CHW in truth],
-            class_labels=[label_C for label_C, _ in truth],
+            mask_labels=[mask_CHW for _, mask_CHW in ground_truth],
+            class_labels=[label_C for label_C, _ in ground_truth],
             auxiliary_predictions=earlier,
         )
         weights = self.head.weights

@@ -13,7 +13,7 @@ from typing import Protocol
 import numpy as np
 from PIL import Image
 
-from depth_anything.data.benchmarks.read_truth import read_numbers
+from depth_anything.data.benchmarks.read_ground_truth import read_numbers
 from depth_anything.images.read import read_image
 from depth_anything.system.files import find, package_text, read_text
 from depth_anything.system.words import one_of
@@ -58,8 +58,8 @@ class PairedFiles:
 
     def __getitem__(self, number: int) -> ClassSample:
         """Raises ValueError, which names the file, if it cannot be read or is not a class map of this set."""
-        picture, label = self.pairs[number]
-        image_HW3, numbers_HW = read_image(picture), read_numbers(label)
+        image, label = self.pairs[number]
+        image_HW3, numbers_HW = read_image(image), read_numbers(label)
         if numbers_HW.shape != image_HW3.shape[:2]:
             raise ValueError(f"{label} is {numbers_HW.shape}, its image {image_HW3.shape[:2]}: fetch the pair again")
         classes_HW = self.table[np.clip(numbers_HW, -1, 256)]
@@ -70,7 +70,7 @@ class PairedFiles:
                 f"{label}: holds {some}, no class of {type(self).__name__}; expected {known[0]} to {known[-1]}, and "
                 f"{IGNORE} for unlabelled: use the official map"
             )
-        return ClassSample(image_HW3, classes_HW.astype(np.uint8), picture.stem)
+        return ClassSample(image_HW3, classes_HW.astype(np.uint8), image.stem)
 
     def require(self, root: Path, layout: str) -> None:
         """Raise ValueError if there are no images, or an image has no class map."""
@@ -104,8 +104,8 @@ class ADE20K(PairedFiles):
     def __init__(self, root: str | Path, split: str = "training"):
         root = Path(root)
         base = next((p for p in (root / "ADEChallengeData2016", root) if (p / "images").is_dir()), root)
-        pictures = find(base / "images" / split, "*.jpg")
-        self.pairs = [(path, base / "annotations" / split / f"{path.stem}.png") for path in pictures]
+        images = find(base / "images" / split, "*.jpg")
+        self.pairs = [(path, base / "annotations" / split / f"{path.stem}.png") for path in images]
         self.require(root, f"images/{split}/*.jpg and annotations/{split}/*.png")
         self.names = ade_names(base / "objectInfo150.txt")
 
@@ -142,14 +142,14 @@ class Cityscapes(PairedFiles):
 
     def __init__(self, root: str | Path, split: str = "train"):
         root = Path(root)
-        pictures = find(root / "leftImg8bit" / split, "*/*_leftImg8bit.png")
-        self.pairs = [(path, root / "gtFine" / split / path.parent.name / label_name(path.name)) for path in pictures]
+        images = find(root / "leftImg8bit" / split, "*/*_leftImg8bit.png")
+        self.pairs = [(path, root / "gtFine" / split / path.parent.name / label_name(path.name)) for path in images]
         self.require(root, f"leftImg8bit/{split}/<city>/*_leftImg8bit.png and gtFine/{split}/<city>/*_labelIds.png")
 
 
-def label_name(picture: str) -> str:
+def label_name(image: str) -> str:
     """The name of a Cityscapes class map."""
-    return re.sub(r"_leftImg8bit\.png$", "_gtFine_labelIds.png", picture)
+    return re.sub(r"_leftImg8bit\.png$", "_gtFine_labelIds.png", image)
 
 
 class SceneClasses:

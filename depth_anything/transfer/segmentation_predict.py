@@ -34,8 +34,8 @@ def predict(model: Segmenter, image_HW3: np.ndarray, ratios: tuple[float, ...] =
         scores_KHW = torch.zeros(len(model.about.names), height, width, device=device)
         for ratio in ratios:
             for mirrored in (False, True):
-                picture = np.ascontiguousarray(image_HW3[:, ::-1]) if mirrored else image_HW3
-                part_KHW = scaled_scores(model, picture, ratio, device).softmax(0)
+                image = np.ascontiguousarray(image_HW3[:, ::-1]) if mirrored else image_HW3
+                part_KHW = scaled_scores(model, image, ratio, device).softmax(0)
                 scores_KHW += part_KHW.flip(2) if mirrored else part_KHW
     return scores_KHW.argmax(0).to(torch.uint8).cpu().numpy()
 
@@ -44,8 +44,8 @@ def scaled_scores(model: Segmenter, image_HW3: np.ndarray, scale: float, device:
     """Scores (K, H, W) at the size of the image, computed at `scale` times that size."""
     height, width = image_HW3.shape[:2]
     size = (max(1, round(width * scale)), max(1, round(height * scale)))
-    picture = np.array(Image.fromarray(image_HW3).resize(size, Image.Resampling.BILINEAR))
-    image_13HW = normalise(torch.from_numpy(picture).permute(2, 0, 1)[None].to(device) / 255)
+    image = np.array(Image.fromarray(image_HW3).resize(size, Image.Resampling.BILINEAR))
+    image_13HW = normalise(torch.from_numpy(image).permute(2, 0, 1)[None].to(device) / 255)
     scores_1KHW = sliding_scores(model, image_13HW)
     return F.interpolate(scores_1KHW, size=(height, width), mode="bilinear", align_corners=False)[0]
 

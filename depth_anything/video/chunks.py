@@ -154,7 +154,7 @@ class ChunkWriter:
             if name in formats:
                 (folder / name).mkdir()
 
-    def add(self, frame: Frame, prediction: Prediction, steady: StabilisedFrame, ranges: Ranges) -> None:
+    def add(self, frame: Frame, prediction: Prediction, stabilised: StabilisedFrame, ranges: Ranges) -> None:
         """Write the next frame, whose prediction is already stabilised."""
         values_HW, name = prediction.values, f"frame_{frame.index:06d}"
         self.text, self.shape = prediction.text(), values_HW.shape
@@ -177,7 +177,7 @@ class ChunkWriter:
             elif form == "png16":
                 ends = {"disparity_min": repr(ranges.low16), "disparity_max": repr(ranges.high16)}
                 text = {**self.text, **({} if ranges.is_metric else ends)}
-                map_files.write_picture(self.folder / form / f"{name}.png", ranges.in_16_bits(values_HW), text)
+                map_files.write_image(self.folder / form / f"{name}.png", ranges.in_16_bits(values_HW), text)
             elif form == "exr":
                 map_files.write_exr(self.folder / form / f"{name}.exr", values_HW, self.text, self.exr_channel)
             elif form == "confidence":
@@ -185,7 +185,7 @@ class ChunkWriter:
             elif self.raw is not None:
                 self.raw.write(np.ascontiguousarray(values_HW, "<f4").data)
         self.rows.append(
-            FrameRow(frame.index, frame.pts, frame.duration, steady.cut, steady.scale, steady.shift,
+            FrameRow(frame.index, frame.pts, frame.duration, stabilised.cut, stabilised.scale, stabilised.shift,
                      ranges.low16, ranges.high16)
         )  # fmt: skip
 

@@ -19,7 +19,7 @@ from depth_anything.images import hdr
 from depth_anything.images.inputs import find_images
 from depth_anything.images.read import read_image
 from depth_anything.system.files import missing
-from depth_anything.video.frame_pixels import as_shown, decode, load_av, moving_picture, unknown_colours
+from depth_anything.video.frame_pixels import as_shown, decode, load_av, unknown_colours, video_track
 from depth_anything.video.stabilise import load_cv2
 
 DEFAULT_FPS = 25.0
@@ -62,7 +62,7 @@ class Clip:
     """Number of frames that the file states."""
     path: Path | None = None
     """A video file, whose audio tracks are kept."""
-    pictures: tuple[Path, ...] = ()
+    images: tuple[Path, ...] = ()
     camera: int | str | None = None
     """Number of a camera, or address of a stream."""
     pixel_aspect: Fraction = Fraction(1)
@@ -83,7 +83,7 @@ class Clip:
 
     def identity(self) -> list[Any]:
         """Properties that must be the same when a run is resumed."""
-        files = [self.path] if self.path else self.pictures
+        files = [self.path] if self.path else self.images
         return [[str(file.absolute()), file.stat().st_size, file.stat().st_mtime_ns] for file in files]
 
 
@@ -107,14 +107,14 @@ def open_clip(source: str | Path | int, fps: float | None = None) -> Clip:
     if fps is not None and not 1 / 1000 <= fps <= 1000:
         raise ValueError(f"{fps:g} frames per second: expected 0.001 to 1000")
     if Path(text).is_dir() or (re.search(r"[*?\[]", text) and not Path(text).exists()):
-        pictures = sorted((picture.path for picture in find_images([text]) if picture.path), key=_natural)
+        images = sorted((image.path for image in find_images([text]) if image.path), key=_natural)
         rate = Fraction(fps or DEFAULT_FPS).limit_denominator(1001)
         stem = (
             Path(text).name
             if Path(text).is_dir()
             else re.split(r"[*?\[]", Path(text).stem)[0].rstrip("_.- ") or "sequence"
         )
-        return Clip(stem, 1 / rate, rate, len(pictures), pictures=tuple(pictures))
+        return Clip(stem, 1 / rate, rate, len(images), images=tuple(images))
     if fps is not None:
         raise ValueError(f"{source}: states its own number of frames per second; --fps is for image sequences")
     return _open_file(Path(text))
@@ -133,7 +133,7 @@ def frames(clip: Clip, skip: int = 0) -> Iterator[Frame]:
     elif clip.path is not None:
         yield from _of_one_size(file_frames(clip, skip), clip)
     else:
-        yield from _of_one_size(_picture_frames(clip, skip), clip)
+        yield from _of_one_size(_image_frames(clip, skip), clip)
 
 
 def _of_one_size(frames: Iterator[Frame], clip: Clip) -> Iterator[Frame]:
@@ -143,7 +143,7 @@ def _of_one_size(frames: Iterator[Frame], clip: Clip) -> Iterator[Frame]:
         size = size or frame.image_HW3.shape
         if frame.image_HW3.shape != size:
             got, expected = (f"{shape[1]} x {shape[0]}" for shape in (frame.image_HW3.shape, size))
-            where = clip.pictures[frame.index] if clip.pictures else f"{clip.path}: frame {frame.index}"
+            where = clip.images[frame.index] if clip.images else f"{clip.path}: frame {frame.index}"
             raise ValueError(f"{where}: {got} pixels, the frames before it {expected}; expected one size")
         yield frame
 
@@ -166,7 +166,7 @@ def _open_file(path: Path) -> Clip:
                 raise ValueError(
                     f"{path}: an AVIF or HEIC image, not a video; give it to predict, or its frames as images"
                 )
-            stream = moving_picture(container)
+            stream = video_track(container)
             if stream is None:
                 raise ValueError(f"{path}: no video track in it; expected a video")
             rate = stream.average_rate or stream.guessed_rate or Fraction(25)
@@ -208,7 +208,7 @@ def file_frames(clip: Clip, skip: int = 0, every: int = 1) -> Iterator[Frame]:
     av = load_av()
     to_rgb = av.video.reformatter.VideoReformatter()
     with av.open(str(clip.path)) as container:
-        stream = moving_picture(container)
+        stream = video_track(container)
         start = start_time(container, stream.time_base)
         step = max(1, round(1 / (clip.rate * stream.time_base)))
         last = -1
@@ -229,8 +229,8 @@ def start_time(container: Any, time_base: Fraction) -> int:
 # -- images and cameras ----------------------------------------------------------------------------------------------
 
 
-def _picture_frames(clip: Clip, skip: int) -> Iterator[Frame]:
-    for index, path in enumerate(clip.pictures[skip:], skip):
+def _image_frames(clip: Clip, skip: int) -> Iterator[Frame]:
+    for index, path in enumerate(clip.images[skip:], skip):
         yield Frame(index, index, 1, read_image(path))
 
 
@@ -264,7 +264,7 @@ def _camera_frames(clip: Clip) -> Iterator[Frame]:
     try:
         first, last = None, -1
         for index in count():
-            there, picture_bgr = capture.read()
+            there, image_bgr = capture.read()
             if not there:
                 return
             # Capture time, if the driver states it: frames wait in its buffer while the network runs. A stream of JPEG
@@ -274,6 +274,6 @@ def _camera_frames(clip: Clip) -> Iterator[Frame]:
             first = first or now
             taken, read = now[0] - first[0], now[1] - first[1]
             last = max(last + 1, round(taken if taken > 0 else read))
-            yield Frame(index, last, 0, np.ascontiguousarray(picture_bgr[..., ::-1]))
+            yield Frame(index, last, 0, np.ascontiguousarray(image_bgr[..., ::-1]))
     finally:
         capture.release()

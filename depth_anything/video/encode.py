@@ -76,15 +76,13 @@ class Piece:
         self.stream: Any = None
         self.count = 0
 
-    def add(self, picture: np.ndarray) -> None:
+    def add(self, image: np.ndarray) -> None:
         """Encode the next image; all images have the same size."""
         av = load_av()
-        layout = {(2, "uint16"): "gray16le", (2, "uint8"): "gray", (3, "uint8"): "rgb24"}[
-            picture.ndim, str(picture.dtype)
-        ]
+        layout = {(2, "uint16"): "gray16le", (2, "uint8"): "gray", (3, "uint8"): "rgb24"}[image.ndim, str(image.dtype)]
         if self.stream is None:
-            self.stream = self._stream(*picture.shape[:2], lossless=layout == "gray16le")
-        frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format=layout)
+            self.stream = self._stream(*image.shape[:2], lossless=layout == "gray16le")
+        frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format=layout)
         if layout != "gray16le":
             frame = frame.reformat(format=self.stream.pix_fmt, dst_colorspace="ITU709", dst_color_range="MPEG")
         frame.pts, frame.time_base = self.count, 1 / self.rate
@@ -165,10 +163,10 @@ def join(
     with av.open(str(path), "w", format=form) as output:
         output.metadata["comment"] = comment
         with av.open(str(pieces[0])) as first:
-            picture = output.add_stream_from_template(first.streams.video[0], opaque=True)
-        picture.time_base = time_base
-        picture.codec_context.sample_aspect_ratio = clip.pixel_aspect  # VP9 and AV1 store it in the container only
-        sources = [_picture_packets(pieces, times, time_base, picture)]
+            image = output.add_stream_from_template(first.streams.video[0], opaque=True)
+        image.time_base = time_base
+        image.codec_context.sample_aspect_ratio = clip.pixel_aspect  # VP9 and AV1 store it in the container only
+        sources = [_image_packets(pieces, times, time_base, image)]
         sound = av.open(str(clip.path)) if clip.path else None
         if sound is not None and sounds(sound):
             targets = {stream.index: output.add_stream_from_template(stream) for stream in sounds(sound)}
@@ -179,7 +177,7 @@ def join(
             sound.close()
 
 
-def _picture_packets(
+def _image_packets(
     pieces: Sequence[Path], times: Sequence[np.ndarray], time_base: Fraction, target: Any
 ) -> Iterator[tuple[float, Any]]:
     """(seconds, packet) of all pieces; each packet has the time of its frame."""

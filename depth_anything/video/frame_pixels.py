@@ -50,7 +50,7 @@ class Decoded:
     transfer: hdr.Transfer | None
 
 
-def moving_picture(container: Any) -> Any:
+def video_track(container: Any) -> Any:
     """The first video track that is not a cover image; None where there is none."""
     attached = load_av().stream.Disposition.attached_pic
     return next((stream for stream in container.streams.video if not stream.disposition & attached), None)

@@ -72,13 +72,13 @@ class NewestFrames:
         pause = FIRST_PAUSE
         while not self._stop.is_set():
             while not self._stop.is_set():
-                there, picture_bgr = self._capture.read()
+                there, image_bgr = self._capture.read()
                 if not there:
                     break
                 pause = FIRST_PAUSE
                 with self._changed:
                     self.count += 1
-                    self._newest = time.monotonic(), np.ascontiguousarray(picture_bgr[..., ::-1])
+                    self._newest = time.monotonic(), np.ascontiguousarray(image_bgr[..., ::-1])
                     self._changed.notify_all()
             self._capture.release()
             while not self._stop.is_set():
@@ -148,9 +148,9 @@ def watch(
                 times.append(came)
                 yield [frame]
 
-        steady = Stabiliser(is_metric) if options.stabilise else None
-        for mapped in map_frames(batches(), predictor, steady):
-            ranges.follow(mapped.prediction.values, mapped.steady.cut)
+        stabiliser = Stabiliser(is_metric) if options.stabilise else None
+        for mapped in map_frames(batches(), predictor, stabiliser):
+            ranges.follow(mapped.prediction.values, mapped.stabilised.cut)
             colored_HW3 = colormap.colored(ranges.nearness(mapped.prediction.values), options.colors)
             goes_on = show(np.concatenate([mapped.frame.image_HW3, colored_HW3], axis=1))
             now = time.monotonic()

@@ -74,7 +74,7 @@ class Mapped:
 
     frame: Frame
     prediction: Prediction
-    steady: StabilisedFrame
+    stabilised: StabilisedFrame
     state: dict[str, np.ndarray] | None
 
 
@@ -170,10 +170,10 @@ def convert(
         begun(done)
         was_all = done % CHUNK > 0 or (clip.is_live and done > 0)  # only the last chunk of a clip is short
         if not was_all:
-            pictures = islice(frames(clip, done), limit and max(0, limit - done))
-            pictures = takewhile(lambda _: not stopped(), pictures)
+            images = islice(frames(clip, done), limit and max(0, limit - done))
+            images = takewhile(lambda _: not stopped(), images)
             with naming(first):
-                _make_chunks(pictures, clip, predictor, work, options, advance)
+                _make_chunks(images, clip, predictor, work, options, advance)
         chunks = _whole_chunks(work)
         if not chunks:
             _discard(work)
@@ -219,7 +219,7 @@ def _whole_chunks(work: Path) -> list[Path]:
 
 
 def _make_chunks(
-    pictures: Iterator[Frame],
+    images: Iterator[Frame],
     clip: Clip,
     predictor: Predictor,
     work: Path,
@@ -228,16 +228,16 @@ def _make_chunks(
 ) -> None:
     """Write all missing chunks: those of the frames in `pictures`."""
     is_metric = predictor.variant.quantity == "depth_m"
-    steady = Stabiliser(is_metric) if options.stabilise else None
+    stabiliser = Stabiliser(is_metric) if options.stabilise else None
     ends = options.ends or ((0.0, float(predictor.variant.max_depth or 1)) if is_metric else None)
     ranges = Ranges(ends, is_metric)
     if done := _whole_chunks(work):
         with np.load(done[-1] / "state.npz") as left:
             ranges.restore(left["ranges"])
-            if steady is not None:
-                steady.restore({name: left[name] for name in left.files if name != "ranges"})
+            if stabiliser is not None:
+                stabiliser.restore({name: left[name] for name in left.files if name != "ranges"})
     is_confident = "confidence" in options.formats
-    mapped = prefetch(map_frames(prefetch(_batches(pictures), 1), predictor, steady, is_confident), MAPS_AHEAD)
+    mapped = prefetch(map_frames(prefetch(_batches(images), 1), predictor, stabiliser, is_confident), MAPS_AHEAD)
     try:
         for index, group in groupby(mapped, key=lambda item: item.frame.index // CHUNK):
             _make_chunk(work, index, group, clip, options, ranges, advance)
@@ -260,8 +260,8 @@ def _make_chunk(
         part, options.formats, options.codec, options.colors, options.exr_channel, options.eye_distance, clip
     )
     for item in group:
-        ranges.follow(item.prediction.values, item.steady.cut)
-        writer.add(item.frame, item.prediction, item.steady, ranges)
+        ranges.follow(item.prediction.values, item.stabilised.cut)
+        writer.add(item.frame, item.prediction, item.stabilised, ranges)
         advance()
     assert item is not None  # groupby yields no empty groups
     writer.close(item.prediction.quantity)
@@ -270,17 +270,17 @@ def _make_chunk(
     os.rename(part, work / f"{index:06d}")
 
 
-def _batches(pictures: Iterator[Frame]) -> Iterator[list[Frame]]:
+def _batches(images: Iterator[Frame]) -> Iterator[list[Frame]]:
     """Frames in batches that end where chunks end, so that a resumed run forms the same batches."""
-    for _, chunk in groupby(pictures, key=lambda frame: frame.index // CHUNK):
+    for _, chunk in groupby(images, key=lambda frame: frame.index // CHUNK):
         while batch := list(islice(chunk, BATCH)):
             yield batch
 
 
 def map_frames(
-    batches: Iterator[list[Frame]], predictor: Predictor, steady: Stabiliser | None, is_confident: bool = False
+    batches: Iterator[list[Frame]], predictor: Predictor, stabiliser: Stabiliser | None, is_confident: bool = False
 ) -> Iterator[Mapped]:
-    """The maps of frames, stabilised where `steady` is given; with the confidence of the map before that on request."""
+    """The maps of frames, stabilised if there is a `stabiliser`; with confidence on request."""
     for batch in batches:
         images = [frame.image_HW3 for frame in batch]
         predictions = predictor.predict(images)
@@ -288,16 +288,16 @@ def map_frames(
             mirrored = predictor.predict([mirror(image_HW3) for image_HW3 in images])
             predictions = [with_confidence(*pair) for pair in zip(predictions, mirrored, strict=True)]
         for frame, prediction in zip(batch, predictions, strict=True):
-            if steady is None:
-                answer = StabilisedFrame(prediction.values, frame.index == 0, 1.0, 0.0)
+            if stabiliser is None:
+                stabilised = StabilisedFrame(prediction.values, frame.index == 0, 1.0, 0.0)
             else:
-                answer = steady(frame.image_HW3, prediction.values)
+                stabilised = stabiliser(frame.image_HW3, prediction.values)
                 note = "Stabilised over the clip: scale, shift and running mean of the last frames."
                 prediction = replace(
-                    prediction, notes=(*prediction.notes, note), **{prediction.quantity: answer.values_HW}
+                    prediction, notes=(*prediction.notes, note), **{prediction.quantity: stabilised.values_HW}
                 )
-            at_end = steady is not None and (frame.index + 1) % CHUNK == 0
-            yield Mapped(frame, replace(prediction, image=None), answer, steady.state() if at_end and steady else None)
+            state = stabiliser.state() if stabiliser is not None and (frame.index + 1) % CHUNK == 0 else None
+            yield Mapped(frame, replace(prediction, image=None), stabilised, state)
 
 
 def _finish(clip: Clip, chunks: list[Path], paths: dict[str, Path], text: dict[str, str], limit: int | None) -> int:

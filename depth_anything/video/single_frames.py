@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from depth_anything.video.frame_pixels import as_shown, decode, load_av, moving_picture
+from depth_anything.video.frame_pixels import as_shown, decode, load_av, video_track
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ def count_frames(path: str) -> int:
     av = load_av()
     try:
         with av.open(path) as container:
-            stream = moving_picture(container)
+            stream = video_track(container)
             if stream is None:
                 raise ValueError(f"{path}: no video track in it; expected a video")
             return stream.frames or sum(1 for _ in shown_packets(container, stream))
@@ -70,7 +70,7 @@ def _decoded(path: str, number: int, times: FrameTimes | None) -> np.ndarray | N
 def _first(path: str, fits: Callable[[int, int], bool], key: int | None = None) -> np.ndarray | None:
     """The first frame whose index and time fit, decoded from the key frame of a time on, or from the beginning."""
     with load_av().open(path) as container:
-        stream = moving_picture(container)
+        stream = video_track(container)
         if key is not None:
             container.seek(key, stream=stream)
         for index, decoded in enumerate(decode(container, stream)):
@@ -89,7 +89,7 @@ def frame_times(path: str) -> FrameTimes | None:
     with load_av().open(path) as container:
         if container.format.name == "avi":
             return None
-        for packet in shown_packets(container, moving_picture(container)):
+        for packet in shown_packets(container, video_track(container)):
             if packet.pts is None:
                 return None
             shown.append(packet.pts)

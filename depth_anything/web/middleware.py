@@ -58,14 +58,14 @@ class Metrics:
             "depth_anything_pictures_inside", "Images in progress, from upload to response", registry=registry
         )
         self.network_seconds = Histogram("depth_anything_network_seconds", "Seconds of one batch", registry=registry)
-        self.batch_pictures = Histogram(
+        self.batch_images = Histogram(
             "depth_anything_batch_pictures", "Images in a batch", buckets=(1, 2, 4, 8, 16, 32), registry=registry
         )
 
-    def batch(self, pictures: int, seconds: float) -> None:
+    def batch(self, images: int, seconds: float) -> None:
         """Record one run of the network."""
         self.network_seconds.observe(seconds)
-        self.batch_pictures.observe(pictures)
+        self.batch_images.observe(images)
 
 
 class RequestGuard:

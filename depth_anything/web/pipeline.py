@@ -15,7 +15,7 @@ import numpy as np
 
 from depth_anything.geometry import camera
 from depth_anything.images.formats import FORMATS
-from depth_anything.images.read import PictureInfo, read_image_with_info, stored_size
+from depth_anything.images.read import ImageInfo, read_image_with_info, stored_size
 from depth_anything.predict.confidence import mirror, with_confidence
 from depth_anything.system.files import atomic_path
 from depth_anything.web import responses
@@ -41,11 +41,11 @@ class Work:
         self._limits, self._keep = limits, keep
         self._budget = Budget(limits.max_pixels)
         self._batchers = {name: Batcher(predictor, metrics.batch) for name, predictor in predictors.items()}
-        self._threads = ThreadPoolExecutor(os.cpu_count() or 1, "pictures")
+        self._threads = ThreadPoolExecutor(os.cpu_count() or 1, "images")
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[Work]:
-        """The context in which `answer` may be called."""
+        """The context in which `predict` may be called."""
         tasks = [asyncio.create_task(batcher.run()) for batcher in self._batchers.values()]
         try:
             yield self
@@ -55,7 +55,7 @@ class Work:
             await asyncio.gather(*tasks, return_exceptions=True)
             self._threads.shutdown()
 
-    async def answer(self, data: bytes, model: str, options: responses.Options) -> responses.Answer:
+    async def predict(self, data: bytes, model: str, options: responses.Options) -> responses.EncodedMap:
         """The map of an encoded image.
 
         Raises:
@@ -78,10 +78,10 @@ class Work:
             else:
                 prediction = await batcher.predict(image_HW3)
             prediction = prediction if K is None else prediction.with_camera(K)
-            answer = await self._written(responses.encode, prediction, options)
+            encoded = await self._written(responses.encode, prediction, options)
         if self._keep is not None:
-            await self._written(_keep, self._keep, data, info.format, answer)
-        return answer
+            await self._written(_keep, self._keep, data, info.format, encoded)
+        return encoded
 
     async def _written(self, function: Callable[..., T], *arguments: object) -> T:
         try:
@@ -96,16 +96,16 @@ class Work:
         Until then the pixels are in memory, and their share of the budget stays occupied.
         """
         job = self._threads.submit(function, *arguments)
-        answer = asyncio.wrap_future(job)
+        encoded = asyncio.wrap_future(job)
         try:
-            return await asyncio.shield(answer)
+            return await asyncio.shield(encoded)
         except asyncio.CancelledError:
             if not job.cancel():  # it has started
-                await asyncio.wait({answer})
+                await asyncio.wait({encoded})
             raise
 
 
-def _intrinsics(info: PictureInfo, options: responses.Options, camera_aware: bool) -> np.ndarray | None:
+def _intrinsics(info: ImageInfo, options: responses.Options, camera_aware: bool) -> np.ndarray | None:
     """K from the options, or else from EXIF, as in the command `predict`; None if neither states it."""
     row = FORMATS[options.format]
     wanted = camera_aware or row.says_camera or "camera" in row.needs
@@ -116,10 +116,10 @@ def _intrinsics(info: PictureInfo, options: responses.Options, camera_aware: boo
     )
 
 
-def _keep(folder: Path, data: bytes, form: str | None, answer: responses.Answer) -> None:
+def _keep(folder: Path, data: bytes, form: str | None, encoded: responses.EncodedMap) -> None:
     """Save an image and its result under the hash of the image: 0123456789abcdef.jpeg, ..._disparity.png."""
     stem = hashlib.sha256(data).hexdigest()[:16]
-    files = {f"{stem}.{(form or 'picture').lower()}": data, answer.name.replace("picture", stem, 1): answer.body}
+    files = {f"{stem}.{(form or 'picture').lower()}": data, encoded.name.replace("picture", stem, 1): encoded.body}
     for name, content in files.items():
         with atomic_path(folder / name) as part:
             part.write_bytes(content)

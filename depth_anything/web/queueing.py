@@ -53,7 +53,7 @@ class Budget:
 class _Job:
     image_HW3: np.ndarray
     size: tuple[int, int]
-    answer: asyncio.Future[Prediction]
+    result: asyncio.Future[Prediction]
 
 
 class Batcher:
@@ -67,7 +67,7 @@ class Batcher:
         observe: called with the number of images and the seconds of every batch.
     """
 
-    def __init__(self, predictor: Predictor, observe: Callable[[int, float], None] = lambda pictures, seconds: None):
+    def __init__(self, predictor: Predictor, observe: Callable[[int, float], None] = lambda images, seconds: None):
         self.predictor = predictor
         self.batch_size = predictor.batch_size if isinstance(predictor.backend, TorchBackend) else 1
         self._observe = observe
@@ -81,7 +81,7 @@ class Batcher:
         job = _Job(image_HW3, size, asyncio.get_running_loop().create_future())
         self._waiting.append(job)
         self._arrived.set()
-        return await job.answer
+        return await job.result
 
     async def run(self) -> None:
         """Process the calls of `predict` until cancelled."""
@@ -99,17 +99,17 @@ class Batcher:
                     predictions = await loop.run_in_executor(thread, self.predictor.predict, images)
                 except Exception as error:  # each caller gets the error; the server keeps running
                     for job in batch:
-                        if not job.answer.done():
-                            job.answer.set_exception(error)
+                        if not job.result.done():
+                            job.result.set_exception(error)
                     continue
                 self._observe(len(batch), loop.time() - began)
                 for job, prediction in zip(batch, predictions, strict=True):
-                    if not job.answer.done():
-                        job.answer.set_result(prediction)
+                    if not job.result.done():
+                        job.result.set_result(prediction)
 
     def _next_batch(self) -> list[_Job]:
         """Take the oldest waiting image and those of its size; cancelled calls are dropped."""
-        waiting = [job for job in self._waiting if not job.answer.done()]
+        waiting = [job for job in self._waiting if not job.result.done()]
         batch = [job for job in waiting if job.size == waiting[0].size][: self.batch_size]
         self._waiting = deque(job for job in waiting if job not in batch)
         return batch

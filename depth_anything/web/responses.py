@@ -48,7 +48,7 @@ class Options(BaseModel):
 
 
 @dataclass(frozen=True)
-class Answer:
+class EncodedMap:
     """One encoded map."""
 
     body: bytes
@@ -57,7 +57,7 @@ class Answer:
     """File name for clients that save the map: picture_disparity.png."""
 
 
-def encode(prediction: Prediction, options: Options) -> Answer:
+def encode(prediction: Prediction, options: Options) -> EncodedMap:
     """Encode the map in one of the formats. `Prediction.save` writes the files, in a temporary folder.
 
     Raises:
@@ -68,7 +68,7 @@ def encode(prediction: Prediction, options: Options) -> Answer:
             colors=options.colors, near=options.near, far=options.far, eye_distance=options.eye_distance
         )
         [path] = prediction.save(Path(folder) / "picture", [options.format], asked)
-        return Answer(path.read_bytes(), FORMATS[options.format].media_type, path.name)
+        return EncodedMap(path.read_bytes(), FORMATS[options.format].media_type, path.name)
 
 
 def check(options: Options, quantity: str, has_camera: bool) -> None:

@@ -32,7 +32,7 @@ from depth_anything.web.middleware import Limits, Metrics, RequestGuard, too_bus
 from depth_anything.web.page_files import STATIC
 from depth_anything.web.pipeline import Work
 from depth_anything.web.site import Site
-from depth_anything.web.upload import Refused, read_picture
+from depth_anything.web.upload import Refused, read_upload
 
 if TYPE_CHECKING:
     from depth_anything.predict.predictor import Predictor
@@ -198,7 +198,7 @@ def create_app(
         """The map of one image."""
         asked = request.query_params.multi_items()
         name = chosen_model(options)
-        data, fields = await read_picture(request, limits)
+        data, fields = await read_upload(request, limits)
         repeated = [name for name, times in Counter(name for name, _ in asked + fields).items() if times > 1]
         if repeated:
             raise Refused(422, f"{', '.join(repeated)}: given more than once")
@@ -210,7 +210,7 @@ def create_app(
             name = chosen_model(options)
         try:
             async with asyncio.timeout(limits.seconds):
-                result = await _unless_gone(request, app.state.work.answer(data, name, options))
+                result = await _unless_gone(request, app.state.work.predict(data, name, options))
         except TimeoutError:
             return too_busy(
                 f"no result within {limits.seconds:g} s: try again, or send a smaller image", limits.seconds

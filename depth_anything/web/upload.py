@@ -25,7 +25,7 @@ class Refused(Exception):
         self.status, self.detail = status, detail
 
 
-async def read_picture(request: Request, limits: Limits) -> tuple[bytes, list[tuple[str, str]]]:
+async def read_upload(request: Request, limits: Limits) -> tuple[bytes, list[tuple[str, str]]]:
     """The encoded image in a request, and the other fields of the form.
 
     Raises:

@@ -11,7 +11,7 @@ import torch
 
 from depth_anything import Prediction, Predictor
 from depth_anything.geometry import camera
-from depth_anything.geometry.point_cloud import normals_picture
+from depth_anything.geometry.point_cloud import normals_image
 from depth_anything.images.colormap import COLORMAPS
 
 CATEGORY = "Depth Anything"
@@ -107,7 +107,7 @@ class DepthAnythingNormals:
         Raises:
             ValueError: a model of disparity, which has no shape before two distances are known.
         """
-        pictures = []
+        normal_maps = []
         for one in predicted(model, images):
             if one.depth_m is None:
                 if not 0 < near < far:
@@ -117,8 +117,8 @@ class DepthAnythingNormals:
                     )
                 one = one.to_depth(near=near, far=far)
             K = camera.from_fov(one.width, one.height, fov)
-            pictures.append(normals_picture(one.with_camera(K).normals(), directx))
-        return (as_tensor(np.stack(pictures) / 255),)
+            normal_maps.append(normals_image(one.with_camera(K).normals(), directx))
+        return (as_tensor(np.stack(normal_maps) / 255),)
 
 
 def predicted(model: Predictor, images_BHW3: torch.Tensor) -> list[Prediction]:

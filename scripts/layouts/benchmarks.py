@@ -197,8 +197,8 @@ def write_moge(root, camera, height=120, width=160, plane_z=3.0):
     folder = root / "moge/NYUv2/scene/0001"
     folder.mkdir(parents=True)
     v, u = np.mgrid[0:height, 0:width]
-    picture = np.stack([u * 255 / width, v * 255 / height, u * 0], axis=-1)
-    Image.fromarray(np.rint(picture).astype(np.uint8)).save(folder / "image.jpg", quality=100, subsampling=0)
+    image = np.stack([u * 255 / width, v * 255 / height, u * 0], axis=-1)
+    Image.fromarray(np.rint(image).astype(np.uint8)).save(folder / "image.jpg", quality=100, subsampling=0)
     near, far = 1.0, 10.0
     raw = np.full((height, width), 1 + 65533 * np.log(plane_z / near) / np.log(far / near))
     raw[:5], raw[5:10] = 0, 65535

@@ -1,7 +1,7 @@
 """Labelled sets in their official layouts, a few tiny images each, encoded by code that is not the readers'.
 
 Every writer puts at least two images below `root` with the truth `TRUTH_M` (in the set's unit) but for `HOLE`, where
-the label says unknown in the set's way, and answers the label's file of the first image.
+the label says unknown in the set's way, and returns the label's file of the first image.
 """
 
 import struct
@@ -19,7 +19,7 @@ HOLE = np.s_[4:6, 7:10]
 HYPERSIM_SPLIT = "metadata_images_split_scene_v1.csv"
 
 
-def save_picture(path: Path, mode: str = "RGB", size: tuple[int, int] = (WIDTH, HEIGHT)) -> None:
+def save_image(path: Path, mode: str = "RGB", size: tuple[int, int] = (WIDTH, HEIGHT)) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     ramp = np.linspace(0, 255, size[0] * size[1]).reshape(size[1], size[0]).astype(np.uint8)
     Image.fromarray(np.stack([ramp, ramp[::-1], ramp[:, ::-1]], axis=-1)).convert(mode).save(path)
@@ -68,8 +68,8 @@ def with_hole(values: np.ndarray, hole: float) -> np.ndarray:
 def write_blendedmvs(root: Path) -> Path:
     scene = root / "5a3ca9cb270f0e3f14d0eddb"
     for number in range(2):
-        save_picture(scene / f"blended_images/{number:08d}.jpg")
-        save_picture(scene / f"blended_images/{number:08d}_masked.jpg")
+        save_image(scene / f"blended_images/{number:08d}.jpg")
+        save_image(scene / f"blended_images/{number:08d}_masked.jpg")
         save_pfm(scene / f"rendered_depth_maps/{number:08d}.pfm", with_hole(TRUTH_M, 0), big_endian=number == 1)
         (scene / "cams").mkdir(exist_ok=True)
         (scene / f"cams/{number:08d}_cam.txt").write_text(
@@ -83,9 +83,9 @@ def write_diml(root: Path) -> Path:
     indoor = root / "indoor/16. Billiard Hall/16.02.02/1"
     outdoor = root / "outdoor/160725_C2/A"
     millimetres = with_hole(TRUTH_M * 1000, 0)
-    save_picture(indoor / "col/in_k_01_160202_000001_c.png")
+    save_image(indoor / "col/in_k_01_160202_000001_c.png")
     save_png16(indoor / "up_png/in_k_01_160202_000001_ud.png", millimetres)
-    save_picture(outdoor / "left/out_zed_000001_left.png")
+    save_image(outdoor / "left/out_zed_000001_left.png")
     save_png16(outdoor / "depth/out_zed_000001_depth.png", millimetres)
     save_png8(outdoor / "conf/out_zed_000001_conf.png", np.full((HEIGHT, WIDTH), 255))
     return indoor / "up_png/in_k_01_160202_000001_ud.png"
@@ -95,7 +95,7 @@ def write_hrwsi(root: Path) -> Path:
     levels = np.round(255 * 1.5 / TRUTH_M)
     for part, names in (("train", ("0001", "0002")), ("val", ("0003",))):
         for name in names:
-            save_picture(root / f"{part}/imgs/{name}.jpg")
+            save_image(root / f"{part}/imgs/{name}.jpg")
             save_png8(root / f"{part}/gts/{name}.png", levels)
             save_png8(root / f"{part}/valid_masks/{name}.png", with_hole(np.full((HEIGHT, WIDTH), 255), 0))
     return root / "train/gts/0001.png"
@@ -105,8 +105,8 @@ def write_irs(root: Path) -> Path:
     pixels = with_hole(48 / TRUTH_M, 0)
     for place, number in (("Home/AlbertSquare", "1"), ("Store/Supermarket", "00002")):
         folder = root / "IRSDataset" / place
-        save_picture(folder / f"l_{number}.png")
-        save_picture(folder / f"r_{number}.png")
+        save_image(folder / f"l_{number}.png")
+        save_image(folder / f"r_{number}.png")
         save_exr(folder / f"d_{number}.exr", {"G": pixels})
         save_exr(folder / f"n_{number}.exr", {"R": pixels, "G": pixels, "B": pixels})
     return root / "IRSDataset/Home/AlbertSquare/d_1.exr"
@@ -115,15 +115,15 @@ def write_irs(root: Path) -> Path:
 def write_megadepth(root: Path) -> Path:
     folder = root / "MegaDepth_v1/0000/dense0"
     for name in ("1234_o.jpg", "Old_Photo.JPG"):
-        save_picture(folder / "imgs" / name, "L" if name.startswith("Old") else "RGB")
+        save_image(folder / "imgs" / name, "L" if name.startswith("Old") else "RGB")
         save_h5(folder / f"depths/{name[:-4]}.h5", "depth", with_hole(TRUTH_M, 0).astype(np.float32))
     return folder / "depths/1234_o.h5"
 
 
 def write_tartanair(root: Path) -> Path:
     for folder in (root / "amusement/Easy/P000", root / "soulcity/soulcity/Hard/P003"):
-        save_picture(folder / "image_left/000000_left.png")
-        save_picture(folder / "image_right/000000_right.png")
+        save_image(folder / "image_left/000000_left.png")
+        save_image(folder / "image_right/000000_right.png")
         (folder / "depth_left").mkdir()
         np.save(folder / "depth_left/000000_left_depth.npy", with_hole(TRUTH_M, 0).astype(np.float32))
     return root / "amusement/Easy/P000/depth_left/000000_left_depth.npy"
@@ -148,7 +148,7 @@ def write_hypersim(root: Path) -> Path:
     (root / HYPERSIM_SPLIT).write_text("\n".join(rows) + "\n")
     for scene, frame in (("ai_001_001", 0), ("ai_001_001", 1), ("ai_001_001", 2), ("ai_001_010", 0)):
         images = root / scene / "images"
-        save_picture(images / f"scene_cam_00_final_preview/frame.{frame:04d}.tonemap.jpg")
+        save_image(images / f"scene_cam_00_final_preview/frame.{frame:04d}.tonemap.jpg")
         depth = images / f"scene_cam_00_geometry_hdf5/frame.{frame:04d}.depth_meters.hdf5"
         save_h5(depth, "dataset", with_hole(hypersim_distance(), np.nan).astype(np.float32))
     return root / "ai_001_001/images/scene_cam_00_geometry_hdf5/frame.0000.depth_meters.hdf5"
@@ -158,14 +158,14 @@ def write_vkitti2(root: Path) -> Path:
     for variant in ("clone", "fog"):
         for camera in range(2):
             frames = root / f"Scene01/{variant}/frames"
-            save_picture(frames / f"rgb/Camera_{camera}/rgb_00000.jpg")
+            save_image(frames / f"rgb/Camera_{camera}/rgb_00000.jpg")
             save_png16(frames / f"depth/Camera_{camera}/depth_00000.png", with_hole(TRUTH_M * 100, 0))
     return root / "Scene01/clone/frames/depth/Camera_0/depth_00000.png"
 
 
 def write_nyuv2(root: Path) -> Path:
     for folder in (root / "sync/kitchen_0028b", root / "sync/office_0001", root / "official_splits/test/kitchen"):
-        save_picture(folder / "rgb_00045.jpg")
+        save_image(folder / "rgb_00045.jpg")
         save_png16(folder / "sync_depth_00045.png", with_hole(TRUTH_M * 1000, 0))
     return root / "sync/kitchen_0028b/sync_depth_00045.png"
 
@@ -176,10 +176,10 @@ def write_kitti(root: Path) -> Path:
         ("2011_09_26_drive_0005_sync", "val"),
         ("2011_09_26_drive_0002_sync", "val"),  # has test frames
     ):
-        save_picture(root / f"raw_data/2011_09_26/{drive}/image_02/data/0000000005.png")
-        save_picture(root / f"raw_data/2011_09_26/{drive}/image_02/data/0000000000.png")  # not annotated
-        truth = root / f"data_depth_annotated/{part}/{drive}/proj_depth/groundtruth/image_02/0000000005.png"
-        save_png16(truth, with_hole(TRUTH_M * 256, 0))
+        save_image(root / f"raw_data/2011_09_26/{drive}/image_02/data/0000000005.png")
+        save_image(root / f"raw_data/2011_09_26/{drive}/image_02/data/0000000000.png")  # not annotated
+        ground_truth = root / f"data_depth_annotated/{part}/{drive}/proj_depth/groundtruth/image_02/0000000005.png"
+        save_png16(ground_truth, with_hole(TRUTH_M * 256, 0))
     return root / "data_depth_annotated/train/2011_09_26_drive_0001_sync/proj_depth/groundtruth/image_02/0000000005.png"
 
 

@@ -19,7 +19,7 @@ Keys = dict[str, bytes | None]
 HEIGHT, WIDTH = 12, 16
 
 
-def picture(number: int, fmt: str = "JPEG") -> bytes:
+def image(number: int, fmt: str = "JPEG") -> bytes:
     """A file of a small ramp; red is its number."""
     ramp_HW3 = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
     ramp_HW3[:, :, 0] = number
@@ -50,16 +50,16 @@ def sa1b(root: Path) -> Keys:
     for shard in range(2):
         files = {}
         for number in range(5):
-            files[f"sa_{shard * 5 + number}.jpg"] = picture(shard * 5 + number)
+            files[f"sa_{shard * 5 + number}.jpg"] = image(shard * 5 + number)
             files[f"sa_{shard * 5 + number}.json"] = b'{"annotations": []}'
         write_tar(root / f"sa_{shard:06d}.tar", files)
-    return {f"sa_{number}": picture(number) for number in range(10)}
+    return {f"sa_{number}": image(number) for number in range(10)}
 
 
 def imagenet21k(root: Path) -> Keys:
     folders = ("train/n00004475", "train/n00005787", "small_classes/n00006024")
     files = {
-        f"winter21/{folder}/{folder[-9:]}_{number}.JPEG": picture(number) for folder in folders for number in (3, 12)
+        f"winter21/{folder}/{folder[-9:]}_{number}.JPEG": image(number) for folder in folders for number in (3, 12)
     }
     write_files(root, files)
     return {name.removesuffix(".JPEG"): content for name, content in files.items()}
@@ -67,8 +67,8 @@ def imagenet21k(root: Path) -> Keys:
 
 def imagenet21k_tars(root: Path) -> Keys:
     for synset in ("n00004475", "n00005787"):
-        write_tar(root / f"{synset}.tar", {f"{synset}_{number}.JPEG": picture(number) for number in (3, 12)})
-    return {f"{synset}_{number}": picture(number) for synset in ("n00004475", "n00005787") for number in (3, 12)}
+        write_tar(root / f"{synset}.tar", {f"{synset}_{number}.JPEG": image(number) for number in (3, 12)})
+    return {f"{synset}_{number}": image(number) for synset in ("n00004475", "n00005787") for number in (3, 12)}
 
 
 def lsun(root: Path) -> Keys:
@@ -76,7 +76,7 @@ def lsun(root: Path) -> Keys:
     for name, count in (("bedroom_train_lmdb", 5), ("bedroom_val_lmdb", 2), ("kitchen_train_lmdb", 3)):
         with lmdb.open(str(root / name), map_size=1 << 22) as database, database.begin(write=True) as transaction:
             for number in range(count):
-                content = picture(number, "WEBP")
+                content = image(number, "WEBP")
                 key = hashlib.sha1(f"{name}{number}".encode()).hexdigest()
                 transaction.put(key.encode(), content)
                 if "train" in name:
@@ -88,42 +88,42 @@ def openimages(root: Path) -> Keys:
     for part in "0f":
         write_tar(
             root / f"train_{part}.tar.gz",
-            {f"train_{part}/{part}0{number}.jpg": picture(number) for number in range(3)},
+            {f"train_{part}/{part}0{number}.jpg": image(number) for number in range(3)},
             "w:gz",
         )
-    write_tar(root / "validation.tar.gz", {"validation/1.jpg": picture(9)}, "w:gz")
-    return {f"train_{part}/{part}0{number}": picture(number) for part in "0f" for number in range(3)}
+    write_tar(root / "validation.tar.gz", {"validation/1.jpg": image(9)}, "w:gz")
+    return {f"train_{part}/{part}0{number}": image(number) for part in "0f" for number in range(3)}
 
 
 def places365(root: Path) -> Keys:
-    files = {f"data_large/a/abbey/0000000{number}.jpg": picture(number) for number in range(3)}
+    files = {f"data_large/a/abbey/0000000{number}.jpg": image(number) for number in range(3)}
     write_tar(root / "train_large_places365standard.tar", files)
-    write_tar(root / "val_large.tar", {"val_large/1.jpg": picture(9)})
+    write_tar(root / "val_large.tar", {"val_large/1.jpg": image(9)})
     return {name.removesuffix(".jpg"): content for name, content in files.items()}
 
 
 def places365_folders(root: Path) -> Keys:
-    files = {f"data_256/a/abbey/0000000{number}.jpg": picture(number) for number in range(3)}
-    files |= {f"data_256/z/zoo/0000000{number}.jpg": picture(number) for number in range(2)}
+    files = {f"data_256/a/abbey/0000000{number}.jpg": image(number) for number in range(3)}
+    files |= {f"data_256/z/zoo/0000000{number}.jpg": image(number) for number in range(2)}
     write_files(root, files)
-    write_files(root / "val_256", {"1.jpg": picture(9)})
+    write_files(root / "val_256", {"1.jpg": image(9)})
     return {name.removesuffix(".jpg"): content for name, content in files.items()}
 
 
 def landmarks(root: Path) -> Keys:
-    files = {f"0/0/{number}/00{number}aa1234567890.jpg": picture(number) for number in range(3)}
+    files = {f"0/0/{number}/00{number}aa1234567890.jpg": image(number) for number in range(3)}
     write_tar(root / "train/images_000.tar", files)
-    write_tar(root / "index/images_000.tar", {"0/0/0/000bb.jpg": picture(9)})
+    write_tar(root / "index/images_000.tar", {"0/0/0/000bb.jpg": image(9)})
     return {name.removesuffix(".jpg"): content for name, content in files.items()}
 
 
 def objects365(root: Path) -> Keys:
     for patch in range(2):
-        files = {f"patch{patch}/objects365_v2_{patch}{number}.jpg": picture(number) for number in range(2)}
+        files = {f"patch{patch}/objects365_v2_{patch}{number}.jpg": image(number) for number in range(2)}
         write_tar(root / f"train/patch{patch}.tar.gz", files, "w:gz")
-    write_tar(root / "val/patch0.tar.gz", {"patch0/objects365_v1_1.jpg": picture(9)}, "w:gz")
+    write_tar(root / "val/patch0.tar.gz", {"patch0/objects365_v1_1.jpg": image(9)}, "w:gz")
     (root / "train/zhiyuan_objv2_train.tar.gz").write_bytes(gzip.compress(b"not pictures"))
-    return {f"patch{p}/objects365_v2_{p}{number}": picture(number) for p in range(2) for number in range(2)}
+    return {f"patch{p}/objects365_v2_{p}{number}": image(number) for p in range(2) for number in range(2)}
 
 
 def write_video(path: Path, frames: int, first: int = 0) -> None:

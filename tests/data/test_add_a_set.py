@@ -10,7 +10,7 @@ from command import run
 from PIL import Image
 
 from depth_anything.data.benchmarks.image import BenchmarkImage, metres
-from depth_anything.data.benchmarks.read_truth import from_files
+from depth_anything.data.benchmarks.read_ground_truth import from_files
 from depth_anything.data.benchmarks.sets import BENCHMARKS, Benchmark, read_benchmark
 from depth_anything.data.labeled.folder import Label, LabeledFolder, depth_label, files_in
 from depth_anything.data.labeled.sets import LABELED, LabeledSet
@@ -32,8 +32,8 @@ class Toy(LabeledFolder):
     def find(self, base: Path) -> list[str]:
         return files_in(base, "pictures", r"\d\.png")
 
-    def label_path(self, picture: Path) -> Path:
-        return picture.with_suffix(".npy")
+    def label_path(self, image: Path) -> Path:
+        return image.with_suffix(".npy")
 
     def read_label(self, path: Path) -> Label:
         depth_m = np.load(path)
@@ -42,7 +42,13 @@ class Toy(LabeledFolder):
 
 def read_toy(root: Path) -> list[BenchmarkImage]:
     return [
-        from_files(path.stem, path, path.with_suffix(".npy"), lambda truth: metres(np.load(truth)), group=path.stem)
+        from_files(
+            path.stem,
+            path,
+            path.with_suffix(".npy"),
+            lambda ground_truth: metres(np.load(ground_truth)),
+            group=path.stem,
+        )
         for path in sorted(root.glob("pictures/*.png"))
     ]
 

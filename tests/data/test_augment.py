@@ -10,7 +10,7 @@ from PIL import Image, ImageFilter
 from depth_anything.data import augment
 
 
-def pictures(count: int = 4, height: int = 36, width: int = 44) -> torch.Tensor:
+def images(count: int = 4, height: int = 36, width: int = 44) -> torch.Tensor:
     return torch.rand(count, 3, height, width, generator=torch.Generator().manual_seed(0))
 
 
@@ -28,7 +28,7 @@ NAMED = {name: function for name, function in augment.PERTURBATIONS.items() if f
 
 @pytest.mark.parametrize("name", NAMED)
 def test_a_perturbation_is_repeatable_bounded_and_leaves_its_input(name):
-    before = pictures()
+    before = images()
     image = before.clone()
     first = NAMED[name](image, draws(seed=3))
     assert torch.equal(first, NAMED[name](image, draws(seed=3)))
@@ -40,14 +40,14 @@ def test_a_perturbation_is_repeatable_bounded_and_leaves_its_input(name):
 
 @pytest.mark.parametrize("name", NAMED)
 def test_each_image_has_its_own_draw(name):
-    same = pictures(1).expand(8, -1, -1, -1)
+    same = images(1).expand(8, -1, -1, -1)
     assert len({tuple(image.flatten()[:50].tolist()) for image in NAMED[name](same, draws(8))}) == 8
 
 
 @pytest.mark.parametrize("name", NAMED)
 def test_an_image_looks_the_same_in_every_batch(name):
     """However a step is cut into slices."""
-    image, generators = pictures(6), range(6)
+    image, generators = images(6), range(6)
     whole = NAMED[name](image, augment.Draws(generator(one) for one in generators))
     for part in ([0], [1, 2], [3, 4, 5]):
         alone = NAMED[name](image[part], augment.Draws(generator(one) for one in part))
@@ -66,7 +66,7 @@ def test_sometimes_changes_the_share_of_images_it_should():
 
 
 def test_grayscale_is_pillows():
-    image = (pictures(1)[0] * 255).round()
+    image = (images(1)[0] * 255).round()
     expected = np.asarray(Image.fromarray(image.permute(1, 2, 0).byte().numpy()).convert("L"), dtype=float)
     assert np.abs(augment.grayscale(image[None] / 255)[0, 0].numpy() * 255 - expected).max() <= 1
 
@@ -83,19 +83,19 @@ def test_turning_hue_by_a_third_moves_red_towards_green_and_keeps_luma():
 
 def test_no_turn_and_factor_one_is_the_identity():
     assert torch.allclose(augment.chroma_matrix(torch.ones(2), torch.zeros(2)), torch.eye(3).expand(2, 3, 3), atol=1e-6)
-    assert torch.allclose(augment.colour_jitter(pictures(), 0, 0, 0, 0, draws()), pictures(), atol=1e-5)
+    assert torch.allclose(augment.colour_jitter(images(), 0, 0, 0, 0, draws()), images(), atol=1e-5)
 
 
 def test_saturation_zero_is_gray():
-    gray = torch.einsum("bij,bjhw->bihw", augment.chroma_matrix(torch.zeros(4), torch.zeros(4)), pictures())
-    assert torch.allclose(gray, augment.grayscale(pictures()), atol=1e-3)
+    gray = torch.einsum("bij,bjhw->bihw", augment.chroma_matrix(torch.zeros(4), torch.zeros(4)), images())
+    assert torch.allclose(gray, augment.grayscale(images()), atol=1e-3)
 
 
 def test_blur_is_close_to_pillows_gaussian():
-    image = torch.nn.functional.interpolate(pictures(1, 12, 12), size=(48, 48), mode="bilinear")
+    image = torch.nn.functional.interpolate(images(1, 12, 12), size=(48, 48), mode="bilinear")
     ours = augment.blur(image, 1.5, 1.5, draws(1))[0]
-    picture = Image.fromarray((image[0].permute(1, 2, 0) * 255).round().byte().numpy())
-    theirs = torch.from_numpy(np.array(picture.filter(ImageFilter.GaussianBlur(1.5)))).permute(2, 0, 1) / 255
+    photograph = Image.fromarray((image[0].permute(1, 2, 0) * 255).round().byte().numpy())
+    theirs = torch.from_numpy(np.array(photograph.filter(ImageFilter.GaussianBlur(1.5)))).permute(2, 0, 1) / 255
     inside = (slice(None), slice(8, -8), slice(8, -8))
     assert (ours - theirs)[inside].abs().max() < 0.02  # Pillow approximates by box filters, in bytes
     assert (ours - image[0])[inside].abs().max() > 0.05
@@ -113,7 +113,7 @@ def test_noise_has_the_strength_asked_for():
 
 
 def test_jpeg_blocks_quantise_coefficients_and_keep_the_mean():
-    image = pictures(1, 16, 24)
+    image = images(1, 16, 24)
     fine = augment.jpeg_blocks(image, 1e-6, 1e-6, draws(1))
     assert torch.allclose(fine, image, atol=1e-5)
     coarse = augment.jpeg_blocks(0.4 + 0.2 * image, 4.0, 4.0, draws(1))

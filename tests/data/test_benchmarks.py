@@ -41,23 +41,23 @@ def test_every_test_set_has_a_writer():
 
 
 @pytest.mark.parametrize("name", WRITERS)
-def test_truth_is_read_in_metres_and_holes_are_left_out(name, tmp_path):
+def test_ground_truth_is_read_in_metres_and_holes_are_left_out(name, tmp_path):
     WRITERS[name](tmp_path)
     contents = sets.read_benchmark(name, tmp_path, incomplete=True)
     assert len(contents.images) == 2
     assert len({case.key for case in contents.images}) == 2
     for case in contents.images:
-        image_HW3, truth = case.read_image(), case.read_truth()
-        height, width = truth.values_HW.shape
+        image_HW3, ground_truth = case.read_image(), case.read_ground_truth()
+        height, width = ground_truth.values_HW.shape
         assert image_HW3.shape == (height, width, 3)
         assert image_HW3.dtype == np.uint8
         expected = plane(height, width)
         if name == "sintel":  # what is sky is the protocol's business
-            assert (truth.values_HW[:10] > 9e4).all()
+            assert (ground_truth.values_HW[:10] > 9e4).all()
         else:
-            assert not truth.valid_HW[:10].any()
-        assert truth.valid_HW[10:].all()
-        assert np.abs(truth.values_HW - expected)[10:].max() <= FINE.get(name, 1e-5)
+            assert not ground_truth.valid_HW[:10].any()
+        assert ground_truth.valid_HW[10:].all()
+        assert np.abs(ground_truth.values_HW - expected)[10:].max() <= FINE.get(name, 1e-5)
 
 
 @pytest.mark.parametrize(
@@ -65,15 +65,15 @@ def test_truth_is_read_in_metres_and_holes_are_left_out(name, tmp_path):
     [(p, s) for p in PROTOCOLS.values() for s in WRITERS if s in p.cuts or p.default_cut],
     ids=lambda value: getattr(value, "name", value),
 )
-def test_the_truth_itself_scores_perfectly_under_every_protocol_that_covers_the_set(protocol, name, tmp_path):
+def test_the_ground_truth_itself_scores_perfectly_under_every_protocol_that_covers_the_set(protocol, name, tmp_path):
     WRITERS[name](tmp_path)
     case = sets.read_benchmark(name, tmp_path, incomplete=True).images[0]
-    truth = case.read_truth()
+    ground_truth = case.read_ground_truth()
     if name == "sintel":
-        truth = replace(truth, valid_HW=truth.valid_HW & (truth.values_HW < 72))
+        ground_truth = replace(ground_truth, valid_HW=ground_truth.valid_HW & (ground_truth.values_HW < 72))
     metric = protocol.align == "none"
-    safe = np.where(truth.valid_HW, truth.values_HW, 1)
-    aligned = align(safe if metric else 3 / safe + 2, "depth_m" if metric else "disparity", truth, protocol,
+    safe = np.where(ground_truth.valid_HW, ground_truth.values_HW, 1)
+    aligned = align(safe if metric else 3 / safe + 2, "depth_m" if metric else "disparity", ground_truth, protocol,
                     protocol.cut(name))  # fmt: skip
     result = score(aligned, ("abs_rel", "delta1"))
     assert result["abs_rel"] < (2e-3 if protocol.floor == "first_percentile" else 1e-9)
@@ -84,11 +84,11 @@ def test_nyuv2_from_the_mat_takes_the_sensors_depth_and_turns_columns_into_rows(
     write_nyuv2_mat(tmp_path)
     cases = nyuv2.read(tmp_path / "nyuv2")
     assert len(cases) == 654
-    image_HW3, truth = cases[1].read_image(), cases[1].read_truth()  # the second test image is number 2
+    image_HW3, ground_truth = cases[1].read_image(), cases[1].read_ground_truth()  # the second test image is number 2
     assert image_HW3.shape == (480, 640, 3)
     assert (image_HW3 == 1).all()
-    assert not truth.valid_HW[:10].any()
-    assert np.abs(truth.values_HW - plane(480, 640))[10:].max() < 1e-6
+    assert not ground_truth.valid_HW[:10].any()
+    assert np.abs(ground_truth.values_HW - plane(480, 640))[10:].max() < 1e-6
     with pytest.raises(ValueError, match=r"no images number 9; is this nyu_depth_v2_labeled\.mat"):
         cases[2].read_image()
 
@@ -111,8 +111,8 @@ def test_ddad_rounds_down_and_lets_the_later_point_win(tmp_path):
     cloud = tmp_path / "ddad/000150/point_cloud/LIDAR/0000000000.npz"
     with np.load(cloud) as file:
         points = file["data"]
-    truth = ddad.read(tmp_path / "ddad")[0].read_truth()
-    assert truth.valid_HW.sum() == (HEIGHT - 10) * WIDTH
+    ground_truth = ddad.read(tmp_path / "ddad")[0].read_ground_truth()
+    assert ground_truth.valid_HW.sum() == (HEIGHT - 10) * WIDTH
     camera, lidar = (
         ddad.pose_matrix(pose)
         for pose in (
@@ -123,10 +123,10 @@ def test_ddad_rounds_down_and_lets_the_later_point_win(tmp_path):
     farther = np.diag([2.0, 2.0, 2.0, 1.0])  # the first point once more, on the same ray, twice as far
     again = np.linalg.inv(lidar) @ camera @ farther @ np.linalg.inv(camera) @ lidar @ [*points[0, :3], 1.0]
     np.savez(cloud, data=np.concatenate([points, [[*again[:3], 0.0]]]))
-    later = ddad.read(tmp_path / "ddad")[0].read_truth()
-    changed = np.argwhere(later.values_HW != truth.values_HW)
+    later = ddad.read(tmp_path / "ddad")[0].read_ground_truth()
+    changed = np.argwhere(later.values_HW != ground_truth.values_HW)
     assert changed.tolist() == [[10, 0]]
-    assert later.values_HW[10, 0] == pytest.approx(2 * truth.values_HW[10, 0])
+    assert later.values_HW[10, 0] == pytest.approx(2 * ground_truth.values_HW[10, 0])
 
     pose = ddad.pose_matrix({"rotation": TURN, "translation": {"z": 2.0}})
     assert pose @ [1, 0, 0, 1] == pytest.approx([0, 0, 1, 1])  # x turns to -z, then 2 further
@@ -207,21 +207,21 @@ def test_the_first_missing_file_is_named(tmp_path):
         ("hypersim", "*.hdf5", b"HDF", "cannot be read as HDF5"),
     ],
 )
-def test_damaged_truth_is_named(name, pattern, content, message, tmp_path):
+def test_damaged_ground_truth_is_named(name, pattern, content, message, tmp_path):
     WRITERS[name](tmp_path)
     path = sorted(tmp_path.glob(f"**/{pattern}"))[0]
     path.write_bytes(content)
     cases = sets.read_benchmark(name, tmp_path, incomplete=True).images
     with pytest.raises(ValueError, match=message):
-        next(case for case in cases if path in case.files).read_truth()
+        next(case for case in cases if path in case.files).read_ground_truth()
 
 
-def test_kitti_truth_in_8_bits_is_refused(tmp_path):
+def test_kitti_ground_truth_in_8_bits_is_refused(tmp_path):
     write_kitti(tmp_path)
     case = sets.read_benchmark("kitti", tmp_path, incomplete=True).images[0]
     Image.fromarray(np.zeros((HEIGHT, WIDTH), np.uint8)).save(case.files[1])
     with pytest.raises(ValueError, match=r"one channel \(16 bits\), got pixels L"):
-        case.read_truth()
+        case.read_ground_truth()
     assert len(kitti.read(tmp_path / "kitti")) == 652
 
 
@@ -269,11 +269,11 @@ def test_da2k_missing_files(tmp_path):
 def test_moge_centred_camera_sees_the_same_image_at_another_size(tmp_path):
     write_moge(tmp_path, [[1.0, 0, 0.5], [0, 4 / 3, 0.5], [0, 0, 1]])
     (case,) = sets.read_benchmark("moge-nyuv2", tmp_path).images
-    image_HW3, truth = case.read_image(), case.read_truth()
+    image_HW3, ground_truth = case.read_image(), case.read_ground_truth()
     assert image_HW3.shape == (480, 640, 3)
-    assert np.abs(truth.values_HW - 3)[truth.valid_HW].max() < 1e-3
-    assert truth.valid_HW.mean() == pytest.approx(110 / 120, abs=0.01)
-    assert not truth.valid_HW[:39].any()
+    assert np.abs(ground_truth.values_HW - 3)[ground_truth.valid_HW].max() < 1e-3
+    assert ground_truth.valid_HW.mean() == pytest.approx(110 / 120, abs=0.01)
+    assert not ground_truth.valid_HW[:39].any()
     columns = (np.arange(640) + 0.5) / 4 - 0.5
     assert np.abs(image_HW3[240, 20:-20, 0] - columns[20:-20] * 255 / 160).max() < 3
 
@@ -282,14 +282,14 @@ def test_moge_off_centre_camera_is_turned_so_that_its_axis_meets_the_middle(tmp_
     camera = np.array([[1.0, 0, 0.3], [0, 4 / 3, 0.6], [0, 0, 1]])
     write_moge(tmp_path, camera.tolist())
     (case,) = moge.read(tmp_path / "moge", "moge-nyuv2")
-    truth = case.read_truth()
+    ground_truth = case.read_ground_truth()
     # The plane z = 3 as the turned camera sees it: along a ray r of the new camera, 3 / (R^T r)_z times r_z.
     view = moge.View(camera, 120, 160, moge.SETS["moge-nyuv2"])
     axis = np.linalg.inv(camera) @ [0.5, 0.5, 1]
     axis /= np.linalg.norm(axis)
     back = view.rays_HW3 @ moge._rotation_to_z(axis)
     expected = 3 / back[..., 2] * view.rays_HW3[..., 2]
-    error = np.abs(truth.values_HW - expected)[truth.valid_HW] / 3
+    error = np.abs(ground_truth.values_HW - expected)[ground_truth.valid_HW] / 3
     assert error.max() < 0.02  # the nearest pixel of an image four times coarser
     assert np.median(error) < 2e-3
     # The new axis sees the old image's middle, and nothing outside of the old image is asked for.
@@ -344,7 +344,7 @@ def test_moge_broken_files(tmp_path):
     (case,) = moge.read(tmp_path / "moge", "moge-nyuv2")
     case.files[2].write_text("{}")
     with pytest.raises(ValueError, match="expected a JSON object with 3 x 3 intrinsics"):
-        case.read_truth()
+        case.read_ground_truth()
     save_png16(case.files[1], np.ones((120, 160)))
     with pytest.raises(ValueError, match="no text fields near and far"):
         moge.read_depth(case.files[1])

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from command import run
-from layouts.labeled import HEIGHT, HOLE, TRUTH_M, WIDTH, WRITERS, save_h5, save_picture, save_png8, save_png16
+from layouts.labeled import HEIGHT, HOLE, TRUTH_M, WIDTH, WRITERS, save_h5, save_image, save_png8, save_png16
 from PIL import Image
 from scene_shards import SIZES, scene
 
@@ -18,7 +18,7 @@ from depth_anything.data import check as module
 from depth_anything.data.check import check, spread
 from depth_anything.data.labeled.sets import LABELED
 from depth_anything.data.sample import Sample
-from depth_anything.data.set_sizes import LABELED_PICTURES
+from depth_anything.data.set_sizes import LABELED_IMAGES
 from depth_anything.data.shards import write_shard
 
 
@@ -27,8 +27,8 @@ def test_a_whole_copy(name, tmp_path, capsys):
     WRITERS[name](tmp_path / "data")
     assert run("data", "check", name, tmp_path / "data", "-o", tmp_path / "out") == 0
     said = capsys.readouterr().out
-    expected = LABELED[name].pictures
-    printed = short(LABELED_PICTURES[name])
+    expected = LABELED[name].images
+    printed = short(LABELED_IMAGES[name])
     assert f"2 images in {tmp_path / 'data'}; the papers train on {printed}: 0.0% of {expected:,}" in said
     assert "read 2: 2 usable, 0 refused, 0 broken" in said and f"sizes: {WIDTH} x {HEIGHT} (2)" in said
     assert "lower half nearer than upper half in 100% of the images\n" in said
@@ -38,14 +38,14 @@ def test_a_whole_copy(name, tmp_path, capsys):
         found = re.search(r"metres: ([\d.]+) \| ([\d.]+) \| ([\d.]+) \| ([\d.]+) \| ([\d.]+) ", said)
         known = np.ones(TRUTH_M.shape, bool)
         known[HOLE] = False
-        truth = np.quantile(TRUTH_M[known], [0, 0.01, 0.5, 0.99, 1], method="closest_observation")
-        np.testing.assert_allclose([float(number) for number in found.groups()], truth, rtol=0.04)
+        ground_truth = np.quantile(TRUTH_M[known], [0, 0.01, 0.5, 0.99, 1], method="closest_observation")
+        np.testing.assert_allclose([float(number) for number in found.groups()], ground_truth, rtol=0.04)
     else:
         assert f"disparity ({LABELED[name].open.scale}): " in said
     with Image.open(tmp_path / f"out/{name}.png") as sheet:
         assert sheet.size == (2 * 2 * module.TILE[0], module.TILE[1])
     listed = (tmp_path / f"out/{name}_pictures.txt").read_text().splitlines()
-    assert listed == LABELED[name].open(tmp_path / "data").pictures
+    assert listed == LABELED[name].open(tmp_path / "data").images
     assert not (tmp_path / f"out/{name}_left_out.txt").exists()
 
 
@@ -189,16 +189,16 @@ def test_a_broken_image_and_a_broken_archive_of_an_unlabelled_set(tmp_path, caps
     assert f"error: {folder / 'sa_000001.tar'}: " in told.err and "3 usable, 1 broken" in told.out
     lines = (tmp_path / "out/sa1b_left_out.txt").read_text().splitlines()
     assert lines and all(line.startswith(str(folder / "sa_000001.tar")) for line in lines)
-    pictures = tmp_path / "pictures"
-    pictures.mkdir()
-    (pictures / "a.jpg").write_bytes(jpeg(0, 60, 40))
-    (pictures / "b.jpg").write_bytes(jpeg(1, 60, 40)[:200])
-    assert run("data", "check", "folder", pictures, "-o", tmp_path / "out") == 1
+    images = tmp_path / "pictures"
+    images.mkdir()
+    (images / "a.jpg").write_bytes(jpeg(0, 60, 40))
+    (images / "b.jpg").write_bytes(jpeg(1, 60, 40)[:200])
+    assert run("data", "check", "folder", images, "-o", tmp_path / "out") == 1
     told = capsys.readouterr()
     assert "folder: 2 images in" in told.out and "papers" not in told.out
-    assert told.err.count("error:") == 1 and f"error: {pictures}: b: " in told.err
-    (pictures / "a.jpg").unlink()
-    assert run("data", "check", "folder", pictures, "-o", tmp_path / "out") == 2
+    assert told.err.count("error:") == 1 and f"error: {images}: b: " in told.err
+    (images / "a.jpg").unlink()
+    assert run("data", "check", "folder", images, "-o", tmp_path / "out") == 2
     assert run("data", "check", "folder", tmp_path / "home", "-o", tmp_path / "out") == 2
 
 
@@ -209,9 +209,9 @@ def test_the_docs_table_is_the_code_s():
     rows = {name: row for row, name in re.findall(r"^(\| `(\w+)` .*)$", DOCS, re.MULTILINE)}
     for name, one in LABELED.items():
         cells = [cell.strip() for cell in rows[name].strip("|").split("|")]
-        assert one.pictures is None or f"{one.pictures:,}" in cells[1], name
+        assert one.images is None or f"{one.images:,}" in cells[1], name
         assert (
-            cells[2] == (short(LABELED_PICTURES[name]) if name in LABELED_PICTURES else "")
+            cells[2] == (short(LABELED_IMAGES[name]) if name in LABELED_IMAGES else "")
             and one.obtain.split(":")[0].split(",")[0] in cells[5]
         ), name
         if name != "scenes":
@@ -273,7 +273,7 @@ def test_a_limited_walk_writes_no_list(tmp_path, capsys):
 def test_sheet_keeps_shapes_and_holds_only_some(tmp_path):
     for number in range(30):
         size = (40, 20) if number % 2 else (20, 40)
-        save_picture(tmp_path / f"data/train/imgs/{number:02}.jpg", size=size)
+        save_image(tmp_path / f"data/train/imgs/{number:02}.jpg", size=size)
         save_png8(tmp_path / f"data/train/gts/{number:02}.png", np.arange(800).reshape(size[1], size[0]) % 251)
         save_png8(tmp_path / f"data/train/valid_masks/{number:02}.png", np.full((size[1], size[0]), 255))
     check(LABELED["hrwsi"].open(tmp_path / "data"), sheet=tmp_path / "sheet.png")

@@ -10,15 +10,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from pictures import encode
 from PIL import Image
+from sample_images import encode
 
 from depth_anything.data import shards
 from depth_anything.data.pseudo_labels import encode as encode_map
 from depth_anything.data.shards import read_shard
-from depth_anything.data.unlabeled.pictures import Pictures
-from depth_anything.data.unlabeled.read import read_unit
-from depth_anything.data.unlabeled.units import tar_units
+from depth_anything.data.unlabeled.image_shards import tar_shards
+from depth_anything.data.unlabeled.random_access import UnlabeledImages
+from depth_anything.data.unlabeled.read import read_images
 
 GOOD = encode(Image.new("RGB", (16, 12), (40, 80, 0)), "JPEG")
 MEMORY = 300_000
@@ -128,8 +128,8 @@ def hostile(path: Path, add: Callable[[tarfile.TarFile], None]) -> Path:
 
 
 def by_index(path: Path) -> Iterator[bytes]:
-    for unit in tar_units(str(path), path.name):
-        yield from (content for _, content in read_unit(unit, lambda key, error: None))
+    for shard in tar_shards(str(path), path.name):
+        yield from (content for _, content in read_images(shard, lambda key, error: None))
 
 
 def as_stream(path: Path) -> Iterator[bytes]:
@@ -139,10 +139,10 @@ def as_stream(path: Path) -> Iterator[bytes]:
 
 
 def for_training(path: Path) -> Iterator[bytes]:
-    pictures = Pictures(list(tar_units(str(path), path.name)))
-    for number in range(len(pictures)):
+    images = UnlabeledImages(list(tar_shards(str(path), path.name)))
+    for number in range(len(images)):
         try:
-            yield np.ascontiguousarray(pictures[number][1]).tobytes()
+            yield np.ascontiguousarray(images[number][1]).tobytes()
         except ValueError as error:
             assert str(path) in str(error)
 
@@ -203,8 +203,8 @@ def test_a_member_that_is_too_large_is_reported_and_the_rest_read(tmp_path, monk
     for source in (path, path.with_name("packed.tar.gz")):
         path.with_name("packed.tar.gz").write_bytes(gzip.compress(path.read_bytes()))
         told: list[str] = []
-        (unit,) = tar_units(str(source), source.name)
-        keys = [key for key, _ in read_unit(unit, lambda key, error, told=told: told.append(f"{key}: {error}"))]
+        (shard,) = tar_shards(str(source), source.name)
+        keys = [key for key, _ in read_images(shard, lambda key, error, told=told: told.append(f"{key}: {error}"))]
         assert keys == ["before", "behind"]
         assert len(told) == 1 and told[0].startswith(f"evil: {source}: evil.jpg: ") and "1,000 at most" in told[0]
     with pytest.raises(ValueError, match=r"evil\.tar: evil\.jpg: .* bytes; expected an image"):

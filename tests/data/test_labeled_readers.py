@@ -14,8 +14,8 @@ from layouts.labeled import (
     hypersim_distance,
     save_exr,
     save_h5,
+    save_image,
     save_pfm,
-    save_picture,
     save_png8,
     save_png16,
     with_hole,
@@ -51,7 +51,7 @@ def test_values_and_holes(name, tmp_path):
         sample = samples[number]
         assert sample.image_HW3.shape == (HEIGHT, WIDTH, 3) and sample.image_HW3.dtype == np.uint8
         assert sample.disparity_HW.dtype == np.float32
-        assert samples.path(number).is_file() and sample.key == samples.pictures[number]
+        assert samples.path(number).is_file() and sample.key == samples.images[number]
         assert not sample.valid_HW[HOLE].any() and not sample.disparity_HW[HOLE].any() and not sample.sky_HW.any()
         assert sample.scale == LABELED[name].open.scale
         if sample.scale == "affine":
@@ -93,7 +93,7 @@ def test_a_broken_label_is_one_line_that_names_it(name, tmp_path):
 def test_a_label_of_another_size_is_refused(name, tmp_path):
     label = WRITERS[name](tmp_path)
     samples = opened(name, tmp_path)
-    save_picture(samples.path(0), size=(WIDTH + 2, HEIGHT))
+    save_image(samples.path(0), size=(WIDTH + 2, HEIGHT))
     with pytest.raises(ValueError, match=f"{WIDTH} x {HEIGHT} pixels, but its image .* has {WIDTH + 2} x {HEIGHT}"):
         samples[0]
     assert label.is_file()
@@ -125,12 +125,12 @@ def test_an_unknown_set_lists_all():
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_pictures_txt_chooses(name, tmp_path):
+def test_images_txt_chooses(name, tmp_path):
     WRITERS[name](tmp_path)
-    second = opened(name, tmp_path).pictures[1]
+    second = opened(name, tmp_path).images[1]
     (tmp_path / "pictures.txt").write_text(f"/{second} some/other.png 518.8579\n")
     samples = opened(name, tmp_path)
-    assert samples.pictures == [second]
+    assert samples.images == [second]
     assert samples[0].key == second
     (tmp_path / "pictures.txt").write_text("all of them\n")
     with pytest.raises(ValueError, match=r"pictures\.txt: 'all of them' names no image"):
@@ -204,16 +204,16 @@ def test_diml_drops_saturation_and_pixels_without_confidence(tmp_path):
 def test_diml_reads_sample_packs_once_and_other_endings(tmp_path):
     for size in ("HR", "LR"):
         scene = tmp_path / f"indoor/train/{size}/02. Cafe"
-        save_picture(scene / "color/000001_c.png")
+        save_image(scene / "color/000001_c.png")
         save_png16(scene / "depth_filled/000001_depth_filled.png", TRUTH_M * 1000)
         outdoor = tmp_path / f"outdoor/train/{size}"
-        save_picture(outdoor / "outleft/0.png")
+        save_image(outdoor / "outleft/0.png")
         save_png16(outdoor / "depthmap/0.png", TRUTH_M * 1000)
         save_png8(outdoor / "confidencemap/0.png", with_hole(np.full((HEIGHT, WIDTH), 255), 0))
-    save_picture(tmp_path / "indoor/4/16.01.19/7/col/a_b_c.png")
+    save_image(tmp_path / "indoor/4/16.01.19/7/col/a_b_c.png")
     save_png16(tmp_path / "indoor/4/16.01.19/7/up_png/a_b_filled.png", TRUTH_M * 1000)
     samples = opened("diml", tmp_path)
-    assert samples.pictures == [
+    assert samples.images == [
         "indoor/4/16.01.19/7/col/a_b_c.png",
         "indoor/train/HR/02. Cafe/color/000001_c.png",
         "outdoor/train/HR/outleft/0.png",
@@ -329,7 +329,7 @@ def test_vkitti2_sky_is_the_largest_number_in_either_layout(tmp_path):
 
 def test_hypersim_needs_the_split_and_reads_only_its_training_part(tmp_path):
     WRITERS["hypersim"](tmp_path)
-    keys = opened("hypersim", tmp_path).pictures
+    keys = opened("hypersim", tmp_path).images
     assert [key.split("/")[0] for key in keys] == ["ai_001_001"] * 2
     assert [key[-16:] for key in keys] == ["0000.tonemap.jpg", "0001.tonemap.jpg"]
     (tmp_path / HYPERSIM_SPLIT).unlink()
@@ -394,28 +394,28 @@ def test_hypersim_s_usual_camera_is_the_released_one(tmp_path):
 
 def test_nyuv2_never_reads_the_test_images_and_takes_bts_list(tmp_path):
     WRITERS["nyuv2"](tmp_path)
-    assert opened("nyuv2", tmp_path).pictures == ["kitchen_0028b/rgb_00045.jpg", "office_0001/rgb_00045.jpg"]
+    assert opened("nyuv2", tmp_path).images == ["kitchen_0028b/rgb_00045.jpg", "office_0001/rgb_00045.jpg"]
     for scene in list((tmp_path / "sync").iterdir()):
         scene.rename(tmp_path / scene.name)
     (tmp_path / "sync").rmdir()
-    assert opened("nyuv2", tmp_path).pictures == ["kitchen_0028b/rgb_00045.jpg", "office_0001/rgb_00045.jpg"]
+    assert opened("nyuv2", tmp_path).images == ["kitchen_0028b/rgb_00045.jpg", "office_0001/rgb_00045.jpg"]
     line = "/office_0001/rgb_00045.jpg /office_0001/sync_depth_00045.png 518.8579\n"
     (tmp_path / "nyudepthv2_train_files_with_gt.txt").write_text(line)
     samples = opened("nyuv2", tmp_path)
-    assert samples.pictures == ["office_0001/rgb_00045.jpg"] and samples[0].valid_HW.any()
+    assert samples.images == ["office_0001/rgb_00045.jpg"] and samples[0].valid_HW.any()
 
 
 def test_kitti_is_the_eigen_training_split(tmp_path):
     WRITERS["kitti"](tmp_path)
     samples = opened("kitti", tmp_path)
-    assert samples.pictures == [
+    assert samples.images == [
         f"2011_09_26/2011_09_26_drive_{drive}_sync/image_02/data/0000000005.png" for drive in ("0001", "0005")
     ]
     assert len(EIGEN_TRAIN) == len(set(EIGEN_TRAIN)) == 33 and not set(EIGEN_TRAIN) & set(EIGEN_652)
-    line = samples.pictures[1] + " 2011_09_26_drive_0005_sync/proj_depth/groundtruth/image_02/0000000005.png 721.5377\n"
+    line = samples.images[1] + " 2011_09_26_drive_0005_sync/proj_depth/groundtruth/image_02/0000000005.png 721.5377\n"
     (tmp_path / "eigen_train_files_with_gt.txt").write_text(line)
     listed = opened("kitti", tmp_path)
-    assert listed.pictures == samples.pictures[1:] and listed[0].valid_HW.any()
+    assert listed.images == samples.images[1:] and listed[0].valid_HW.any()
 
 
 def test_scenes_are_a_set_too(tmp_path):

@@ -65,8 +65,8 @@ def by_name(library: Library, name: str) -> model_library.Model:
 
 
 def colour_at(model: model_library.Model, uv: np.ndarray) -> np.ndarray:
-    column, row = (uv * len(model.picture)).astype(int).T
-    return model.picture[row, column]
+    column, row = (uv * len(model.image)).astype(int).T
+    return model.image[row, column]
 
 
 def test_a_folder_of_files(folder: Path):
@@ -99,9 +99,9 @@ def test_every_face_keeps_its_colour(folder: Path):
 
 
 def test_a_texture_lies_where_the_file_puts_it(tmp_path: Path, cache: Path):
-    picture = np.zeros((64, 64, 3), np.uint8)
-    picture[:32, :, 0], picture[32:, :, 2] = 255, 255  # red above blue
-    Image.fromarray(picture).save(tmp_path / "skin.png")
+    image = np.zeros((64, 64, 3), np.uint8)
+    image[:32, :, 0], image[32:, :, 2] = 255, 255  # red above blue
+    Image.fromarray(image).save(tmp_path / "skin.png")
     (tmp_path / "skin.mtl").write_text("newmtl skin\nmap_Kd skin.png\n")
     (tmp_path / "screen cabinet.obj").write_text(
         "mtllib skin.mtl\nusemtl skin\nv 0 0 0\nv 1 0 0\nv 1 1 0\nv 0 1 0\nv 0.5 0 1\n"
@@ -156,7 +156,7 @@ def test_the_cache_is_named_after_the_content(folder: Path, cache: Path, monkeyp
     (folder / "ramp.mtl").write_text(COLOURS.replace("1 0 0", "0 1 0"))
     second = open_library(folder, progress=False)
     assert second.digest != first.digest
-    assert (by_name(second, "sofa").picture != by_name(first, "sofa").picture).any()
+    assert (by_name(second, "sofa").image != by_name(first, "sofa").image).any()
 
 
 def test_folders_without_models_are_refused(tmp_path: Path, cache: Path):
@@ -259,13 +259,13 @@ def test_a_model_is_rendered_where_it_stands_in_its_colours(renderer: None, fold
     ]
     camera = Camera(np.array([0.0, 0.0, 0.4]), 0.0, 0.0, 0.0, 0.7)
     light = Light(np.ones(3), np.ones(3), 0.0, np.array([0.2, -0.6, 0.77]), np.ones(3))
-    picture = Stage((64, 48), 4).render(Scene(0, "test", parts, wardrobe, camera, light))
-    assert picture is not None
-    seen = picture.disparity[24, 32]
+    image = Stage((64, 48), 4).render(Scene(0, "test", parts, wardrobe, camera, light))
+    assert image is not None
+    seen = image.disparity[24, 32]
     assert 1 / seen == pytest.approx(3.0 - 0.3, abs=0.01), "its back looks at the camera, 0.3 m before its middle"
-    red, green, blue = picture.image[20:24, 28:36].reshape(-1, 3).mean(axis=0)
+    red, green, blue = image.image[20:24, 28:36].reshape(-1, 3).mean(axis=0)
     assert max(red, green, blue) > 2 * sorted((red, green, blue))[1], "one primary colour, whatever the tint"
-    assert picture.models == ("sofa.obj",)
+    assert image.models == ("sofa.obj",)
 
 
 def test_shards_name_their_models(renderer: None, folder: Path, tmp_path: Path):

@@ -7,7 +7,7 @@ import pytest
 
 from depth_anything.data.order import MIXED_IMAGES, MIXED_SHARDS, epoch_parts, interleaved, sample_number
 from depth_anything.data.samples import Joined, Kept
-from depth_anything.data.set_sizes import UNLABELED_PICTURES
+from depth_anything.data.set_sizes import UNLABELED_IMAGES
 
 
 class Shards:
@@ -33,7 +33,7 @@ class Whole:
 @pytest.fixture(scope="module")
 def eight_sets() -> Joined:
     """V1's unlabelled sets at their full sizes, in 62,300 shards."""
-    return Joined([Shards([1000] * (count // 1000)) for count in UNLABELED_PICTURES.values()])
+    return Joined([Shards([1000] * (count // 1000)) for count in UNLABELED_IMAGES.values()])
 
 
 @pytest.mark.parametrize(
@@ -61,7 +61,7 @@ def test_an_epoch_of_joined_sets_sees_every_image_once():
 def test_250_steps_hold_each_set_in_its_share(eight_sets):
     """Of 128 unlabelled images: ImageNet-21K's 21 % to 0.3 %; even the smallest set (2.7 %) to 0.3 %."""
     steps, batch = 250, 128
-    shares = np.array(list(UNLABELED_PICTURES.values())) / len(eight_sets)
+    shares = np.array(list(UNLABELED_IMAGES.values())) / len(eight_sets)
     for start in (0, 7_000_001, len(eight_sets) - steps * batch // 2):  # the last one from an epoch into the next
         numbers = [sample_number([0, 3], eight_sets, start + place) for place in range(0, steps * batch, 4)]
         sets = np.searchsorted(eight_sets.set_ends, numbers, side="right")
@@ -77,7 +77,7 @@ def test_sets_do_not_follow_one_another_in_a_pattern(eight_sets):
     """CutMix pastes the next image of a step: its set must not be decided by that of the image before."""
     numbers = [sample_number([0, 3], eight_sets, place) for place in range(MIXED_IMAGES)]
     sets = np.searchsorted(eight_sets.set_ends, numbers, side="right")
-    imagenet = sets == list(UNLABELED_PICTURES).index("imagenet21k")
+    imagenet = sets == list(UNLABELED_IMAGES).index("imagenet21k")
     together = (imagenet[1:] & imagenet[:-1]).mean()
     assert together == pytest.approx(imagenet.mean() ** 2, abs=0.02)
 

@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
-from pictures import encode as encode_picture
 from PIL import Image
+from sample_images import encode as encode_image
 
 from depth_anything.data.pseudo_labels import PseudoLabels, decode, encode, png16, sample
 from depth_anything.data.shards import decode_maps, write_shard
@@ -93,12 +93,21 @@ def make_folder(folder: Path, counts: dict[str, int]) -> dict[str, np.ndarray]:
             maps[key] = np.random.default_rng(len(maps)).random((14, 28), np.float32)
             members, _ = encode(maps[key], "fp16" if number % 2 else "png16")
             about = {"min": float(maps[key].min()), "max": float(maps[key].max())}
-            jpg = encode_picture(Image.new("RGB", (56, 28), (len(maps), 0, 0)), "JPEG", quality=100)
+            jpg = encode_image(Image.new("RGB", (56, 28), (len(maps), 0, 0)), "JPEG", quality=100)
             samples.append((key, {"jpg": jpg, **members, "json": json.dumps(about).encode()}))
         write_shard(folder / f"labels/{unit}.tar", samples)
         (folder / "manifest").mkdir(exist_ok=True)
-        (folder / f"manifest/{unit}.json").write_text(json.dumps({"unit": unit, "labelled": count}))
+        (folder / f"manifest/{unit}.json").write_text(json.dumps({"shard": unit, "labelled": count}))
     return maps
+
+
+def test_manifests_under_the_key_of_the_first_version_are_read(tmp_path: Path):
+    make_folder(tmp_path, {"a": 2})
+    (tmp_path / "manifest/a.json").write_text(json.dumps({"unit": "a", "labelled": 2}))
+    assert len(PseudoLabels(tmp_path)) == 2
+    (tmp_path / "manifest/a.json").write_text(json.dumps({"unit": "b", "labelled": 2}))
+    with pytest.raises(ValueError, match="no manifest of this shard"):
+        PseudoLabels(tmp_path)
 
 
 def test_samples_by_number(tmp_path: Path):
@@ -125,7 +134,7 @@ def test_a_label_of_0_is_valid():
     """The sky's disparity (V1 section 3.1): a student learns it."""
     disparity_HW = np.array([[0, 0, 0.5], [0, 1, 2]], np.float32)
     members, _ = encode(disparity_HW, "fp16")
-    jpeg = encode_picture(Image.new("RGB", (3, 2)), "JPEG")
+    jpeg = encode_image(Image.new("RGB", (3, 2)), "JPEG")
     found = sample("sky", {"jpg": jpeg, **members, "json": b"{}"})
     np.testing.assert_array_equal(found.disparity_HW, disparity_HW)
     assert found.valid_HW.all()
@@ -187,12 +196,12 @@ def test_webdataset_reads_the_shards_as_the_document_says(tmp_path, monkeypatch,
             disparity_HW = random.normal(3, 2, shape).astype(np.float32)
             members, _ = encode(disparity_HW, "png16")
             about = {"min": float(disparity_HW.min()), "max": float(disparity_HW.max())}
-            picture = encode_picture(Image.fromarray(random.integers(0, 256, (*shape, 3), np.uint8)), "JPEG")
-            samples.append((f"{unit}/{number}", {"jpg": picture, **members, "json": json.dumps(about).encode()}))
+            image = encode_image(Image.fromarray(random.integers(0, 256, (*shape, 3), np.uint8)), "JPEG")
+            samples.append((f"{unit}/{number}", {"jpg": image, **members, "json": json.dumps(about).encode()}))
         write_shard(tmp_path / f"labels/labels/{unit}.tar", samples)
         manifest = tmp_path / f"labels/manifest/{unit}.json"
         manifest.parent.mkdir(parents=True, exist_ok=True)
-        manifest.write_text(json.dumps({"unit": unit, "labelled": 3}))
+        manifest.write_text(json.dumps({"shard": unit, "labelled": 3}))
     monkeypatch.chdir(tmp_path)
     blocks = re.findall(r"```python\n(.*?)```", (DOCS / "label.md").read_text(), flags=re.DOTALL)
     found = []
@@ -228,8 +237,8 @@ def test_the_maps_of_scenes_are_numbers_too(tmp_path):
     classes_HW = np.arange(6, dtype=np.uint8).reshape(2, 3)
     metres = io.BytesIO()
     np.savez_compressed(metres, disparity=classes_HW.astype(np.float32) / 7)
-    png = encode_picture(Image.fromarray(classes_HW), "PNG")
-    files = {"rgb.jpg": encode_picture(Image.new("RGB", (3, 2)), "JPEG"), "disparity.npz": metres.getvalue()}
+    png = encode_image(Image.fromarray(classes_HW), "PNG")
+    files = {"rgb.jpg": encode_image(Image.new("RGB", (3, 2)), "JPEG"), "disparity.npz": metres.getvalue()}
     files |= {"valid.png": png, "sky.png": png, "class.png": png, "json": b"{}"}
     write_shard(tmp_path / "scenes.tar", [("000000001", files)])
     (one,) = webdataset.WebDataset(str(tmp_path / "scenes.tar"), shardshuffle=False).decode(decode_maps, "rgb8")

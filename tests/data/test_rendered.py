@@ -20,7 +20,7 @@ def shards(tmp_path):
     return tmp_path
 
 
-def truth(seed: int) -> np.ndarray:
+def ground_truth(seed: int) -> np.ndarray:
     with np.load(io.BytesIO(scene(seed, *SIZES[seed])[1]["disparity.npz"])) as archive:
         return archive["disparity"]
 
@@ -29,10 +29,10 @@ def test_scenes_come_in_order_with_their_exact_disparity(shards):
     samples = list(read_scenes(shards))
     assert [sample.key for sample in samples] == [f"{seed:08d}" for seed in range(5)]
     for seed, sample in enumerate(samples):
-        assert np.array_equal(sample.disparity_HW, truth(seed)) and sample.disparity_HW.dtype == np.float32
+        assert np.array_equal(sample.disparity_HW, ground_truth(seed)) and sample.disparity_HW.dtype == np.float32
         assert sample.image_HW3.dtype == np.uint8 and sample.image_HW3.shape == (*SIZES[seed], 3)
-        assert np.array_equal(sample.sky_HW, truth(seed) == 0)
-        assert np.array_equal(sample.valid_HW, (truth(seed) > 0.1) | (truth(seed) == 0))  # sky is valid
+        assert np.array_equal(sample.sky_HW, ground_truth(seed) == 0)
+        assert np.array_equal(sample.valid_HW, (ground_truth(seed) > 0.1) | (ground_truth(seed) == 0))  # sky is valid
         assert sample.scale == "metric" and sample.K_33 is not None and sample.K_33[0, 2] == SIZES[seed][1] / 2
 
 

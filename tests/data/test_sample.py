@@ -88,8 +88,8 @@ def test_the_largest_windows_stay_inside_any_image():
         crop = random_crop(height, width, (28, 42), (1.0, 1.0), 1.25, 0.5, rng.random(5))
         assert crop.top >= 0 and crop.left >= 0, (height, width, crop)
         assert crop.height == height or crop.width == width
-        picture = Image.new("RGB", (width, height))
-        picture.resize((42, 28), box=(crop.left, crop.top, crop.left + crop.width, crop.top + crop.height))
+        image = Image.new("RGB", (width, height))
+        image.resize((42, 28), box=(crop.left, crop.top, crop.left + crop.width, crop.top + crop.height))
 
 
 def test_the_papers_crop_is_the_shorter_side_at_any_place():

@@ -56,14 +56,14 @@ CAMERA = Camera(np.array([0.3, -1.0, 1.4]), yaw=0.2, pitch=-0.3, roll=0.07, hfov
 GREY, RED, GREEN = (0.3, 0.3, 0.3), (0.6, 0.05, 0.05), (0.05, 0.6, 0.05)
 
 
-def world_points(picture) -> np.ndarray:
+def world_points(image) -> np.ndarray:
     """The points (H,W,3) that disparity, K and pose stand for."""
-    height, width = picture.disparity.shape
+    height, width = image.disparity.shape
     v, u = np.mgrid[0:height, 0:width]
     with np.errstate(divide="ignore", invalid="ignore"):
-        z = 1 / picture.disparity.astype(np.float64)
-        local = np.stack([u, v, np.ones_like(u)], -1) @ np.linalg.inv(picture.K).T * z[..., None]
-        return local @ picture.pose[:3, :3].T + picture.pose[:3, 3]
+        z = 1 / image.disparity.astype(np.float64)
+        local = np.stack([u, v, np.ones_like(u)], -1) @ np.linalg.inv(image.K).T * z[..., None]
+        return local @ image.pose[:3, :3].T + image.pose[:3, 3]
 
 
 def test_a_plane_and_a_box_lie_where_they_were_put(stage: Stage):
@@ -71,9 +71,9 @@ def test_a_plane_and_a_box_lie_where_they_were_put(stage: Stage):
         Part(FLOOR, Material("tile0"), "floor"),
         Part(box(1.0, 0.6, 0.8).moved(-0.6, 3.0), Material("tile1"), "furniture"),
     ]
-    picture = stage.render(scene_of(parts, CAMERA, {"tile0": GREY, "tile1": RED}))
-    assert picture is not None
-    points, names = world_points(picture), np.array(CLASSES)[picture.classes]
+    image = stage.render(scene_of(parts, CAMERA, {"tile0": GREY, "tile1": RED}))
+    assert image is not None
+    points, names = world_points(image), np.array(CLASSES)[image.classes]
     assert {"floor", "furniture", "sky"} == set(names.ravel())
     np.testing.assert_allclose(points[names == "floor"][:, 2], 0, atol=2e-3)
     on_box = points[names == "furniture"]
@@ -81,9 +81,9 @@ def test_a_plane_and_a_box_lie_where_they_were_put(stage: Stage):
     np.testing.assert_allclose(off.max(axis=1), 0, atol=1e-4)
     # The plane in closed form: a ray with unit part along the camera axis reaches the floor at z = height / drop.
     rays = CAMERA.rays(*SIZE).reshape(48, 64, 3)
-    truth = 1.4 / -rays[..., 2]
-    near = (names == "floor") & (truth < 50)
-    np.testing.assert_allclose(1 / picture.disparity[near], truth[near], rtol=2e-5)
+    ground_truth = 1.4 / -rays[..., 2]
+    near = (names == "floor") & (ground_truth < 50)
+    np.testing.assert_allclose(1 / image.disparity[near], ground_truth[near], rtol=2e-5)
 
 
 def test_a_ball_has_the_depth_of_a_ball(stage: Stage):
@@ -92,29 +92,29 @@ def test_a_ball_has_the_depth_of_a_ball(stage: Stage):
         Part(FLOOR, Material("tile0"), "ground"),
         Part(ball(radius, 120).moved(*centre), Material("tile1"), "object"),
     ]
-    picture = stage.render(scene_of(parts, CAMERA, {"tile0": GREY, "tile1": RED}))
-    assert picture is not None
+    image = stage.render(scene_of(parts, CAMERA, {"tile0": GREY, "tile1": RED}))
+    assert image is not None
     rays = CAMERA.rays(*SIZE)
     away = CAMERA.position - centre
     a, b, c = (rays**2).sum(1), rays @ away, away @ away - radius**2
     root = b**2 - a * c
-    truth = np.where(root > 0, (-b - np.sqrt(np.maximum(root, 0))) / a, np.inf).reshape(48, 64)
-    ball_pixels = picture.classes == CLASSES.index("object")
-    assert ball_pixels.sum() > 200 and (ball_pixels != np.isfinite(truth)).sum() <= 4
+    ground_truth = np.where(root > 0, (-b - np.sqrt(np.maximum(root, 0))) / a, np.inf).reshape(48, 64)
+    ball_pixels = image.classes == CLASSES.index("object")
+    assert ball_pixels.sum() > 200 and (ball_pixels != np.isfinite(ground_truth)).sum() <= 4
     inner = ball_pixels & (root.reshape(48, 64) > 0.02)
-    np.testing.assert_allclose(1 / picture.disparity[inner], truth[inner], rtol=2e-3)
+    np.testing.assert_allclose(1 / image.disparity[inner], ground_truth[inner], rtol=2e-3)
 
 
 def test_sky_is_valid_with_disparity_zero(stage: Stage):
-    picture = stage.render(scene_of([Part(FLOOR, Material("tile0"), "ground")], CAMERA, {"tile0": GREY}))
-    assert picture is not None
+    image = stage.render(scene_of([Part(FLOOR, Material("tile0"), "ground")], CAMERA, {"tile0": GREY}))
+    assert image is not None
     rays = CAMERA.rays(*SIZE).reshape(48, 64, 3)
     ends = CAMERA.position[:2] + rays[..., :2] * (1.4 / -rays[..., 2:])
     falls = (rays[..., 2] < 0) & (np.abs(ends) < 90).all(axis=-1)
-    np.testing.assert_array_equal(picture.sky, ~falls)
-    np.testing.assert_array_equal(picture.disparity == 0, picture.sky)
-    np.testing.assert_array_equal(picture.classes == 0, picture.sky)
-    assert np.isfinite(picture.disparity).all() and picture.disparity.dtype == np.float32
+    np.testing.assert_array_equal(image.sky, ~falls)
+    np.testing.assert_array_equal(image.disparity == 0, image.sky)
+    np.testing.assert_array_equal(image.classes == 0, image.sky)
+    assert np.isfinite(image.disparity).all() and image.disparity.dtype == np.float32
 
 
 def upright(x: float, y: float, wide: float, tall: float) -> Mesh:
@@ -130,13 +130,13 @@ def test_glass_and_mirrors_carry_their_own_surface_and_show_another(stage: Stage
         Part(upright(-0.6, 2, 0.5, 2), Material("glass"), "glass"),
         Part(upright(0.6, 2, 0.5, 2), Material("mirror"), "mirror"),
     ]
-    picture = stage.render(scene_of(parts, camera, {"tile0": GREY, "tile1": RED, "tile2": GREEN}))
-    assert picture is not None
-    names = np.array(CLASSES)[picture.classes]
+    image = stage.render(scene_of(parts, camera, {"tile0": GREY, "tile1": RED, "tile2": GREEN}))
+    assert image is not None
+    names = np.array(CLASSES)[image.classes]
     for name in ("glass", "mirror"):
         assert (names == name).sum() > 100
-        np.testing.assert_allclose(picture.disparity[names == name], 0.5, rtol=1e-6)
-    middle, seen = picture.image[20:28].astype(float), names[20:28]
+        np.testing.assert_allclose(image.disparity[names == name], 0.5, rtol=1e-6)
+    middle, seen = image.image[20:28].astype(float), names[20:28]
     red, green = middle[seen == "glass"].mean(axis=0)[:2]
     assert red > 1.3 * green, "the red wall shows through the glass"
     red, green = middle[seen == "mirror"].mean(axis=0)[:2]
@@ -149,10 +149,10 @@ def test_image_and_label_are_seen_by_the_same_camera(stage: Stage):
         Part(upright(0, 9, 40, 30), Material("tile0"), "wall"),
         Part(box(0.9, 0.5, 1.3).moved(-0.9, 2.6, 0.0, 0.5), Material("tile1"), "object"),
     ]
-    picture = stage.render(scene_of(parts, CAMERA, {"tile0": GREY, "tile1": RED}))
-    assert picture is not None
-    red = picture.image[..., 0] > 1.5 * picture.image[..., 1].astype(float)
-    label = picture.classes == CLASSES.index("object")
+    image = stage.render(scene_of(parts, CAMERA, {"tile0": GREY, "tile1": RED}))
+    assert image is not None
+    red = image.image[..., 0] > 1.5 * image.image[..., 1].astype(float)
+    label = image.classes == CLASSES.index("object")
     assert 200 < label.sum() < 2000
     assert (red & label).sum() / (red | label).sum() > 0.93
 
@@ -306,8 +306,8 @@ def test_exposure_neither_blackens_nor_burns(brightness: float):
 def test_a_photograph_has_deep_shadows_and_strong_contrast():
     # What the renderer gives: light on light ground, a haze of ambient light on everything.
     linear = 0.08 + 0.3 * np.random.default_rng(0).uniform(0.1, 1.0, (48, 64, 1)) ** 2 * np.ones(3)
-    pictures = [develop(np.random.default_rng(seed), linear, np.zeros((48, 64), bool)) for seed in range(30)]
-    grey = np.stack(pictures).mean(axis=-1) / 255
+    images = [develop(np.random.default_rng(seed), linear, np.zeros((48, 64), bool)) for seed in range(30)]
+    grey = np.stack(images).mean(axis=-1) / 255
     flat = np.where(linear < 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055)
     assert np.percentile(grey, 2, axis=(1, 2)).mean() < 0.7 * np.percentile(flat, 2)
     assert grey.std(axis=(1, 2)).mean() > 1.5 * flat.std()

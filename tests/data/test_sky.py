@@ -6,8 +6,8 @@ import sys
 import numpy as np
 import pytest
 import torch
-from pictures import photo
 from PIL import Image
+from sample_images import photo
 
 from depth_anything.checkpoints import hub
 from depth_anything.data.sample import Sample, min_max
@@ -38,17 +38,17 @@ def test_mask_is_what_transformers_finds(folder):
     from transformers import SegformerForSemanticSegmentation
     from transformers.models.segformer.image_processing_pil_segformer import SegformerImageProcessorPil
 
-    pictures = [photo(60, 90), photo(60, 90)[:, ::-1], photo(90, 61)]
-    masks = SkySegmenter(folder, side=64).masks(pictures)
+    images = [photo(60, 90), photo(60, 90)[:, ::-1], photo(90, 61)]
+    masks = SkySegmenter(folder, side=64).masks(images)
     network = SegformerForSemanticSegmentation.from_pretrained(folder).eval()
     processor = SegformerImageProcessorPil(do_reduce_labels=False)
     shares = []
-    for picture, mask, size in zip(pictures, masks, [(64, 96), (64, 96), (96, 64)], strict=True):
-        inputs = processor(picture, size={"height": size[0], "width": size[1]}, return_tensors="pt")
+    for image, mask, size in zip(images, masks, [(64, 96), (64, 96), (96, 64)], strict=True):
+        inputs = processor(image, size={"height": size[0], "width": size[1]}, return_tensors="pt")
         with torch.no_grad():
             outputs = network(**inputs)
-        classes = processor.post_process_semantic_segmentation(outputs, [picture.shape[:2]])[0].numpy()
-        assert mask.dtype == bool and mask.shape == picture.shape[:2]
+        classes = processor.post_process_semantic_segmentation(outputs, [image.shape[:2]])[0].numpy()
+        assert mask.dtype == bool and mask.shape == image.shape[:2]
         assert (mask == (classes == ADE20K_SKY)).mean() > 0.995
         shares.append(mask.mean())
     assert 0.02 < np.mean(shares) < 0.98, "a mask that is all or nothing shows nothing"

@@ -159,7 +159,7 @@ def test_another_model_and_a_run_from_nothing_are_told(run):
 def test_labels_are_looked_at(tmp_path, width, high, images, told):
     """As `label` writes them: a shard with two images, and its manifest."""
     members, _ = encode(np.arange(14 * width, dtype=np.float32).reshape(14, width), "png16")
-    members |= {"jpg": unlabeled.picture(1), "json": json.dumps({"min": 0.0, "max": high}).encode()}
+    members |= {"jpg": unlabeled.image(1), "json": json.dumps({"min": 0.0, "max": high}).encode()}
     write_shard(tmp_path / "labels/a.tar", [("x", members), ("y", members)])
     (tmp_path / "manifest").mkdir()
     (tmp_path / "manifest/a.json").write_text(json.dumps({"unit": "a", "labelled": 2}))

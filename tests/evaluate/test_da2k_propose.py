@@ -25,7 +25,7 @@ FLAT = Candidate("flat", "disparity", lambda image, key: np.zeros(image.shape[:2
 
 
 @pytest.fixture
-def pictures(tmp_path):
+def images(tmp_path):
     rng = np.random.default_rng(0)
     for name in ("indoor/a.jpg", "indoor/b.png", "aerial/c.jpg"):
         path = tmp_path / "pictures" / name
@@ -34,8 +34,8 @@ def pictures(tmp_path):
     return tmp_path / "pictures"
 
 
-def test_models_that_agree_leave_nothing_to_settle_and_metres_are_turned(pictures, tmp_path):
-    assert propose(pictures, [RIGHT, RIGHT_IN_METRES], tmp_path / "out") == []
+def test_models_that_agree_leave_nothing_to_settle_and_metres_are_turned(images, tmp_path):
+    assert propose(images, [RIGHT, RIGHT_IN_METRES], tmp_path / "out") == []
     assert json.loads((tmp_path / "out/annotations.json").read_text()) == {}
 
 
@@ -48,9 +48,9 @@ def test_votes_and_ties():
     assert len(level) == 1  # both call the second pair a tie: no dispute
 
 
-def test_disputes_become_a_data_set_once_a_person_has_settled_them(pictures, tmp_path):
+def test_disputes_become_a_data_set_once_a_person_has_settled_them(images, tmp_path):
     out = tmp_path / "out"
-    said = run("da2k-propose", pictures, ["row", "constant"], out=out)
+    said = run("da2k-propose", images, ["row", "constant"], out=out)
     file = out / "annotations.json"
     annotations = json.loads(file.read_text())
     count = sum(map(len, annotations.values()))
@@ -64,16 +64,16 @@ def test_disputes_become_a_data_set_once_a_person_has_settled_them(pictures, tmp
             pair["closer_point"] = "point1" if pair["votes"]["row"] == "point1" else "point2"
     file.write_text(json.dumps(annotations))
     read = da2k.read(out)
-    assert {picture.scenario for picture in read} == {"indoor", "aerial"}
+    assert {image.scenario for image in read} == {"indoor", "aerial"}
     report = json.loads(run("da2k", out, ["row"], form="json", out=tmp_path / "scores"))
     assert report["lines"][0]["ours"] == 100
     with pytest.raises(ValueError, match="settled pairs are not overwritten"):
-        run("da2k-propose", pictures, ["row", "constant"], out=out)
+        run("da2k-propose", images, ["row", "constant"], out=out)
 
 
-def test_the_same_seed_gives_the_same_pairs(pictures, tmp_path):
+def test_the_same_seed_gives_the_same_pairs(images, tmp_path):
     first, second, other = (
-        propose(pictures, [RIGHT, LEFT], tmp_path / str(i), seed=seed) for i, seed in enumerate((3, 3, 4))
+        propose(images, [RIGHT, LEFT], tmp_path / str(i), seed=seed) for i, seed in enumerate((3, 3, 4))
     )
     assert first == second != other
 
@@ -113,9 +113,9 @@ def test_key_points_lie_inside_their_masks():
     assert all(masks[:, row, column].any() for row, column in points)
 
 
-def test_regions_and_models_that_are_not_there(pictures, tmp_path):
+def test_regions_and_models_that_are_not_there(images, tmp_path):
     with pytest.raises(ValueError, match=r"needs at least two models, got 1; the paper takes four"):
-        run("da2k-propose", pictures, ["row"], out=tmp_path / "out")
+        run("da2k-propose", images, ["row"], out=tmp_path / "out")
     with pytest.raises(ValueError, match="expected grid, or sam:ID"):
         sam_points("cells")
 

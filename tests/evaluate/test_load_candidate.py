@@ -174,7 +174,7 @@ def test_a_model_of_unknown_quantity_is_asked_about(transformers, tmp_path):
     from depth_anything.evaluate.load_candidate import _quantity_of
 
     with pytest.raises(
-        ValueError, match=r"not known whether upernet answers disparity or metres; say so: hf:disparity"
+        ValueError, match=r"not known whether upernet predicts disparity or metres; say so: hf:disparity"
     ):
         _quantity_of("hf:x", SimpleNamespace(model_type="upernet"))
 

@@ -11,11 +11,11 @@ GT = np.array([1.0, 2.0, 4.0])
 PRED = np.array([1.1, 1.8, 4.4])
 
 
-def loops(prediction, truth):
+def loops(prediction, ground_truth):
     """Every pixel metric, one pixel at a time, in plain Python."""
-    n = len(truth)
-    e = [log(p) - log(g) for p, g in zip(prediction, truth, strict=True)]
-    pairs = list(zip(prediction, truth, strict=True))
+    n = len(ground_truth)
+    e = [log(p) - log(g) for p, g in zip(prediction, ground_truth, strict=True)]
+    pairs = list(zip(prediction, ground_truth, strict=True))
     mean_e, mean_e2 = sum(e) / n, sum(x * x for x in e) / n
     return {
         "abs_rel": sum(abs(p - g) / g for p, g in pairs) / n,
@@ -37,9 +37,11 @@ PIXEL = [name for name, metric in METRICS.items() if metric.of == "pixels"]
 @pytest.mark.parametrize("name", PIXEL)
 def test_pixel_metric_equals_loops(name):
     rng = np.random.default_rng(0)
-    truth = rng.uniform(0.5, 80, 400)
-    prediction = truth * np.exp(rng.normal(0.05, 0.3, 400))
-    assert METRICS[name].compute(prediction, truth) == pytest.approx(loops(prediction, truth)[name], rel=1e-10)
+    ground_truth = rng.uniform(0.5, 80, 400)
+    prediction = ground_truth * np.exp(rng.normal(0.05, 0.3, 400))
+    assert METRICS[name].compute(prediction, ground_truth) == pytest.approx(
+        loops(prediction, ground_truth)[name], rel=1e-10
+    )
 
 
 def test_loops_cover_every_pixel_metric():
@@ -59,11 +61,11 @@ def test_delta_bounds_are_strict():
 
 
 @pytest.mark.parametrize("name", PIXEL)
-def test_direction_says_that_the_truth_is_better_than_a_wrong_map(name):
-    truth = np.linspace(1, 10, 50)
-    wrong = truth[::-1] * 1.7
+def test_direction_says_that_the_ground_truth_is_better_than_a_wrong_map(name):
+    ground_truth = np.linspace(1, 10, 50)
+    wrong = ground_truth[::-1] * 1.7
     metric = METRICS[name]
-    right, poor = metric.compute(truth, truth), metric.compute(wrong, truth)
+    right, poor = metric.compute(ground_truth, ground_truth), metric.compute(wrong, ground_truth)
     assert right < poor if metric.better == "lower" else right > poor
 
 
@@ -153,7 +155,7 @@ def test_flicker_of_known_clips():
     low, high = np.percentile(jumping, [25, 75])
     assert flicker(jumping) == pytest.approx(0.1 / (high - low))
     assert flicker(8 * jumping + 3) == pytest.approx(flicker(jumping))
-    assert flicker(jumping, truth_THW=jumping) == 0  # the scene itself moved
+    assert flicker(jumping, ground_truth_THW=jumping) == 0  # the scene itself moved
     only_first = np.zeros(still.shape, bool)
     only_first[0] = True
     with pytest.raises(ValueError, match="no pixel is valid in two"):

@@ -11,7 +11,7 @@ from PIL import Image
 from scene_shards import scene
 
 from depth_anything.data.benchmarks import pairs as reader
-from depth_anything.data.benchmarks.image import Truth
+from depth_anything.data.benchmarks.image import GroundTruth
 from depth_anything.data.shards import write_shard
 from depth_anything.evaluate.candidate import CONSTANT, ROW
 from depth_anything.evaluate.pairs import CLEAR_RATIO, evaluate_pairs, point_pairs, run_pairs
@@ -68,12 +68,12 @@ def test_reader_gives_what_the_manifest_says(manifest):
         ("c", "two", "indoor"),
         ("d", "one", "outdoor"),
     ]
-    truth, image_HW3 = cases[0].read_truth(), cases[0].read_image()
-    assert truth.kind == "metric_depth"
+    ground_truth, image_HW3 = cases[0].read_ground_truth(), cases[0].read_image()
+    assert ground_truth.kind == "metric_depth"
     assert image_HW3.dtype == np.uint8
     expected = 50 / red(image_HW3)
-    assert np.abs(truth.values_HW - expected)[truth.valid_HW].max() <= 0.5 / 4000
-    assert 0.6 < truth.valid_HW.mean() < 0.8
+    assert np.abs(ground_truth.values_HW - expected)[ground_truth.valid_HW].max() <= 0.5 / 4000
+    assert 0.6 < ground_truth.valid_HW.mean() < 0.8
 
 
 def test_the_ground_truth_as_a_model_is_nearly_perfect(manifest):
@@ -94,12 +94,12 @@ def by_hand(manifest, predict):
         image = np.asarray(Image.open(manifest.parent / entry["rgb"]))
         gt = np.asarray(Image.open(manifest.parent / entry["gt"])).astype(np.float64)
         valid = gt > 0
-        truth = gt[valid] / entry["gt_scale"]
-        disparity = truth if entry["kind"] == "disparity" else 1 / truth
+        ground_truth = gt[valid] / entry["gt_scale"]
+        disparity = ground_truth if entry["kind"] == "disparity" else 1 / ground_truth
         s, t = np.polyfit(predict(image)[valid], disparity, 1)
         aligned = np.maximum(s * predict(image)[valid] + t, np.percentile(disparity, 1))
         answer = aligned if entry["kind"] == "disparity" else 1 / aligned
-        result[entry["id"]] = np.mean(np.abs(answer - truth) / truth), s < 0
+        result[entry["id"]] = np.mean(np.abs(answer - ground_truth) / ground_truth), s < 0
     return result
 
 
@@ -155,8 +155,8 @@ def order_of_all_pairs(manifest, predict):
     for entry in json.loads(manifest.read_text()):
         image = np.asarray(Image.open(manifest.parent / entry["rgb"]))
         gt = np.asarray(Image.open(manifest.parent / entry["gt"])).astype(np.float64)
-        truth, answer = gt[gt > 0], predict(image)[gt > 0]
-        nearness = truth if entry["kind"] == "disparity" else 1 / truth
+        ground_truth, answer = gt[gt > 0], predict(image)[gt > 0]
+        nearness = ground_truth if entry["kind"] == "disparity" else 1 / ground_truth
         clear = nearness[:, None] >= 1.1 * nearness[None, :]
         result[entry["id"]] = (answer[:, None] > answer[None, :])[clear].mean()
     return result
@@ -188,14 +188,14 @@ def test_order_needs_no_fit_and_forgives_none(manifest):
 @pytest.mark.parametrize("kind", ["metric_depth", "disparity"])
 def test_point_pairs_are_clear_scored_and_always_the_same(kind):
     rng = np.random.default_rng(1)
-    truth = Truth(rng.uniform(1, 3, (40, 50)), rng.random((40, 50)) < 0.5, kind)
-    aligned = align(rng.random((40, 50)), "disparity", truth, PAIRS, Cut())
+    ground_truth = GroundTruth(rng.uniform(1, 3, (40, 50)), rng.random((40, 50)) < 0.5, kind)
+    aligned = align(rng.random((40, 50)), "disparity", ground_truth, PAIRS, Cut())
     nearer, farther = point_pairs(aligned)
-    assert truth.valid_HW.ravel()[nearer].all() and truth.valid_HW.ravel()[farther].all()
-    near, far = truth.values_HW.ravel()[nearer], truth.values_HW.ravel()[farther]
+    assert ground_truth.valid_HW.ravel()[nearer].all() and ground_truth.valid_HW.ravel()[farther].all()
+    near, far = ground_truth.values_HW.ravel()[nearer], ground_truth.values_HW.ravel()[farther]
     ratio = near / far if kind == "disparity" else far / near
     assert ratio.min() >= CLEAR_RATIO
-    other = align(rng.random((40, 50)), "disparity", truth, PAIRS, Cut())
+    other = align(rng.random((40, 50)), "disparity", ground_truth, PAIRS, Cut())
     assert all(np.array_equal(a, b) for a, b in zip(point_pairs(other), (nearer, farther), strict=True))
 
 
@@ -210,38 +210,38 @@ def test_ground_truth_without_clear_pairs_has_no_ordinal_accuracy(manifest):
     assert not re.search(r"ordinal accuracy \S+ +outdoor", result.report().render("text"))
 
 
-def slow_edges(depth_HW, truth_HW, t):
+def slow_edges(depth_HW, ground_truth_HW, t):
     """Depth Pro's four relations, pixel by pixel: hits, claims and edges for each direction."""
     counts = []
     for dy, dx in ((0, 1), (0, -1), (1, 0), (-1, 0)):
         hits = claims = edges = 0
-        for y in range(truth_HW.shape[0]):
-            for x in range(truth_HW.shape[1]):
-                if 0 <= y + dy < truth_HW.shape[0] and 0 <= x + dx < truth_HW.shape[1]:
+        for y in range(ground_truth_HW.shape[0]):
+            for x in range(ground_truth_HW.shape[1]):
+                if 0 <= y + dy < ground_truth_HW.shape[0] and 0 <= x + dx < ground_truth_HW.shape[1]:
                     claim = depth_HW[y + dy, x + dx] > t * depth_HW[y, x]
-                    edge = truth_HW[y + dy, x + dx] > t * truth_HW[y, x]
+                    edge = ground_truth_HW[y + dy, x + dx] > t * ground_truth_HW[y, x]
                     hits, claims, edges = hits + (claim and edge), claims + claim, edges + edge
         counts.append((hits, claims, edges))
     return counts
 
 
-def test_outlines_are_measured_on_dense_truth_after_the_fit(manifest):
+def test_outlines_are_measured_on_dense_ground_truth_after_the_fit(manifest):
     """Pair d becomes dense: a box before a wall. The others miss 30 % of their pixels and stay out."""
-    truth = np.full((HEIGHT, WIDTH), 2.0)
-    truth[8:16, 10:20] = 1.0
-    Image.fromarray((truth * 4000).astype(np.uint16)).save(manifest.parent / "d" / "gt.png")
+    ground_truth = np.full((HEIGHT, WIDTH), 2.0)
+    ground_truth[8:16, 10:20] = 1.0
+    Image.fromarray((ground_truth * 4000).astype(np.uint16)).save(manifest.parent / "d" / "gt.png")
 
     def displaced(image_HW3):
-        return np.roll(1 / truth, 1, axis=1)
+        return np.roll(1 / ground_truth, 1, axis=1)
 
     result = evaluate_pairs(manifest, displaced, "displaced").as_dict()
     assert (result["indoor"]["boundary_f1"], result["indoor"]["boundary_f1_pairs"]) == (None, 0)
     assert result["all"]["boundary_f1_groups"] == result["all"]["coarse_boundary_f1_pairs"] == 1
-    s, t = np.polyfit(displaced(None).ravel(), (1 / truth).ravel(), 1)
-    depth = 1 / np.maximum(s * displaced(None) + t, np.percentile(1 / truth, 1))
+    s, t = np.polyfit(displaced(None).ravel(), (1 / ground_truth).ravel(), 1)
+    depth = 1 / np.maximum(s * displaced(None) + t, np.percentile(1 / ground_truth, 1))
     f1, thresholds = [], np.linspace(1.05, 1.25, 10)
     for threshold in thresholds:
-        counts = slow_edges(depth, truth, threshold)
+        counts = slow_edges(depth, ground_truth, threshold)
         precision = np.mean([hits / max(claims, 1) for hits, claims, _ in counts])
         recall = np.mean([hits / max(edges, 1) for hits, _, edges in counts])
         f1.append(2 * precision * recall / (precision + recall))
@@ -249,14 +249,14 @@ def test_outlines_are_measured_on_dense_truth_after_the_fit(manifest):
     assert 0.3 < hand < 0.6
     assert result["outdoor"]["boundary_f1"] == pytest.approx(hand)
     assert result["outdoor"]["row_boundary_f1"] < 0.1
-    perfect = evaluate_pairs(manifest, lambda image: 1 / truth, "perfect").as_dict()
+    perfect = evaluate_pairs(manifest, lambda image: 1 / ground_truth, "perfect").as_dict()
     assert perfect["outdoor"]["boundary_f1"] == pytest.approx(1)
 
 
 def test_rendered_scenes_have_outlines_however_much_of_them_is_sky(tmp_path):
     write_shard(tmp_path / "scenes-00000.tar", [scene(seed, 8, 32) for seed in range(2)])  # one row of eight is sky
     (case, _), result = reader.read(tmp_path), evaluate_pairs(tmp_path, red, "red").as_dict()
-    assert case.read_truth().valid_HW.mean() < 0.9
+    assert case.read_ground_truth().valid_HW.mean() < 0.9
     assert list(result) == ["protocol", "model", "all"]
     assert result["all"]["boundary_f1_pairs"] == result["all"]["pairs"] == 2
 
@@ -284,7 +284,7 @@ def test_text_and_markdown_show_the_baselines_beside_the_model(manifest):
 
 
 def test_page_of_images_and_report_in_every_form(manifest, tmp_path):
-    assert run_pairs(manifest, CONSTANT, out=tmp_path / "page", pictures=2) == run_pairs(manifest, CONSTANT)
+    assert run_pairs(manifest, CONSTANT, out=tmp_path / "page", page_images=2) == run_pairs(manifest, CONSTANT)
     page = (tmp_path / "page" / "index.html").read_text()
     assert "<td>ordinal accuracy ↑</td><td>outdoor</td>" in page
     sources = re.findall(r'src="([^"]+)"', page)

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from depth_anything.data.benchmarks.image import BenchmarkImage, Truth
+from depth_anything.data.benchmarks.image import BenchmarkImage, GroundTruth
 from depth_anything.data.benchmarks.sets import BENCHMARKS, Contents
 from depth_anything.evaluate.candidate import Candidate
 from depth_anything.evaluate.journal import Journal, file_name
@@ -33,7 +33,7 @@ def contents(count=4, valid=None, reads=None):
         return BenchmarkImage(
             key=f"scene{i // 3}/{i}",
             read_image=read_image,
-            read_truth=lambda: Truth(DEPTH, mask, "metric_depth"),
+            read_ground_truth=lambda: GroundTruth(DEPTH, mask, "metric_depth"),
             group=f"scene{i // 3}",
             files=(),
         )

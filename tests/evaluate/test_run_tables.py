@@ -11,7 +11,7 @@ from command import run as command
 from layouts.benchmarks import WRITERS, write_da2k
 
 from depth_anything.data.benchmarks.sets import BENCHMARKS
-from depth_anything.data.set_sizes import LABELED_PICTURES, UNLABELED_PICTURES, V1_TABLE_1
+from depth_anything.data.set_sizes import LABELED_IMAGES, UNLABELED_IMAGES, V1_TABLE_1
 from depth_anything.evaluate.metrics import METRICS
 from depth_anything.evaluate.protocol import PROTOCOLS, get_protocol
 from depth_anything.evaluate.published import TABLES, get_table
@@ -57,10 +57,10 @@ def test_columns_of_v1s_table_1_stand_in_its_text(shared):
     text = next((shared / "seeds").glob("002_*.txt")).read_text()
     for name, row in V1_TABLE_1.items():
         ticks = " ".join(["\N{CHECK MARK}"] * (row.indoor + row.outdoor))
-        count = (LABELED_PICTURES | UNLABELED_PICTURES)[name]
+        count = (LABELED_IMAGES | UNLABELED_IMAGES)[name]
         size = f"{count / 1e6:.1f}M" if count >= 1_000_000 else f"{count // 1000}K"
         assert re.search(rf"{re.escape(row.title)} \[\d+\] {ticks} {row.label} {re.escape(size)}\n", text), name
-    assert set(V1_TABLE_1) == {*V1_LABELED, *UNLABELED_PICTURES}
+    assert set(V1_TABLE_1) == {*V1_LABELED, *UNLABELED_IMAGES}
 
 
 def test_printed_means_of_table_6_are_the_means_of_its_cells():
@@ -107,7 +107,7 @@ def root(tmp_path):
 
 
 def go(root, **changes):
-    arguments = {"sets": ["kitti", "nyuv2"], "partial": True, "out": root.parent / "out", "pictures": 1}
+    arguments = {"sets": ["kitti", "nyuv2"], "partial": True, "out": root.parent / "out", "page_images": 1}
     return run("v1-table2", root, ["row"], **(arguments | changes))
 
 
@@ -165,7 +165,7 @@ def test_any_set_under_any_protocol_that_covers_it_without_a_table(root):
     assert ("diode", get_protocol("marigold")) in pairs
     for name, rules in pairs:
         report = json.loads(run(None, root, ["row"], sets=[name, name], protocol=rules.name, partial=True,
-                                out=root.parent / "out", pictures=0, form="json"))  # fmt: skip
+                                out=root.parent / "out", page_images=0, form="json"))  # fmt: skip
         assert report["title"] == f"{name} under protocol {rules.name}"
         found = {(line["set"], line["protocol"], line["metric"], line["published"]) for line in report["lines"]}
         assert found == {(name, rules.name, metric, None) for metric in rules.metrics}
@@ -189,7 +189,7 @@ def test_the_command_takes_sets_and_a_protocol_in_place_of_a_table(root, capsys)
 def test_mean_over_the_sets_needs_all_of_them(tmp_path):
     for name in ("kitti", "nyuv2", "sintel", "ddad", "eth3d", "diode"):
         WRITERS[name](tmp_path / "data")
-    text = run("v1-table9", tmp_path / "data", ["constant"], partial=True, out=tmp_path / "out", pictures=0)
+    text = run("v1-table9", tmp_path / "data", ["constant"], partial=True, out=tmp_path / "out", page_images=0)
     assert "mean over the 6 sets, constant: abs_rel" in text
 
 
@@ -281,7 +281,7 @@ def test_da2k_resumes(da2k_root):
         return np.broadcast_to(np.arange(float(image_HW3.shape[1])), image_HW3.shape[:2])
 
     root, out, asked = da2k_root / "data/da2k", da2k_root / "out", []
-    first, second = (picture.key for picture in da2k.read(root))
+    first, second = (image.key for image in da2k.read(root))
     stop_at = second
     with pytest.raises(KeyboardInterrupt):
         evaluate_da2k(root, [Candidate("right", "disparity", right)], out)

@@ -41,7 +41,7 @@ from depth_anything.predict.predictor import Predictor
 from depth_anything.variants import VARIANTS
 
 
-def picture(height: int, width: int) -> np.ndarray:
+def photograph(height: int, width: int) -> np.ndarray:
     """A smooth image with some texture, as photographs are."""
     rows, columns = np.mgrid[0:height, 0:width] / 40
     waves = np.stack([np.sin(rows + columns * k) + np.cos(columns * 2 - k) for k in (1, 2, 3)], -1)
@@ -87,7 +87,7 @@ def test_exported_files_equal_torch(which, request):
         (2, 3, 28),
         (60, 47, 42),
     ]:
-        image = picture(height, width)
+        image = photograph(height, width)
         expected = model.infer_rgb(image, input_size)
         assert np.ptp(expected) > 1e-3
         for backend in exported:
@@ -99,7 +99,7 @@ def test_exported_files_equal_torch(which, request):
 
 def test_bfloat16_in_openvino_keeps_pre_and_postprocessing_in_float32():
     """A map without steps: as many values as pixels, not the few hundred that eight bits hold."""
-    image = picture(96, 128)
+    image = photograph(96, 128)
     exact, coarse = (OpenVinoBackend(NANO_ONNX, dtype=dtype)([image], 224)[0] for dtype in ("fp32", "bf16"))
     # Fifty convolutions one after the other round to eight bits each; the six blocks of nano-vit stayed above 0.9995.
     assert correlation(exact, coarse) > 0.999
@@ -148,7 +148,7 @@ def test_the_file_chooses_the_official_size_itself(tmp_path):
 def test_the_size_is_optional_in_onnx_runtime(relative):
     """What a program in another language does: only an image."""
     model, path, _ = relative
-    image = picture(61, 47)
+    image = photograph(61, 47)
     found = OnnxBackend(path).session.run(None, {"image": image})[0]
     np.testing.assert_allclose(found, model.infer_rgb(image), atol=1e-4)
 
@@ -160,7 +160,7 @@ def test_half_halves_the_file_and_keeps_the_map(relative, tmp_path):
     half = tmp_path / "half.onnx"
     onnx.save(graph, half)
     assert half.stat().st_size < 0.8 * path.stat().st_size
-    image = picture(61, 47)
+    image = photograph(61, 47)
     np.testing.assert_allclose(OnnxBackend(half)([image], 70)[0], OnnxBackend(path)([image], 70)[0], atol=1e-5)
 
 
@@ -179,7 +179,7 @@ def test_bundled_onnx_equals_bundled_weights():
     model = DepthAnything.from_pretrained("nano")
     exported = OnnxBackend(NANO_ONNX)
     for height, width in [(480, 640), (512, 300), (333, 1000)]:
-        image = picture(height, width)
+        image = photograph(height, width)
         found = exported([image], model.variant.input_size)[0]
         assert np.abs(found - model.infer_rgb(image)).max() < 1e-4
 
@@ -204,7 +204,7 @@ def photos(tmp_path) -> tuple[Path, ...]:
     paths = []
     for height, width in [(60, 90), (90, 60), (45, 90)]:
         paths.append(tmp_path / f"{height}x{width}.png")
-        Image.fromarray(picture(height, width)).save(paths[-1])
+        Image.fromarray(photograph(height, width)).save(paths[-1])
     return tuple(paths)
 
 
@@ -336,7 +336,7 @@ def test_a_camera_aware_file_predicts_the_same_metres_in_openvino(tmp_path, monk
     model = random_model(tiny(head="sigmoid", max_depth=20.0, canonical_focal=60.0))
     report = export(model, tmp_path / "aware.xml", ExportOptions(to="openvino"))
     assert not report.failures
-    image_HW3 = picture(90, 120)
+    image_HW3 = photograph(90, 120)
     K_33 = camera.from_numbers([40.0, 40.0, 59.5, 44.5])
     found = Predictor(tmp_path / "aware.xml")(image_HW3).with_camera(K_33).depth_m
     np.testing.assert_allclose(found, model.infer_rgb(image_HW3, None, K_33), rtol=1e-4)

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import trimesh
-from pictures import photo
+from sample_images import photo
 from trimesh.visual import TextureVisuals
 from trimesh.visual.material import PBRMaterial
 
@@ -157,8 +157,8 @@ def test_normals_image_in_both_conventions(tmp_path):
     """A floor 1.5 m below the camera: up is green 255 for OpenGL, 0 for DirectX; a wall faces the viewer: blue."""
     up, towards = np.array([0, -1, 0], np.float32), np.array([0, 0, -1], np.float32)
     normals = np.stack([up, towards, np.zeros(3, np.float32)])[None]
-    assert point_cloud.normals_picture(normals).tolist() == [[[128, 255, 128], [128, 128, 255], [0, 0, 0]]]
-    assert point_cloud.normals_picture(normals, directx=True)[0, 0].tolist() == [128, 0, 128]
+    assert point_cloud.normals_image(normals).tolist() == [[[128, 255, 128], [128, 128, 255], [0, 0, 0]]]
+    assert point_cloud.normals_image(normals, directx=True)[0, 0].tolist() == [128, 0, 128]
 
 
 @pytest.mark.parametrize(("axes", "sign"), [("opencv", 1), ("opengl", -1)])

@@ -33,9 +33,9 @@ def test_gray_is_the_identity():
 
 @pytest.mark.parametrize("name", COLORMAPS)
 def test_near_is_the_last_colour(name):
-    picture = colored(np.array([[0.0, 0.5, 1.0], [-3.0, 7.0, 0.25]], np.float32), name)
-    assert picture.shape == (2, 3, 3) and picture.dtype == np.uint8
-    np.testing.assert_array_equal(picture[[0, 0, 1, 1], [0, 2, 0, 1]], table(name)[[0, 255, 0, 255]])
+    image = colored(np.array([[0.0, 0.5, 1.0], [-3.0, 7.0, 0.25]], np.float32), name)
+    assert image.shape == (2, 3, 3) and image.dtype == np.uint8
+    np.testing.assert_array_equal(image[[0, 0, 1, 1], [0, 2, 0, 1]], table(name)[[0, 255, 0, 255]])
     assert len(np.unique(table(name), axis=0)) > 200, "few colours would show steps"
 
 

@@ -14,9 +14,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-from pictures import seeds
+from sample_images import seeds
 
-from depth_anything.images.read import PictureError, read_image
+from depth_anything.images.read import ImageError, read_image
 
 COUNT = 1000
 SUFFIXES = (".jpg", ".png", ".tif", ".webp", ".gif", "")
@@ -63,7 +63,7 @@ def test_a_thousand_damaged_files(tmp_path):
 
 def main(count: int, folder: Path) -> None:
     """Read every mutant from disk and print what came of it as JSON."""
-    pictures = refused = 0
+    images = refused = 0
     slowest = 0.0
     other = []
     for name, data in mutants(count, seed=20261121):
@@ -71,11 +71,11 @@ def main(count: int, folder: Path) -> None:
         path.write_bytes(data)
         start = time.process_time()
         try:
-            picture = read_image(path)
-            pictures += 1
-            if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3 or picture.size == 0:
-                other.append(f"{name}: {picture.dtype} {picture.shape}")
-        except PictureError as error:
+            image = read_image(path)
+            images += 1
+            if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or image.size == 0:
+                other.append(f"{name}: {image.dtype} {image.shape}")
+        except ImageError as error:
             refused += 1
             if "\n" in str(error) or not str(error).startswith(f"{path}: ") or len(str(error)) > len(str(path)) + 300:
                 other.append(f"{name}: {error}")
@@ -85,7 +85,7 @@ def main(count: int, folder: Path) -> None:
         path.unlink()
     status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
     peak = int(status["VmHWM"].split()[0]) * 1024  # not ru_maxrss: that is inherited from the process that started this
-    result = {"pictures": pictures, "refused": refused, "other": other}
+    result = {"pictures": images, "refused": refused, "other": other}
     sys.stdout.write(json.dumps({**result, "slowest_seconds": slowest, "peak_bytes": peak}))
 
 

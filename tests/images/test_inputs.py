@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pictures import encode, photo
 from PIL import Image
+from sample_images import encode, photo
 
 from depth_anything.images.inputs import find_images
-from depth_anything.images.read import PictureError, read_image
+from depth_anything.images.read import ImageError, read_image
 
 
 @pytest.fixture
@@ -75,7 +75,7 @@ def test_patterns_and_lists(tree):
 def test_missing_files_are_kept_for_their_line(tree):
     sources = find_images(["nowhere.jpg", "x.jpg"])
     assert [source.name for source in sources] == ["nowhere.jpg", "x.jpg"]
-    with pytest.raises(PictureError, match=r"nowhere.jpg: no such file"):
+    with pytest.raises(ImageError, match=r"nowhere.jpg: no such file"):
         read_image(sources[0])
 
 
@@ -86,7 +86,7 @@ def test_standard_input(monkeypatch, tree):
     assert source.stem == "stdin" and source.name == "standard input"
     assert (read_image(source) == photo()).all()
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"nonsense")))
-    with pytest.raises(PictureError, match="standard input: not an image"):
+    with pytest.raises(ImageError, match="standard input: not an image"):
         read_image(find_images(["-"])[0])
 
 
@@ -104,7 +104,7 @@ def test_nothing_found_says_so(tree, inputs, message):
     (tree / "empty").mkdir()
     (tree / "blank.txt").write_text("\n \n")
     (tree / "latin.txt").write_bytes(b"caf\xe9.jpg\n")
-    with pytest.raises(PictureError, match=message) as error:
+    with pytest.raises(ImageError, match=message) as error:
         find_images(inputs)
     assert "\n" not in str(error.value)
 

@@ -128,11 +128,11 @@ def test_an_exr_with_the_image_as_openimageio_reads_it(tmp_path, quantity, name)
 
 
 def test_images_carry_text(tmp_path):
-    picture = np.random.default_rng(0).integers(0, 256, (9, 7, 3), dtype=np.uint8)
-    map_files.write_picture(tmp_path / "a.png", picture, TEXT)
+    photograph = np.random.default_rng(0).integers(0, 256, (9, 7, 3), dtype=np.uint8)
+    map_files.write_image(tmp_path / "a.png", photograph, TEXT)
     stored = cv2.imread(str(tmp_path / "a.png"), cv2.IMREAD_UNCHANGED)
     assert stored is not None
-    np.testing.assert_array_equal(stored[:, :, ::-1], picture)
+    np.testing.assert_array_equal(stored[:, :, ::-1], photograph)
     with Image.open(tmp_path / "a.png") as image:
         assert image.text == TEXT  # type: ignore[attr-defined]
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from pictures import seeds
+from sample_images import seeds
 
 from depth_anything.images.read import image_info
 

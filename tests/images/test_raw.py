@@ -8,7 +8,7 @@ from PIL import Image
 
 from depth_anything.images import raw
 from depth_anything.images.inputs import find_images
-from depth_anything.images.read import SUFFIXES, PictureError, image_info, read_image, stored_size
+from depth_anything.images.read import SUFFIXES, ImageError, image_info, read_image, stored_size
 
 Y, X = np.mgrid[:96, :128]
 SEEN = np.stack([50 + X, 40 + 2 * Y, 200 - X], -1).astype(np.uint8)
@@ -30,7 +30,7 @@ def test_without_rawpy_a_raw_file_is_refused_whatever_its_name(tmp_path, capsys,
     (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error:")]
     assert str(path) in line and 'pip install "depth-anything[raw]"' in line and "preview" in line
     for ask in (read_image, image_info, stored_size):
-        with pytest.raises(PictureError, match="reading a raw camera file needs rawpy"):
+        with pytest.raises(ImageError, match="reading a raw camera file needs rawpy"):
             ask(path.read_bytes())
 
 
@@ -47,7 +47,7 @@ HEADS = {
 
 @pytest.mark.parametrize("head", HEADS.values(), ids=HEADS)
 def test_other_makers_are_known_by_their_first_bytes(head, without_rawpy):
-    with pytest.raises(PictureError, match="reading a raw camera file needs rawpy"):
+    with pytest.raises(ImageError, match="reading a raw camera file needs rawpy"):
         read_image(head + bytes(1000))
 
 
@@ -57,7 +57,7 @@ def test_an_image_is_not_taken_for_a_raw_file(tmp_path, without_rawpy):
     (tmp_path / "photo.jpg").rename(tmp_path / "photo.nef")
     assert read_image(tmp_path / "photo.nef").shape == SEEN.shape
     (tmp_path / "photo.arw").write_bytes(tiffs.tiff(SEEN, 2))
-    with pytest.raises(PictureError, match="raw camera file"):
+    with pytest.raises(ImageError, match="raw camera file"):
         read_image(tmp_path / "photo.arw")
 
 
@@ -100,7 +100,7 @@ def test_a_raw_file_that_is_cut_short_is_one_line(tmp_path, capfd):
     pytest.importorskip("rawpy")
     data = tiffs.dng(LINEAR)
     for length in (600, len(data) // 2):
-        with pytest.raises(PictureError, match="raw camera file"):
+        with pytest.raises(ImageError, match="raw camera file"):
             read_image(data[:length])
     assert capfd.readouterr().err == ""
 
@@ -109,7 +109,7 @@ def test_compressed_sensor_data_that_end_too_early_are_noticed():
     """LibRaw answers them filled up. Lossless JPEG is what DNGs of phones and converters hold."""
     pytest.importorskip("rawpy")
     data = tiffs.dng(LINEAR, compression=7)
-    with pytest.raises(PictureError, match="cut short: sensor data lie outside it"):
+    with pytest.raises(ImageError, match="cut short: sensor data lie outside it"):
         read_image(data[:-100])
 
 

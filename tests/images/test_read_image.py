@@ -14,13 +14,13 @@ import pytest
 import tiffs
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from pictures import encode, photo, seeds
 from PIL import Image, ImageFile
+from sample_images import encode, photo, seeds
 
 from depth_anything.images import read
 from depth_anything.images.read import (
     MAX_PIXELS,
-    PictureError,
+    ImageError,
     Source,
     image_info,
     read_image,
@@ -58,29 +58,29 @@ def test_every_orientation_comes_upright(fmt, orientation):
     exif[0x0112] = orientation
     options = {"lossless": True} if fmt == "WEBP" else {}
     data = encode(Image.fromarray(as_stored(upright, orientation)), fmt, exif=exif, **options)
-    picture = read_image(data)
-    assert picture.shape == upright.shape
+    photograph = read_image(data)
+    assert photograph.shape == upright.shape
     lossy = fmt in ("JPEG", "MPO", "AVIF")
     # a wrong turn changes the mean by 40 and more
-    assert np.abs(picture.astype(int) - upright).mean() < (12 if lossy else 1e-9)
+    assert np.abs(photograph.astype(int) - upright).mean() < (12 if lossy else 1e-9)
     about = image_info(data)
     assert (about.height, about.width) == upright.shape[:2]
     if fmt == "JPEG":
         by_opencv = cv2.cvtColor(cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)  # type: ignore[arg-type]
-        assert np.abs(picture.astype(int) - by_opencv).max() <= 3  # two JPEG decoders, same turn
+        assert np.abs(photograph.astype(int) - by_opencv).max() <= 3  # two JPEG decoders, same turn
 
 
 def test_every_format_reads_the_same_from_path_bytes_stream_and_pil(tmp_path):
     for name, data in seeds().items():
         path = tmp_path / name
         path.write_bytes(data)
-        picture = read_image(path)
-        assert picture.dtype == np.uint8 and picture.shape == (40, 48, 3), name
+        photograph = read_image(path)
+        assert photograph.dtype == np.uint8 and photograph.shape == (40, 48, 3), name
         with Image.open(io.BytesIO(data)) as opened, path.open("rb") as stream:
             for source in (str(path), data, stream, opened, Source("x", path), Source("stdin", None, data)):
-                np.testing.assert_array_equal(read_image(source), picture, err_msg=name)
+                np.testing.assert_array_equal(read_image(source), photograph, err_msg=name)
         if name not in ("fax.tif", "grey16.png", "float.tif", "palette.png"):
-            assert np.abs(picture.astype(int) - photo()).mean() < 25, name
+            assert np.abs(photograph.astype(int) - photo()).mean() < 25, name
 
 
 def test_no_file_that_was_cut_short_passes_for_an_image():
@@ -90,11 +90,11 @@ def test_no_file_that_was_cut_short_passes_for_an_image():
         step = max(1, len(data) // 60)
         for length in [*range(0, len(data), step), *range(len(data) - 8, len(data))]:
             try:
-                picture = read_image(data[:length])
-            except PictureError as error:
+                photograph = read_image(data[:length])
+            except ImageError as error:
                 assert "\n" not in str(error)
             else:
-                np.testing.assert_array_equal(picture, whole, err_msg=f"{name} cut to {length} of {len(data)} bytes")
+                np.testing.assert_array_equal(photograph, whole, err_msg=f"{name} cut to {length} of {len(data)} bytes")
 
 
 # -- grey, colour, transparency ----------------------------------------------------------------------------------------
@@ -105,9 +105,9 @@ def test_16_bit_grey_is_scaled_to_8_bits():
     expected = np.round(values / 257).astype(int)
     big_endian_pgm = b"P5 48 40 65535\n" + values.astype(">u2").tobytes()
     for data in (encode(Image.fromarray(values), "PNG"), encode(Image.fromarray(values), "TIFF"), big_endian_pgm):
-        picture = read_image(data)
-        np.testing.assert_array_equal(picture[:, :, 0], expected)
-        assert (picture == picture[:, :, :1]).all()
+        photograph = read_image(data)
+        np.testing.assert_array_equal(photograph[:, :, 0], expected)
+        assert (photograph == photograph[:, :, :1]).all()
 
 
 @pytest.mark.parametrize(("largest", "white"), [(255, 255), (700, 1023), (4095, 4095), (5000, 65535), (200, 255)])
@@ -131,8 +131,13 @@ def test_floats_and_wide_integers():
         )
     holes = (ramp * 7).astype(np.float32)
     holes[3, 4], holes[5, 6], holes[7, 8] = np.nan, np.inf, -np.inf
-    picture = read_image(encode(Image.fromarray(holes), "TIFF"))
-    assert picture[3, 4, 0] == 0 and picture[5, 6, 0] == 255 and picture[7, 8, 0] == 0 and picture[39, 47, 0] == 255
+    photograph = read_image(encode(Image.fromarray(holes), "TIFF"))
+    assert (
+        photograph[3, 4, 0] == 0
+        and photograph[5, 6, 0] == 255
+        and photograph[7, 8, 0] == 0
+        and photograph[39, 47, 0] == 255
+    )
     assert not read_image(encode(Image.fromarray(np.full((4, 5), np.nan, np.float32)), "TIFF")).any()
 
 
@@ -171,8 +176,8 @@ def test_lab_becomes_srgb():
     srgb = np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * np.maximum(linear, 0) ** (1 / 2.4) - 0.055) * 255
     stored = np.stack([lightness * 255 / 100, a % 256, b % 256], axis=2).round().astype(np.uint8)
     image = Image.frombytes("LAB", (6, 1), stored.tobytes())
-    picture = read_image(encode(image, "TIFF"))
-    assert np.abs(picture - srgb).max() < 3
+    photograph = read_image(encode(image, "TIFF"))
+    assert np.abs(photograph - srgb).max() < 3
 
 
 def test_cmyk_and_grey_have_the_colours_that_they_name():
@@ -226,10 +231,10 @@ def test_any_mode_any_size_any_orientation_gives_the_upright_size(data):
         turned = turned and fmt in ("PNG", "TIFF", "WEBP", "JPEG")
         if fmt == "ICO":
             width, height = Image.open(io.BytesIO(source)).size
-    picture = read_image(source)
-    assert picture.dtype == np.uint8
-    assert picture.shape == ((width, height, 3) if turned else (height, width, 3))
-    assert (image_info(source).height, image_info(source).width) == picture.shape[:2]
+    photograph = read_image(source)
+    assert photograph.dtype == np.uint8
+    assert photograph.shape == ((width, height, 3) if turned else (height, width, 3))
+    assert (image_info(source).height, image_info(source).width) == photograph.shape[:2]
 
 
 # -- what is refused ---------------------------------------------------------------------------------------------------
@@ -255,7 +260,7 @@ def test_a_bomb_is_refused_by_its_header(monkeypatch):
     gif = b"GIF89a" + struct.pack("<HHBBB", 65535, 65535, 0x80, 0, 0) + bytes(6)
     gif += b"," + struct.pack("<HHHHB", 0, 0, 65535, 65535, 0) + b"\x02\x02L\x01\x00;"
     for data in (png_of_size(20_000, 20_000), png_of_size(1, 2**31 - 1), gif):
-        with pytest.raises(PictureError, match=r"more than 200 megapixels") as error:
+        with pytest.raises(ImageError, match=r"more than 200 megapixels") as error:
             read_image(data)
         assert "\n" not in str(error.value)
     assert Image.MAX_IMAGE_PIXELS is not None, "Pillow's own limit must be as it was"
@@ -266,7 +271,7 @@ def test_text_bombs_are_refused():
     body = b"comment\0\0" + text
     chunk = struct.pack(">I", len(body)) + b"zTXt" + body + struct.pack(">I", zlib.crc32(b"zTXt" + body))
     whole = encode(Image.fromarray(photo()), "PNG")
-    with pytest.raises(PictureError, match="too large"):
+    with pytest.raises(ImageError, match="too large"):
         read_image(whole[:33] + chunk + whole[33:])
 
 
@@ -298,7 +303,7 @@ def test_heic_names_its_package(monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "pillow_heif", None)
     path = tmp_path / "IMG_0001.HEIC"
     path.write_bytes(b"\0\0\0\x18ftypheic" + bytes(40))
-    with pytest.raises(PictureError, match=r'IMG_0001.HEIC: .*pip install "depth-anything\[heic\]"'):
+    with pytest.raises(ImageError, match=r'IMG_0001.HEIC: .*pip install "depth-anything\[heic\]"'):
         read_image(path)
 
 
@@ -307,9 +312,9 @@ def test_heic_is_read_upright():
     image = pillow_heif.from_pillow(Image.fromarray(photo(48, 64)))
     stream = io.BytesIO()
     image.save(stream, quality=95)
-    picture = read_image(stream.getvalue())
-    assert picture.shape == (48, 64, 3) and np.abs(picture.astype(int) - photo(48, 64)).mean() < 12
-    with pytest.raises(PictureError, match="cut short"):
+    photograph = read_image(stream.getvalue())
+    assert photograph.shape == (48, 64, 3) and np.abs(photograph.astype(int) - photo(48, 64)).mean() < 12
+    with pytest.raises(ImageError, match="cut short"):
         read_image(stream.getvalue()[:-200])
 
 
@@ -382,9 +387,9 @@ def test_odd_but_good_files(shared):
     paths = sorted((shared / "data/odd_images/valid").iterdir())
     assert len(paths) == 26
     for path in paths:
-        picture = read_image(path)
+        photograph = read_image(path)
         about = image_info(path)
-        assert picture.shape == (about.height, about.width, 3) and picture.dtype == np.uint8, path.name
+        assert photograph.shape == (about.height, about.width, 3) and photograph.dtype == np.uint8, path.name
     upright = read_image(shared / "data/odd_images/valid/hopper_orientation_2.jpg").astype(int)
     for orientation in range(3, 9):  # the same portrait, turned by its author
         other = read_image(shared / f"data/odd_images/valid/hopper_orientation_{orientation}.jpg")

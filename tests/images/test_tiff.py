@@ -8,7 +8,7 @@ import tiffs
 from PIL import Image
 from tiffs import tiff
 
-from depth_anything.images.read import PictureError, read_image
+from depth_anything.images.read import ImageError, read_image
 
 Y, X = np.mgrid[:24, :32]
 RGB = np.stack([X * 8, Y * 10, (X + Y) * 4], -1).astype(np.uint8)
@@ -57,7 +57,7 @@ def test_white_is_zero(order, packed):
     if order == "<":
         seen_as(tiff(65535 - wide(GREY), 0, packed=packed), GREY)
     else:
-        with pytest.raises(PictureError, match=r"a TIFF of 1 x 16 bits \(grey, white is 0\) is not read here"):
+        with pytest.raises(ImageError, match=r"a TIFF of 1 x 16 bits \(grey, white is 0\) is not read here"):
             read_image(tiff(65535 - wide(GREY), 0, order=order, packed=packed))
 
 
@@ -95,17 +95,17 @@ def test_unsigned_words_beyond_two_to_the_31(packed):
 def test_unsupported_layouts_are_named(numbers, photometric, expected, planes):
     if planes and numbers.ndim == 3:
         expected += ", in planes"
-    with pytest.raises(PictureError, match=f"a TIFF of {expected} is not read here; expected 1 to 4 channels"):
+    with pytest.raises(ImageError, match=f"a TIFF of {expected} is not read here; expected 1 to 4 channels"):
         read_image(tiff(numbers, photometric, planes=planes))
 
 
 def test_bigtiff_in_motorolas_order_is_named():
-    with pytest.raises(PictureError, match="a BigTIFF in Motorola's byte order is not read here"):
+    with pytest.raises(ImageError, match="a BigTIFF in Motorola's byte order is not read here"):
         read_image(b"MM\0+\0\x08\0\0" + (16).to_bytes(8, "big") + bytes(200))
 
 
 def test_a_compression_that_is_not_known_is_named():
-    with pytest.raises(PictureError, match=r"a TIFF of 3 x 8 bits \(RGB\), compression 34712 is not read here"):
+    with pytest.raises(ImageError, match=r"a TIFF of 3 x 8 bits \(RGB\), compression 34712 is not read here"):
         read_image(tiff(RGB, 2, more={tiffs.COMPRESSION: (tiffs.SHORT, [34712])}))  # JPEG 2000
 
 
@@ -122,7 +122,7 @@ def test_a_compression_that_is_not_known_is_named():
 def test_planes_are_the_image_or_refused(order, packed, numbers, photometric, extra):
     more = {tiffs.EXTRA: (tiffs.SHORT, extra)} if extra else {}
     for values in (numbers, wide(numbers)):
-        with pytest.raises(PictureError, match="in planes is not read here"):
+        with pytest.raises(ImageError, match="in planes is not read here"):
             read_image(tiff(values, photometric, order=order, planes=True, packed=packed, more=more))
 
 
@@ -130,13 +130,13 @@ def test_subsampled_colours_without_compression_are_refused():
     """Four brightnesses share two colours there: read pixel by pixel they are another image."""
     numbers = np.zeros((24, 32, 3), np.uint8)
     more = {tiffs.SUBSAMPLING: (tiffs.SHORT, [2, 2])}
-    with pytest.raises(PictureError, match=r"\(YCbCr\), subsampled is not read here"):
+    with pytest.raises(ImageError, match=r"\(YCbCr\), subsampled is not read here"):
         read_image(tiff(numbers, 6, more=more))
     read_image(tiff(numbers, 6, more={tiffs.SUBSAMPLING: (tiffs.SHORT, [1, 1])}))
 
 
 def test_a_thumbnail_is_not_the_image():
-    with pytest.raises(PictureError, match="the first image of this TIFF is a thumbnail of another"):
+    with pytest.raises(ImageError, match="the first image of this TIFF is a thumbnail of another"):
         read_image(tiff(RGB, 2, more={254: (tiffs.LONG, [1])}))
 
 

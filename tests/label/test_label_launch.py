@@ -19,8 +19,8 @@ from toy_teacher import RECIPE, ToyTeacher, write_photos
 from depth_anything.data.pseudo_labels import PseudoLabels
 from depth_anything.data.shards import read_shard
 from depth_anything.data.storage import Folder, open_store
-from depth_anything.data.unlabeled.sets import units
-from depth_anything.data.unlabeled.units import Unit
+from depth_anything.data.unlabeled.image_shards import ImageShard
+from depth_anything.data.unlabeled.sets import shards
 from depth_anything.label.jobs import LabelOptions, Outcome, claimed, remaining
 from depth_anything.label.launch import GIVE_UP, Report, follow, label, label_here
 from depth_anything.label.teacher import Labeller
@@ -108,11 +108,11 @@ def test_twenty_kills_of_the_command(tmp_path: Path):
 
 def test_what_is_done_is_not_done_again(tmp_path: Path):
     write_photos(tmp_path / "photos", 12)
-    found = units("folder", tmp_path / "photos", size=4)
+    found = shards("folder", tmp_path / "photos", size=4)
     store, teacher = Folder(str(tmp_path / "out")), ToyTeacher()
     remaining(store, RECIPE, found)
     list(label_here(Labeller(teacher, RECIPE, store), found[:2]))
-    assert [unit.name for unit in remaining(store, RECIPE, found)] == [found[2].name]
+    assert [shard.name for shard in remaining(store, RECIPE, found)] == [found[2].name]
     (tmp_path / f"out/manifest/{found[0].name}.json").unlink()  # killed between shard and manifest
     before = contents(tmp_path / "out")
     todo = remaining(store, RECIPE, found)
@@ -130,18 +130,21 @@ def test_another_recipe_or_other_images_are_refused(tmp_path: Path):
     from dataclasses import replace
 
     write_photos(tmp_path / "photos", 8)
-    found = units("folder", tmp_path / "photos", size=4)
+    found = shards("folder", tmp_path / "photos", size=4)
     store = Folder(str(tmp_path / "out"))
     remaining(store, RECIPE, found)
     with pytest.raises(ValueError, match=r"another recipe \(teacher_sha256 0{64} there, 1{64} now\)"):
         remaining(store, replace(RECIPE, teacher_sha256="1" * 64), found)
     list(label_here(Labeller(ToyTeacher(), RECIPE, store), found[1:]))
-    assert remaining(store, RECIPE, [*found, Unit("more", "files", "")]) == [found[0], Unit("more", "files", "")]
+    assert remaining(store, RECIPE, [*found, ImageShard("more", "files", "")]) == [
+        found[0],
+        ImageShard("more", "files", ""),
+    ]
     with pytest.raises(ValueError, match="has 1 shards of other images"):
-        remaining(store, RECIPE, units("folder", tmp_path / "photos", size=3))
+        remaining(store, RECIPE, shards("folder", tmp_path / "photos", size=3))
     (tmp_path / "photos/0005.jpg").write_bytes((tmp_path / "photos/000.jpg").read_bytes())
     with pytest.raises(ValueError, match="has changed since this folder was started"):
-        remaining(store, RECIPE, units("folder", tmp_path / "photos", size=4))
+        remaining(store, RECIPE, shards("folder", tmp_path / "photos", size=4))
 
 
 def test_a_second_job_on_the_same_output_is_refused(tmp_path: Path):
@@ -153,26 +156,26 @@ def test_a_second_job_on_the_same_output_is_refused(tmp_path: Path):
 
 
 @pytest.mark.parametrize("world", [1, 2, 5])
-def test_workers_share_units_without_overlap(tmp_path: Path, world: int):
+def test_workers_share_shards_without_overlap(tmp_path: Path, world: int):
     """Workers take turns in any order: together they get each unit once, and none is left behind with work."""
     rng = random.Random(world)
-    found = [Unit(f"unit-{number}", "files", "") for number in range(50)]
+    found = [ImageShard(f"unit-{number}", "files", "") for number in range(50)]
     store = Folder(str(tmp_path))
     with store.lock("job", first=True):
         workers = [claimed(found, store, rank, world) for rank in range(world)]
-        taken: list[Unit] = []
+        taken: list[ImageShard] = []
         while workers:
             worker = rng.choice(workers)
-            unit = next(worker, None)
-            taken += [unit] if unit else []
-            if unit is None:
+            shard = next(worker, None)
+            taken += [shard] if shard else []
+            if shard is None:
                 workers.remove(worker)
-    assert sorted(unit.name for unit in taken) == sorted(unit.name for unit in found)
+    assert sorted(shard.name for shard in taken) == sorted(shard.name for shard in found)
 
 
 def test_workers_seldom_ask_what_is_left(tmp_path: Path):
     """8 workers, 500 units: an object store bills each question."""
-    found = [Unit(f"unit-{number}", "files", "") for number in range(500)]
+    found = [ImageShard(f"unit-{number}", "files", "") for number in range(500)]
     asked = 0
 
     class Asking(Folder):
@@ -219,7 +222,7 @@ def test_two_ranks_of_torchrun_share_the_work(tmp_path: Path):
     assert keys(tmp_path / "shared") == Counter(path.stem for path in EXAMPLES.glob("*.jpg"))
     asked = LabelOptions("nano", input_size=112, batch=2, threads=1)
     report = label(str(photos), str(tmp_path / "alone"), asked, shard_size=2)
-    assert (report.labelled, report.failed_pictures, report.exit_code) == (8, 1, 1)
+    assert (report.labelled, report.failed_images, report.exit_code) == (8, 1, 1)
     assert contents(tmp_path / "shared") == contents(tmp_path / "alone")
 
 
@@ -250,18 +253,18 @@ def test_a_rank_that_dies_leaves_its_part_to_the_next_run(tmp_path: Path):
 
 
 def test_exit_codes():
-    assert Report(units=3, done_before=3).exit_code == 0
-    assert Report(units=3, done_before=0, shards=3, labelled=30).exit_code == 0
-    assert Report(units=3, done_before=0, shards=3, labelled=30, failed_pictures=1).exit_code == 1
-    assert Report(units=3, done_before=2, failed_units=1).exit_code == 1
-    assert Report(units=3, done_before=0, failed_units=3).exit_code == 2
+    assert Report(total=3, done_before=3).exit_code == 0
+    assert Report(total=3, done_before=0, finished=3, labelled=30).exit_code == 0
+    assert Report(total=3, done_before=0, finished=3, labelled=30, failed_images=1).exit_code == 1
+    assert Report(total=3, done_before=2, failed_shards=1).exit_code == 1
+    assert Report(total=3, done_before=0, failed_shards=3).exit_code == 2
 
 
 def test_a_disk_that_stays_full_ends_the_run(capsys: pytest.CaptureFixture):
-    report = Report(units=100, done_before=0)
+    report = Report(total=100, done_before=0)
     outcomes = iter([Outcome(str(number), error=f"{number}: full", unwritable=True) for number in range(100)])
     follow(outcomes, report, total=100)
-    assert report.failed_units == GIVE_UP
+    assert report.failed_shards == GIVE_UP
     assert len(list(outcomes)) == 100 - GIVE_UP
     assert "shards in a row could not be written" in capsys.readouterr().err
 
@@ -275,7 +278,7 @@ def test_a_memory_store_and_a_damaged_archive(tmp_path: Path, capsys: pytest.Cap
     (tmp_path / "in/b.tar").write_bytes(whole[:100_000])
     asked, where = LabelOptions("nano", input_size=56, batch=4), f"memory://{tmp_path.name}/labels"
     report = label(str(tmp_path / "in"), where, asked)
-    assert (report.units, report.labelled, report.failed_units, report.exit_code) == (2, 8, 1, 1)
+    assert (report.total, report.labelled, report.failed_shards, report.exit_code) == (2, 8, 1, 1)
     assert "b.tar" in capsys.readouterr().err
     store = open_store(where)
     assert len(store.names("labels")) == len(store.names("manifest")) == 1

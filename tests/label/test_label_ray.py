@@ -50,7 +50,7 @@ def test_a_node_dies_in_the_middle(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         killer.join(timeout=60)
         ray.shutdown()
         cluster.shutdown()
-    assert (report.units, report.labelled, report.exit_code) == (20, 80, 0)
+    assert (report.total, report.labelled, report.exit_code) == (20, 80, 0)
     assert keys(out) == Counter(path.stem for path in photos.iterdir())
     label(str(photos), str(tmp_path / "alone"), asked, shard_size=4)
     for path in sorted((tmp_path / "alone/labels").glob("*.tar")):

@@ -15,7 +15,7 @@ def test_many_deaths_lose_nothing():
     assert rehearsed.runs > 3
     assert rehearsed.deaths > 20
     assert 0 < rehearsed.twice < rehearsed.deaths
-    assert rehearsed.pictures == 400_000
+    assert rehearsed.images == 400_000
     assert "400,000 images are labelled, each once" in simulate.as_text(rehearsed)
 
 
@@ -32,13 +32,13 @@ def test_simulated_time_is_work_by_workers():
     """No deaths: 100 shards of 1,000 images at 100 a second on 10 workers are 100 s, up to a fifth more or less."""
     rehearsed = simulate.simulate(shards=100, workers=10, images_per_s=100, death=0)
     assert rehearsed.hours * 3600 == pytest.approx(100, rel=0.25)
-    assert (rehearsed.runs, rehearsed.deaths, rehearsed.lost_pictures) == (1, 0, 0)
+    assert (rehearsed.runs, rehearsed.deaths, rehearsed.lost_images) == (1, 0, 0)
 
 
 def test_it_would_notice_a_lost_shard(monkeypatch: pytest.MonkeyPatch):
     """The check can fail: here a planner forgets a unit."""
     real = simulate.remaining
-    monkeypatch.setattr(simulate, "remaining", lambda store, recipe, units: real(store, recipe, units)[1:])
+    monkeypatch.setattr(simulate, "remaining", lambda store, recipe, shards: real(store, recipe, shards)[1:])
     with pytest.raises(AssertionError):
         simulate.simulate(shards=50, workers=2)
 

@@ -16,8 +16,8 @@ from toy_teacher import RECIPE, ToyTeacher, write_photos
 from depth_anything.data.pseudo_labels import PseudoLabels, decode
 from depth_anything.data.shards import read_shard
 from depth_anything.data.storage import Folder, open_store
-from depth_anything.data.unlabeled.sets import units
-from depth_anything.data.unlabeled.units import Unit
+from depth_anything.data.unlabeled.image_shards import ImageShard
+from depth_anything.data.unlabeled.sets import shards
 from depth_anything.images.read import read_image
 from depth_anything.label.jobs import Outcome, attempt
 from depth_anything.label.teacher import WAITING, Labeller, LabelRecipe, Teacher
@@ -32,17 +32,19 @@ def nano() -> DepthAnything:
     return DepthAnything.from_pretrained("nano")
 
 
-def label_one(unit: Unit, out: Path, teacher, recipe: LabelRecipe = RECIPE, store: Folder | None = None) -> Outcome:
+def label_one(
+    shard: ImageShard, out: Path, teacher, recipe: LabelRecipe = RECIPE, store: Folder | None = None
+) -> Outcome:
     """One unit through `attempt`, in a labeller of its own."""
     labeller = Labeller(teacher, recipe, store or Folder(str(out)), threads=2)
     try:
-        return attempt(labeller, unit)
+        return attempt(labeller, shard)
     finally:
         labeller.close()
 
 
-def shard_of(out: Path, unit: Unit) -> dict[str, dict[str, bytes]]:
-    return dict(read_shard(out / "labels" / f"{unit.name}.tar"))
+def shard_of(out: Path, shard: ImageShard) -> dict[str, dict[str, bytes]]:
+    return dict(read_shard(out / "labels" / f"{shard.name}.tar"))
 
 
 # -- maps ------------------------------------------------------------------------------------------
@@ -50,12 +52,12 @@ def shard_of(out: Path, unit: Unit) -> dict[str, dict[str, bytes]]:
 
 def test_labels_are_the_teachers_maps(nano: DepthAnything, tmp_path: Path):
     """Against the network called image by image; the images are the files' own bytes."""
-    (unit,) = units("folder", EXAMPLES)
+    (shard,) = shards("folder", EXAMPLES)
     teacher = Teacher(nano, input_size=112)
     recipe = LabelRecipe("nano", teacher.sha256, 112, "fp32", 4, "png16")
-    outcome = label_one(unit, tmp_path, teacher, recipe)
+    outcome = label_one(shard, tmp_path, teacher, recipe)
     assert (outcome.labelled, outcome.failed, outcome.error) == (8, [], None)
-    samples = shard_of(tmp_path, unit)
+    samples = shard_of(tmp_path, shard)
     assert set(samples) == {path.stem for path in EXAMPLES.glob("*.jpg")}
     for key, members in samples.items():
         path = EXAMPLES / f"{key}.jpg"
@@ -81,9 +83,9 @@ def test_the_image_in_a_shard_has_the_orientation_of_its_map(tmp_path: Path):
         path = tmp_path / f"photos/{orientation}.jpg"
         path.parent.mkdir(exist_ok=True)
         Image.open(EXAMPLES / "kodak_19.jpg").resize((96, 64)).save(path, exif=exif)
-    (unit,) = units("folder", tmp_path / "photos")
-    label_one(unit, tmp_path / "out", ToyTeacher())
-    samples = shard_of(tmp_path / "out", unit)
+    (shard,) = shards("folder", tmp_path / "photos")
+    label_one(shard, tmp_path / "out", ToyTeacher())
+    samples = shard_of(tmp_path / "out", shard)
     assert samples["1"]["jpg"] == (tmp_path / "photos/1.jpg").read_bytes()
     stored = Image.open(io.BytesIO(samples["6"]["jpg"]))
     assert stored.size == (64, 96) and stored.getexif().get(0x0112, 1) == 1
@@ -126,36 +128,36 @@ def test_a_metric_teacher_is_refused():
 def test_equal_work_gives_equal_bytes(tmp_path: Path):
     """Shard and manifest, whatever the threads did; no clock, no owner; the manifest states the shard's hash."""
     write_photos(tmp_path / "photos", 20)
-    (unit,) = units("folder", tmp_path / "photos")
+    (shard,) = shards("folder", tmp_path / "photos")
     for out, seconds in (("a", 0.0), ("b", 0.003)):
-        label_one(unit, tmp_path / out, ToyTeacher(seconds))
-    for name in (f"labels/{unit.name}.tar", f"manifest/{unit.name}.json"):
+        label_one(shard, tmp_path / out, ToyTeacher(seconds))
+    for name in (f"labels/{shard.name}.tar", f"manifest/{shard.name}.json"):
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
-    shard = tmp_path / "a/labels" / f"{unit.name}.tar"
-    manifest = json.loads((tmp_path / f"a/manifest/{unit.name}.json").read_text())
-    assert manifest["sha256"] == hashlib.sha256(shard.read_bytes()).hexdigest()
-    assert (manifest["bytes"], manifest["labelled"], manifest["failed"]) == (shard.stat().st_size, 20, [])
+    tar_path = tmp_path / "a/labels" / f"{shard.name}.tar"
+    manifest = json.loads((tmp_path / f"a/manifest/{shard.name}.json").read_text())
+    assert manifest["sha256"] == hashlib.sha256(tar_path.read_bytes()).hexdigest()
+    assert (manifest["bytes"], manifest["labelled"], manifest["failed"]) == (tar_path.stat().st_size, 20, [])
     assert manifest["recipe"]["batch"] == RECIPE.batch
     assert 0 < manifest["encoding_error"] <= 1 / 131070 * 1.01
-    with tarfile.open(shard) as tar:
+    with tarfile.open(tar_path) as tar:
         assert {(info.mtime, info.uid, info.uname) for info in tar} == {(0, 0, "")}
 
 
 def test_the_manifest_appears_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """Killed between the two, a unit is labelled again: a manifest never speaks of a shard that is not there."""
     write_photos(tmp_path / "photos", 3)
-    (unit,) = units("folder", tmp_path / "photos")
-    shards: list[bool] = []
+    (shard,) = shards("folder", tmp_path / "photos")
+    seen: list[bool] = []
     real = Folder.write
 
     def write(store: Folder, name: str, content: bytes) -> None:
-        if name == f"manifest/{unit.name}.json":
-            shards.append((tmp_path / f"out/labels/{unit.name}.tar").is_file())
+        if name == f"manifest/{shard.name}.json":
+            seen.append((tmp_path / f"out/labels/{shard.name}.tar").is_file())
         real(store, name, content)
 
     monkeypatch.setattr(Folder, "write", write)
-    label_one(unit, tmp_path / "out", ToyTeacher())
-    assert shards == [True]
+    label_one(shard, tmp_path / "out", ToyTeacher())
+    assert seen == [True]
 
 
 def test_batches_hold_one_size_each_and_few_images_wait(tmp_path: Path):
@@ -165,14 +167,14 @@ def test_batches_hold_one_size_each_and_few_images_wait(tmp_path: Path):
     sizes = [(28 + 14 * int(rng.integers(1, 12)), 28) for _ in range(300)]
     asked = 0
 
-    def pictures():
+    def images():
         nonlocal asked
         for number, size in enumerate(sizes):
             asked += 1
             yield str(number), b"", np.zeros((*size, 3), np.uint8)
 
     seen: list[int] = []
-    for batch in labeller._batches(pictures()):
+    for batch in labeller._batches(images()):
         seen += [int(key) for key, _, _ in batch]
         assert len({network_size(*image.shape[:2], 28) for _, _, image in batch}) == 1
         assert 1 <= len(batch) <= RECIPE.batch
@@ -188,9 +190,9 @@ def test_what_is_no_jpeg_becomes_one_upright(tmp_path: Path):
     folder.mkdir()
     Image.fromarray(photo_HW3).save(folder / "a.png")
     Image.fromarray(np.rot90(photo_HW3)).save(folder / "b.tif", tiffinfo={274: 6})
-    (unit,) = units("folder", folder)
-    label_one(unit, tmp_path / "out", ToyTeacher())
-    for key, members in shard_of(tmp_path / "out", unit).items():
+    (shard,) = shards("folder", folder)
+    label_one(shard, tmp_path / "out", ToyTeacher())
+    for key, members in shard_of(tmp_path / "out", shard).items():
         image = Image.open(io.BytesIO(members["jpg"]))
         assert (image.format, image.size) == ("JPEG", (60, 40)), key
         assert np.abs(np.asarray(image).astype(int) - photo_HW3).mean() < 6  # upside down: 40
@@ -204,14 +206,14 @@ def test_broken_images_are_listed_and_the_rest_is_done(tmp_path: Path):
     keys = write_photos(tmp_path / "photos", 8)
     (tmp_path / "photos/002.jpg").write_bytes((tmp_path / "photos/002.jpg").read_bytes()[:200])
     (tmp_path / "photos/005.jpg").write_bytes(b"")
-    (unit,) = units("folder", tmp_path / "photos")
+    (shard,) = shards("folder", tmp_path / "photos")
     (tmp_path / "photos/007.jpg").unlink()
-    outcome = label_one(unit, tmp_path / "out", ToyTeacher())
+    outcome = label_one(shard, tmp_path / "out", ToyTeacher())
     assert outcome.error is None
     assert sorted(failure["key"] for failure in outcome.failed) == ["002", "005", "007"]
     assert all(failure["error"].count("\n") == 0 for failure in outcome.failed)
-    assert set(shard_of(tmp_path / "out", unit)) == set(keys) - {"002", "005", "007"}
-    manifest = json.loads((tmp_path / f"out/manifest/{unit.name}.json").read_text())
+    assert set(shard_of(tmp_path / "out", shard)) == set(keys) - {"002", "005", "007"}
+    manifest = json.loads((tmp_path / f"out/manifest/{shard.name}.json").read_text())
     assert (manifest["labelled"], manifest["failed"]) == (5, outcome.failed)
 
 
@@ -227,22 +229,22 @@ class NanTeacher(ToyTeacher):
 
 def test_nan_from_the_teacher_fails_that_image_only(tmp_path: Path):
     write_photos(tmp_path / "photos", 12)
-    (unit,) = units("folder", tmp_path / "photos")
-    outcome = label_one(unit, tmp_path / "out", NanTeacher())
+    (shard,) = shards("folder", tmp_path / "photos")
+    outcome = label_one(shard, tmp_path / "out", NanTeacher())
     assert outcome.failed
     assert all("1 values that are NaN or infinite" in failure["error"] for failure in outcome.failed)
-    samples = shard_of(tmp_path / "out", unit)
+    samples = shard_of(tmp_path / "out", shard)
     assert len(samples) + len(outcome.failed) == 12
     assert all(np.isfinite(decode(members)).all() for members in samples.values())
 
 
-def test_a_cut_archive_fails_as_a_unit_and_leaves_nothing(tmp_path: Path):
+def test_a_cut_archive_fails_as_a_shard_and_leaves_nothing(tmp_path: Path):
     write_photos(tmp_path / "photos", 6)
     with tarfile.open(tmp_path / "a.tar", "w") as tar:
         tar.add(tmp_path / "photos", "photos")
     os.truncate(tmp_path / "a.tar", 5000)
-    (unit,) = units("tars", tmp_path / "a.tar")
-    outcome = label_one(unit, tmp_path / "out", ToyTeacher())
+    (shard,) = shards("tars", tmp_path / "a.tar")
+    outcome = label_one(shard, tmp_path / "out", ToyTeacher())
     assert "a.tar" in str(outcome.error)
     assert "fetch it again" in str(outcome.error)
     assert not outcome.unwritable
@@ -262,8 +264,8 @@ class FullDisk(Folder):
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs Linux's /dev/full")
 def test_a_full_disk_is_one_clear_line(tmp_path: Path):
     write_photos(tmp_path / "photos", 6)
-    (unit,) = units("folder", tmp_path / "photos")
-    outcome = label_one(unit, tmp_path / "out", ToyTeacher(), store=FullDisk(str(tmp_path / "out")))
+    (shard,) = shards("folder", tmp_path / "photos")
+    outcome = label_one(shard, tmp_path / "out", ToyTeacher(), store=FullDisk(str(tmp_path / "out")))
     assert outcome.unwritable
     assert "No space left on device" in str(outcome.error)
     assert "free some space and run the same command again" in str(outcome.error)
@@ -277,16 +279,16 @@ def test_too_large_a_batch_is_one_clear_line(tmp_path: Path):
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20 GiB")
 
     write_photos(tmp_path / "photos", 3)
-    (unit,) = units("folder", tmp_path / "photos")
+    (shard,) = shards("folder", tmp_path / "photos")
     with pytest.raises(ValueError, match="a batch of 3 images does not fit into the device: use a smaller --batch"):
-        label_one(unit, tmp_path / "out", Small())
+        label_one(shard, tmp_path / "out", Small())
 
 
 def test_a_memory_store_gets_the_same_bytes(tmp_path: Path):
     write_photos(tmp_path / "photos", 7)
-    (unit,) = units("folder", tmp_path / "photos")
+    (shard,) = shards("folder", tmp_path / "photos")
     store = open_store(f"memory://{tmp_path.name}")
-    label_one(unit, tmp_path / "out", ToyTeacher())
-    label_one(unit, tmp_path / "out", ToyTeacher(), store=store)  # type: ignore[arg-type]
-    for name in (f"labels/{unit.name}.tar", f"manifest/{unit.name}.json"):
+    label_one(shard, tmp_path / "out", ToyTeacher())
+    label_one(shard, tmp_path / "out", ToyTeacher(), store=store)  # type: ignore[arg-type]
+    for name in (f"labels/{shard.name}.tar", f"manifest/{shard.name}.json"):
         assert store.read(name) == (tmp_path / "out" / name).read_bytes()

@@ -349,10 +349,10 @@ def test_two_steps_from_a_folder_to_a_teacher_that_labels(family, folder, tmp_pa
 
     trained = model.state_dict()
     assert not any(torch.equal(trained[key], tensor) for key, tensor in backbone.items() if "mlp" in key)
-    picture_HW3 = Boxes(9)[8].image_HW3
-    labelled = Predictor(tmp_path / "final.safetensors")(picture_HW3)
-    assert labelled.disparity.shape == picture_HW3.shape[:2] and labelled.disparity.std() > 0
-    np.testing.assert_allclose(labelled.disparity, model.infer_rgb(picture_HW3), rtol=1e-4, atol=1e-4)
+    image_HW3 = Boxes(9)[8].image_HW3
+    labelled = Predictor(tmp_path / "final.safetensors")(image_HW3)
+    assert labelled.disparity.shape == image_HW3.shape[:2] and labelled.disparity.std() > 0
+    np.testing.assert_allclose(labelled.disparity, model.infer_rgb(image_HW3), rtol=1e-4, atol=1e-4)
 
 
 def test_every_trained_weight_gets_a_gradient_and_position_tables_do_not_decay(family):

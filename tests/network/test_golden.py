@@ -97,8 +97,8 @@ def test_rule_makes_the_same_weights():
 def test_rule_makes_the_same_images():
     for size, expected in json.loads((GOLDEN / "images_sha256.json").read_text()).items():
         height, width = map(int, size.split("x"))
-        picture = golden_rule.picture(height, width)
-        assert hashlib.sha256(picture.tobytes()).hexdigest() == expected["sha256"], size
+        image = golden_rule.image(height, width)
+        assert hashlib.sha256(image.tobytes()).hexdigest() == expected["sha256"], size
 
 
 @pytest.mark.parametrize("path", sorted((GOLDEN / "keys").glob("official_*.json")), ids=lambda path: path.stem)
@@ -147,7 +147,7 @@ def test_official_output(name):
 
 
 RAW = np.load(GOLDEN / "pipeline_vits_rawimages.npz")
-PICTURES = sorted({key.split("/")[0] for key in RAW.files})
+IMAGES = sorted({key.split("/")[0] for key in RAW.files})
 
 
 def slow_when_long(size: str):
@@ -156,26 +156,26 @@ def slow_when_long(size: str):
     return pytest.param(size, marks=pytest.mark.slow) if max(height, width) > 2 * min(height, width) else size
 
 
-@pytest.mark.parametrize("size", PICTURES)
+@pytest.mark.parametrize("size", IMAGES)
 def test_raw_image_becomes_the_official_tensor(size):
     """OpenCV's bicubic on floats, normalised, at the size that the official rule chooses."""
     height, width = map(int, size.split("x"))
     network = network_size(height, width, 518)
     assert network == tuple(RAW[f"{size}/net_size"])
-    tensor_13HW = to_tensor(golden_rule.picture(height, width, salt=3), network).numpy()
+    tensor_13HW = to_tensor(golden_rule.image(height, width, salt=3), network).numpy()
     np.testing.assert_allclose(tensor_13HW[:, :, ::37, ::29], RAW[f"{size}/tensor_strided"], rtol=0, atol=1e-5)
     np.testing.assert_allclose(tensor_13HW[:, :, :8, :8], RAW[f"{size}/tensor_corner"], rtol=0, atol=1e-5)
     total = tensor_13HW.sum(dtype=np.float64)
     assert total == pytest.approx(float(RAW[f"{size}/tensor_sum"]), abs=1e-6 * tensor_13HW.size)
 
 
-@pytest.mark.parametrize("size", [slow_when_long(size) for size in PICTURES if size != "1080x1920"])
+@pytest.mark.parametrize("size", [slow_when_long(size) for size in IMAGES if size != "1080x1920"])
 @pytest.mark.parametrize("version", ["v1", "v2"])
 def test_raw_image_becomes_the_official_map(version, size):
     """V1's run.py and V2's infer_image: a BGR image in, the map at its size out; they resize back differently."""
     height, width = map(int, size.split("x"))
-    picture_bgr = golden_rule.picture(height, width, salt=3)[..., ::-1]
-    map_HW = filled(VARIANTS[f"{version}-small"]).infer_image(picture_bgr)
+    image_bgr = golden_rule.image(height, width, salt=3)[..., ::-1]
+    map_HW = filled(VARIANTS[f"{version}-small"]).infer_image(image_bgr)
     expected = RAW[f"{size}/{'v1_run_py' if version == 'v1' else 'v2_infer_image'}_strided"]
     step = int(RAW[f"{size}/stride"])
     assert map_HW.shape == (height, width)

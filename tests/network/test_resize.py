@@ -31,7 +31,7 @@ def official_size(height: int, width: int, input_size: int) -> tuple[int, int]:
 
 
 @pytest.mark.parametrize(
-    ("picture", "network"),
+    ("image", "network"),
     [
         ((480, 640), (518, 686)),
         ((375, 1242), (518, 1722)),
@@ -45,12 +45,12 @@ def official_size(height: int, width: int, input_size: int) -> tuple[int, int]:
         ((518, 518), (518, 518)),
     ],
 )
-def test_known_sizes(picture, network):
-    assert network_size(*picture, 518) == network
+def test_known_sizes(image, network):
+    assert network_size(*image, 518) == network
 
 
 @pytest.mark.parametrize(
-    ("picture", "input_size", "network"),
+    ("image", "input_size", "network"),
     [
         ((480, 640), 384, (392, 518)),
         ((640, 480), 384, (518, 392)),
@@ -61,9 +61,9 @@ def test_known_sizes(picture, network):
         ((480, 640), 392, (392, 518)),
     ],
 )
-def test_a_side_that_would_fall_below_the_bound_is_rounded_up(picture, input_size, network):
+def test_a_side_that_would_fall_below_the_bound_is_rounded_up(image, input_size, network):
     """27.4 patches are 28, not 27, where the bound is 384: at 518, a multiple of 14, this never shows."""
-    assert network_size(*picture, input_size) == network
+    assert network_size(*image, input_size) == network
     assert network_size(480, 640, 390, patch=32) == (416, 512)
 
 
@@ -98,11 +98,11 @@ def test_bad_sizes(arguments, said):
         network_size(*arguments)
 
 
-@pytest.mark.parametrize("picture", [(480, 640), (61, 47), (1080, 1920)])
-def test_resize_equals_opencv(picture):
+@pytest.mark.parametrize("image", [(480, 640), (61, 47), (1080, 1920)])
+def test_resize_equals_opencv(image):
     rng = np.random.default_rng(0)
-    image_HW3 = rng.integers(0, 256, (*picture, 3), dtype=np.uint8)
-    size = network_size(*picture, 266)
+    image_HW3 = rng.integers(0, 256, (*image, 3), dtype=np.uint8)
+    size = network_size(*image, 266)
     expected = cv2.resize(image_HW3 / 255.0, (size[1], size[0]), interpolation=cv2.INTER_CUBIC)
     expected = (expected - np.array(IMAGENET_MEAN)) / np.array(IMAGENET_STD)
     found = to_tensor(image_HW3, size)[0].permute(1, 2, 0).numpy()

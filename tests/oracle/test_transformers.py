@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from golden_rule import fill, network_input, picture
+from golden_rule import fill, image, network_input
 from PIL import Image
 from safetensors.torch import load_file
 from transformers import AutoModelForDepthEstimation, Dinov2Config, Dinov2Model, pipeline
@@ -119,13 +119,13 @@ def test_pipeline_reads_our_folder(tmp_path, name, monkeypatch):
     save_transformers(model, tmp_path)
     side = model.variant.input_size
     estimate = pipeline("depth-estimation", model=str(tmp_path))
-    image_HW3 = picture(side, side, salt=3)
+    image_HW3 = image(side, side, salt=3)
     theirs = estimate(Image.fromarray(image_HW3))
     np.testing.assert_allclose(
         theirs["predicted_depth"].squeeze().numpy(), model.infer_rgb(image_HW3), rtol=0, atol=1e-4
     )
     assert theirs["depth"].size == (side, side)
-    assert estimate(Image.fromarray(picture(50, 90)))["predicted_depth"].squeeze().shape == (50, 90)
+    assert estimate(Image.fromarray(image(50, 90)))["predicted_depth"].squeeze().shape == (50, 90)
 
 
 @pytest.mark.parametrize("swiglu", [False, True])

@@ -55,8 +55,8 @@ def test_the_option(photo_HW3, tmp_path, capsys):
     Image.fromarray(photo_HW3).save(tmp_path / "photo.png")
     assert run("predict", tmp_path / "photo.png", "-o", tmp_path, "--save", "confidence,npz") == 0
     stored = load(tmp_path / "photo_disparity.npz").confidence
-    with Image.open(tmp_path / "photo_confidence.png") as picture:
-        np.testing.assert_allclose(np.asarray(picture) / 255, stored, atol=0.5 / 255 + 1e-6)
+    with Image.open(tmp_path / "photo_confidence.png") as image:
+        np.testing.assert_allclose(np.asarray(image) / 255, stored, atol=0.5 / 255 + 1e-6)
     for more in (["--tiles", "2"], ["--panorama"]):
         capsys.readouterr()
         assert run("predict", tmp_path / "photo.png", "-o", tmp_path / "b", "--save", "confidence", *more) == 2

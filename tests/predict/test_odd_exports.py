@@ -34,8 +34,8 @@ def elsewhere(apart: Path, path: Path, **fields: str) -> Path:
 
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_numbers_beside_the_file_are_read(apart, backend):
-    picture_HW3 = np.full((40, 60, 3), 90, np.uint8)
-    found, expected = (backend(path)([picture_HW3], 56)[0] for path in (apart, NANO_ONNX))
+    image_HW3 = np.full((40, 60, 3), 90, np.uint8)
+    found, expected = (backend(path)([image_HW3], 56)[0] for path in (apart, NANO_ONNX))
     np.testing.assert_allclose(found, expected, atol=1e-5)
 
 

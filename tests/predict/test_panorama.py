@@ -47,10 +47,10 @@ class Network:
     seen: int = 0
     rng: np.random.Generator = field(default_factory=lambda: np.random.default_rng(3))
 
-    def predict(self, pictures):
+    def predict(self, images):
         predictions = []
-        for picture in pictures:
-            depth = depth_of_view(panorama.views()[self.seen], len(picture))
+        for image in images:
+            depth = depth_of_view(panorama.views()[self.seen], len(image))
             self.seen += 1
             if self.metric:
                 depth = depth * self.rng.uniform(1 / self.factor, self.factor)
@@ -63,8 +63,8 @@ class Network:
 
 
 def stitched(**settings) -> Prediction:
-    picture = np.random.default_rng(0).integers(0, 255, (HEIGHT, WIDTH, 3), np.uint8)
-    return predict_panorama(Network(**settings), picture)  # type: ignore[arg-type]
+    image = np.random.default_rng(0).integers(0, 255, (HEIGHT, WIDTH, 3), np.uint8)
+    return predict_panorama(Network(**settings), image)  # type: ignore[arg-type]
 
 
 def error(prediction: Prediction) -> np.ndarray:
@@ -130,10 +130,10 @@ def test_views_see_every_direction_and_overlap():
 def test_a_view_shows_the_panorama_upright_and_across_its_edge():
     """Colours are a linear function of the direction, so each pixel of a view has its colour in closed form."""
     rays = sphere.directions(HEIGHT, WIDTH)
-    picture = np.round(127 + 100 * rays).astype(np.uint8)
+    image = np.round(127 + 100 * rays).astype(np.uint8)
     for longitude, latitude in ((0, 0), (180, 20), (90, 90), (-100, -55)):
         view = View.towards(longitude, latitude, 80)
-        shown = view.image(picture)
+        shown = view.image(image)
         side = len(shown)
         offset = ((np.arange(side) + 0.5) / side * 2 - 1) * view.reach
         right, down = np.meshgrid(offset, offset)
@@ -147,10 +147,10 @@ def test_a_view_shows_the_panorama_upright_and_across_its_edge():
 
 
 def test_the_edge_of_a_panorama_is_like_any_other_meridian():
-    picture = np.random.default_rng(0).integers(0, 255, (HEIGHT, WIDTH, 3), np.uint8)
-    turned = np.roll(picture, WIDTH // 2, axis=1)
+    image = np.random.default_rng(0).integers(0, 255, (HEIGHT, WIDTH, 3), np.uint8)
+    turned = np.roll(image, WIDTH // 2, axis=1)
     behind, ahead = (View.towards(longitude, 30, 80) for longitude in (180, 0))
-    assert np.abs(behind.image(picture).astype(int) - ahead.image(turned)).max() <= 1
+    assert np.abs(behind.image(image).astype(int) - ahead.image(turned)).max() <= 1
 
 
 def room() -> Prediction:
@@ -193,10 +193,10 @@ def test_files_say_that_it_is_a_panorama(tmp_path):
 
 
 def test_the_command(tmp_path, capsys):
-    picture = tmp_path / "sphere.png"
-    Image.fromarray(np.random.default_rng(0).integers(0, 255, (60, 120, 3), np.uint8)).save(picture)
+    image = tmp_path / "sphere.png"
+    Image.fromarray(np.random.default_rng(0).integers(0, 255, (60, 120, 3), np.uint8)).save(image)
     options = ["--panorama", "--input-size", "32", "-o", str(tmp_path / "out")]
-    main(["predict", str(picture), *options, "--save", "npz,glb", "--near", "1", "--far", "9"])
+    main(["predict", str(image), *options, "--save", "npz,glb", "--near", "1", "--far", "9"])
     assert "12 views" in capsys.readouterr().err
     assert {path.name for path in (tmp_path / "out").iterdir()} == {"sphere_disparity.npz", "sphere_mesh.glb"}
 
@@ -211,9 +211,9 @@ def test_the_command(tmp_path, capsys):
     ],
 )
 def test_what_makes_no_panorama_is_one_line(tmp_path, capsys, size, options, said):
-    picture = tmp_path / "sphere.png"
-    Image.fromarray(np.zeros((*size, 3), np.uint8)).save(picture)
+    image = tmp_path / "sphere.png"
+    Image.fromarray(np.zeros((*size, 3), np.uint8)).save(image)
     with pytest.raises(SystemExit) as stop:
-        main(["predict", str(picture), "--panorama", "-o", str(tmp_path / "out"), *options])
+        main(["predict", str(image), "--panorama", "-o", str(tmp_path / "out"), *options])
     error = capsys.readouterr().err.strip()
     assert stop.value.code == 2 and said in error and "\n" not in error

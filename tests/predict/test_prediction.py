@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pictures import photo
 from PIL import Image
+from sample_images import photo
 
 from depth_anything.geometry import camera
 from depth_anything.images import colormap
@@ -196,8 +196,8 @@ def test_control_image_is_what_the_released_controlnet_was_fed(relative, metric)
 def test_images_of_degenerate_maps_are_whole(base, spread):
     disparity = np.float32(base) + np.linspace(0, spread, 12, dtype=np.float32).reshape(3, 4)
     prediction = Prediction(disparity=disparity)
-    for picture in (prediction.colored("turbo"), prediction.control_image()):
-        assert picture.shape == (3, 4, 3) and picture.dtype == np.uint8
+    for image in (prediction.colored("turbo"), prediction.control_image()):
+        assert image.shape == (3, 4, 3) and image.dtype == np.uint8
     assert (
         np.isfinite(prediction.nearness()).all()
         and 0 <= prediction.nearness().min() <= prediction.nearness().max() <= 1
@@ -355,7 +355,7 @@ def test_every_format_has_a_writer_and_says_what_it_needs(metric, tmp_path):
     assert set(prediction_files.WRITERS) == set(FORMATS)
     bare = replace(metric, K=None, image=None, sky=None, confidence=None)
     for name, row in FORMATS.items():
-        lacking = [need for need in ("camera", "picture", "sky", "confidence") if need in row.needs]
+        lacking = [need for need in ("camera", "image", "sky", "confidence") if need in row.needs]
         if not lacking:
             bare.save(tmp_path / "p", [name])
             continue

@@ -22,14 +22,14 @@ def torch_predictor() -> Predictor:
     return Predictor("nano", backend="torch", batch_size=2)
 
 
-def picture(height: int, width: int, seed: int = 0) -> np.ndarray:
+def photograph(height: int, width: int, seed: int = 0) -> np.ndarray:
     rng = np.random.default_rng(seed)
     coarse = rng.integers(0, 256, (6, 6, 3), dtype=np.uint8)
     return np.asarray(Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC))
 
 
 def test_map_has_the_image_s_size_and_says_what_it_is(onnx):
-    prediction = onnx(picture(61, 90))
+    prediction = onnx(photograph(61, 90))
     assert prediction.quantity == "disparity"
     assert prediction.disparity.shape == (61, 90)
     assert prediction.disparity.dtype == np.float32
@@ -38,7 +38,7 @@ def test_map_has_the_image_s_size_and_says_what_it_is(onnx):
 
 
 def test_path_array_and_pil_agree(onnx, tmp_path):
-    image = picture(50, 70)
+    image = photograph(50, 70)
     Image.fromarray(image).save(tmp_path / "p.png")
     maps = [onnx(source).disparity for source in (image, tmp_path / "p.png", Image.fromarray(image))]
     np.testing.assert_array_equal(maps[0], maps[1])
@@ -47,7 +47,7 @@ def test_path_array_and_pil_agree(onnx, tmp_path):
 
 def test_many_of_mixed_sizes_equal_one_by_one(torch_predictor):
     sizes = [(60, 80), (120, 160), (80, 60), (30, 40), (70, 70), (240, 320)]
-    images = [picture(*size, seed) for seed, size in enumerate(sizes)]
+    images = [photograph(*size, seed) for seed, size in enumerate(sizes)]
     together = torch_predictor.predict(images)
     for image, prediction in zip(images, together, strict=True):
         assert prediction.disparity.shape == image.shape[:2]
@@ -55,12 +55,12 @@ def test_many_of_mixed_sizes_equal_one_by_one(torch_predictor):
 
 
 def test_backends_agree(onnx, torch_predictor):
-    image = picture(100, 133)
+    image = photograph(100, 133)
     np.testing.assert_allclose(onnx(image).disparity, torch_predictor(image).disparity, atol=1e-4)
 
 
 def test_infer_image_takes_bgr_as_the_official_method(torch_predictor, tmp_path):
-    image = picture(50, 70)
+    image = photograph(50, 70)
     Image.fromarray(image).save(tmp_path / "p.png")
     model = DepthAnything.from_pretrained("nano")
     found = model.infer_image(cv2.imread(str(tmp_path / "p.png")), 224)
@@ -70,7 +70,7 @@ def test_infer_image_takes_bgr_as_the_official_method(torch_predictor, tmp_path)
 
 
 @pytest.mark.parametrize(
-    ("picture", "said"),
+    ("image", "said"),
     [
         (None, "the image is None: .*cv2.imread returns None for a file that it cannot read"),
         ("photo.jpg", "the image is a str"),
@@ -84,11 +84,11 @@ def test_infer_image_takes_bgr_as_the_official_method(torch_predictor, tmp_path)
         (np.zeros((3, 4, 3), np.float32), "type float32"),
     ],
 )
-def test_what_is_no_image_is_named(picture, said):
+def test_what_is_no_image_is_named(image, said):
     model = DepthAnything.from_pretrained("nano")
     for infer, order in ((model.infer_image, "BGR"), (model.infer_rgb, "RGB")):
         with pytest.raises(ValueError, match=rf"{said}.*") as error:
-            infer(picture)
+            infer(image)
         assert f"expected a uint8 array (H, W, 3) in {order}" in str(error.value)
 
 
@@ -101,12 +101,12 @@ def test_one_image_instead_of_several(onnx, given):
 
 
 def test_input_size_is_a_lower_bound(onnx):
-    assert Predictor("nano", input_size=100)(picture(60, 90)).network_size == (128, 160)
+    assert Predictor("nano", input_size=100)(photograph(60, 90)).network_size == (128, 160)
 
 
 @pytest.mark.parametrize("dtype", ["bf16", "fp16"])
 def test_lower_precision_stays_near(torch_predictor, dtype):
-    image = picture(60, 80)
+    image = photograph(60, 80)
     expected = torch_predictor(image).disparity
     found = Predictor("nano", dtype=dtype)(image).disparity
     assert found.dtype == np.float32
@@ -125,10 +125,10 @@ def test_a_panorama_says_that_the_bound_shrank(monkeypatch):
             return [np.zeros(image.shape[:2], np.float32) for image in images]
 
     monkeypatch.setattr(predictor, "backend", Blank())
-    prediction = predictor(picture(8, 5000))
+    prediction = predictor(photograph(8, 5000))
     assert min(prediction.network_size) < 224
     assert "shorter side" in " ".join(prediction.notes)
-    assert not predictor(picture(60, 80)).notes
+    assert not predictor(photograph(60, 80)).notes
 
 
 def test_refusals():
@@ -159,9 +159,9 @@ def test_without_torch_the_message_names_the_extra(monkeypatch):
 def test_one_predictor_whatever_runs_it(onnx):
     """The same image three times in OpenVINO: with free sizes, compiled for its size, and after another one."""
     predictor = Predictor("nano", backend="openvino")
-    image = picture(100, 133)
+    image = photograph(100, 133)
     expected = onnx(image).disparity
-    for other in (image, image, picture(80, 60), image):
+    for other in (image, image, photograph(80, 60), image):
         found = predictor(other).disparity
     np.testing.assert_allclose(found, expected, atol=1e-4)
     again = predictor(image)

@@ -72,12 +72,12 @@ class Painter:
     def __init__(self):
         self.rng = np.random.default_rng(0)
 
-    def predict(self, pictures):
-        return [self(picture) for picture in pictures]
+    def predict(self, images):
+        return [self(image) for image in images]
 
-    def __call__(self, picture):
-        height, width = picture.shape[:2]
-        red = Image.fromarray(picture[..., 0]).convert("F")
+    def __call__(self, image):
+        height, width = image.shape[:2]
+        red = Image.fromarray(image[..., 0]).convert("F")
         step = max(1, min(height, width) // 64)
         seen = np.asarray(red.resize((width // step, height // step), Image.Resampling.BOX).resize((width, height)))
         bend = self.rng.uniform(-20, 20) * np.linspace(-1, 1, width)
@@ -93,8 +93,8 @@ def test_seams_are_below_one_percent_of_the_range():
     for _ in range(12):
         y, x = rng.integers(0, height - 60), rng.integers(0, width - 60)
         boxes[y : y + 50, x : x + 50] += 60
-    picture = np.repeat(boxes.clip(0, 255).astype(np.uint8)[..., None], 3, axis=2)
-    answer = predict_tiles(Painter(), picture, count).disparity
+    image = np.repeat(boxes.clip(0, 255).astype(np.uint8)[..., None], 3, axis=2)
+    answer = predict_tiles(Painter(), image, count).disparity
     value_range = np.ptp(answer)
     lines = {tile.left for tile in cover(height, width, count)} - {0}
     for x in lines:
@@ -102,7 +102,7 @@ def test_seams_are_below_one_percent_of_the_range():
             axis=0
         )  # means over the line: what an eye sees as a seam
         assert abs(jumps[5] - np.delete(jumps, 5).mean()) < 0.01 * value_range
-    naive = np.concatenate([Painter()(picture[:, :256]).disparity, Painter()(picture[:, 256:]).disparity], axis=1)
+    naive = np.concatenate([Painter()(image[:, :256]).disparity, Painter()(image[:, 256:]).disparity], axis=1)
     jumps = np.diff(naive[:, 250:262], axis=1).mean(axis=0)
     assert abs(jumps[5] - np.delete(jumps, 5).mean()) > 0.01 * np.ptp(naive)  # the measure sees a seam that is there
 
@@ -110,8 +110,8 @@ def test_seams_are_below_one_percent_of_the_range():
 def test_edges_gain_and_the_whole_map_decides_distances():
     height, width = 384, 512
     real = np.where(np.mgrid[0:height, 0:width][1] // 37 % 2 == 0, 60.0, 190.0)
-    picture = np.repeat(real.astype(np.uint8)[..., None], 3, axis=2)
-    whole, detailed = Painter()(picture).disparity, predict_tiles(Painter(), picture, 4).disparity
+    image = np.repeat(real.astype(np.uint8)[..., None], 3, axis=2)
+    whole, detailed = Painter()(image).disparity, predict_tiles(Painter(), image, 4).disparity
 
     def edge_error(map_HW):
         scale, shift = tiles.fit_scale_shift(map_HW, real)
@@ -124,10 +124,10 @@ def test_edges_gain_and_the_whole_map_decides_distances():
 
 def test_metres_stay_metres():
     class Metric(Painter):
-        def __call__(self, picture):
-            disparity = super().__call__(picture).as_disparity()
+        def __call__(self, image):
+            disparity = super().__call__(image).as_disparity()
             return Prediction(depth_m=(1 / (0.2 + disparity - disparity.min())).astype(np.float32), model="metric")
 
-    picture = np.random.default_rng(2).integers(0, 255, (128, 160, 3), np.uint8)
-    answer = predict_tiles(Metric(), picture, 3)
+    image = np.random.default_rng(2).integers(0, 255, (128, 160, 3), np.uint8)
+    answer = predict_tiles(Metric(), image, 3)
     assert answer.quantity == "depth_m" and answer.depth_m.min() > 0 and "tiles" in " ".join(answer.notes)

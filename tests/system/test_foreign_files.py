@@ -16,8 +16,8 @@ from depth_anything.data.benchmarks import da2k, pairs, sets
 from depth_anything.data.labeled.sets import open_labeled
 from depth_anything.data.labeled.user_folder import UserFolder
 from depth_anything.data.shards import index_tar, read_shard
-from depth_anything.data.unlabeled.read import read_unit
-from depth_anything.data.unlabeled.sets import units
+from depth_anything.data.unlabeled.read import read_images
+from depth_anything.data.unlabeled.sets import shards
 from depth_anything.images import inputs
 from depth_anything.system import files
 from depth_anything.train.intrinsics import read_cameras
@@ -49,7 +49,7 @@ def grey(path: Path, value: int = 90, size: tuple[int, int] = (16, 12)) -> None:
     Image.new("RGB", size, (value, 120, 60)).save(path)
 
 
-def truth(path: Path, size: tuple[int, int] = (16, 12)) -> None:
+def ground_truth(path: Path, size: tuple[int, int] = (16, 12)) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(np.full((size[1], size[0]), 2000, np.uint16)).save(path)
 
@@ -80,7 +80,7 @@ def test_benchmark_sets(name, tmp_path):
 
 def read_all(name: str, root: Path) -> list[tuple]:
     cases = sets.read_benchmark(name, root, incomplete=True).images
-    return [(case.key, case.read_image().tobytes(), case.read_truth().values_HW.tobytes()) for case in cases]
+    return [(case.key, case.read_image().tobytes(), case.read_ground_truth().values_HW.tobytes()) for case in cases]
 
 
 def test_moge_s_bundle(tmp_path):
@@ -93,19 +93,19 @@ def test_moge_s_bundle(tmp_path):
 def test_a_folder_of_one_s_own_its_list_and_its_cameras(tmp_path):
     for number in range(3):
         grey(tmp_path / f"images/day/r{number}.jpg", number)
-        truth(tmp_path / f"depth_m/day/r{number}.png")
+        ground_truth(tmp_path / f"depth_m/day/r{number}.png")
     (tmp_path / "cameras.csv").write_bytes(b"day/r0.jpg,110,110,7.5,5.5\r\n")
     litter(tmp_path)
-    assert [Path(picture).name for picture in UserFolder(tmp_path).pictures] == ["r0.jpg", "r1.jpg", "r2.jpg"]
+    assert [Path(image).name for image in UserFolder(tmp_path).images] == ["r0.jpg", "r1.jpg", "r2.jpg"]
     assert read_cameras(tmp_path / "cameras.csv").keys() == {"day/r0.jpg"}
     (tmp_path / "pictures.txt").write_bytes(MARK + b"images/day/r2.jpg\r\nimages/day/r0.jpg\r\n")
-    assert [Path(picture).name for picture in UserFolder(tmp_path).pictures] == ["r2.jpg", "r0.jpg"]
+    assert [Path(image).name for image in UserFolder(tmp_path).images] == ["r2.jpg", "r0.jpg"]
     assert len(listed(UserFolder(tmp_path))) == 2
 
 
 def test_pairs_and_da2k(tmp_path):
     grey(tmp_path / "a/rgb.jpg")
-    truth(tmp_path / "a/gt.png")
+    ground_truth(tmp_path / "a/gt.png")
     grey(tmp_path / "images/indoor/b.jpg")
     entry = {"id": "a", "rgb": "a/rgb.jpg", "gt": "a/gt.png", "gt_scale": 1000.0, "kind": "metric_depth"}
     (tmp_path / "manifest.json").write_text(json.dumps([{**entry, "scene_group": "a", "env": "indoor"}]))
@@ -133,9 +133,9 @@ def test_images_of_the_command_line_and_unlabelled_sets(tmp_path):
     assert len(inputs.find_images([f"{tmp_path}/photos/**/*.jpg"])) == 3
     assert [source.stem for source in inputs.find_images([tmp_path / "list.txt"])] == ["r1"]
     for kind, root, count in (("folder", "photos", 3), ("list", "list.txt", 1), ("tars", "some.tar", 2)):
-        assert sum(unit.count or 0 for unit in units(kind, tmp_path / root)) == count, kind
-    (unit,) = units("folder", tmp_path / "photos")
-    assert len(list(read_unit(unit))) == 3
+        assert sum(shard.count or 0 for shard in shards(kind, tmp_path / root)) == count, kind
+    (shard,) = shards("folder", tmp_path / "photos")
+    assert len(list(read_images(shard))) == 3
     assert index_tar(tmp_path / "some.tar").names == ["./r0.jpg", "./r1.jpg"]
 
 
@@ -234,7 +234,7 @@ ODD_ARRAYS = {
 
 @pytest.mark.parametrize("kind", ODD_ARRAYS)
 def test_odd_arrays_are_named_by_every_reader(tmp_path, kind):
-    from depth_anything.data.benchmarks.read_truth import read_npy
+    from depth_anything.data.benchmarks.read_ground_truth import read_npy
     from depth_anything.evaluate.load_candidate import read_map
 
     content, said = ODD_ARRAYS[kind]

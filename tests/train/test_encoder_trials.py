@@ -102,10 +102,10 @@ def test_runs_have_equal_time_are_kept_and_the_controls_learn_statistics(small, 
     from safetensors.torch import load_file
 
     for name in names:
-        pictures = json.loads((small["out"] / name / "pictures.json").read_text())["pictures"]
+        images = json.loads((small["out"] / name / "pictures.json").read_text())["pictures"]
         for seed in ("0",):
             recipe = json.loads((small["out"] / name / seed / "recipe.json").read_text())
-            assert [stage["samples"] for stage in recipe["stages"]] == pictures and recipe["seed"] == int(seed)
+            assert [stage["samples"] for stage in recipe["stages"]] == images and recipe["seed"] == int(seed)
             weights = load_file(small["out"] / name / seed / "final.safetensors")
             assert bool(weights[mean].any()) == (name in ("shuffled", "random"))
     frozen = load_file(small["out"] / "frozen" / "0" / "final.safetensors")
@@ -124,7 +124,7 @@ def test_runs_have_equal_time_are_kept_and_the_controls_learn_statistics(small, 
 
 
 def test_twice_the_time_is_twice_the_images(small, trials, tmp_path, monkeypatch):
-    monkeypatch.setattr(trials, "pictures_a_second", lambda recipe, stage, scenes: (30.0, 10.0)[stage])
+    monkeypatch.setattr(trials, "images_a_second", lambda recipe, stage, scenes: (30.0, 10.0)[stage])
     recipe = trials.base(2)
     assert trials.affordable(tmp_path / "a", recipe, None, 60) == [1200, 200]
     assert trials.affordable(tmp_path / "b", recipe, None, 120) == [2400, 400]

@@ -91,11 +91,11 @@ class Ruler(DepthAnything):
 def test_one_scene_through_two_lenses_is_as_far(input_size):
     ruler = Ruler(AWARE)
     for focal in (160.0, 320.0, 480.0):
-        picture_HW3 = np.zeros((240, 320, 3), np.uint8)
+        image_HW3 = np.zeros((240, 320, 3), np.uint8)
         half = focal / 4.0 / 2  # 1 m at 4 m
-        picture_HW3[:, round(160 - half) : round(160 + half)] = 255
+        image_HW3[:, round(160 - half) : round(160 + half)] = 255
         K_33 = camera.from_numbers([focal, focal, 159.5, 119.5])
-        depth_m_HW = ruler.infer_rgb(picture_HW3, input_size, K_33)
+        depth_m_HW = ruler.infer_rgb(image_HW3, input_size, K_33)
         assert np.median(depth_m_HW) == pytest.approx(4.0, rel=0.06)  # a pixel at either edge
 
 
@@ -146,8 +146,8 @@ def test_files_say_which_camera(aware, tmp_path):
 
 
 def test_predictions_are_for_the_given_camera_or_state_the_assumed_one(aware, tmp_path):
-    picture_HW3 = chequered(150, 2.0).image_HW3
-    assumed = Predictor(aware, backend="torch")(picture_HW3)
+    image_HW3 = chequered(150, 2.0).image_HW3
+    assumed = Predictor(aware, backend="torch")(image_HW3)
     # the canonical 250 pixels belong to the network's own shorter side
     assert assumed.focal is not None and assumed.focal == pytest.approx(250 * 96 / SIDE)
     assert assumed.depth_m is not None
@@ -158,8 +158,8 @@ def test_predictions_are_for_the_given_camera_or_state_the_assumed_one(aware, tm
     np.testing.assert_allclose(told.depth_m, assumed.depth_m * 300 / assumed.focal, rtol=1e-6)
     assert "focal length of 300.0 pixels" in told.describe() and told.with_camera(K_33).describe() == told.describe()
     model = DepthAnything.from_pretrained(aware)
-    np.testing.assert_allclose(told.depth_m, model.infer_rgb(picture_HW3, K_33=K_33), rtol=1e-4)
-    np.testing.assert_allclose(assumed.depth_m, model.infer_rgb(picture_HW3), rtol=1e-4)
+    np.testing.assert_allclose(told.depth_m, model.infer_rgb(image_HW3, K_33=K_33), rtol=1e-4)
+    np.testing.assert_allclose(assumed.depth_m, model.infer_rgb(image_HW3), rtol=1e-4)
     assert "assumed camera" in load(assumed.save(tmp_path / "a", ["npz"])[0]).metres_from
     # what does not hang on the camera stays as it is
     plain = replace(assumed, focal=None, metres_from="model")
@@ -226,11 +226,11 @@ def test_the_command_trains_in_one_camera_and_predict_takes_another(tmp_path, ca
     settings = json.loads((out / "recipe.json").read_text())["metric"]
     assert settings["canonical_focal"] == round(160 * SIDE / 96)  # the median of 200, 160, 160
     assert settings["max_depth"] == pytest.approx(4.0, rel=2e-3)  # the farthest wall, through the widest lens: also 160
-    model, picture = str(out / "final.safetensors"), str(root / "images" / "000.png")
+    model, image = str(out / "final.safetensors"), str(root / "images" / "000.png")
     found = {}
     for focal in ("", "100", "200"):
         lens = ["--intrinsics", f"{focal},{focal},63.5,47.5"] if focal else []
-        main(["predict", picture, "-o", str(maps / f"f{focal}"), "--model", model, "--save", "npz", *lens])
+        main(["predict", image, "-o", str(maps / f"f{focal}"), "--model", model, "--save", "npz", *lens])
         found[focal] = np.load(maps / f"f{focal}" / "000_depth_m.npz")["depth_m"]
         assert ("assumed camera of" in capsys.readouterr().out) == (not focal)
     np.testing.assert_allclose(found["200"], 2 * found["100"], rtol=1e-5)

@@ -9,7 +9,7 @@ import torch
 from depth_anything.data.sample import Sample
 from depth_anything.network.model import DepthAnything
 from depth_anything.network.resize import normalise
-from depth_anything.train import batches, loop, metres, metric, metric_pictures
+from depth_anything.train import batches, loop, metres, metric, metric_batches
 from depth_anything.train.batches import Batch, Data, build_slice
 from depth_anything.train.recipes.base import Stage, as_json
 from depth_anything.train.recipes.metric import METRIC_RECIPES, MetricRecipe, nano_metric, v1_metric, v2_metric
@@ -163,12 +163,12 @@ def test_the_last_layer_starts_as_the_least_squares_fit(head):
             depth_HW, known_HW = metres.metres_of(sample, recipe.metric)
             image_13HW = normalise(torch.from_numpy(np.array(sample.image_HW3)).permute(2, 0, 1)[None] / 255)
             with torch.no_grad():
-                answer, truth = model(image_13HW)[0].numpy()[known_HW], depth_HW[known_HW]
+                answer, ground_truth = model(image_13HW)[0].numpy()[known_HW], depth_HW[known_HW]
             if head == "sigmoid":
-                answer, truth = (np.log(x / 20 / (1 - x / 20)) for x in (answer, truth))
+                answer, ground_truth = (np.log(x / 20 / (1 - x / 20)) for x in (answer, ground_truth))
             else:
-                answer, truth = np.log(answer), np.log(truth)
-            total += np.square(answer - truth).sum()
+                answer, ground_truth = np.log(answer), np.log(ground_truth)
+            total += np.square(answer - ground_truth).sum()
         last.weight.data, last.bias.data = kept
         return float(total)
 
@@ -214,12 +214,12 @@ def batch_of(depth: list[float], valid: list[bool]) -> Batch:
 
 
 def test_the_loss_is_silog_over_known_metres_in_range():
-    truth = batch_of([1, 2, 4, 500, float("inf"), 3], [True] * 5 + [False])  # beyond the range, sky, unknown
+    ground_truth = batch_of([1, 2, 4, 500, float("inf"), 3], [True] * 5 + [False])  # beyond the range, sky, unknown
     answer = torch.tensor([1.1, 1.8, 4.4, 7, 7, float("nan")]).view(1, 1, -1)
     v2 = replace(small(nano_metric()), precision="float32")
-    assert metric.metric_losses(Says(answer), truth, v2).total.item() == pytest.approx(0.0967081, abs=1e-6)
+    assert metric.metric_losses(Says(answer), ground_truth, v2).total.item() == pytest.approx(0.0967081, abs=1e-6)
     zoedepth = as_zoedepth()
-    assert metric.metric_losses(Says(answer), truth, zoedepth).total.item() == pytest.approx(1.1637896, abs=1e-5)
+    assert metric.metric_losses(Says(answer), ground_truth, zoedepth).total.item() == pytest.approx(1.1637896, abs=1e-5)
 
 
 def test_the_ends_of_the_range_count_only_where_the_recipe_says():
@@ -230,16 +230,16 @@ def test_the_ends_of_the_range_count_only_where_the_recipe_says():
 
 
 def test_the_prediction_is_resized_to_the_ground_truth():
-    truth = batch_of([1, 1.25, 1.5, 1.75, 2], [True] * 5)
+    ground_truth = batch_of([1, 1.25, 1.5, 1.75, 2], [True] * 5)
     answer = torch.tensor([1.0, 2.0]).view(1, 1, 2)  # corners on corners; else 1, 1.1, 1.5, 1.9, 2
-    loss = metric.metric_losses(Says(answer), truth, as_zoedepth()).total.item()
+    loss = metric.metric_losses(Says(answer), ground_truth, as_zoedepth()).total.item()
     assert loss == pytest.approx(10 * 1e-6, abs=1e-6)  # the root's floor
 
 
 # -- what a step sees --
 
 
-def test_a_whole_image_keeps_its_truths_size_and_follows_from_seed_and_step():
+def test_a_whole_image_keeps_its_ground_truths_size_and_follows_from_seed_and_step():
     recipe = as_zoedepth()
     one, same, other = (
         build_slice(replace(recipe, seed=seed), Data(Rooms(5)), 3, labeled_batch=metric.labeled_batch).labeled
@@ -258,21 +258,21 @@ def test_crops_come_from_the_relative_readers():
 
 def test_without_draws_the_augmentation_is_the_image():
     sample = Rooms(1)[0]
-    still = metric_pictures.augmented(sample, as_zoedepth(), np.array([0.5, 1, 1, 0, 0, 0, 0, 0]))
+    still = metric_batches.augmented(sample, as_zoedepth(), np.array([0.5, 1, 1, 0, 0, 0, 0, 0]))
     assert np.array_equal(still.image_HW3, sample.image_HW3.astype(np.float32) / 255)
     assert np.array_equal(still.disparity_HW, sample.disparity_HW)
 
 
 def test_mirroring_turning_and_colours():
     sample = Rooms(1)[0]
-    mirrored = metric_pictures.augmented(sample, as_zoedepth(), np.array([0.5, 0, 1, 0, 0, 0, 0, 0]))
+    mirrored = metric_batches.augmented(sample, as_zoedepth(), np.array([0.5, 0, 1, 0, 0, 0, 0, 0]))
     assert np.array_equal(mirrored.disparity_HW, sample.disparity_HW[:, ::-1])
-    coloured = metric_pictures.augmented(sample, as_zoedepth(), np.array([0.5, 1, 0, 0.25, 0.75, 0, 0.5, 1]))
+    coloured = metric_batches.augmented(sample, as_zoedepth(), np.array([0.5, 1, 0, 0.25, 0.75, 0, 0.5, 1]))
     expected = (sample.image_HW3 / 255) ** 0.95 * 1.125 * [0.9, 1.0, 1.1]
     assert np.allclose(coloured.image_HW3, np.clip(expected, 0, 1), atol=1e-6)
     recipe = as_zoedepth()
     far = replace(recipe, metric=replace(recipe.metric, rotation=90.0))
-    turned = metric_pictures.augmented(sample, far, np.array([1, 1, 1, 0, 0, 0, 0, 0]))
+    turned = metric_batches.augmented(sample, far, np.array([1, 1, 1, 0, 0, 0, 0, 0]))
     middle = slice(8, 48)  # of 40 x 56 a quarter turn keeps the middle square
     quarter = np.rot90(sample.disparity_HW[:, middle])
     assert np.mean(turned.disparity_HW[:, middle] == quarter) > 0.9
@@ -283,13 +283,13 @@ def test_the_kb_crop_is_the_bottom_centre():
     recipe = as_zoedepth()
     recipe = replace(recipe, metric=replace(recipe.metric, kb_crop=True))
     sample = Rooms(1, 375, 1242)[0]
-    cropped = metric_pictures.augmented(sample, recipe, np.array([0.5, 1, 1, 0, 0, 0, 0, 0]))
+    cropped = metric_batches.augmented(sample, recipe, np.array([0.5, 1, 1, 0, 0, 0, 0, 0]))
     assert np.array_equal(cropped.disparity_HW, sample.disparity_HW[23:, 13:1229])
 
 
-def test_truth_without_metres_is_refused():
+def test_ground_truth_without_metres_is_refused():
     with pytest.raises(ValueError, match="its truth is affine"):
-        metric_pictures.augmented(replace(Rooms(1)[0], scale="affine"), as_zoedepth(), np.zeros(8))
+        metric_batches.augmented(replace(Rooms(1)[0], scale="affine"), as_zoedepth(), np.zeros(8))
 
 
 # -- how good it is --
@@ -304,7 +304,7 @@ def test_a_constant_is_scored_in_closed_form():
         sample = rooms[number]
         depth = 1 / sample.disparity_HW[2:-1]
         expected.append(np.mean(np.abs(2 - depth) / depth))
-    assert found.abs_rel == pytest.approx(np.mean(expected), rel=1e-6) and found.pictures == 3
+    assert found.abs_rel == pytest.approx(np.mean(expected), rel=1e-6) and found.images == 3
     median = metres.median_metres(rooms, settings)
     every = np.concatenate([(1 / rooms[n].disparity_HW[2:-1]).ravel() for n in range(3)])
     assert median == pytest.approx(np.median(every))

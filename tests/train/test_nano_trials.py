@@ -200,16 +200,16 @@ def test_other_scenes_and_a_trained_encoder_are_trials(small, tmp_path, capsys, 
 
 
 def test_the_far_weighted_loss_counts_a_residual_by_the_distance_of_its_pixel():
-    truth = torch.tensor([[[0.5, 0.5, 1.5, 1.5]]], dtype=torch.float64)  # mean 1
-    valid = torch.ones_like(truth, dtype=torch.bool)
+    ground_truth = torch.tensor([[[0.5, 0.5, 1.5, 1.5]]], dtype=torch.float64)  # mean 1
+    valid = torch.ones_like(ground_truth, dtype=torch.bool)
     plain = trials.losses.affine_invariant_pair
     costs = []
     for seen in ([0.3, 0.5, 1.5, 1.5], [0.5, 0.5, 1.5, 1.7]):  # wrong by as much far away, and near
         seen = torch.tensor([[seen]], dtype=torch.float64)
-        residual = trials.losses.affine_invariant_residual(seen, truth, valid).abs()
-        cost, matching = trials.far_weighted_pair(seen, truth, valid)
-        torch.testing.assert_close(cost, (residual / (truth + 0.2)).sum() / (1 / (truth + 0.2)).sum())
-        assert matching == plain(seen, truth, valid)[1]
+        residual = trials.losses.affine_invariant_residual(seen, ground_truth, valid).abs()
+        cost, matching = trials.far_weighted_pair(seen, ground_truth, valid)
+        torch.testing.assert_close(cost, (residual / (ground_truth + 0.2)).sum() / (1 / (ground_truth + 0.2)).sum())
+        assert matching == plain(seen, ground_truth, valid)[1]
         costs.append(cost)
     assert costs[0] > costs[1]
     with trials.as_tried("far"):

@@ -130,10 +130,10 @@ def test_the_noisiest_pixels_of_each_region_are_left_out():
     recipe = plain(noisiest=0.1)
     stage, _ = recipe.stage_of(3)
     batch = mixed_slice(recipe)
-    truth_BHW = Brightness(False)(batch.unlabeled.clean_N3HW).detach()
-    spoiled_BHW = truth_BHW.clone()
+    ground_truth_BHW = Brightness(False)(batch.unlabeled.clean_N3HW).detach()
+    spoiled_BHW = ground_truth_BHW.clone()
     spoiled_BHW[:, ::7, ::7] += 50  # 2 % of the pixels
-    everywhere = torch.ones_like(truth_BHW, dtype=torch.bool)
+    everywhere = torch.ones_like(ground_truth_BHW, dtype=torch.bool)
     stored = replace(batch, unlabeled=replace(batch.unlabeled, disparity_NHW=spoiled_BHW, valid_NHW=everywhere))
     kept = student_losses(Brightness(True), stored, plain(), stage).parts["unlabeled"]
     dropped = student_losses(Brightness(True), stored, recipe, stage).parts["unlabeled"]

@@ -213,7 +213,7 @@ def test_one_batch_can_be_learned_by_heart(family):
     assert errors[-1] < 0.5 * errors[0]
 
 
-def test_validation_scores_the_truth_as_perfect_and_the_reverse_as_poor():
+def test_validation_scores_the_ground_truth_as_perfect_and_the_reverse_as_poor():
     class Grey:
         """Answers its input, which in these images is the disparity."""
 
@@ -376,7 +376,7 @@ def test_a_broken_state_is_named(tmp_path):
         loop.train(tiny(2), tmp_path, Data(Boxes(3)))
 
 
-def test_no_images_and_broken_truth_are_refused(tmp_path):
+def test_no_images_and_broken_ground_truth_are_refused(tmp_path):
     with pytest.raises(ValueError, match="no labelled images"):
         loop.train(tiny(2), tmp_path, Data(Boxes(0)))
 

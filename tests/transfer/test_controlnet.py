@@ -189,7 +189,7 @@ def test_the_right_condition_helps_after_200_steps():
 
 
 @pytest.fixture
-def pictures(tmp_path) -> Path:
+def images(tmp_path) -> Path:
     rng = np.random.default_rng(0)
     folder = tmp_path / "pictures" / "deep"
     folder.mkdir(parents=True)
@@ -199,17 +199,17 @@ def pictures(tmp_path) -> Path:
     return tmp_path / "pictures"
 
 
-def test_the_documented_commands_from_images_to_a_generated_one(pictures, base, tmp_path, capsys):
+def test_the_documented_commands_from_images_to_a_generated_one(images, base, tmp_path, capsys):
     controls, out = tmp_path / "controls", tmp_path / "mine"
-    assert run("predict", pictures, "--save", "control", "-o", controls) == 0
-    samples = ControlSet(pictures, controls)
+    assert run("predict", images, "--save", "control", "-o", controls) == 0
+    samples = ControlSet(images, controls)
     assert len(samples) == 3 and samples[0].caption == "a red box" and samples[1].caption == ""
     assert samples[0].control_HW3.shape == (70, 90, 3)
-    train = ("controlnet", "train", pictures, controls, out, "--base", base, "--steps", 2, "--batch", 2, "--size", 64)
+    train = ("controlnet", "train", images, controls, out, "--base", base, "--steps", 2, "--batch", 2, "--size", 64)
     assert run(*train) == 0
     assert {"config.json", "diffusion_pytorch_model.safetensors"} <= {path.name for path in out.iterdir()}
     assert len((out / "curve.jsonl").read_text().splitlines()) == 2
-    photo = pictures / "deep" / "p0.jpg"
+    photo = images / "deep" / "p0.jpg"
     paint = ("controlnet", "generate", photo, "a tree", "--base", base, "--controlnet", out, "-o", tmp_path / "painted")
     assert run(*paint, "--size", 64, "--steps", 2) == 0
     with Image.open(tmp_path / "painted" / "p0_painted.png") as painted:
@@ -223,10 +223,10 @@ def test_the_documented_commands_from_images_to_a_generated_one(pictures, base, 
     assert "--overwrite" in capsys.readouterr().err
 
 
-def test_an_interrupted_training_resumes_to_the_same_weights(pictures, base, tmp_path, monkeypatch):
+def test_an_interrupted_training_resumes_to_the_same_weights(images, base, tmp_path, monkeypatch):
     controls = tmp_path / "controls"
-    assert run("predict", pictures, "--save", "control", "-o", controls) == 0
-    samples, recipe = ControlSet(pictures, controls), ControlRecipe(steps=3, batch=1, size=64, learning_rate=1e-3)
+    assert run("predict", images, "--save", "control", "-o", controls) == 0
+    samples, recipe = ControlSet(images, controls), ControlRecipe(steps=3, batch=1, size=64, learning_rate=1e-3)
     whole = controlnet_train.train(recipe, base, samples, tmp_path / "whole")
     plain, calls = controlnet_train.control_loss, []
 
@@ -245,12 +245,12 @@ def test_an_interrupted_training_resumes_to_the_same_weights(pictures, base, tmp
     assert any(tensor.abs().max() > 0 for key, tensor in resumed.state_dict().items() if "controlnet_mid" in key)
 
 
-def test_what_is_missing_is_one_line(pictures, tmp_path, capsys):
-    assert run("controlnet", "train", pictures, tmp_path, tmp_path / "out", "--base", tmp_path) == 2
+def test_what_is_missing_is_one_line(images, tmp_path, capsys):
+    assert run("controlnet", "train", images, tmp_path, tmp_path / "out", "--base", tmp_path) == 2
     assert "depth-anything predict" in capsys.readouterr().err
     for wrong in ({"steps": 0}, {"batch": 0}, {"seed": -1}, {"size": 100}):
         with pytest.raises(ValueError, match="expected"):
             ControlRecipe(**wrong)
-    photo = pictures / "deep" / "p0.jpg"
+    photo = images / "deep" / "p0.jpg"
     assert run("controlnet", "generate", photo, "x", "--base", tmp_path, "--controlnet", tmp_path / "none") == 2
     assert capsys.readouterr().err.count("\n") == 1

@@ -112,13 +112,15 @@ def test_the_head_is_transformers_mask2former(monkeypatch):
 
     model = segmentation.build(Segments("nano-vit", "mask2former", tuple("abcde"), 56, 42, 7))
     model.head = head
-    truth = torch.full((2, 64, 64), 255, dtype=torch.uint8)
+    ground_truth = torch.full((2, 64, 64), 255, dtype=torch.uint8)
     monkeypatch.setattr(model, "logits", lambda image: (classes, mask_logits))
     pairs = iter(zip(labels, masks, strict=True))
     monkeypatch.setattr(segmentation, "masks_of", lambda classes_HW: next(pairs))
     with torch.no_grad():
         torch.manual_seed(1)
-        assert model.loss(torch.zeros(2, 3, 64, 64), truth).item() == pytest.approx(expected.loss.item(), rel=1e-5)
+        assert model.loss(torch.zeros(2, 3, 64, 64), ground_truth).item() == pytest.approx(
+            expected.loss.item(), rel=1e-5
+        )
 
 
 def test_the_pyramid_has_four_two_one_and_half():
@@ -140,8 +142,8 @@ def test_scores_sum_class_times_mask_over_queries():
 @pytest.mark.parametrize("head", ["mask2former", "linear"])
 def test_a_window_without_labels_teaches_nothing_and_breaks_nothing(head):
     model = segmentation.build(Segments("nano-vit", head, ("a", "b"), 56, 42, 3))
-    truth = torch.full((1, 56, 56), 255, dtype=torch.uint8)
-    loss = model.loss(torch.randn(1, 3, 56, 56), truth)
+    ground_truth = torch.full((1, 56, 56), 255, dtype=torch.uint8)
+    loss = model.loss(torch.randn(1, 3, 56, 56), ground_truth)
     loss.backward()
     assert torch.isfinite(loss)
 
@@ -186,12 +188,12 @@ def test_a_legend_lists_what_occurs_and_colours_are_those_of_the_palette():
     names = ("sky", "road", "unseen")
     classes_HW = np.zeros((40, 30), np.uint8)
     classes_HW[30:] = 1
-    picture = segmentation_predict.colored(classes_HW, names)
-    assert len(np.unique(picture.reshape(-1, 3), axis=0)) == 2
-    with_legend = segmentation_predict.with_legend(picture, classes_HW, names)
-    assert np.array_equal(with_legend[:40, :30], picture) and with_legend.shape[1] > 30
+    image = segmentation_predict.colored(classes_HW, names)
+    assert len(np.unique(image.reshape(-1, 3), axis=0)) == 2
+    with_legend = segmentation_predict.with_legend(image, classes_HW, names)
+    assert np.array_equal(with_legend[:40, :30], image) and with_legend.shape[1] > 30
     half = segmentation_predict.colored(classes_HW, names, np.full((40, 30, 3), 100, np.uint8), 0.5)
-    assert np.array_equal(half, np.rint(0.5 * picture + 50).astype(np.uint8))
+    assert np.array_equal(half, np.rint(0.5 * image + 50).astype(np.uint8))
 
 
 # -- training and files --

@@ -188,9 +188,9 @@ def test_distortion_stays_an_image_and_sometimes_does_nothing():
 
 
 def test_miou_equals_a_count_by_hand():
-    truth = np.array([[0, 0, 1, 1], [2, 2, IGNORE, IGNORE]], np.uint8)
+    ground_truth = np.array([[0, 0, 1, 1], [2, 2, IGNORE, IGNORE]], np.uint8)
     guess = np.array([[0, 1, 1, 1], [2, 0, 0, 2]], np.uint8)
-    counts = confusion(guess, truth, 4)
+    counts = confusion(guess, ground_truth, 4)
     assert counts.sum() == 6
     assert mean_iou(counts) == pytest.approx(np.mean([1 / 3, 2 / 3, 1 / 2]))  # class 3 occurs nowhere
 

@@ -54,15 +54,15 @@ class Slow:
     def __init__(self, source: Source):
         self.source, self.lag, self.seen = source, [], []
 
-    def predict(self, pictures):
-        (picture,) = pictures
-        number = number_of(picture)
+    def predict(self, images):
+        (image,) = images
+        number = number_of(image)
         self.lag.append(self.source.number - number)
         self.seen.append(number)
         until = self.source.number + 10
         while self.source.number < until and self.source.left > 0:
             time.sleep(0.001)
-        return [Prediction(disparity=np.linspace(0, 1, 320, dtype=np.float32).reshape(16, 20), image=picture)]
+        return [Prediction(disparity=np.linspace(0, 1, 320, dtype=np.float32).reshape(16, 20), image=image)]
 
 
 def test_a_slow_network_sees_the_newest_frame(monkeypatch):

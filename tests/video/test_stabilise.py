@@ -23,7 +23,7 @@ def photograph(name: str = "kodak_08", shift: float = 0) -> np.ndarray:
     )
 
 
-def truth(shift: float = 0) -> np.ndarray:
+def ground_truth(shift: float = 0) -> np.ndarray:
     """A disparity that is fixed to the photograph: seen `shift` pixels further to the right."""
     rows, columns = np.mgrid[0:HEIGHT, 0:WIDTH].astype(np.float32)
     return (rows / HEIGHT + 0.3 * np.sin((columns + shift) / 9)).astype(np.float32)
@@ -43,12 +43,12 @@ def test_scale_and_shift_of_every_frame_are_undone():
     make_steady = Stabiliser()
     for _ in range(12):
         scale, shift = rng.uniform(0.7, 1.4), rng.uniform(-0.3, 0.3)
-        answers.append(make_steady(still, (scale * truth() + shift).astype(np.float32)).values_HW)
+        answers.append(make_steady(still, (scale * ground_truth() + shift).astype(np.float32)).values_HW)
     spread = np.ptp(answers[0])
     assert np.abs(np.diff(answers, axis=0)).max() < 0.02 * spread  # what leaning back to the model's own scale moves
     for answer in answers:
-        scale, shift = fit_scale_shift(answer, truth())
-        assert np.abs(scale * answer + shift - truth()).max() < 0.01 * np.ptp(truth())
+        scale, shift = fit_scale_shift(answer, ground_truth())
+        assert np.abs(scale * answer + shift - ground_truth()).max() < 0.01 * np.ptp(ground_truth())
 
 
 def test_noise_is_averaged_along_the_motion():
@@ -57,7 +57,7 @@ def test_noise_is_averaged_along_the_motion():
     for index in range(24):
         shift = 2.0 * index
         noise = cv2.resize(rng.normal(0, 0.1, (9, 12)).astype(np.float32), (WIDTH, HEIGHT))
-        raw = truth(shift) + noise
+        raw = ground_truth(shift) + noise
         answer = make_steady(photograph(shift=shift), raw).values_HW
         if last is not None:
             at_last = np.s_[10:-10, 12:-10], np.s_[10:-10, 10:-12]  # 2 pixels to the left, away from the borders
@@ -65,7 +65,7 @@ def test_noise_is_averaged_along_the_motion():
             changes.append(np.abs(answer[at_last[1]] - last[1][at_last[0]]).mean())
         last = raw, answer
     assert np.mean(raw_changes) > 3 * np.mean(changes)
-    assert np.abs(last[1] - truth(shift))[10:-10, 10:-10].mean() < 0.08
+    assert np.abs(last[1] - ground_truth(shift))[10:-10, 10:-10].mean() < 0.08
 
 
 def test_range_does_not_shrink_over_a_long_clip():
@@ -74,8 +74,8 @@ def test_range_does_not_shrink_over_a_long_clip():
     still, make_steady, spans = photograph(), Stabiliser(), []
     for _ in range(300):
         noise = cv2.resize(rng.normal(0, 0.15, (9, 12)).astype(np.float32), (WIDTH, HEIGHT))
-        answer = make_steady(still, truth() + noise).values_HW
-        spans.append(fit_scale_shift(truth(), answer)[0])
+        answer = make_steady(still, ground_truth() + noise).values_HW
+        spans.append(fit_scale_shift(ground_truth(), answer)[0])
     assert np.mean(spans[-50:]) == pytest.approx(np.mean(spans[10:60]), rel=0.03)
     assert np.mean(spans[-50:]) == pytest.approx(1, rel=0.1)
 
@@ -85,7 +85,7 @@ def test_real_change_comes_through():
     rng = np.random.default_rng(3)
     still, make_steady, region = photograph(), Stabiliser(), np.s_[50:100, 60:110]
     for index in range(30):
-        real = truth()
+        real = ground_truth()
         real[region] = 0.6 * 1.03 ** max(0, index - 8)
         noise = cv2.resize(rng.normal(0, 0.03, (9, 12)).astype(np.float32), (WIDTH, HEIGHT))
         answer = make_steady(still, real + noise).values_HW
@@ -97,25 +97,25 @@ def test_real_change_comes_through():
 
 def test_a_cut_starts_anew():
     make_steady = Stabiliser()
-    first = [make_steady(photograph(), 2 * truth() + 1) for _ in range(3)]
+    first = [make_steady(photograph(), 2 * ground_truth() + 1) for _ in range(3)]
     assert [frame.cut for frame in first] == [True, False, False]
-    after = make_steady(photograph("kodak_12"), truth())
+    after = make_steady(photograph("kodak_12"), ground_truth())
     assert after.cut and (after.scale, after.shift) == (1, 0)
-    np.testing.assert_array_equal(after.values_HW, truth())
+    np.testing.assert_array_equal(after.values_HW, ground_truth())
 
 
 def test_metres_keep_their_scale():
     make_steady = Stabiliser(is_metric=True)
-    make_steady(photograph(), 4 + truth())
+    make_steady(photograph(), 4 + ground_truth())
     for _ in range(40):
-        answer = make_steady(photograph(), 2 * (4 + truth()))
+        answer = make_steady(photograph(), 2 * (4 + ground_truth()))
     assert (answer.scale, answer.shift) == (1, 0)
-    assert np.median(answer.values_HW / (2 * (4 + truth()))) == pytest.approx(1, abs=0.02)
+    assert np.median(answer.values_HW / (2 * (4 + ground_truth()))) == pytest.approx(1, abs=0.02)
 
 
 def test_going_on_from_a_state_gives_the_same_frames():
     rng = np.random.default_rng(4)
-    maps = [truth(index) + rng.normal(0, 0.05, (HEIGHT, WIDTH)).astype(np.float32) for index in range(8)]
+    maps = [ground_truth(index) + rng.normal(0, 0.05, (HEIGHT, WIDTH)).astype(np.float32) for index in range(8)]
     whole, begun, resumed = Stabiliser(), Stabiliser(), Stabiliser()
     for index in range(4):
         whole(photograph(shift=index), maps[index])

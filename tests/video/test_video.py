@@ -37,8 +37,8 @@ def test_frames_size_rate_duration_and_sound_are_kept(tmp_path):
     _, seconds = clips.read_film(film)
     for kind, width in (("color", 64), ("side", 128), ("gray", 64)):
         made = tmp_path / "out" / f"film_{kind}.mp4"
-        pictures, made_seconds = clips.read_film(made)
-        assert len(pictures) == 30 and pictures[0].shape == (48, width, 3)
+        images, made_seconds = clips.read_film(made)
+        assert len(images) == 30 and images[0].shape == (48, width, 3)
         assert made_seconds == pytest.approx(seconds)
         assert clips.sound_packets(made) == clips.sound_packets(film)
         with av.open(str(film)) as before, av.open(str(made)) as after:
@@ -85,8 +85,8 @@ def test_odd_sizes_in_every_codec(tmp_path, codec):
     film = clips.write_film(tmp_path / "film.mkv", 5, size=(67, 51), codec="libvpx-vp9", sound=None)
     assert convert(film, tmp_path / "out", "--codec", codec, "--save", "color,gray16") == 0
     for name in ("film_color.mp4", "film_disparity.mkv"):
-        pictures, _ = clips.read_film(tmp_path / "out" / name)
-        assert len(pictures) == 5 and pictures[0].shape[:2] == (51, 67)
+        images, _ = clips.read_film(tmp_path / "out" / name)
+        assert len(images) == 5 and images[0].shape[:2] == (51, 67)
 
 
 def test_a_single_frame(tmp_path):
@@ -152,8 +152,8 @@ def test_stabilise_off_is_the_models_own_prediction(tmp_path):
     film = clips.write_film(tmp_path / "film.mp4", 4, sound=None)
     assert convert(film, tmp_path / "out", "--save", "npz", "--stabilise", "off") == 0
     maps = map_files.read_npz(tmp_path / "out" / "film_disparity_npz" / "frames_000000.npz")[0]["disparity"]
-    pictures, _ = clips.read_film(film)
-    raw = Predictor("nano", input_size=32, threads=1)(np.ascontiguousarray(pictures[3])).disparity
+    images, _ = clips.read_film(film)
+    raw = Predictor("nano", input_size=32, threads=1)(np.ascontiguousarray(images[3])).disparity
     assert np.abs(maps[3] - raw).max() < 1e-4 * np.ptp(raw)
 
 
@@ -165,9 +165,9 @@ def test_sequences_of_images(tmp_path, form):
         Image.new("RGB", (64, 48), (20 * index, 90, 60)).save(folder / f"shot_{index}.png")
     source = {"folder": folder, "pattern": folder / "shot_*.png", "numbers": folder / "shot_%d.png"}[form]
     assert convert(source, tmp_path / "out", "--save", "side", "--fps", 12) == 0
-    pictures, seconds = clips.read_film(tmp_path / "out" / "shot_side.mp4")
+    images, seconds = clips.read_film(tmp_path / "out" / "shot_side.mp4")
     assert seconds == pytest.approx([index / 12 for index in range(5)])
-    assert np.diff([picture[:, :64, 0].mean() for picture in pictures]).min() > 0
+    assert np.diff([image[:, :64, 0].mean() for image in images]).min() > 0
 
 
 @pytest.mark.parametrize(

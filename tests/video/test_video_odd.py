@@ -253,9 +253,9 @@ def record(out: Path, *options: object) -> int:
 def test_a_camera_that_is_unplugged_leaves_what_it_gave(tmp_path, camera, capsys):
     assert record(tmp_path) == 0
     assert "camera0: no more frames came after 9" in capsys.readouterr().err
-    pictures, seconds = clips.read_film(tmp_path / "camera0_side.mp4")
-    assert len(pictures) == 9 and np.diff(seconds).min() > 0
-    assert pictures[0][:, :64, 0].mean() > pictures[8][:, :64, 0].mean() + 100  # red stayed red
+    images, seconds = clips.read_film(tmp_path / "camera0_side.mp4")
+    assert len(images) == 9 and np.diff(seconds).min() > 0
+    assert images[0][:, :64, 0].mean() > images[8][:, :64, 0].mean() + 100  # red stayed red
 
 
 def test_frames_have_the_time_at_which_they_were_taken(tmp_path, camera):

@@ -12,8 +12,8 @@ from command import run
 from PIL import Image, features
 
 from depth_anything import Predictor
-from depth_anything.data.unlabeled.read import read_unit
-from depth_anything.data.unlabeled.units import video_units
+from depth_anything.data.unlabeled.image_shards import video_shards
+from depth_anything.data.unlabeled.read import read_images
 from depth_anything.images import hdr
 from depth_anything.images.read import read_image
 from depth_anything.video.decode import frames, open_clip
@@ -45,8 +45,8 @@ def test_sdr_frames_are_those_of_ffmpeg(tmp_path):
     film = clips.write_film(tmp_path / "film.mp4", 5, sound=None)
     with av.open(str(film)) as container:
         expected = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
-    for frame, picture_HW3 in zip(frames(open_clip(film)), expected, strict=True):
-        np.testing.assert_array_equal(frame.image_HW3, picture_HW3)
+    for frame, image_HW3 in zip(frames(open_clip(film)), expected, strict=True):
+        np.testing.assert_array_equal(frame.image_HW3, image_HW3)
 
 
 def test_a_video_in_hdr_says_so(tmp_path, capsys):
@@ -79,9 +79,9 @@ def test_colours_that_ffmpeg_would_show_wrongly_are_refused(tmp_path, capsys, ma
         container.mux(stream.encode(None))
     with pytest.raises(ValueError, match=f"matrix {matrix}"):
         open_clip(path)
-    (unit,) = video_units(str(tmp_path), [path.name])
+    (shard,) = video_shards(str(tmp_path), [path.name])
     failed = []
-    assert not list(read_unit(unit, lambda key, error: failed.append(str(error))))
+    assert not list(read_images(shard, lambda key, error: failed.append(str(error))))
     assert len(failed) == 1 and f"matrix {matrix}" in failed[0]
 
 
@@ -103,9 +103,9 @@ def test_a_video_cut_short_gives_label_its_frames_and_one_line(tmp_path):
     data = whole.read_bytes()
     moov = data.index(b"moov") - 4
     path.write_bytes(data[:kept] + bytes(moov - kept) + data[moov:])  # from frame 25 on zeros
-    (unit,) = video_units(str(tmp_path), [path.name])
+    (shard,) = video_shards(str(tmp_path), [path.name])
     failed = []
-    found = dict(read_unit(unit, lambda key, error: failed.append(str(error))))
+    found = dict(read_images(shard, lambda key, error: failed.append(str(error))))
     assert list(found) == [f"cut-0000{number}0" for number in range(3)]
     assert len(failed) == 1 and "states 60 frames" in failed[0]
 
@@ -155,6 +155,6 @@ def test_an_animation_and_its_first_image_are_one(tmp_path, orientation):
     mirrored = stills[1].transpose(Image.Transpose.FLIP_LEFT_RIGHT)
     stills[0].save(path, save_all=True, append_images=[mirrored], exif=exif)
     first = next(frames(open_clip(path))).image_HW3
-    picture_HW3 = read_image(io.BytesIO(path.read_bytes()))
-    assert first.shape == picture_HW3.shape
-    assert np.abs(first.astype(int) - picture_HW3).max() <= 1
+    image_HW3 = read_image(io.BytesIO(path.read_bytes()))
+    assert first.shape == image_HW3.shape
+    assert np.abs(first.astype(int) - image_HW3).max() <= 1

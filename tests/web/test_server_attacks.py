@@ -273,19 +273,19 @@ def test_memory_after_two_thousand_requests():
 def test_load(capsys):
     """64 clients at once: answers equal to the command's, no status but 200 and 429, memory flat."""
     sizes = [(96, 64), (64, 96), (200, 140), (320, 240)]
-    pictures = [photo(*size) for size in sizes]
+    images = [photo(*size) for size in sizes]
     nano = Predictor("nano", threads=1)
-    expected = [nano(picture).disparity for picture in pictures]
+    expected = [nano(image).disparity for image in images]
     seconds, statuses, latencies, resident = 20.0, {}, [], []
 
     async def client(number: int, url: str, until: float) -> None:
         async with httpx2.AsyncClient(timeout=60) as http:
             turn = number
             while time.monotonic() < until:
-                which = turn % len(pictures)
+                which = turn % len(images)
                 turn += 1
                 began = time.monotonic()
-                reply = await http.post(f"{url}/v1/depth?format=npz", content=pictures[which])
+                reply = await http.post(f"{url}/v1/depth?format=npz", content=images[which])
                 statuses[reply.status_code] = statuses.get(reply.status_code, 0) + 1
                 if reply.status_code == 429:
                     await asyncio.sleep(0.2)

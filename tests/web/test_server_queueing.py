@@ -36,7 +36,7 @@ class HeldPredictor:
         return [Prediction(disparity=np.full(image.shape[:2], image[0, 0, 0], np.float32)) for image in images]
 
 
-def picture(value: int, size: tuple[int, int] = (30, 40)) -> np.ndarray:
+def image(value: int, size: tuple[int, int] = (30, 40)) -> np.ndarray:
     return np.full((*size, 3), value, np.uint8)
 
 
@@ -64,12 +64,12 @@ def run_batcher(steps, **options):
 
 def test_batches_hold_one_shape_and_the_oldest_goes_first():
     async def steps(batcher, predictor):
-        first = asyncio.create_task(batcher.predict(picture(0)))
+        first = asyncio.create_task(batcher.predict(image(0)))
         await soon(lambda: predictor.batches)  # it runs alone; these gather meanwhile:
         sizes = {1: (30, 40), 2: (60, 30), 3: (30, 40), 4: (60, 80), 5: (30, 40), 6: (30, 40), 7: (30, 40)}
         tasks = {}
         for value, size in sizes.items():
-            tasks[value] = asyncio.create_task(batcher.predict(picture(value, size)))
+            tasks[value] = asyncio.create_task(batcher.predict(image(value, size)))
             await asyncio.sleep(0)
         predictor.go.set()
         answers = {value: await task for value, task in {0: first, **tasks}.items()}
@@ -84,10 +84,10 @@ def test_batches_hold_one_shape_and_the_oldest_goes_first():
 
 def test_a_caller_that_went_away_costs_nothing():
     async def steps(batcher, predictor):
-        first = asyncio.create_task(batcher.predict(picture(0)))
+        first = asyncio.create_task(batcher.predict(image(0)))
         await soon(lambda: predictor.batches)
-        gone = asyncio.create_task(batcher.predict(picture(1)))
-        stays = asyncio.create_task(batcher.predict(picture(2)))
+        gone = asyncio.create_task(batcher.predict(image(1)))
+        stays = asyncio.create_task(batcher.predict(image(2)))
         await asyncio.sleep(0)
         gone.cancel()
         first.cancel()  # while it runs: its answer is dropped
@@ -103,8 +103,8 @@ def test_a_failing_batch_fails_its_callers_only():
     async def steps(batcher, predictor):
         predictor.go.set()
         with pytest.raises(ValueError, match="image 99"):
-            await batcher.predict(picture(99))
-        assert ((await batcher.predict(picture(7))).disparity == 7).all()
+            await batcher.predict(image(99))
+        assert ((await batcher.predict(image(7))).disparity == 7).all()
 
     run_batcher(steps)
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from depth_anything.system.files import read_json
 
-PICTURES = 1029
+IMAGES = 1029
 """Counted by others in the published copy; the paper says 1K."""
 SCENARIOS = (
     "indoor",
@@ -55,15 +55,15 @@ def read(root: Path) -> list[Annotated]:
         raise ValueError(f"no {file}; get DA-2K from huggingface.co/datasets/depth-anything/DA-2K") from None
     if not annotations:
         raise ValueError(f"{file}: expected an object with one entry per image")
-    pictures = [_picture(root, file, name, pairs) for name, pairs in annotations.items()]
-    missing = [picture.path for picture in pictures if not picture.path.is_file()]
+    images = [_image(root, file, name, pairs) for name, pairs in annotations.items()]
+    missing = [image.path for image in images if not image.path.is_file()]
     if missing:
-        found = len(pictures) - len(missing)
-        raise ValueError(f"DA-2K: {found} of {len(pictures)} images found; the first missing one is {missing[0]}")
-    return pictures
+        found = len(images) - len(missing)
+        raise ValueError(f"DA-2K: {found} of {len(images)} images found; the first missing one is {missing[0]}")
+    return images
 
 
-def _picture(root: Path, file: Path, name: str, pairs: Any) -> Annotated:
+def _image(root: Path, file: Path, name: str, pairs: Any) -> Annotated:
     closer, farther = [], []
     try:
         for number, pair in enumerate(pairs, 1):

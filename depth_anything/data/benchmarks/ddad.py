@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from depth_anything.data.benchmarks.image import BenchmarkImage, Truth, metres
-from depth_anything.data.benchmarks.read_truth import from_files
+from depth_anything.data.benchmarks.image import BenchmarkImage, GroundTruth, metres
+from depth_anything.data.benchmarks.read_ground_truth import from_files
 from depth_anything.images.map_files import read_npz
 from depth_anything.system.files import read_json
 
@@ -45,7 +45,7 @@ def _scene(path: Path) -> list[BenchmarkImage]:
                 f"{path.parent.name}/{index:03d}",
                 image,
                 (points, calibration),
-                partial(_truth, camera, lidar),
+                partial(_ground_truth, camera, lidar),
                 group=path.parent.name,
                 region="outdoor",
             )
@@ -53,7 +53,7 @@ def _scene(path: Path) -> list[BenchmarkImage]:
     return images
 
 
-def _truth(camera: dict[str, Any], lidar: dict[str, Any], points: Path, calibration: Path) -> Truth:
+def _ground_truth(camera: dict[str, Any], lidar: dict[str, Any], points: Path, calibration: Path) -> GroundTruth:
     cameras = read_json(calibration)
     k = cameras["intrinsics"][cameras["names"].index(CAMERA)]
     arrays, _ = read_npz(points)

@@ -9,8 +9,8 @@ The folders are called `indoors` and `outdoor`. The mask matters: near edges the
 
 from pathlib import Path
 
-from depth_anything.data.benchmarks.image import BenchmarkImage, Truth, metres
-from depth_anything.data.benchmarks.read_truth import first_existing, from_files, read_npy
+from depth_anything.data.benchmarks.image import BenchmarkImage, GroundTruth, metres
+from depth_anything.data.benchmarks.read_ground_truth import first_existing, from_files, read_npy
 from depth_anything.system.files import find
 
 
@@ -36,9 +36,9 @@ def _read(root: Path, folder: str, region: str) -> list[BenchmarkImage]:
         depth, mask = (image.with_name(f"{image.stem}_{kind}.npy") for kind in ("depth", "depth_mask"))
         scene, scan = image.parent.parent.name, image.parent.name
         key = f"{folder}/{scene}/{scan}/{image.stem}"
-        images.append(from_files(key, image, (depth, mask), _truth, group=scene, region=region))
+        images.append(from_files(key, image, (depth, mask), _ground_truth, group=scene, region=region))
     return images
 
 
-def _truth(depth: Path, mask: Path) -> Truth:
+def _ground_truth(depth: Path, mask: Path) -> GroundTruth:
     return metres(read_npy(depth), read_npy(mask) == 1)

@@ -13,25 +13,27 @@ from pathlib import Path
 
 import numpy as np
 
-from depth_anything.data.benchmarks.image import BenchmarkImage, Truth, metres
-from depth_anything.data.benchmarks.read_truth import from_files
+from depth_anything.data.benchmarks.image import BenchmarkImage, GroundTruth, metres
+from depth_anything.data.benchmarks.read_ground_truth import from_files
 from depth_anything.images.read import image_info
 from depth_anything.system.files import find
 
 
 def read(root: Path) -> list[BenchmarkImage]:
     """All images that have depth, by scene and name."""
-    truths = find(root, "*/ground_truth_depth/dslr_images/*.JPG")
+    ground_truths = find(root, "*/ground_truth_depth/dslr_images/*.JPG")
     unpacked = find(root, "depth/*_dslr_depth/*/ground_truth_depth/dslr_images/*.JPG")
     images = []
-    for truth in truths or unpacked:
-        scene = truth.parents[2].name
-        image = (root / scene if truths else root / "rgb" / scene) / "images" / "dslr_images" / truth.name
-        images.append(from_files(f"{scene}/{truth.stem}", image, truth, partial(_truth, image), group=scene))
+    for ground_truth in ground_truths or unpacked:
+        scene = ground_truth.parents[2].name
+        image = (root / scene if ground_truths else root / "rgb" / scene) / "images" / "dslr_images" / ground_truth.name
+        images.append(
+            from_files(f"{scene}/{ground_truth.stem}", image, ground_truth, partial(_ground_truth, image), group=scene)
+        )
     return images
 
 
-def _truth(image: Path, path: Path) -> Truth:
+def _ground_truth(image: Path, path: Path) -> GroundTruth:
     info = image_info(image)
     depth_m = np.fromfile(path, "<f4")
     if depth_m.size != info.width * info.height or path.stat().st_size % 4:

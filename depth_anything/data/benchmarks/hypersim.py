@@ -11,8 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
-from depth_anything.data.benchmarks.image import BenchmarkImage, Truth, metres
-from depth_anything.data.benchmarks.read_truth import from_files, hdf5
+from depth_anything.data.benchmarks.image import BenchmarkImage, GroundTruth, metres
+from depth_anything.data.benchmarks.read_ground_truth import from_files, hdf5
 from depth_anything.system.files import read_csv
 
 FOCAL_PIXELS = 886.81
@@ -25,15 +25,15 @@ def read(root: Path) -> list[BenchmarkImage]:
     if not (root / SPLIT).is_file():
         return []
     images = []
-    for picture in pictures(root / SPLIT, "test"):
-        image = root / picture
+    for name in image_names(root / SPLIT, "test"):
+        image = root / name
         scene, frame = image.parents[2].name, image.name.split(".")[1]
         camera = image.parent.name.removeprefix("scene_").removesuffix("_final_preview")
-        images.append(from_files(f"{scene}/{camera}/{frame}", image, depth_path(image), _truth, scene, "indoor"))
+        images.append(from_files(f"{scene}/{camera}/{frame}", image, depth_path(image), _ground_truth, scene, "indoor"))
     return images
 
 
-def pictures(split: Path, partition: str) -> list[str]:
+def image_names(split: Path, partition: str) -> list[str]:
     """The public frames of a partition (train, val, test) of the split file, in its order, relative to the root."""
     columns = ("scene_name", "camera_name", "frame_id", "split_partition_name", "included_in_public_release")
     return [
@@ -73,5 +73,5 @@ def distance_to_z(distance_HW: np.ndarray, K_33: np.ndarray | None = None) -> np
     return distance_HW / np.linalg.norm(ray_HW3, axis=-1)
 
 
-def _truth(path: Path) -> Truth:
+def _ground_truth(path: Path) -> GroundTruth:
     return metres(distance_to_z(read_distance(path)))

@@ -9,8 +9,8 @@ mask_invalid is 0 where nothing was measured, mask_transp is 0 on glass.
 
 from pathlib import Path
 
-from depth_anything.data.benchmarks.image import BenchmarkImage, Truth, metres
-from depth_anything.data.benchmarks.read_truth import from_files, read_mask, read_uint16
+from depth_anything.data.benchmarks.image import BenchmarkImage, GroundTruth, metres
+from depth_anything.data.benchmarks.read_ground_truth import from_files, read_mask, read_uint16
 from depth_anything.system.files import read_text
 
 
@@ -21,10 +21,12 @@ def read(root: Path) -> list[BenchmarkImage]:
     names = read_text(root / "imagelist.txt").split() if (root / "imagelist.txt").is_file() else []
     images = []
     for name in names:
-        image, *truth = (root / folder / f"{name}.png" for folder in ("rgb", "depth", "mask_invalid", "mask_transp"))
-        images.append(from_files(name, image, tuple(truth), _truth, group=name, region="indoor"))
+        image, *ground_truth = (
+            root / folder / f"{name}.png" for folder in ("rgb", "depth", "mask_invalid", "mask_transp")
+        )
+        images.append(from_files(name, image, tuple(ground_truth), _ground_truth, group=name, region="indoor"))
     return images
 
 
-def _truth(depth: Path, invalid: Path, transparent: Path) -> Truth:
+def _ground_truth(depth: Path, invalid: Path, transparent: Path) -> GroundTruth:
     return metres(read_uint16(depth) * (50.0 / 65535), read_mask(invalid) & read_mask(transparent))

@@ -12,7 +12,7 @@ Kind = Literal["metric_depth", "relative_depth", "disparity"]
 
 
 @dataclass(frozen=True)
-class Truth:
+class GroundTruth:
     """What was measured. Never resized: predictions are resized to it."""
 
     values_HW: np.ndarray
@@ -22,9 +22,9 @@ class Truth:
     kind: Kind
 
 
-def metres(depth_m: np.ndarray, known_HW: np.ndarray | bool = True) -> Truth:
+def metres(depth_m: np.ndarray, known_HW: np.ndarray | bool = True) -> GroundTruth:
     """Measured metres: they count where they are known, finite and above 0."""
-    return Truth(depth_m, known_HW & np.isfinite(depth_m) & (depth_m > 0), "metric_depth")
+    return GroundTruth(depth_m, known_HW & np.isfinite(depth_m) & (depth_m > 0), "metric_depth")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +35,7 @@ class BenchmarkImage:
     """Unique within the set, usable as a relative path: where results and predictions of this image are kept."""
     read_image: Callable[[], np.ndarray]
     """Returns uint8 (H, W, 3), RGB."""
-    read_truth: Callable[[], Truth]
+    read_ground_truth: Callable[[], GroundTruth]
     group: str
     """Images of one scene share it; protocols that average by scene use it."""
     files: tuple[Path, ...]

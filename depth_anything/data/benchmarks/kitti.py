@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 
 from depth_anything.data.benchmarks.image import BenchmarkImage
-from depth_anything.data.benchmarks.read_truth import first_existing, from_files, uint16_truth
+from depth_anything.data.benchmarks.read_ground_truth import first_existing, from_files, uint16_ground_truth
 from depth_anything.system.files import package_text
 
 EIGEN_652 = {
@@ -27,22 +27,24 @@ RAW = ("raw_data", "raw")
 def read(root: Path) -> list[BenchmarkImage]:
     """The 652 frames, by drive and frame."""
     raw = first_existing(root / name for name in RAW)
-    read_truth = partial(uint16_truth, per_unit=256)
+    read_ground_truth = partial(uint16_ground_truth, per_unit=256)
     images = []
     for drive, frames in EIGEN_652.items():
-        truths = truth_folder(root, drive)
+        ground_truths = ground_truth_folder(root, drive)
         for name in (f"{frame:010d}" for frame in frames):
-            image, truth = raw / picture(drive, f"{name}.png"), truths / f"{name}.png"
-            images.append(from_files(f"{drive}/{name}", image, truth, read_truth, group=drive, region="outdoor"))
+            image, ground_truth = raw / image_path(drive, f"{name}.png"), ground_truths / f"{name}.png"
+            images.append(
+                from_files(f"{drive}/{name}", image, ground_truth, read_ground_truth, group=drive, region="outdoor")
+            )
     return images
 
 
-def picture(drive: str, name: str) -> str:
+def image_path(drive: str, name: str) -> str:
     """A frame of the left colour camera, relative to the folder of the images."""
     return f"{drive[:10]}/{drive}/image_02/data/{name}"
 
 
-def truth_folder(root: Path, drive: str) -> Path:
+def ground_truth_folder(root: Path, drive: str) -> Path:
     """The folder with the ground truth of a drive's left colour camera."""
     annotated = first_existing(root / name for name in ("data_depth_annotated", "gts"))
     return first_existing(

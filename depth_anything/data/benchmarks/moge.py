@@ -16,8 +16,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from depth_anything.data.benchmarks.image import BenchmarkImage, Truth
-from depth_anything.data.benchmarks.read_truth import read_uint16
+from depth_anything.data.benchmarks.image import BenchmarkImage, GroundTruth
+from depth_anything.data.benchmarks.read_ground_truth import read_uint16
 from depth_anything.images.read import read_image
 from depth_anything.system.files import read_json, read_text
 
@@ -64,7 +64,7 @@ def read(root: Path, name: str) -> list[BenchmarkImage]:
             BenchmarkImage(
                 key=line,
                 read_image=partial(_image, image, meta, chosen),
-                read_truth=partial(_truth, depth, meta, chosen),
+                read_ground_truth=partial(_ground_truth, depth, meta, chosen),
                 files=(image, depth, meta),
                 group=line,
             )
@@ -73,16 +73,16 @@ def read(root: Path, name: str) -> list[BenchmarkImage]:
 
 
 def _image(image: Path, meta: Path, chosen: BundleSet) -> np.ndarray:
-    picture_HW3 = read_image(image)
-    view = View(_camera(meta), picture_HW3.shape[0], picture_HW3.shape[1], chosen)
-    return view.picture(picture_HW3)
+    image_HW3 = read_image(image)
+    view = View(_camera(meta), image_HW3.shape[0], image_HW3.shape[1], chosen)
+    return view.image(image_HW3)
 
 
-def _truth(depth: Path, meta: Path, chosen: BundleSet) -> Truth:
+def _ground_truth(depth: Path, meta: Path, chosen: BundleSet) -> GroundTruth:
     depth_HW = read_depth(depth)
     view = View(_camera(meta), depth_HW.shape[0], depth_HW.shape[1], chosen)
     values_HW, valid_HW = view.depth(depth_HW, np.isfinite(depth_HW))
-    return Truth(values_HW, valid_HW, "metric_depth" if chosen.metric else "relative_depth")
+    return GroundTruth(values_HW, valid_HW, "metric_depth" if chosen.metric else "relative_depth")
 
 
 def _camera(meta: Path) -> np.ndarray:
@@ -148,10 +148,10 @@ class View:
         self.x_HW = seen[..., 0] / seen[..., 2] * self.scaled_width - 0.5
         self.y_HW = seen[..., 1] / seen[..., 2] * self.scaled_height - 0.5
 
-    def picture(self, picture_HW3: np.ndarray) -> np.ndarray:
+    def image(self, image_HW3: np.ndarray) -> np.ndarray:
         """uint8 image as the view sees it: Lanczos to the view's pixel size, then bilinear."""
         size = (self.scaled_width, self.scaled_height)
-        scaled_HW3 = np.asarray(Image.fromarray(picture_HW3).resize(size, Image.Resampling.LANCZOS), dtype=np.float64)
+        scaled_HW3 = np.asarray(Image.fromarray(image_HW3).resize(size, Image.Resampling.LANCZOS), dtype=np.float64)
         x, y = np.clip(self.x_HW, 0, self.scaled_width - 1), np.clip(self.y_HW, 0, self.scaled_height - 1)
         left, top = np.floor(x).astype(int), np.floor(y).astype(int)
         right, bottom = np.minimum(left + 1, self.scaled_width - 1), np.minimum(top + 1, self.scaled_height - 1)

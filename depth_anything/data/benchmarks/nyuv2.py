@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from depth_anything.data.benchmarks.image import BenchmarkImage, metres
-from depth_anything.data.benchmarks.read_truth import from_files, hdf5, uint16_truth
+from depth_anything.data.benchmarks.read_ground_truth import from_files, hdf5, uint16_ground_truth
 from depth_anything.system.files import find, package_text
 
 TEST_654 = tuple(map(int, package_text("data/benchmarks/nyuv2_test_654.txt").split()))
@@ -36,7 +36,7 @@ def _from_mat(mat: Path, number: int) -> BenchmarkImage:
     return BenchmarkImage(
         key=f"{number:04d}",
         read_image=lambda: _slice(mat, "images", number).transpose(2, 1, 0),
-        read_truth=lambda: metres(_slice(mat, "rawDepths", number).T.astype(np.float64)),
+        read_ground_truth=lambda: metres(_slice(mat, "rawDepths", number).T.astype(np.float64)),
         files=(mat,),
         group=f"{number:04d}",
         region="indoor",
@@ -52,7 +52,12 @@ def _slice(mat: Path, field: str, number: int) -> np.ndarray:
 
 
 def _from_folder(image: Path, number: int) -> BenchmarkImage:
-    truth = image.with_name(image.name.replace("rgb_", "sync_depth_").replace(".jpg", ".png"))
+    ground_truth = image.with_name(image.name.replace("rgb_", "sync_depth_").replace(".jpg", ".png"))
     return from_files(
-        f"{number:04d}", image, truth, partial(uint16_truth, per_unit=1000), group=image.parent.name, region="indoor"
+        f"{number:04d}",
+        image,
+        ground_truth,
+        partial(uint16_ground_truth, per_unit=1000),
+        group=image.parent.name,
+        region="indoor",
     )

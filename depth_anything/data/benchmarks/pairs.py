@@ -18,7 +18,7 @@ from typing import Any, get_args
 
 from depth_anything.data.benchmarks import rendered
 from depth_anything.data.benchmarks.image import BenchmarkImage, Kind
-from depth_anything.data.benchmarks.read_truth import from_files, uint16_truth
+from depth_anything.data.benchmarks.read_ground_truth import from_files, uint16_ground_truth
 from depth_anything.system.files import find, read_text
 
 _KEYS = {"id": str, "rgb": str, "gt": str, "gt_scale": (int, float), "kind": str, "scene_group": str, "env": str}
@@ -47,7 +47,7 @@ def read(manifest: str | Path) -> list[BenchmarkImage]:
             entry["id"],
             root / entry["rgb"],
             root / entry["gt"],
-            partial(uint16_truth, per_unit=entry["gt_scale"], kind=entry["kind"]),
+            partial(uint16_ground_truth, per_unit=entry["gt_scale"], kind=entry["kind"]),
             group=entry["scene_group"],
             region=entry["env"].split("/")[0],
         )

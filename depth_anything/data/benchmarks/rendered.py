@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from depth_anything.data.benchmarks.image import BenchmarkImage, Truth
+from depth_anything.data.benchmarks.image import BenchmarkImage, GroundTruth
 from depth_anything.data.labeled.rendered import PackedScenes, shard_paths
 
 
@@ -17,17 +17,17 @@ def read(folder: str | Path) -> list[BenchmarkImage]:
     """
     samples, files = PackedScenes(folder), tuple(shard_paths(folder))
 
-    def truth(number: int) -> Truth:
+    def ground_truth(number: int) -> GroundTruth:
         sample = samples[number]
         known_HW = sample.valid_HW & ~sample.sky_HW & (sample.disparity_HW > 0)
         depth_HW = np.divide(1, sample.disparity_HW, out=np.zeros(known_HW.shape), where=known_HW)
-        return Truth(depth_HW, known_HW, "metric_depth")
+        return GroundTruth(depth_HW, known_HW, "metric_depth")
 
     return [
         BenchmarkImage(
             key=f"{number:06d}",
             read_image=lambda number=number: np.array(samples[number].image_HW3),
-            read_truth=partial(truth, number),
+            read_ground_truth=partial(ground_truth, number),
             files=files,
             group=f"{number:06d}",
             exact=True,

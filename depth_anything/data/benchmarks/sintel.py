@@ -11,8 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
-from depth_anything.data.benchmarks.image import BenchmarkImage, Truth, metres
-from depth_anything.data.benchmarks.read_truth import from_files
+from depth_anything.data.benchmarks.image import BenchmarkImage, GroundTruth, metres
+from depth_anything.data.benchmarks.read_ground_truth import from_files
 from depth_anything.system.files import find
 
 _TAG = 202021.25
@@ -22,14 +22,14 @@ def read(root: Path) -> list[BenchmarkImage]:
     """All frames that have depth, by sequence and frame."""
     training = root / "training"
     images = []
-    for truth in find(training / "depth", "*/frame_*.dpt"):
-        sequence = truth.parent.name
-        image = training / "final" / sequence / f"{truth.stem}.png"
-        images.append(from_files(f"{sequence}/{truth.stem}", image, truth, _truth, group=sequence))
+    for ground_truth in find(training / "depth", "*/frame_*.dpt"):
+        sequence = ground_truth.parent.name
+        image = training / "final" / sequence / f"{ground_truth.stem}.png"
+        images.append(from_files(f"{sequence}/{ground_truth.stem}", image, ground_truth, _ground_truth, group=sequence))
     return images
 
 
-def _truth(path: Path) -> Truth:
+def _ground_truth(path: Path) -> GroundTruth:
     data = path.read_bytes()
     if len(data) < 12 or np.frombuffer(data, "<f4", 1)[0] != np.float32(_TAG):
         raise ValueError(f"{path}: not a Sintel depth file (it should begin with the float {_TAG})")

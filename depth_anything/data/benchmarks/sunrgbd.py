@@ -10,8 +10,8 @@ has the line of Python that writes it. Depth is uint16 millimetres whose three l
 
 from pathlib import Path
 
-from depth_anything.data.benchmarks.image import BenchmarkImage, Truth, metres
-from depth_anything.data.benchmarks.read_truth import from_files, read_uint16
+from depth_anything.data.benchmarks.image import BenchmarkImage, GroundTruth, metres
+from depth_anything.data.benchmarks.read_ground_truth import from_files, read_uint16
 from depth_anything.system.files import find, read_text
 
 
@@ -20,8 +20,8 @@ def read(root: Path) -> list[BenchmarkImage]:
     lines = read_text(root / "test.txt").splitlines() if (root / "test.txt").is_file() else []
     images = []
     for line in filter(None, (line.strip().strip("/") for line in lines)):
-        image, truth = _only(root / line / "image", "*.jpg"), _only(root / line / "depth_bfx", "*.png")
-        images.append(from_files(line, image, truth, _truth, group=line, region="indoor"))
+        image, ground_truth = _only(root / line / "image", "*.jpg"), _only(root / line / "depth_bfx", "*.png")
+        images.append(from_files(line, image, ground_truth, _ground_truth, group=line, region="indoor"))
     return images
 
 
@@ -29,6 +29,6 @@ def _only(folder: Path, pattern: str) -> Path:
     return next(iter(find(folder, pattern)), folder / pattern)
 
 
-def _truth(path: Path) -> Truth:
+def _ground_truth(path: Path) -> GroundTruth:
     raw = read_uint16(path)
     return metres(((raw >> 3) | (raw << 13)) / 1000)

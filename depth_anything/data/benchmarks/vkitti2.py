@@ -11,8 +11,8 @@ its own test.txt: no two people have the same one, so without a list all 21,260 
 
 from pathlib import Path
 
-from depth_anything.data.benchmarks.image import BenchmarkImage, Truth, metres
-from depth_anything.data.benchmarks.read_truth import from_files, read_uint16
+from depth_anything.data.benchmarks.image import BenchmarkImage, GroundTruth, metres
+from depth_anything.data.benchmarks.read_ground_truth import from_files, read_uint16
 from depth_anything.system.files import find, read_text
 
 SKY = 65535
@@ -29,7 +29,7 @@ def read(root: Path) -> list[BenchmarkImage]:
     for path in paths:
         scene, variant = path.parents[4].name, path.parents[3].name
         images.append(
-            from_files(f"{scene}/{variant}/{path.stem[4:]}", path, depth_path(path), _truth, scene, "outdoor")
+            from_files(f"{scene}/{variant}/{path.stem[4:]}", path, depth_path(path), _ground_truth, scene, "outdoor")
         )
     return images
 
@@ -47,6 +47,6 @@ def depth_path(image: Path) -> Path:
     return folder / scene / variant / "frames" / "depth" / "Camera_0" / f"depth_{image.stem[4:]}.png"
 
 
-def _truth(path: Path) -> Truth:
+def _ground_truth(path: Path) -> GroundTruth:
     raw = read_uint16(path)
     return metres(raw / 100, raw < SKY)

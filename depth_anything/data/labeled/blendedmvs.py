@@ -31,8 +31,8 @@ class BlendedMVS(LabeledFolder):
     def find(self, base: Path) -> list[str]:
         return files_in(base, "*/blended_images", r"\d{8}\.jpg")
 
-    def label_path(self, picture: Path) -> Path:
-        return picture.parent.with_name("rendered_depth_maps") / f"{picture.stem}.pfm"
+    def label_path(self, image: Path) -> Path:
+        return image.parent.with_name("rendered_depth_maps") / f"{image.stem}.pfm"
 
     def read_label(self, path: Path) -> Label:
         depth_HW = read_pfm(path)

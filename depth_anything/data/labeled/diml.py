@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from depth_anything.data.benchmarks.read_truth import read_mask, read_uint16
+from depth_anything.data.benchmarks.read_ground_truth import read_mask, read_uint16
 from depth_anything.data.labeled.folder import Label, LabeledFolder, depth_label
 from depth_anything.system.files import find, is_hidden
 
@@ -34,7 +34,7 @@ NEAREST_MM, FARTHEST_MM = 100, 65_000
 class Pack:
     """How one kind of pack names its files."""
 
-    picture_end: str
+    image_end: str
     """What follows the common beginning of an image's name."""
     depth: str
     """The folder of the depth maps, beside the images' one."""
@@ -71,15 +71,15 @@ class DIML(LabeledFolder):
             pack = PACKS.get(here.name)
             if pack is not None and (here.parent / pack.depth).is_dir():
                 place = here.relative_to(base).as_posix()
-                names = (name for name in sorted(files) if name.endswith(pack.picture_end) and not is_hidden(name))
+                names = (name for name in sorted(files) if name.endswith(pack.image_end) and not is_hidden(name))
                 found += [f"{place}/{name}" for name in names]
         return found
 
-    def label_path(self, picture: Path) -> Path:
-        pack = PACKS[picture.parent.name]
-        folder = picture.parent.with_name(pack.depth)
+    def label_path(self, image: Path) -> Path:
+        pack = PACKS[image.parent.name]
+        folder = image.parent.with_name(pack.depth)
         end = pack.depth_end or ending(folder)
-        return folder / (picture.name.removesuffix(pack.picture_end) + end)
+        return folder / (image.name.removesuffix(pack.image_end) + end)
 
     def read_label(self, path: Path) -> Label:
         millimetres_HW = read_uint16(path)

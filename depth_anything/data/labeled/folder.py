@@ -18,11 +18,11 @@ from depth_anything.data.samples import Unusable
 from depth_anything.images.read import read_image
 from depth_anything.system.files import find, read_text
 
-PICTURES = "pictures.txt"
+LIST_FILE = "pictures.txt"
 NEAREST_M = 0.05
 """Nearer surfaces are not valid (ours): a camera inside an object; one such pixel would span most of the range of a
 map."""
-_PICTURE_OF_LINE = re.compile(r"/?(.+?\.(?:jpe?g|png))(?:\s|$)", re.IGNORECASE)
+_IMAGE_OF_LINE = re.compile(r"/?(.+?\.(?:jpe?g|png))(?:\s|$)", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ class LabeledFolder(ABC):
     scale: Literal["metric", "relative", "affine"]
     places: Sequence[str] = ("",)
     """Folders below the root in which the layout may begin."""
-    lists: Sequence[str] = (PICTURES,)
+    lists: Sequence[str] = (LIST_FILE,)
     """Names of lists of images in the root."""
 
     def __init__(self, root: str | Path):
@@ -81,32 +81,32 @@ class LabeledFolder(ABC):
         bases = [self.root / place for place in self.places if (self.root / place).is_dir()] or [self.root]
         listing = next((self.root / name for name in self.lists if (self.root / name).is_file()), None)
         self.base = bases[0]
-        """The folder to which the names in `pictures` are relative."""
-        self.pictures: list[str] = []
+        """The folder to which the names in `images` are relative."""
+        self.images: list[str] = []
         if listing is not None:
-            self.pictures = read_list(listing)
-            self.base = next((base for base in bases if (base / self.pictures[0]).is_file()), self.base)
+            self.images = read_list(listing)
+            self.base = next((base for base in bases if (base / self.images[0]).is_file()), self.base)
             return
         for base in bases:
-            self.pictures = self.find(base)
-            if self.pictures:
+            self.images = self.find(base)
+            if self.images:
                 self.base = base
                 return
         raise ValueError(f"{root}: no image of {self.title} found; expected {self.layout}")
 
     def __len__(self) -> int:
-        return len(self.pictures)
+        return len(self.images)
 
     def path(self, number: int) -> Path:
         """The image's file."""
-        return self.base / self.pictures[number]
+        return self.base / self.images[number]
 
     def __getitem__(self, number: int) -> Sample:
-        picture = self.path(number)
-        image_HW3 = read_image(picture)
-        label = self.label_path(picture)
+        image = self.path(number)
+        image_HW3 = read_image(image)
+        label = self.label_path(image)
         if not label.is_file():
-            raise ValueError(f"{label}: no such file; expected the label of {picture}")
+            raise ValueError(f"{label}: no such file; expected the label of {image}")
         try:
             found = self.read_label(label)
         except (OSError, KeyError, IndexError) as error:
@@ -114,7 +114,7 @@ class LabeledFolder(ABC):
         if found.disparity_HW.shape != image_HW3.shape[:2]:
             height, width = found.disparity_HW.shape
             raise ValueError(
-                f"{label}: {width} x {height} pixels, but its image {picture.name} has "
+                f"{label}: {width} x {height} pixels, but its image {image.name} has "
                 f"{image_HW3.shape[1]} x {image_HW3.shape[0]}; expected the same size"
             )
         disparity_HW, valid_HW = found.disparity_HW, found.valid_HW
@@ -130,7 +130,7 @@ class LabeledFolder(ABC):
             sky_HW=found.sky_HW,
             K_33=found.K_33,
             scale=self.scale,
-            key=self.pictures[number],
+            key=self.images[number],
         )
 
     @abstractmethod
@@ -138,7 +138,7 @@ class LabeledFolder(ABC):
         """The set's images below `base`, sorted, relative to it."""
 
     @abstractmethod
-    def label_path(self, picture: Path) -> Path:
+    def label_path(self, image: Path) -> Path:
         """The label's file of an image."""
 
     @abstractmethod
@@ -161,12 +161,12 @@ def read_list(path: Path) -> list[str]:
     Raises:
         ValueError: a line without a .jpg or .png, or no line at all.
     """
-    pictures = []
+    images = []
     for line in filter(str.strip, read_text(path).splitlines()):
-        found = _PICTURE_OF_LINE.match(line.strip())
+        found = _IMAGE_OF_LINE.match(line.strip())
         if found is None:
             raise ValueError(f"{path}: {line.strip()[:80]!r} names no image; expected one .jpg or .png a line")
-        pictures.append(found[1])
-    if not pictures:
+        images.append(found[1])
+    if not images:
         raise ValueError(f"{path}: the list is empty; expected one image a line")
-    return pictures
+    return images

@@ -13,7 +13,7 @@ half is the nearer one, which shows the direction on a real copy.
 
 from pathlib import Path
 
-from depth_anything.data.benchmarks.read_truth import read_first_channel
+from depth_anything.data.benchmarks.read_ground_truth import read_first_channel
 from depth_anything.data.labeled.folder import Label, LabeledFolder, disparity_label, files_in
 
 
@@ -28,8 +28,8 @@ class HRWSI(LabeledFolder):
     def find(self, base: Path) -> list[str]:
         return files_in(base, "train/imgs", r"[^.].*\.jpg")
 
-    def label_path(self, picture: Path) -> Path:
-        return picture.parent.with_name("gts") / f"{picture.stem}.png"
+    def label_path(self, image: Path) -> Path:
+        return image.parent.with_name("gts") / f"{image.stem}.png"
 
     def read_label(self, path: Path) -> Label:
         disparity_HW = read_first_channel(path)

@@ -19,7 +19,14 @@ from pathlib import Path
 
 import numpy as np
 
-from depth_anything.data.benchmarks.hypersim import SPLIT, depth_path, distance_to_z, pictures, pinhole, read_distance
+from depth_anything.data.benchmarks.hypersim import (
+    SPLIT,
+    depth_path,
+    distance_to_z,
+    image_names,
+    pinhole,
+    read_distance,
+)
 from depth_anything.data.labeled.folder import Label, LabeledFolder, depth_label
 from depth_anything.system.files import find, read_csv
 
@@ -38,10 +45,10 @@ class Hypersim(LabeledFolder):
         if not split.is_file():
             return []
         scenes = {folder.name for folder in find(base, "ai_*") if folder.is_dir()}
-        return [picture for picture in pictures(split, "train") if picture.partition("/")[0] in scenes]
+        return [name for name in image_names(split, "train") if name.partition("/")[0] in scenes]
 
-    def label_path(self, picture: Path) -> Path:
-        return depth_path(picture)
+    def label_path(self, image: Path) -> Path:
+        return depth_path(image)
 
     def read_label(self, path: Path) -> Label:
         distance_HW = read_distance(path)

@@ -32,8 +32,8 @@ class IRS(LabeledFolder):
     def find(self, base: Path) -> list[str]:
         return files_in(base, "*/*/", r"l_\d+\.png")
 
-    def label_path(self, picture: Path) -> Path:
-        return picture.with_name(f"d_{picture.stem.removeprefix('l_')}.exr")
+    def label_path(self, image: Path) -> Path:
+        return image.with_name(f"d_{image.stem.removeprefix('l_')}.exr")
 
     def read_label(self, path: Path) -> Label:
         disparity_HW = read_exr(path)[0] / np.float32(FOCAL_BASELINE)

@@ -11,10 +11,10 @@ ZoeDepth, or pictures.txt) goes first. The papers never use this set for relativ
 
 from pathlib import Path
 
-from depth_anything.data.benchmarks.kitti import RAW, truth_folder
-from depth_anything.data.benchmarks.kitti import picture as frame_path
-from depth_anything.data.benchmarks.read_truth import read_uint16
-from depth_anything.data.labeled.folder import PICTURES, Label, LabeledFolder, depth_label
+from depth_anything.data.benchmarks.kitti import RAW, ground_truth_folder
+from depth_anything.data.benchmarks.kitti import image_path as frame_path
+from depth_anything.data.benchmarks.read_ground_truth import read_uint16
+from depth_anything.data.labeled.folder import LIST_FILE, Label, LabeledFolder, depth_label
 from depth_anything.system.files import find
 
 _DRIVES = {
@@ -37,12 +37,12 @@ class KITTI(LabeledFolder):
     layout = "raw_data/<date>/<drive>/image_02/data/*.png and data_depth_annotated/{train,val}/<drive>/proj_depth/..."
     scale = "metric"
     places = RAW
-    lists = (PICTURES, "eigen_train_files_with_gt.txt", "kitti_eigen_train_files_with_gt.txt")
+    lists = (LIST_FILE, "eigen_train_files_with_gt.txt", "kitti_eigen_train_files_with_gt.txt")
 
     def find(self, base: Path) -> list[str]:
         if base == self.root:  # no folder of images
             return []
-        folders = {drive: truth_folder(self.root, drive) for drive in EIGEN_TRAIN}
+        folders = {drive: ground_truth_folder(self.root, drive) for drive in EIGEN_TRAIN}
         return [
             frame_path(drive, name)
             for drive, folder in folders.items()
@@ -50,8 +50,8 @@ class KITTI(LabeledFolder):
             for name in (path.name for path in find(folder, "*.png"))
         ]
 
-    def label_path(self, picture: Path) -> Path:
-        return truth_folder(self.root, picture.parents[2].name) / picture.name
+    def label_path(self, image: Path) -> Path:
+        return ground_truth_folder(self.root, image.parents[2].name) / image.name
 
     def read_label(self, path: Path) -> Label:
         raw_HW = read_uint16(path)

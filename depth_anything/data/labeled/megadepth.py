@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from depth_anything.data.benchmarks.read_truth import hdf5
+from depth_anything.data.benchmarks.read_ground_truth import hdf5
 from depth_anything.data.labeled.folder import Label, LabeledFolder, depth_label, files_in
 from depth_anything.data.samples import Unusable
 
@@ -31,8 +31,8 @@ class MegaDepth(LabeledFolder):
     def find(self, base: Path) -> list[str]:
         return files_in(base, "[0-9][0-9][0-9][0-9]/dense*/imgs", r"(?i)[^.].*\.(jpe?g|png)")
 
-    def label_path(self, picture: Path) -> Path:
-        return picture.parent.with_name("depths") / f"{picture.stem}.h5"
+    def label_path(self, image: Path) -> Path:
+        return image.parent.with_name("depths") / f"{image.stem}.h5"
 
     def read_label(self, path: Path) -> Label:
         with hdf5(path) as file:

@@ -11,8 +11,8 @@ use this set for relative training: it is a test set there.
 
 from pathlib import Path
 
-from depth_anything.data.benchmarks.read_truth import read_uint16
-from depth_anything.data.labeled.folder import PICTURES, Label, LabeledFolder, depth_label, files_in
+from depth_anything.data.benchmarks.read_ground_truth import read_uint16
+from depth_anything.data.labeled.folder import LIST_FILE, Label, LabeledFolder, depth_label, files_in
 
 
 class NYUv2(LabeledFolder):
@@ -22,13 +22,13 @@ class NYUv2(LabeledFolder):
     layout = "sync/<scene>/rgb_00045.jpg and sync_depth_00045.png"
     scale = "metric"
     places = ("sync", "")
-    lists = (PICTURES, "nyudepthv2_train_files_with_gt.txt")
+    lists = (LIST_FILE, "nyudepthv2_train_files_with_gt.txt")
 
     def find(self, base: Path) -> list[str]:
         return files_in(base, "*/", r"rgb_\d+\.jpg")
 
-    def label_path(self, picture: Path) -> Path:
-        return picture.with_name(f"sync_depth_{picture.stem.removeprefix('rgb_')}.png")
+    def label_path(self, image: Path) -> Path:
+        return image.with_name(f"sync_depth_{image.stem.removeprefix('rgb_')}.png")
 
     def read_label(self, path: Path) -> Label:
         millimetres_HW = read_uint16(path)

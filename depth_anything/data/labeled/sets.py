@@ -26,7 +26,7 @@ class LabeledSet:
 
     name: str
     open: Callable[[Path], Samples]
-    pictures: int | None
+    images: int | None
     """Number of training images: exact if known, else as printed in the papers; None for any number."""
     sky: SkyMode
     """How its sky is found by default. The papers do not state it per set."""

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from depth_anything.data.benchmarks.read_truth import read_npy
+from depth_anything.data.benchmarks.read_ground_truth import read_npy
 from depth_anything.data.labeled.folder import Label, LabeledFolder, depth_label, files_in
 
 LEVELS = ("Easy", "Hard")
@@ -35,10 +35,10 @@ class TartanAir(LabeledFolder):
     def find(self, base: Path) -> list[str]:
         name = r"\d{6}_left\.png"
         below = [files_in(base, f"{place}/{level}/P*/image_left", name) for place in ("*", "*/*") for level in LEVELS]
-        return sorted(picture for pictures in below for picture in pictures)
+        return sorted(image for images in below for image in images)
 
-    def label_path(self, picture: Path) -> Path:
-        return picture.parent.with_name("depth_left") / f"{picture.stem}_depth.npy"
+    def label_path(self, image: Path) -> Path:
+        return image.parent.with_name("depth_left") / f"{image.stem}_depth.npy"
 
     def read_label(self, path: Path) -> Label:
         depth_m = read_npy(path)

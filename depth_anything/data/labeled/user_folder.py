@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from depth_anything.data.benchmarks.read_truth import read_uint16
+from depth_anything.data.benchmarks.read_ground_truth import read_uint16
 from depth_anything.data.labeled.folder import Label, LabeledFolder, depth_label, disparity_label
 from depth_anything.data.samples import Chosen
 from depth_anything.images import map_files
@@ -44,8 +44,8 @@ class UserFolder(LabeledFolder):
             return []
         return sorted(path.relative_to(base).as_posix() for path in walk(folder, SUFFIXES))
 
-    def label_path(self, picture: Path) -> Path:
-        place = (self.base / self.quantity / picture.relative_to(self.base / "images")).with_suffix("")
+    def label_path(self, image: Path) -> Path:
+        place = (self.base / self.quantity / image.relative_to(self.base / "images")).with_suffix("")
         names = [
             place.with_name(place.name + end + suffix) for suffix in MAP_SUFFIXES for end in ("", f"_{self.quantity}")
         ]

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from depth_anything.data.benchmarks.read_truth import read_uint16
+from depth_anything.data.benchmarks.read_ground_truth import read_uint16
 from depth_anything.data.benchmarks.vkitti2 import SKY, depth_path, find_images
 from depth_anything.data.labeled.folder import Label, LabeledFolder, depth_label
 
@@ -30,8 +30,8 @@ class VKITTI2(LabeledFolder):
     def find(self, base: Path) -> list[str]:
         return [image.relative_to(base).as_posix() for image in find_images(base)]
 
-    def label_path(self, picture: Path) -> Path:
-        return depth_path(picture)
+    def label_path(self, image: Path) -> Path:
+        return depth_path(image)
 
     def read_label(self, path: Path) -> Label:
         centimetres_HW = read_uint16(path)

@@ -88,7 +88,7 @@ def _clouds(variant: int) -> np.ndarray:
     return fractal_noise(np.random.default_rng([0xC10D, variant]), 1.5, (2.0, 1.0))
 
 
-def sky_picture(light: Light, seed: int) -> np.ndarray:
+def sky_image(light: Light, seed: int) -> np.ndarray:
     """The sky all round, float32 (SKY_ROWS, SKY_COLUMNS, 3), row 0 straight up; the lower half is dim ground."""
     rng = np.random.default_rng([seed, 0x5C1])
     up = np.cos((np.arange(SKY_ROWS) + 0.5) / SKY_ROWS * np.pi)[:, None, None]

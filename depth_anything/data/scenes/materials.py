@@ -110,10 +110,10 @@ class Wardrobe:
         model = self.models.get(number)
         if number not in self.worn:
             self.worn[number] = Material(slot, len(self.cells[slot]))
-            picture = model.picture[..., self.rng.permutation(3)] if self.rng.random() < 0.12 else model.picture
+            image = model.image[..., self.rng.permutation(3)] if self.rng.random() < 0.12 else model.image
             gain = np.exp(self.rng.normal(0, 0.12, 3) + self.rng.normal(0, 0.2))
             table = np.clip(linear(np.linspace(0, 1, 256)[:, None]) * gain, 0.02, 0.9).astype(np.float32)
-            self.cells[slot].append(np.stack([table[:, c][picture[..., c]] for c in range(3)], axis=-1))
+            self.cells[slot].append(np.stack([table[:, c][image[..., c]] for c in range(3)], axis=-1))
         return model, self.worn[number]
 
     def model_names(self) -> tuple[str, ...]:
@@ -195,12 +195,12 @@ def paint(rng: np.random.Generator, family: str, size: int) -> np.ndarray:
     kinds = FAMILIES[family]
     kind = kinds[int(rng.integers(len(kinds)))]
     if kind == "photo":
-        picture = photo_crop(int(rng.integers(photo_count())))
+        image = photo_crop(int(rng.integers(photo_count())))
         if rng.random() < 0.5:
-            picture = picture[:, ::-1]
+            image = image[:, ::-1]
         gain = np.exp(rng.normal(0, 0.15, 3)) * rng.uniform(0.75, 1.3)
         table = np.clip(linear(np.linspace(0, 1, 256)[:, None] ** rng.uniform(0.8, 1.3)) * gain, 0.02, 0.9)
-        channels = [table[:, c].astype(np.float32)[_cut(rng, picture[..., c], size)] for c in range(3)]
+        channels = [table[:, c].astype(np.float32)[_cut(rng, image[..., c], size)] for c in range(3)]
         return np.stack(channels, axis=-1) if family != "wall" else np.stack(channels, axis=-1) * 0.5 + 0.3
     base = random_colour(rng, family)
     if kind == "plain":

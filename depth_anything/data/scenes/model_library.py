@@ -52,7 +52,7 @@ class Model:
 
     entry: Entry
     mesh: Mesh
-    picture: np.ndarray
+    image: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -89,9 +89,9 @@ def _arrays(pack: Path) -> Any:
 @lru_cache(maxsize=400)
 def _read(pack: Path, number: int) -> Model:
     arrays = _arrays(pack)
-    vertices, faces, uv, picture = (arrays[f"{name}{number}"] for name in ("vertices", "faces", "uv", "picture"))
+    vertices, faces, uv, image = (arrays[f"{name}{number}"] for name in ("vertices", "faces", "uv", "picture"))
     mesh = Mesh(vertices.astype(np.float64), faces.astype(np.int64), uv.astype(np.float64))
-    return Model(load_library(pack).entries[number], mesh, picture)
+    return Model(load_library(pack).entries[number], mesh, image)
 
 
 @dataclass(frozen=True)
@@ -135,13 +135,13 @@ def open_library(folder: str | Path, progress: bool = True) -> Library:
         sources = list(_sources(folder, files, Path(unpacked)))
         for source in tqdm(sources, unit="model", desc="reading models", disable=not progress):
             try:
-                entry, mesh, picture = _prepare(source)
+                entry, mesh, image = _prepare(source)
             except CannotUse:
                 continue
             number = len(entries)
             entries.append(entry)
             arrays[f"vertices{number}"], arrays[f"faces{number}"] = mesh.vertices.astype(np.float32), mesh.faces
-            arrays[f"uv{number}"], arrays[f"picture{number}"] = mesh.uv.astype(np.float32), picture
+            arrays[f"uv{number}"], arrays[f"picture{number}"] = mesh.uv.astype(np.float32), image
     if not entries:
         raise ValueError(
             f"{folder}: none of its {len(sources)} models can be used; expected furniture, people, cars ..."
@@ -206,13 +206,13 @@ def _prepare(source: _Source) -> tuple[Entry, Mesh, np.ndarray]:
     if source.size_m:
         role_of(source.words, source.size_m)  # what is of no use need not be read
     pieces = read_model(source.path, source.rotation)
-    mesh, picture = bake(pieces, source.size_m)
+    mesh, image = bake(pieces, source.size_m)
     wide, deep, tall = (float(v) for v in np.ptp(mesh.vertices, axis=0).round(4))
     size = (wide, deep, tall)
     role, label = role_of(source.words, size)
     if role == "car" and size[0] > size[1]:
         mesh, size = mesh.moved(yaw=np.pi / 2), (deep, wide, tall)
-    return Entry(source.name, role, label, size, is_flat(mesh)), mesh, picture
+    return Entry(source.name, role, label, size, is_flat(mesh)), mesh, image
 
 
 def is_flat(mesh: Mesh) -> bool:

@@ -52,7 +52,7 @@ def encode(rendered: Rendered) -> dict[str, bytes]:
     """The members of one sample in a scene shard."""
     from PIL import Image
 
-    def picture(array: np.ndarray, format: str, **options: Any) -> bytes:
+    def image(array: np.ndarray, format: str, **options: Any) -> bytes:
         buffer = io.BytesIO()
         Image.fromarray(array).save(buffer, format, **options)
         return buffer.getvalue()
@@ -69,11 +69,11 @@ def encode(rendered: Rendered) -> dict[str, bytes]:
         "models": list(rendered.models),
     }
     return {
-        "rgb.jpg": picture(rendered.image, "JPEG", quality=90),
+        "rgb.jpg": image(rendered.image, "JPEG", quality=90),
         "disparity.npz": numbers.getvalue(),
-        "valid.png": picture(np.full(rendered.sky.shape, 255, np.uint8), "PNG"),
-        "sky.png": picture(rendered.sky.astype(np.uint8) * 255, "PNG"),
-        "class.png": picture(rendered.classes, "PNG"),
+        "valid.png": image(np.full(rendered.sky.shape, 255, np.uint8), "PNG"),
+        "sky.png": image(rendered.sky.astype(np.uint8) * 255, "PNG"),
+        "class.png": image(rendered.classes, "PNG"),
         "json": json.dumps(about).encode(),
     }
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from depth_anything.data.scenes import llvm
-from depth_anything.data.scenes.light import SKY_COLUMNS, SKY_ROWS, ambient_light, develop, sky_picture, smooth
+from depth_anything.data.scenes.light import SKY_COLUMNS, SKY_ROWS, ambient_light, develop, sky_image, smooth
 from depth_anything.data.scenes.materials import SIDES, SLOTS, atlas_uv
 from depth_anything.data.scenes.objects import CLASSES
 from depth_anything.system.extras import needs
@@ -164,7 +164,7 @@ class Stage:
             labels[name] = np.concatenate(numbers or [np.zeros(1, np.uint8)])
         for name, texture in scene.wardrobe.textures().items():
             params[self.textures[name]] = mi.TensorXf(np.ascontiguousarray(texture, np.float32))
-        params["sky.data"] = mi.TensorXf(_padded(sky_picture(scene.light, scene.seed), params["sky.data"].shape))
+        params["sky.data"] = mi.TensorXf(_padded(sky_image(scene.light, scene.seed), params["sky.data"].shape))
         params.update()
         return labels
 
@@ -271,7 +271,7 @@ def _worth_it(disparity: np.ndarray, classes: np.ndarray) -> bool:
     )
 
 
-def _padded(picture: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+def _padded(image: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     """Mitsuba keeps an environment with its first column repeated at the end."""
-    extra = shape[1] - picture.shape[1]
-    return np.ascontiguousarray(np.concatenate([picture, picture[:, :extra]], axis=1), np.float32)
+    extra = shape[1] - image.shape[1]
+    return np.ascontiguousarray(np.concatenate([image, image[:, :extra]], axis=1), np.float32)

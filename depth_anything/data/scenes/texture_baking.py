@@ -87,7 +87,7 @@ def _look(visual) -> tuple[np.ndarray | None, np.ndarray]:
 
 def bake(pieces: list[Piece], size_m: tuple[float, float, float] | None) -> tuple[Mesh, np.ndarray]:
     """One mesh on the ground, scaled to size_m (x, y, z) when given, and the image (SIDE,SIDE,3) of its colours."""
-    uvs, picture = _paint(pieces)
+    uvs, image = _paint(pieces)
     vertices, faces, marks, start = [], [], [], 0
     for number, (piece, uv) in enumerate(zip(pieces, uvs, strict=True)):
         if piece.normals is None:  # without normals a box would be shaded as a ball
@@ -110,7 +110,7 @@ def bake(pieces: list[Piece], size_m: tuple[float, float, float] | None) -> tupl
     scale = np.array(size_m) / extent if size_m else np.ones(3)
     points = (points - [*(low + high)[:2] / 2, low[2]]) * scale
     mesh = Mesh(points, np.concatenate(faces), np.concatenate(uvs))
-    return fewer(mesh, np.concatenate(marks)), picture
+    return fewer(mesh, np.concatenate(marks)), image
 
 
 def fewer(mesh: Mesh, marks: np.ndarray, limit: int = MAX_FACES) -> Mesh:
@@ -143,7 +143,7 @@ def _paint(pieces: list[Piece]) -> tuple[list[np.ndarray], np.ndarray]:
     plain = [k for k in range(len(pieces)) if k not in textured]
     side = int(np.ceil(np.sqrt(len(textured) + bool(plain))))
     cell = SIDE // side
-    picture = np.zeros((SIDE, SIDE, 3), np.uint8)
+    image = np.zeros((SIDE, SIDE, 3), np.uint8)
     uvs: list[np.ndarray] = [np.zeros((0, 2))] * len(pieces)
     for place, k in enumerate(textured):
         row, column = divmod(place, side)
@@ -156,7 +156,7 @@ def _paint(pieces: list[Piece]) -> tuple[list[np.ndarray], np.ndarray]:
             uv = (uv - low) / np.maximum(span, 1.0)
         tiled = np.tile(texture, (repeats[1], repeats[0], 1))
         small = np.asarray(Image.fromarray(tiled).resize((cell, cell), Image.Resampling.BOX))
-        picture[row * cell : (row + 1) * cell, column * cell : (column + 1) * cell] = small
+        image[row * cell : (row + 1) * cell, column * cell : (column + 1) * cell] = small
         inside = (np.clip(uv, 0, 1) * (cell - 1) + 0.5) / SIDE
         uvs[k] = inside + np.array([column, row]) * cell / SIDE
     if plain:
@@ -167,7 +167,7 @@ def _paint(pieces: list[Piece]) -> tuple[list[np.ndarray], np.ndarray]:
             j, i = divmod(place, blocks)
             top, left = row * cell + edges[j], column * cell + edges[i]
             bottom, right = row * cell + edges[j + 1], column * cell + edges[i + 1]
-            picture[top:bottom, left:right] = pieces[k].colour
+            image[top:bottom, left:right] = pieces[k].colour
             middle = np.array([(left + right) / 2, (top + bottom) / 2]) / SIDE
             uvs[k] = np.tile(middle, (len(pieces[k].vertices), 1))
-    return uvs, picture
+    return uvs, image

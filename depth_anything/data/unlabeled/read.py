@@ -16,7 +16,7 @@ from PIL import Image
 
 from depth_anything.data.shards import BLOCK, TarStream, cached_index, refuse_huge
 from depth_anything.data.storage import is_url
-from depth_anything.data.unlabeled.units import Unit, expanded, is_picture, open_lmdb, picture_numbers
+from depth_anything.data.unlabeled.image_shards import ImageShard, expanded, image_numbers, is_image, open_lmdb
 from depth_anything.video.decode import file_frames, open_clip
 
 EVERY = 10
@@ -29,7 +29,7 @@ GZIPPED = (".gz", ".tgz")
 OnError = Callable[[str, Exception], None]
 
 
-def read_unit(unit: Unit, on_error: OnError | None = None) -> Iterator[tuple[str, bytes]]:
+def read_images(shard: ImageShard, on_error: OnError | None = None) -> Iterator[tuple[str, bytes]]:
     """The images of a shard as (key, bytes of an image file), in one order.
 
     The key is the image's path in its source, without suffix and dots; no two of a shard are equal. The bytes are as
@@ -44,7 +44,7 @@ def read_unit(unit: Unit, on_error: OnError | None = None) -> Iterator[tuple[str
     """
     readers = {"tar": read_tar, "files": read_files, "lmdb": read_lmdb, "videos": read_videos}
     used: set[str] = set()
-    for name, content in readers[unit.form](unit):
+    for name, content in readers[shard.form](shard):
         key = unique_key(name, used)
         if isinstance(content, bytes):
             yield key, content
@@ -69,15 +69,15 @@ def unique_key(name: str, used: set[str]) -> str:
     return key
 
 
-def read_tar(unit: Unit) -> Iterator[tuple[str, bytes | ValueError]]:
+def read_tar(shard: ImageShard) -> Iterator[tuple[str, bytes | ValueError]]:
     """A slice of an archive through its index, or all of it as a stream."""
-    if unit.count is None:
-        yield from stream_tar(unit.path)
+    if shard.count is None:
+        yield from stream_tar(shard.path)
         return
-    index = cached_index(unit.path)
+    index = cached_index(shard.path)
     try:
-        with open(unit.path, "rb") as file:
-            for number in picture_numbers(index)[unit.first : unit.first + unit.count]:
+        with open(shard.path, "rb") as file:
+            for number in image_numbers(index)[shard.first : shard.first + shard.count]:
                 try:
                     content = index.read(file, number)
                 except ValueError as error:
@@ -85,7 +85,7 @@ def read_tar(unit: Unit) -> Iterator[tuple[str, bytes | ValueError]]:
                     continue
                 yield index.names[number], content
     except OSError as error:
-        raise ValueError(f"{unit.path}: cannot be read ({error}); fetch it again") from None
+        raise ValueError(f"{shard.path}: cannot be read ({error}); fetch it again") from None
 
 
 def stream_tar(path: str) -> Iterator[tuple[str, bytes | ValueError]]:
@@ -93,7 +93,7 @@ def stream_tar(path: str) -> Iterator[tuple[str, bytes | ValueError]]:
     try:
         with open_stream(path) as file, (stream := TarStream(unzipped(file, path))).open() as tar:
             for info in tar:
-                if info.isreg() and is_picture(info.name):
+                if info.isreg() and is_image(info.name):
                     content = tar.extractfile(info)
                     assert content is not None
                     try:
@@ -138,33 +138,33 @@ def check_end(path: str) -> None:
             raise tarfile.ReadError("no end mark")
 
 
-def read_files(unit: Unit) -> Iterator[tuple[str, bytes | OSError]]:
+def read_files(shard: ImageShard) -> Iterator[tuple[str, bytes | OSError]]:
     """Files of a folder or a list."""
-    for member in expanded(unit):
+    for member in expanded(shard):
         try:
-            with open(os.path.join(unit.path, member), "rb") as file:
+            with open(os.path.join(shard.path, member), "rb") as file:
                 yield member, file.read()
         except OSError as error:
             yield member, error
 
 
-def read_lmdb(unit: Unit) -> Iterator[tuple[str, bytes]]:
+def read_lmdb(shard: ImageShard) -> Iterator[tuple[str, bytes]]:
     """Values of a database, images in whatever format; their names are the keys."""
-    with open_lmdb(unit.path).begin() as transaction:
+    with open_lmdb(shard.path).begin() as transaction:
         cursor = transaction.cursor()
-        if not cursor.set_range(bytes.fromhex(unit.start)):
-            raise ValueError(f"{unit.path}: the database became shorter since it was planned; plan it again")
-        for _, (key, value) in zip(range(unit.count or 0), cursor, strict=False):
+        if not cursor.set_range(bytes.fromhex(shard.start)):
+            raise ValueError(f"{shard.path}: the database became shorter since it was planned; plan it again")
+        for _, (key, value) in zip(range(shard.count or 0), cursor, strict=False):
             yield key.decode("ascii", errors="backslashreplace"), value
 
 
-def read_videos(unit: Unit) -> Iterator[tuple[str, bytes | Exception]]:
+def read_videos(shard: ImageShard) -> Iterator[tuple[str, bytes | Exception]]:
     """One frame in ten of each video, upright, as JPEG; a frame's name is the video's with its number.
 
     Broken pieces of a video are passed over; a video that gave fewer frames than it promises is reported once.
     """
-    for member in unit.members:
-        path, index = os.path.join(unit.path, member), 0
+    for member in shard.members:
+        path, index = os.path.join(shard.path, member), 0
         try:
             clip = open_clip(path)
             for frame in file_frames(clip, every=EVERY):

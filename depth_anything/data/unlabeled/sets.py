@@ -8,16 +8,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from depth_anything.data.storage import is_url
-from depth_anything.data.unlabeled.units import (
-    PICTURES,
+from depth_anything.data.unlabeled.image_shards import (
+    SHARD_SIZE,
     VIDEO_SUFFIXES,
-    Unit,
-    file_units,
-    folder_unit,
+    ImageShard,
+    file_shards,
+    folder_shard,
     list_files,
-    lmdb_units,
-    tar_units,
-    video_units,
+    lmdb_shards,
+    tar_shards,
+    video_shards,
 )
 from depth_anything.system.files import is_hidden, read_text
 from depth_anything.system.words import one_of
@@ -61,7 +61,7 @@ UNLABELED = {
 OTHERS = ("folder", "list", "tars")
 
 
-def units(kind: str, root: str | os.PathLike[str], size: int = PICTURES) -> list[Unit]:
+def shards(kind: str, root: str | os.PathLike[str], size: int = SHARD_SIZE) -> list[ImageShard]:
     """The shards of a source, in a fixed order.
 
     Args:
@@ -82,11 +82,11 @@ def units(kind: str, root: str | os.PathLike[str], size: int = PICTURES) -> list
     if kind in UNLABELED:
         found = list(official(kind, root, size))
     elif kind == "folder":
-        found = list(file_units(root, Path(root).resolve().name, list_files(existing(root)), size))
+        found = list(file_shards(root, Path(root).resolve().name, list_files(existing(root)), size))
     elif kind == "list":
-        found = list(file_units("", Path(root).stem, read_list(existing(root)), size))
+        found = list(file_shards("", Path(root).stem, read_list(existing(root)), size))
     elif kind == "tars":
-        found = [unit for path, label in find_tars(root) for unit in tar_units(path, label, size)]
+        found = [shard for path, label in find_tars(root) for shard in tar_shards(path, label, size)]
     else:
         known = ("auto", *OTHERS, *UNLABELED)
         raise ValueError(f"kind {kind!r}: {one_of(kind, known)}")
@@ -110,30 +110,30 @@ def existing(root: str) -> str:
     return root
 
 
-def official(kind: str, root: str, size: int) -> Iterator[Unit]:
+def official(kind: str, root: str, size: int) -> Iterator[ImageShard]:
     """The shards of one of the eight sets."""
     row = UNLABELED[kind]
     if is_url(root):
         for path, label in find_tars(root):
-            yield from tar_units(path, label, size)
+            yield from tar_shards(path, label, size)
         return
     existing(root)
     for path in look(root, row.lmdbs, os.path.isdir):
-        yield from lmdb_units(path, os.path.relpath(path, root), size)
+        yield from lmdb_shards(path, os.path.relpath(path, root), size)
     videos = look(root, row.videos, lambda path: os.path.splitext(path)[1].lower() in VIDEO_SUFFIXES)
-    yield from video_units(root, [os.path.relpath(path, root) for path in videos])
+    yield from video_shards(root, [os.path.relpath(path, root) for path in videos])
     archives = look(root, row.tars, os.path.isfile)
     for path in archives:
-        yield from tar_units(path, os.path.relpath(path, root), size)
+        yield from tar_shards(path, os.path.relpath(path, root), size)
     folders = [] if archives else look(root, row.folders, os.path.isdir)
     for folder in (os.path.relpath(path, root) for path in folders):
         if len(folders) > MANY:
-            yield folder_unit(root, folder)
+            yield folder_shard(root, folder)
         else:
             names = list_files(os.path.join(root, folder))
-            yield from file_units(root, folder, [f"{folder}/{name}" for name in names], size)
+            yield from file_shards(root, folder, [f"{folder}/{name}" for name in names], size)
     if not (archives or folders or row.lmdbs or row.videos):  # loose images: whatever the copy looks like
-        yield from file_units(root, kind, list_files(root), size)
+        yield from file_shards(root, kind, list_files(root), size)
 
 
 def look(root: str, patterns: tuple[str, ...], fits: Callable[[str], bool]) -> list[str]:

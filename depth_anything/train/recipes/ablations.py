@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 
-from depth_anything.data.set_sizes import LABELED_PICTURES
+from depth_anything.data.set_sizes import LABELED_IMAGES
 from depth_anything.train.recipes.base import SQUARE_518, Recipe, Stage
 from depth_anything.train.recipes.nano import FAMILY, nano_student, nano_v2_student
 from depth_anything.train.recipes.nano_vit import nano_vit_student
@@ -22,7 +22,7 @@ GRADIENT_WEIGHTS = (0.0, 0.5, 1.0, 2.0, 4.0)
 
 def v1_table6(data: str) -> Recipe:
     """V1 Table 6: a ViT-L trained on a single labelled set, 20 epochs."""
-    stage = Stage(samples=20 * LABELED_PICTURES[data], sizes=SQUARE_518, batch=64)
+    stage = Stage(samples=20 * LABELED_IMAGES[data], sizes=SQUARE_518, batch=64)
     return replace(v1_teacher_large(), name=f"v1-table6-{data}", data=(data,), stages=(stage,))
 
 

@@ -84,7 +84,7 @@ def v1_metric(data: str, init: Literal["encoder", "network"] = "network") -> Met
     initialises encoder and decoder from the relative model; the paper (`...-paper`) only the encoder, for which
     DINOv2's weights are possible, too (V1 Table 10).
     """
-    pictures, size, metres, brightness = {
+    images, size, metres, brightness = {
         "nyu": (24_231, (392, 518), 10.0, 0.25),
         "kitti": (23_158, (378, 770), 80.0, 0.1),
     }[data]
@@ -92,7 +92,7 @@ def v1_metric(data: str, init: Literal["encoder", "network"] = "network") -> Met
         name=f"v1-metric-{data}-large" + ("-paper" if init == "encoder" else ""),
         variant=f"v1-metric-{data}-large",
         data=("nyuv2" if data == "nyu" else data,),
-        stages=(Stage(samples=5 * pictures, sizes=(size,), batch=16),),
+        stages=(Stage(samples=5 * images, sizes=(size,), batch=16),),
         learning_rate=1.61e-4,
         from_backbone=False,
         weight_decay=0.01,
@@ -136,12 +136,12 @@ def v2_metric(place: str, size: str) -> MetricRecipe:
 
     Indoor: Hypersim's 59,543 training images, 20 m. Outdoor: Virtual KITTI 2, 19,559 in the authors' list, 80 m.
     """
-    data, pictures, metres = {"indoor": ("hypersim", 59_543, 20.0), "outdoor": ("vkitti2", 19_559, 80.0)}[place]
+    data, images, metres = {"indoor": ("hypersim", 59_543, 20.0), "outdoor": ("vkitti2", 19_559, 80.0)}[place]
     return MetricRecipe(
         name=f"v2-metric-{place}-{size}",
         variant=f"v2-metric-{place}-{size}",
         data=(data,),
-        stages=(Stage(samples=V2_METRIC_EPOCHS * pictures, sizes=SQUARE_518, batch=32),),
+        stages=(Stage(samples=V2_METRIC_EPOCHS * images, sizes=SQUARE_518, batch=32),),
         learning_rate=5e-5,
         from_backbone=False,
         weight_decay=0.01,

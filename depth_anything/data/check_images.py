@@ -9,13 +9,13 @@ import numpy as np
 from PIL import Image
 
 from depth_anything.data.check import TILE, check_counts, look_at_all, spread
-from depth_anything.data.unlabeled.read import read_unit
-from depth_anything.data.unlabeled.units import Unit
-from depth_anything.images.read import PictureError, read_image
+from depth_anything.data.unlabeled.image_shards import ImageShard
+from depth_anything.data.unlabeled.read import read_images
+from depth_anything.images.read import ImageError, read_image
 
 
 @dataclass
-class PicturesReport:
+class ImagesReport:
     """Statistics of one shard, or of all."""
 
     shorter_sides: list[int] = field(default_factory=list)
@@ -24,7 +24,7 @@ class PicturesReport:
     broken: list[str] = field(default_factory=list)
     tile_HW3: np.ndarray | None = None
 
-    def add(self, seen: "PicturesReport") -> None:
+    def add(self, seen: "ImagesReport") -> None:
         """Count one shard."""
         self.shorter_sides += seen.shorter_sides
         self.bytes += seen.bytes
@@ -41,13 +41,13 @@ class PicturesReport:
         return lines
 
 
-def check_pictures(
-    units: Sequence[Unit], limit: int | None = None, sheet: Path | None = None, threads: int = 1
-) -> PicturesReport:
+def check_images(
+    shards: Sequence[ImageShard], limit: int | None = None, sheet: Path | None = None, threads: int = 1
+) -> ImagesReport:
     """Decode every image, or about `limit` of them: the first few of evenly spread shards.
 
     Args:
-        units: of `data.unlabeled.units`.
+        shards: of `data.unlabeled.image_shards`.
         limit: images to read; all by default.
         sheet: a PNG of some images, written when all are read.
         threads: how many shards are read at a time.
@@ -56,27 +56,27 @@ def check_pictures(
         ValueError: a limit or a number of threads below 1.
     """
     check_counts(limit, threads)
-    numbers = spread(len(units), limit or len(units))
+    numbers = spread(len(shards), limit or len(shards))
     first = None if limit is None else -(-limit // len(numbers))
-    report = PicturesReport()
+    report = ImagesReport()
     look_at_all(
-        numbers, lambda number, tile: look_into(units[number], first, tile), report.add, sheet, threads, "unit", 6
+        numbers, lambda number, tile: look_into(shards[number], first, tile), report.add, sheet, threads, "shard", 6
     )
     return report
 
 
-def look_into(unit: Unit, first: int | None, with_tile: bool) -> PicturesReport:
+def look_into(shard: ImageShard, first: int | None, with_tile: bool) -> ImagesReport:
     """Decode the first images of a shard, or all. Unreadable images are listed, and the rest is decoded."""
-    seen = PicturesReport()
+    seen = ImagesReport()
 
     def broken(key: str, error: Exception) -> None:
-        seen.broken.append(f"{unit.path}: {key}: {' '.join(str(error).split())}")
+        seen.broken.append(f"{shard.path}: {key}: {' '.join(str(error).split())}")
 
     try:
-        for key, content in islice(read_unit(unit, broken), first):
+        for key, content in islice(read_images(shard, broken), first):
             try:
                 image_HW3 = read_image(content)
-            except PictureError as error:
+            except ImageError as error:
                 broken(key, error)
                 continue
             seen.shorter_sides.append(min(image_HW3.shape[:2]))

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from depth_anything.data.benchmarks.image import BenchmarkImage, Kind, Truth
+from depth_anything.data.benchmarks.image import BenchmarkImage, GroundTruth, Kind
 from depth_anything.images.read import read_image
 from depth_anything.system import files
 from depth_anything.system.extras import needs
@@ -29,10 +29,10 @@ def read_uint16(path: Path) -> np.ndarray:
     return _read_png(path, ("I;16", "I;16B", "I;16L", "I"), "16 bits").astype(np.uint16)
 
 
-def uint16_truth(path: Path, per_unit: float, kind: Kind = "metric_depth") -> Truth:
+def uint16_ground_truth(path: Path, per_unit: float, kind: Kind = "metric_depth") -> GroundTruth:
     """A 16-bit PNG of truth: stored / per_unit, 0 = not measured. Errors as in `read_uint16`."""
     stored = read_uint16(path)
-    return Truth(stored / per_unit, stored > 0, kind)
+    return GroundTruth(stored / per_unit, stored > 0, kind)
 
 
 def read_numbers(path: Path) -> np.ndarray:
@@ -92,17 +92,17 @@ def hdf5(path: Path) -> Any:
 def from_files(
     key: str,
     image: Path,
-    truth: Path | tuple[Path, ...],
-    read_truth: Callable[..., Truth],
+    ground_truth: Path | tuple[Path, ...],
+    read_ground_truth: Callable[..., GroundTruth],
     group: str,
     region: str = "",
 ) -> BenchmarkImage:
-    """A benchmark image in a file, with ground truth that `read_truth` reads from the path or paths `truth`."""
-    paths = (truth,) if isinstance(truth, Path) else truth
+    """A benchmark image in a file, with ground truth that `read_ground_truth` reads from its path or paths."""
+    paths = (ground_truth,) if isinstance(ground_truth, Path) else ground_truth
     return BenchmarkImage(
         key=key,
         read_image=partial(read_image, image),
-        read_truth=partial(read_truth, *paths),
+        read_ground_truth=partial(read_ground_truth, *paths),
         group=group,
         files=(image, *paths),
         region=region,

@@ -19,7 +19,7 @@ from depth_anything.images.source import SUFFIXES
 from depth_anything.system.extras import needs
 from depth_anything.system.files import is_hidden, walk
 
-PICTURES = 1000
+SHARD_SIZE = 1000
 """Images per shard, if its source can be divided."""
 VIDEOS = 8
 """Videos per shard: BDD100K's 40 seconds at 30 frames a second give 120 images each."""
@@ -28,7 +28,7 @@ VIDEO_SUFFIXES = frozenset((".mov", ".mp4", ".avi", ".mkv", ".webm"))
 
 
 @dataclass(frozen=True)
-class Unit:
+class ImageShard:
     """The images of one shard."""
 
     name: str
@@ -46,7 +46,7 @@ class Unit:
     """files, videos: paths below `path`; one that ends with / is a folder, listed when it is read."""
 
 
-def is_picture(name: str) -> bool:
+def is_image(name: str) -> bool:
     """Whether a file has the suffix of an image and is not hidden."""
     return os.path.splitext(name)[1].lower() in SUFFIXES and not is_hidden(os.path.basename(name))
 
@@ -64,7 +64,7 @@ def named(path: str, number: int, *contents: object) -> str:
     return f"{stem(path)}-{number:05d}-{digest.hexdigest()[:8]}"
 
 
-def tar_units(path: str, label: str, size: int = PICTURES) -> Iterator[Unit]:
+def tar_shards(path: str, label: str, size: int = SHARD_SIZE) -> Iterator[ImageShard]:
     """Slices of one archive. Without random access (compressed, or at a URL), it is one shard.
 
     Args:
@@ -73,55 +73,55 @@ def tar_units(path: str, label: str, size: int = PICTURES) -> Iterator[Unit]:
         size: images in a shard.
     """
     if is_url(path) or path.endswith((".gz", ".tgz")):
-        yield Unit(named(label, 0), "tar", path)
+        yield ImageShard(named(label, 0), "tar", path)
         return
     bytes_in_all = os.stat(path).st_size
     try:
-        pictures = picture_numbers(cached_index(path))
+        images = image_numbers(cached_index(path))
     except ValueError:  # damaged: reported when it is read; the rest is labelled
-        yield Unit(named(label, 0, bytes_in_all), "tar", path)
+        yield ImageShard(named(label, 0, bytes_in_all), "tar", path)
         return
-    for number, first in enumerate(range(0, len(pictures), size)):
-        count = min(size, len(pictures) - first)
-        yield Unit(named(label, number, bytes_in_all, first, count), "tar", path, count, first)
+    for number, first in enumerate(range(0, len(images), size)):
+        count = min(size, len(images) - first)
+        yield ImageShard(named(label, number, bytes_in_all, first, count), "tar", path, count, first)
 
 
-def picture_numbers(index: TarIndex) -> list[int]:
+def image_numbers(index: TarIndex) -> list[int]:
     """Which of a tar's files are images."""
-    return [number for number, name in enumerate(index.names) if is_picture(name)]
+    return [number for number, name in enumerate(index.names) if is_image(name)]
 
 
-def file_units(root: str, label: str, members: Sequence[str], size: int = PICTURES) -> Iterator[Unit]:
+def file_shards(root: str, label: str, members: Sequence[str], size: int = SHARD_SIZE) -> Iterator[ImageShard]:
     """Slices of a listing of image files below `root`."""
     for number, first in enumerate(range(0, len(members), size)):
         part = tuple(members[first : first + size])
-        yield Unit(named(label, number, *part), "files", root, len(part), members=part)
+        yield ImageShard(named(label, number, *part), "files", root, len(part), members=part)
 
 
-def folder_unit(root: str, folder: str) -> Unit:
+def folder_shard(root: str, folder: str) -> ImageShard:
     """One folder below `root` as one shard, listed when it is read: for sets of many folders of a fair size each."""
-    return Unit(named(folder, 0), "files", root, members=(f"{folder}/",))
+    return ImageShard(named(folder, 0), "files", root, members=(f"{folder}/",))
 
 
-def expanded(unit: Unit) -> list[str]:
+def expanded(shard: ImageShard) -> list[str]:
     """The members of a shard of files, with its folders listed now."""
     found: list[str] = []
-    for member in unit.members:
+    for member in shard.members:
         if member.endswith("/"):
-            found += (member + name for name in list_files(os.path.join(unit.path, member)))
+            found += (member + name for name in list_files(os.path.join(shard.path, member)))
         else:
             found.append(member)
     return found
 
 
-def video_units(root: str, videos: Sequence[str]) -> Iterator[Unit]:
+def video_shards(root: str, videos: Sequence[str]) -> Iterator[ImageShard]:
     """A few videos each."""
     for number, first in enumerate(range(0, len(videos), VIDEOS)):
         part = tuple(videos[first : first + VIDEOS])
-        yield Unit(named(Path(root).name or "videos", number, *part), "videos", root, members=part)
+        yield ImageShard(named(Path(root).name or "videos", number, *part), "videos", root, members=part)
 
 
-def lmdb_units(path: str, label: str, size: int = PICTURES) -> Iterator[Unit]:
+def lmdb_shards(path: str, label: str, size: int = SHARD_SIZE) -> Iterator[ImageShard]:
     """Slices of an LSUN database, in the order of its keys."""
     with open_lmdb(path).begin() as transaction:
         entries = transaction.stat()["entries"]
@@ -129,7 +129,7 @@ def lmdb_units(path: str, label: str, size: int = PICTURES) -> Iterator[Unit]:
             if position % size == 0:
                 count = min(size, entries - position)
                 name = named(label, position // size, key.hex(), count)
-                yield Unit(name, "lmdb", path, count, start=key.hex())
+                yield ImageShard(name, "lmdb", path, count, start=key.hex())
 
 
 def list_files(folder: str | os.PathLike[str], suffixes: frozenset[str] = SUFFIXES) -> list[str]:
