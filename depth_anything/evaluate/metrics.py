@@ -91,7 +91,7 @@ def boundary_f1(
     number as the two depths: the inverse of a ratio is the relation in the opposite direction.
 
     Args:
-        depth_HW, ground_truth_HW: positive depth, one size. The ground truth must be dense at edges (synthetic or scanned).
+        depth_HW, ground_truth_HW: positive depth, one size. The ground truth is dense at edges (synthetic or scanned).
         valid_HW: bool; a relation counts where both of its pixels are valid.
         step: pixels from one to its neighbour. 1 is the paper's; more forgives edges that are blurred over less.
 

@@ -96,7 +96,7 @@ def videos_taken(shards: Sequence[ImageShard]) -> dict[int, np.ndarray]:
         if shard.form == "videos"
     }
     with ThreadPoolExecutor(OPENED_AT_ONCE) as pool:
-        return {index: np.cumsum(list(pool.map(taken, names)), dtype=np.int64) for index, paths in paths.items()}
+        return {index: np.cumsum(list(pool.map(taken, names)), dtype=np.int64) for index, names in paths.items()}
 
 
 def fetch_frame(shard: ImageShard, ends: np.ndarray, offset: int) -> tuple[str, np.ndarray]:
