@@ -2,10 +2,11 @@
 
     python benchmarks/kills.py --moments 10 --seed 0 --only label,train,finetune,video,predict
 
-Each command runs once undisturbed, then once for each moment: its whole process group is killed there (of `ranks`, a
-labelling job of two processes, one process only), everything under a final name is compared with the undisturbed run,
-the command runs again, and all is compared: bytes, but for the clock in curve.jsonl. Processes are forked from one that
-has imported everything, so a run costs what its work costs. POSIX only.
+Each command runs once undisturbed, then once for each moment: its whole process group is killed there (of `label-ranks`
+and `train-ranks`, jobs of two processes, one process only), everything under a final name is compared with the
+undisturbed run, the command runs again, and all is compared: bytes, but for measurements in curve.jsonl and for states.
+A temporary file that is still there then is a fault too. Processes are forked from one that has imported everything, so
+a run costs what its work costs. POSIX only.
 """
 
 import argparse
@@ -14,6 +15,7 @@ import os
 import random
 import shutil
 import signal
+import socket
 import sys
 import tempfile
 import time
@@ -32,13 +34,15 @@ from depth_anything.data.labeled.user_folder import UserFolder
 from depth_anything.label import launch  # noqa: F401 (imported before the fork)
 from depth_anything.network.model import DepthAnything
 from depth_anything.predict.predictor import Predictor  # noqa: F401
-from depth_anything.train import finetune, loop
+from depth_anything.train import distributed, finetune, loop
 from depth_anything.train.batches import Data
 from depth_anything.video import run as video_run
 
-GROWING = ("state.pt", "curve.jsonl", "recipe.json", "events")
+GROWING = ("state", "curve.jsonl", "recipe.json", "events")
 """Files of a run in progress: whole at any moment, and compared only at the end."""
-CLOCKS = ("seconds", "images_per_second")
+CLOCKS = ("seconds", "images_per_second", "data_wait", "data_wait_min", "forward", "forward_min", "memory_gib")
+RANKS = "-ranks"
+"""Ends the name of a job of two processes."""
 
 
 def command(*words: object) -> Callable[[], None]:
@@ -47,10 +51,11 @@ def command(*words: object) -> Callable[[], None]:
 
 def train(inputs: Path, out: Path) -> None:
     """A run with a state after every step."""
-    recipe = finetune.disparity_recipe(DepthAnything("nano").variant, 6, 2, 2, 1e-4, 0)
+    recipe = finetune.disparity_recipe(DepthAnything("nano").variant, 4, 2, 2, 1e-4, 0)
     recipe = replace(recipe, ema=0.9, precision="float32")
     weights = load("nano")[0]
-    loop.train(recipe, out, Data(UserFolder(inputs / "own")), weights=weights, save_seconds=0)
+    with distributed.join() as ranks:
+        loop.train(recipe, out, Data(UserFolder(inputs / "own")), weights=weights, ranks=ranks, save_seconds=0)
 
 
 def jobs(inputs: Path, out: Path) -> dict[str, Callable[[], None]]:
@@ -58,16 +63,26 @@ def jobs(inputs: Path, out: Path) -> dict[str, Callable[[], None]]:
     label = command("label", photos, out, "--shard-size", 2, "--threads", 1)
     return {
         "label": label,
-        "ranks": label,
+        "label-ranks": label,
         "train": lambda: train(inputs, out),
-        "finetune": command("finetune", "nano", own, out, "--epochs", 2, "--batch", 2),
+        "train-ranks": lambda: train(inputs, out),
+        "finetune": command("finetune", "nano", own, out, "--epochs", 1, "--batch", 2),
         "video": command("video", photos, "-o", out, "--save", "gray16,npz,png16"),
         "predict": command("predict", photos, "-o", out, "--save", "npz,color,pfm"),
     }
 
 
-def started(work: Callable[[], None], rank: int | None = None, world: int = 1) -> int:
-    """The process id of a fork that does the work, alone in its group, and ends with its exit code."""
+def started(name: str, work: Callable[[], None]) -> list[int]:
+    """The process ids of forks that do the work, each alone in its group, and end with its exit code."""
+    if not name.endswith(RANKS):
+        return [fork(work, {})]
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    shared = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    return [fork(work, {**shared, "RANK": rank, "LOCAL_RANK": rank}) for rank in "01"]
+
+
+def fork(work: Callable[[], None], environment: dict[str, str]) -> int:
     process = os.fork()
     if process:
         return process
@@ -75,8 +90,7 @@ def started(work: Callable[[], None], rank: int | None = None, world: int = 1) -
     silent = os.open(os.devnull, os.O_RDWR)
     for stream in (0, 1, 2):
         os.dup2(silent, stream)
-    if rank is not None:
-        os.environ |= {"RANK": str(rank), "WORLD_SIZE": str(world), "MASTER_PORT": "1"}
+    os.environ |= environment
     try:
         work()
         os._exit(0)
@@ -86,8 +100,9 @@ def started(work: Callable[[], None], rank: int | None = None, world: int = 1) -
         os._exit(70)
 
 
-def ended(process: int) -> int:
-    return os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
+def ended(processes: list[int]) -> list[int]:
+    """The exit codes."""
+    return [os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]) for process in processes]
 
 
 def pixels(path: Path) -> bytes:
@@ -113,34 +128,40 @@ def visible(out: Path) -> dict[str, bytes]:
     return found
 
 
+def hidden(out: Path) -> set[str]:
+    """The other files."""
+    names = (path.relative_to(out) for path in out.rglob("*") if path.is_file())
+    return {name.as_posix() for name in names if any(part.startswith(".") for part in name.parts)}
+
+
 def faults(
-    name: str, before: dict[str, bytes], after: dict[str, bytes], code: int, whole: dict[str, bytes]
+    name: str, before: dict[str, bytes], after: dict[str, bytes], codes: list[int], whole: dict[str, bytes]
 ) -> list[str]:
     """What is wrong after a kill, and after the command ran again."""
     found = [f"half-written: {path}" for path, content in before.items()
              if not path.startswith(GROWING) and content != whole.get(path)]  # fmt: skip
     found += [f"lost: {path}" for path in whole if path not in after]
-    found += [f"differs: {path}" for path in after if path != "state.pt" and after[path] != whole.get(path)]
+    found += [f"differs: {path}" for path in after if not path.startswith("state") and after[path] != whole.get(path)]
     fine = (0, 1, 2) if name in ("predict", "video") else (0,)  # these refuse to replace what is there
-    return found if code in fine else [*found, f"exit code {code}"]
+    return [*found, *(f"exit code {code}" for code in codes if code not in fine)]
 
 
-def trial(name: str, inputs: Path, folder: Path, seconds: float, whole: dict[str, bytes]) -> tuple[bool, list[str]]:
+def trial(
+    name: str, inputs: Path, folder: Path, seconds: float, whole: dict[str, bytes], beside: set[str]
+) -> tuple[bool, list[str]]:
     """Whether the process was alive when it was killed, and what is wrong."""
     out = folder / "out"
     shutil.rmtree(out, ignore_errors=True)
     work = jobs(inputs, out)[name]
-    other = started(work, rank=1, world=2) if name == "ranks" else None
-    process = started(work, rank=0, world=2) if name == "ranks" else started(work)
+    processes = started(name, work)
     time.sleep(seconds)
-    victim = other if other is not None and int(seconds * 1000) % 2 else process
-    os.killpg(victim, signal.SIGKILL)
-    killed = ended(victim) == -signal.SIGKILL
-    if other is not None:
-        ended(process if victim == other else other)
+    victim = int(seconds * 1000) % len(processes)
+    os.killpg(processes[victim], signal.SIGKILL)
+    killed = ended(processes)[victim] == -signal.SIGKILL
     before = visible(out) if out.exists() else {}
-    code = ended(started(work))
-    return killed, faults(name, before, visible(out), code, whole)
+    codes = ended(started(name, work))
+    left = [f"temporary file left: {path}" for path in sorted(hidden(out) - beside)]
+    return killed, faults(name, before, visible(out), codes, whole) + left
 
 
 def make_inputs(folder: Path) -> None:
@@ -160,12 +181,13 @@ def measure(name: str, moments: int, seed: int, folder: Path) -> list[str]:
         make_inputs(inputs)
     shutil.rmtree(out, ignore_errors=True)
     began = time.monotonic()
-    assert ended(started(jobs(inputs, out)["label" if name == "ranks" else name])) == 0, name
-    whole, seconds = visible(out), time.monotonic() - began
+    codes = ended(started(name, jobs(inputs, out)[name]))
+    assert not any(codes), f"{name}: exit codes {codes} undisturbed"
+    whole, beside, seconds = visible(out), hidden(out), time.monotonic() - began
     draw, alive, wrong = random.Random(f"{name} {seed}"), 0, []
     for _ in range(moments):
         moment = draw.uniform(0, seconds)
-        killed, found = trial(name, inputs, folder, moment, whole)
+        killed, found = trial(name, inputs, folder, moment, whole, beside)
         alive += killed
         wrong += [f"{name}, killed after {moment:.3f} s: {one}" for one in found]
     print(
@@ -179,7 +201,7 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--moments", type=int, default=10, help="of each command")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--only", default="label,ranks,train,finetune,video,predict")
+    parser.add_argument("--only", default="label,label-ranks,train,train-ranks,finetune,video,predict")
     asked = parser.parse_args()
     torch.set_num_threads(1)
     video_run.CHUNK = 2

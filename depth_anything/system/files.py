@@ -14,6 +14,7 @@ import shutil
 import tempfile
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,8 @@ OTHER_KINDS = (
 )
 """Offset, bytes and description of file types that users mistake for models."""
 
+UNFINISHED = ".unfinished-"
+"""In the names of temporary files and folders."""
 TORCH_WRITER = re.compile("inline_container|PytorchStreamWriter|iostream error")
 """In torch.save's errors when a disk or a quota is full."""
 
@@ -231,21 +234,76 @@ def _is_full(folder: Path) -> bool:
 def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     """A temporary name beside `path` to write to; renamed to `path` when the block ends well, removed when it does not.
 
-    The temporary name keeps the suffix, for writers that choose their format by it. Errors as of `naming`.
+    The temporary name keeps the suffix, for writers that choose their format by it. What killed processes left in the
+    folder is removed (`remove_left`). Errors as of `naming`.
     """
     path = Path(path)
     make_folder(path.parent)
-    with naming(path):
-        handle, name = tempfile.mkstemp(prefix=f".{path.stem[:40]}.", suffix=path.suffix, dir=path.parent)
-        os.close(handle)
-        temporary = Path(name)
-        try:
-            with naming(path):  # asks the disk while the part that did not fit is still there
+    remove_left(path.parent.resolve())
+    with naming(path), _temporary(path, path.stem, path.suffix, is_folder=False) as temporary:
+        with naming(path):  # asks the disk while the part that did not fit is still there
+            yield temporary
+        os.chmod(temporary, 0o666 & ~_umask())
+        os.replace(temporary, path)
+
+
+@contextmanager
+def _temporary(path: Path, stem: str, suffix: str, is_folder: bool) -> Iterator[Path]:
+    """A new file or folder beside `path`, locked while the block lasts, removed where it is still there after it."""
+    beginning = f".{stem[:40]}{UNFINISHED}"
+    while True:
+        if is_folder:
+            temporary = Path(tempfile.mkdtemp(prefix=beginning, suffix=suffix, dir=path.parent))
+        else:
+            handle, name = tempfile.mkstemp(prefix=beginning, suffix=suffix, dir=path.parent)
+            os.close(handle)
+            temporary = Path(name)
+        with lock_file(temporary) as held:
+            if held is False or not temporary.exists():
+                continue  # another process took it for one of a killed process, before it was locked
+            try:
                 yield temporary
-            os.chmod(temporary, 0o666 & ~_umask())
-            os.replace(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
+            finally:
+                _remove(temporary)
+            return
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
+
+
+@contextmanager
+def lock_file(path: Path) -> Iterator[bool | None]:
+    """Whether this process alone has the kernel's lock of a file or folder in the block; None where nobody can: on
+    Windows, and on some network disks. The lock falls when its holder ends, also by kill -9."""
+    handle, held = None, None
+    with suppress(ModuleNotFoundError, OSError):
+        import fcntl
+
+        handle = os.open(path, os.O_RDONLY)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            held = True
+        except BlockingIOError:
+            held = False
+    try:
+        yield held
+    finally:
+        if handle is not None:
+            os.close(handle)
+
+
+@cache
+def remove_left(folder: Path) -> None:
+    """Remove the temporary files and folders of `atomic_path` and `atomic_folder` whose processes were killed: those
+    that nobody has locked. Once per process and folder."""
+    for left in folder.glob(f".*{UNFINISHED}*"):
+        with lock_file(left) as held:
+            if held:
+                _remove(left)
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> None:
@@ -259,15 +317,12 @@ def atomic_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
     """The same for a folder: what was at `path` is replaced when the block ends well."""
     path = Path(path)
     make_folder(path.parent)
-    with naming(path):
-        temporary = Path(tempfile.mkdtemp(prefix=f".{path.name[:40]}.", dir=path.parent))
-        try:
-            with naming(path):
-                yield temporary
-            temporary.chmod(0o777 & ~_umask())
-            replace_folder(temporary, path)
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
+    remove_left(path.parent.resolve())
+    with naming(path), _temporary(path, path.name, "", is_folder=True) as temporary:
+        with naming(path):
+            yield temporary
+        temporary.chmod(0o777 & ~_umask())
+        replace_folder(temporary, path)
 
 
 def replace_folder(finished: Path, path: Path) -> None:

@@ -140,6 +140,42 @@ def test_predictions_may_share_a_folder(tmp_path, photos):
     assert len(list((tmp_path / "out").iterdir())) == 2
 
 
+WRITER = """
+import sys
+from pathlib import Path
+from depth_anything.system import files
+with getattr(files, sys.argv[1])(Path(sys.argv[2])) as temporary:
+    (temporary / "part" if temporary.is_dir() else temporary).write_text("half")
+    print("writes", flush=True)
+    sys.stdin.read()
+"""
+
+
+@pytest.mark.parametrize("kind", ["atomic_path", "atomic_folder"])
+def test_what_a_killed_process_left_is_removed_and_what_another_writes_is_not(tmp_path, kind):
+    for name in (".unfinished", ".photo.settings.npy", "photo.unfinished-notes.npy"):
+        (tmp_path / name).write_text("the user's")
+    before = {path.name for path in tmp_path.iterdir()}
+
+    def start(name: str) -> subprocess.Popen:
+        words = [sys.executable, "-c", WRITER, kind, tmp_path / name]
+        process = subprocess.Popen(words, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        assert process.stdout is not None and process.stdout.readline() == "writes\n"
+        return process
+
+    killed, writes = start("killed.npy"), start("whole.npy")
+    killed.kill()
+    killed.wait()
+    left = {path.name for path in tmp_path.iterdir()} - before
+    assert len(left) == 2 and all(name.startswith(".") for name in left)
+    start("killed.npy").communicate("go on")
+    assert {path.name for path in tmp_path.iterdir()} - before - left == {"killed.npy"}
+    assert len({path.name for path in tmp_path.iterdir()} & left) == 1
+    writes.communicate("go on")
+    assert writes.returncode == 0
+    assert {path.name for path in tmp_path.iterdir()} == before | {"killed.npy", "whole.npy"}
+
+
 def test_a_folder_is_replaced_whole(tmp_path):
     for name in ("new", "old"):
         (tmp_path / name).mkdir()
