@@ -11,7 +11,7 @@
 #                 torch knows the GPU; goes on where it was stopped (`timeout 600 make nano` for slices)
 #   make pictures all images of the documentation and the page's example, with the bundled nano
 #   make check    formatting, lint, types, dependency check
-#   make system   as root: the browser and npm that the tests of the page need (and LLVM, where no wheel brings it)
+#   make system   as root: the browser, npm and Xvfb that tests of the page and the live window need (and LLVM, where no wheel brings it)
 #   make docs     the documentation as a site, in site/index.html; dead links are errors
 #   make mutants  plausible mistakes in the package, one at a time, and the tests that must notice: some 25 minutes of a
 #                 core, not part of CI; ONLY="losses clip": those with one of the words in their place or their rule
@@ -116,7 +116,7 @@ $(BASE)/.installed: pyproject.toml constraints.txt $(SOURCES)
 
 system:
 	apt-get update
-	apt-get install -y --no-install-recommends chromium $(if $(shell command -v npm),,npm) $(if $(filter x86_64,$(shell uname -m)),,libllvm19)
+	apt-get install -y --no-install-recommends chromium xvfb $(if $(shell command -v npm),,npm) $(if $(filter x86_64,$(shell uname -m)),,libllvm19)
 
 clean:
 	rm -rf .venv out build dist site .cache *.egg-info

@@ -75,7 +75,8 @@ def video(
         raise ValueError("--live: expected a camera or a stream; add --source 0, or --source rtsp://...")
     if live and save != "color":
         raise ValueError(f"--save {save}: --live writes nothing; leave out one of them")
-    load_av()
+    if not live:
+        load_av()  # its wheel and OpenCV's each have a libxcb: a window that is opened after PyAV is loaded hangs
     clip = open_clip(source_of(source) if source is not None else str(input), fps)
     window = Window(clip.stem) if live else None
     predictor = network.predictor(model)

@@ -28,6 +28,8 @@ FIRST_PAUSE, LONGEST_PAUSE = 0.5, 8.0
 """Seconds before a source is opened again; they double until frames arrive."""
 REPORT = 5.0
 """Seconds between two lines about the delay."""
+WIDEST = 1280
+"""Width in pixels of a new window at most, of both images; it can be resized."""
 
 
 class NewestFrames:
@@ -182,8 +184,18 @@ class Window:
         if sys.platform.startswith("linux") and not any(os.environ.get(n) for n in ("DISPLAY", "WAYLAND_DISPLAY")):
             raise ValueError(f"--live needs a display, and DISPLAY is not set: {instead}")
 
+        # opencv-python brings no fonts, and Qt would report this for each style.
+        os.environ.setdefault("QT_LOGGING_RULES", "default.warning=false")
+        self.is_open = False
+
     def show(self, image_HW3: np.ndarray) -> bool:
         """Show an image; False if the window was closed."""
+        if not self.is_open:
+            height, width = image_HW3.shape[:2]
+            share = min(1, WIDEST / width)
+            self.cv2.namedWindow(self.title, self.cv2.WINDOW_NORMAL | self.cv2.WINDOW_GUI_NORMAL)
+            self.cv2.resizeWindow(self.title, round(width * share), round(height * share))
+            self.is_open = True
         self.cv2.imshow(self.title, np.ascontiguousarray(image_HW3[..., ::-1]))
         key = self.cv2.waitKey(1) & 0xFF
         return key not in (ord("q"), 27) and self.cv2.getWindowProperty(self.title, self.cv2.WND_PROP_VISIBLE) >= 1

@@ -1,14 +1,14 @@
 """Live sources: the newest frame first, a delay that does not grow, and connections that are made again."""
 
-import io
-import threading
+import os
+import subprocess
+import sys
 import time
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import numpy as np
 import pytest
 from command import run
-from PIL import Image
 
 from depth_anything.predict.prediction import Prediction
 from depth_anything.variants import VARIANTS
@@ -118,41 +118,14 @@ def test_the_window_ends_it_and_so_does_a_signal(monkeypatch):
 
 
 @pytest.fixture
-def stream():
-    """An HTTP server of JPEG files in one multipart response, as network cameras have; the address of its stream."""
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self):
-            self.send_response(200)
-            self.send_header("Content-Type", "multipart/x-mixed-replace; boundary=frame")
-            self.end_headers()
-            for index in range(60):
-                data = io.BytesIO()
-                Image.fromarray(np.full((48, 64, 3), 4 * index, np.uint8)).save(data, "JPEG")
-                head = f"--frame\r\nContent-Type: image/jpeg\r\nContent-Length: {data.tell()}\r\n\r\n".encode()
-                try:
-                    self.wfile.write(head + data.getvalue() + b"\r\n")
-                except OSError:
-                    return  # the client has gone
-                time.sleep(0.01)
-
-        def log_message(self, format, *args):
-            pass
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever, daemon=True)
-        thread.start()
-        yield f"http://user:secret@127.0.0.1:{server.server_address[1]}/live/cam"
-        server.shutdown()
-
-
-@pytest.fixture
 def window(monkeypatch) -> list[np.ndarray]:
     """A display, and an OpenCV that has windows; what is shown there."""
     shown: list[np.ndarray] = []
     monkeypatch.setenv("DISPLAY", ":99")
     monkeypatch.setattr(cv2, "getBuildInformation", lambda: "  GUI:                           GTK3\n")
     monkeypatch.setattr(cv2, "imshow", lambda title, image: shown.append(image), raising=False)
+    for name in ("namedWindow", "resizeWindow"):
+        monkeypatch.setattr(cv2, name, lambda title, *rest: None, raising=False)
     monkeypatch.setattr(cv2, "waitKey", lambda milliseconds: -1, raising=False)
     monkeypatch.setattr(cv2, "getWindowProperty", lambda title, what: 1.0, raising=False)
     return shown
@@ -214,3 +187,24 @@ def test_keys_that_close_the_window(window, monkeypatch):
     monkeypatch.setattr(cv2, "waitKey", lambda milliseconds: -1, raising=False)
     monkeypatch.setattr(cv2, "getWindowProperty", lambda title, what: 0.0, raising=False)
     assert not shown.show(image)
+
+
+def test_a_window_comes_before_pyav():
+    """PyAV's wheel brings a libxcb of its own; a window of OpenCV that is opened after it is loaded hangs."""
+    program = """
+import sys
+from depth_anything.video import live
+class Window:
+    def __init__(self, title):
+        raise ValueError(f"av loaded: {'av' in sys.modules}")
+live.Window = Window
+from depth_anything.__main__ import main
+main(["video", "--source", "0", "--live"])
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+        capture_output=True,
+        text=True,
+    )
+    assert "av loaded: False" in done.stderr

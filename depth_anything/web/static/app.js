@@ -2,7 +2,7 @@
 
 import { takePicture } from "./camera.js";
 import { downloadButtons, swatches } from "./controls.js";
-import { DepthMap } from "./depthmap.js";
+import { DepthMap, LiveRange } from "./depthmap.js";
 import { decodePng16 } from "./png16.js";
 
 const $ = (id) => document.getElementById(id);
@@ -235,15 +235,17 @@ async function download(format, button) {
   }
 }
 
-async function drawLive(frame, canvas) {
+async function drawLive(frame, canvas, range) {
   const { blob } = await ask("png16", frame);
-  new DepthMap(await decodePng16(await blob.arrayBuffer())).draw(canvas, tables[chosenColors()]);
+  const next = new DepthMap(await decodePng16(await blob.arrayBuffer()));
+  next.draw(canvas, tables[chosenColors()], range.follow(next));
 }
 
 async function shoot() {
   if (!navigator.mediaDevices?.getUserMedia) return $("shoot").click(); // there is no live view without https, but phones can take a photo
   try {
-    await take(await takePicture(drawLive));
+    const range = new LiveRange();
+    await take(await takePicture((frame, canvas) => drawLive(frame, canvas, range)));
   } catch (error) {
     showProblem(error);
   }

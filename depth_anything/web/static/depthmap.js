@@ -3,6 +3,23 @@
 const MAX_SIDE = 1600; // of the canvas; readings have full resolution
 const FARTHEST_STORED_M = 65.535; // 16 bits of millimetres
 
+const FOLLOW = 0.1; // how far the range of a live view moves towards that of each map
+
+/**
+ * The colour range of a live view. A range for every map would flicker; this one is the mean of the maps' 1st to 99th
+ * percentiles, newer ones counting more: ten maps cover two thirds of a change.
+ */
+export class LiveRange {
+  ends = null; // [low, high] in the unit of the map
+
+  /** Takes the next map into account, and returns the ends. */
+  follow(map) {
+    const next = map.known ? [map.percentile(1), map.percentile(99)] : this.ends;
+    this.ends = this.ends?.map((end, i) => end + FOLLOW * (next[i] - end)) ?? next;
+    return this.ends;
+  }
+}
+
 export class DepthMap {
   /** @param png what decodePng16 returns: millimetres (0 unknown), or disparity from its minimum to its maximum. */
   constructor({ width, height, values, text }) {
@@ -46,15 +63,25 @@ export class DepthMap {
     };
   }
 
-  nearness(stored) {
-    const range = this.largest - this.smallest;
-    if (range <= 0) return 0;
-    const along = (stored - this.smallest) / range;
+  /** Value below which so many per cent of the known pixels lie. */
+  percentile(percent) {
+    const rank = Math.max(1, (percent / 100) * this.known);
+    return this.low + (this.upTo.findIndex((n) => n >= rank) - 1) * this.step;
+  }
+
+  /** From 0 (far) to 1 (near), between two stored values, by default the smallest and the largest of the map. */
+  nearness(stored, [least, most] = [this.smallest, this.largest]) {
+    if (most <= least) return 0;
+    const along = Math.max(0, Math.min(1, (stored - least) / (most - least)));
     return this.metric ? 1 - along : along;
   }
 
-  /** Draws the map in the colours of a table (256 times [red, green, blue], farthest first). */
-  draw(canvas, table) {
+  /**
+   * Draws the map in the colours of a table (256 times [red, green, blue], farthest first), over its own range or
+   * between two values.
+   */
+  draw(canvas, table, ends = null) {
+    const range = ends?.map((end) => (end - this.low) / this.step) ?? [this.smallest, this.largest];
     const scale = Math.min(1, MAX_SIDE / Math.max(this.width, this.height));
     canvas.width = Math.max(1, Math.round(this.width * scale));
     canvas.height = Math.max(1, Math.round(this.height * scale));
@@ -65,7 +92,7 @@ export class DepthMap {
       for (let x = 0; x < canvas.width; x++, i += 4) {
         const stored = this.values[row + Math.floor(((x + 0.5) * this.width) / canvas.width)];
         const known = !(this.metric && stored === 0);
-        const color = known ? table[Math.round(255 * this.nearness(stored))] : [0, 0, 0];
+        const color = known ? table[Math.round(255 * this.nearness(stored, range))] : [0, 0, 0];
         image.data.set(color, i);
         image.data[i + 3] = 255;
       }
