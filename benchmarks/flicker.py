@@ -4,8 +4,8 @@
     python benchmarks/flicker.py --scenes 2      # and rendered videos (extra render)
 
 Flicker: a pixel and the same point in the next frame, |change of the map - change of the truth|, over the interquartile
-range of the clip; the clip is aligned to the truth once. A photograph is a plane to the window: nothing may change.
-Compared: per-frame min-max (what most scripts write), the model's own maps, and `Steady`.
+range of the clip; the clip is aligned to it once. A photograph is a plane to the window: nothing may change.
+Compared: per-frame min-max (what most scripts write), the model's own maps, and `Stabiliser`.
 """
 
 import argparse
@@ -25,7 +25,7 @@ FRAMES, WIDTH, HEIGHT = 48, 320, 240
 
 
 @dataclass(frozen=True)
-class Film:
+class Video:
     """Images, and for each pixel of a frame where the same point was in the last one."""
 
     name: str
@@ -49,7 +49,7 @@ def at(map_HW: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
     return top * (1 - a) + (map_HW[i + 1, j] * (1 - b) + map_HW[i + 1, j + 1] * b) * a
 
 
-def photograph_film(path: Path) -> Film:
+def photograph_video(path: Path) -> Video:
     """A window that wanders over a photograph and zooms, 7 pixels a frame on average."""
     photo = Image.open(path).convert("RGB")
     windows, images = [], []
@@ -68,98 +68,99 @@ def photograph_film(path: Path) -> Film:
         x, y = ((columns + 0.5) * zoom1 + x1 - x0) / zoom0 - 0.5, ((rows + 0.5) * zoom1 + y1 - y0) / zoom0 - 0.5
         return y, x, (x >= 0) & (x <= WIDTH - 1) & (y >= 0) & (y <= HEIGHT - 1)
 
-    return Film(path.stem, images, last)
+    return Video(path.stem, images, last)
 
 
-def rendered_film(seed: int) -> Film:
+def rendered_video(seed: int) -> Video:
     """A hand-held camera in a rendered scene; what is hidden in the last frame does not count."""
     from scene_video import render_sequence
 
-    film = render_sequence(seed, FRAMES, (WIDTH, HEIGHT))
-    disparity = np.stack([frame.disparity for frame in film]).astype(np.float64)
+    video = render_sequence(seed, FRAMES, (WIDTH, HEIGHT))
+    disparity = np.stack([frame.disparity for frame in video]).astype(np.float64)
     rows, columns = np.mgrid[0:HEIGHT, 0:WIDTH].astype(float)
-    K, places, seen = film[0].K, [], []
+    K, places, seen = video[0].K, [], []
     for frame in range(1, FRAMES):
         z = 1 / np.maximum(disparity[frame], 1e-9)
         points = np.stack([(columns - K[0, 2]) / K[0, 0] * z, (rows - K[1, 2]) / K[1, 1] * z, z, np.ones_like(z)], -1)
-        before = points @ (np.linalg.inv(film[frame - 1].pose) @ film[frame].pose).T
+        before = points @ (np.linalg.inv(video[frame - 1].pose) @ video[frame].pose).T
         x = before[..., 0] / before[..., 2] * K[0, 0] + K[0, 2]
         y = before[..., 1] / before[..., 2] * K[1, 1] + K[1, 2]
         inside = (x >= 0) & (x <= WIDTH - 1) & (y >= 0) & (y <= HEIGHT - 1) & (disparity[frame] > 0)
         places.append((y, x, inside & (np.abs(at(disparity[frame - 1], y, x) * before[..., 2] - 1) < 0.03)))
         seen.append(1 / before[..., 2])
-    valid = np.stack([~frame.sky for frame in film])
-    images = [frame.image for frame in film]
-    return Film(f"{film[0].kind} {seed}", images, lambda t: places[t - 1], disparity, np.stack(seen), valid)
+    valid = np.stack([~frame.sky for frame in video])
+    images = [frame.image for frame in video]
+    return Video(f"{video[0].kind} {seed}", images, lambda t: places[t - 1], disparity, np.stack(seen), valid)
 
 
-def flicker(film: Film, maps: np.ndarray) -> float:
+def flicker(video: Video, maps: np.ndarray) -> float:
     """See above."""
-    if film.disparity is not None:
-        scale, shift = fit_scale_shift(maps, film.disparity, film.valid)
+    if video.disparity is not None:
+        scale, shift = fit_scale_shift(maps, video.disparity, video.valid)
         maps = scale * maps + shift
     changes = []
     for frame in range(1, FRAMES):
-        rows, columns, valid = film.last(frame)
+        rows, columns, valid = video.last(frame)
         change = maps[frame] - at(maps[frame - 1], rows, columns)
-        if film.disparity is not None and film.seen is not None:
-            change = change - (film.disparity[frame] - film.seen[frame - 1])
+        if video.disparity is not None and video.seen is not None:
+            change = change - (video.disparity[frame] - video.seen[frame - 1])
         changes.append(np.abs(change[valid]))
     low, high = np.percentile(maps, [25, 75])
     return float(np.concatenate(changes).mean() / (high - low))
 
 
-def aligned_errors(film: Film, maps: np.ndarray) -> np.ndarray:
+def aligned_errors(video: Video, maps: np.ndarray) -> np.ndarray:
     """Mean |error| of each frame over the truth's mean, the clip aligned once: (T,)."""
-    assert film.disparity is not None and film.valid is not None
-    scale, shift = fit_scale_shift(maps, film.disparity, film.valid)
-    error = np.where(film.valid, np.abs(scale * maps + shift - film.disparity), 0)
-    return error.mean((1, 2)) / np.where(film.valid, film.disparity, 0).mean()
+    assert video.disparity is not None and video.valid is not None
+    scale, shift = fit_scale_shift(maps, video.disparity, video.valid)
+    error = np.where(video.valid, np.abs(scale * maps + shift - video.disparity), 0)
+    return error.mean((1, 2)) / np.where(video.valid, video.disparity, 0).mean()
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--scenes", type=int, default=0, help="rendered videos, from seed 990001 on")
     arguments = parser.parse_args()
-    films = [photograph_film(EXAMPLES / f"kodak_{number}.jpg") for number in ("08", "12", "13", "22", "24")]
-    films += [rendered_film(990001 + index) for index in range(arguments.scenes)]
+    videos = [photograph_video(EXAMPLES / f"kodak_{number}.jpg") for number in ("08", "12", "13", "22", "24")]
+    videos += [rendered_video(990001 + index) for index in range(arguments.scenes)]
     predictor = Predictor("nano", threads=1)
     print("| video | per-frame min-max | raw | stabilised | min-max / stabilised | aligned error: raw | stabilised |")
     print("|---|---|---|---|---|---|---|")
-    for film in films:
-        raw = np.stack([predictor(image).as_disparity() for image in film.images]).astype(np.float64)
+    for video in videos:
+        raw = np.stack([predictor(image).as_disparity() for image in video.images]).astype(np.float64)
         low, high = raw.min((1, 2), keepdims=True), raw.max((1, 2), keepdims=True)
-        steady = Stabiliser()
+        stabiliser = Stabiliser()
         smooth = np.stack(
-            [steady(image, values.astype(np.float32)).values_HW for image, values in zip(film.images, raw, strict=True)]
+            [
+                stabiliser(image, values.astype(np.float32)).values_HW
+                for image, values in zip(video.images, raw, strict=True)
+            ]
         ).astype(np.float64)
-        scores = [flicker(film, maps) for maps in ((raw - low) / (high - low), raw, smooth)]
+        scores = [flicker(video, maps) for maps in ((raw - low) / (high - low), raw, smooth)]
         errors = ["", ""]
-        if film.disparity is not None:
-            errors = [f"{aligned_errors(film, maps).mean():.3f}" for maps in (raw, smooth)]
-        cells = [film.name, *(f"{score:.4f}" for score in scores), f"{scores[0] / scores[2]:.1f}", *errors]
+        if video.disparity is not None:
+            errors = [f"{aligned_errors(video, maps).mean():.3f}" for maps in (raw, smooth)]
+        cells = [video.name, *(f"{score:.4f}" for score in scores), f"{scores[0] / scores[2]:.1f}", *errors]
         print("| " + " | ".join(cells) + " |", flush=True)
-    still = films[-1]
+    still = videos[-1]
     if still.disparity is not None:
         drift(still, predictor)
 
 
-def drift(film: Film, predictor: Predictor, passes: int = 6) -> None:
+def drift(video: Video, predictor: Predictor, passes: int = 6) -> None:
     """The video forwards and backwards several times: the error in each pass, aligned by the fit of the first."""
-    assert film.disparity is not None and film.valid is not None
+    assert video.disparity is not None and video.valid is not None
     there_and_back = [*range(FRAMES), *range(FRAMES - 2, 0, -1)]
-    raw = [predictor(image).as_disparity() for image in film.images]
-    steady, answers = Stabiliser(), []
+    raw = [predictor(image).as_disparity() for image in video.images]
+    stabiliser, maps_of_pass = Stabiliser(), []
     for _ in range(passes):
-        answers.append(np.stack([steady(film.images[t], raw[t]).values_HW for t in there_and_back]))
-    ground_truth, valid = film.disparity[there_and_back], film.valid[there_and_back]
-    scale, shift = fit_scale_shift(answers[0], ground_truth, valid)
+        maps_of_pass.append(np.stack([stabiliser(video.images[t], raw[t]).values_HW for t in there_and_back]))
+    ground_truth, valid = video.disparity[there_and_back], video.valid[there_and_back]
+    scale, shift = fit_scale_shift(maps_of_pass[0], ground_truth, valid)
     errors = [
-        np.abs(scale * answer + shift - ground_truth)[valid].mean() / ground_truth[valid].mean() for answer in answers
+        np.abs(scale * maps + shift - ground_truth)[valid].mean() / ground_truth[valid].mean() for maps in maps_of_pass
     ]
-    print(
-        f"\n{film.name}, {passes * len(there_and_back)} frames there and back; error of each pass with the first's fit:"
-    )
+    print(f"\n{video.name}, {passes * len(there_and_back)} frames there and back; error by pass, fit of the first:")
     print(" ".join(f"{error:.4f}" for error in errors))
 
 

@@ -49,12 +49,12 @@ def render_sequence(seed: int, frames: int, size: tuple[int, int] = (256, 192), 
         if still is None:
             continue
         near_m = 1 / float(np.percentile(still.disparity, 98))
-        film = []
+        video = []
         for camera in camera_path(scene.camera, frames, near_m):
             rendered = stage(size, spp).render(replace(scene, camera=camera))
             if rendered is None:
                 break
-            film.append(rendered)
-        if len(film) == frames:
-            return film
+            video.append(rendered)
+        if len(video) == frames:
+            return video
     raise AssertionError(f"seed {seed}: no attempt gave a video")

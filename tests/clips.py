@@ -15,7 +15,7 @@ def window(photo: Image.Image, index: int, size: tuple[int, int]) -> Image.Image
     return photo.transform(size, Image.Transform.AFFINE, (1.5, 0, x, 0, 1.5, y), Image.Resampling.BILINEAR)
 
 
-def write_film(
+def write_video(
     path: Path,
     frames: int = 30,
     size: tuple[int, int] = (64, 48),
@@ -35,19 +35,19 @@ def write_film(
 
     photos = [Image.open(PHOTO).convert("RGB"), Image.open(PHOTO.with_name("kodak_12.jpg")).convert("RGB")]
     with av.open(str(path), "w") as container:
-        video = container.add_stream(codec, rate=fps)
-        video.width, video.height, video.pix_fmt = *size, "yuv420p"
-        video.codec_context.time_base = Fraction(1, 1000) if seconds else 1 / fps
-        video.codec_context.sample_aspect_ratio = pixel_aspect
+        track = container.add_stream(codec, rate=fps)
+        track.width, track.height, track.pix_fmt = *size, "yuv420p"
+        track.codec_context.time_base = Fraction(1, 1000) if seconds else 1 / fps
+        track.codec_context.sample_aspect_ratio = pixel_aspect
         if rotation:
-            video.set_display_rotation(rotation)
+            track.set_display_rotation(rotation)
         audio = container.add_stream(sound, rate=44100, layout="mono") if sound else None
         for index in range(frames):
             photo = photos[int(cut_at is not None and index >= cut_at)]
             frame = av.VideoFrame.from_image(window(photo, index, size))
             frame.pts = round(1000 * seconds[index]) if seconds else index
-            container.mux(video.encode(frame))
-        container.mux(video.encode(None))
+            container.mux(track.encode(frame))
+        container.mux(track.encode(None))
         if audio is not None:
             samples = np.arange(int(44100 * frames / fps))
             tone = (0.3 * np.sin(2 * np.pi * 440 / 44100 * samples)).astype(np.float32)
@@ -59,7 +59,7 @@ def write_film(
     return path
 
 
-def read_film(path: Path) -> tuple[list[np.ndarray], list[float]]:
+def read_video(path: Path) -> tuple[list[np.ndarray], list[float]]:
     """The upright frames of a video, uint8 RGB, or uint16 for 16-bit grey, and their seconds."""
     import av
 

@@ -8,7 +8,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from clips import Camera, write_film
+from clips import Camera, write_video
 from PIL import Image
 
 from depth_anything.__main__ import COMMANDS, main
@@ -33,7 +33,7 @@ def commands(text: str, language: str) -> list[list[str]]:
 def folder(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("quickstart")
     (folder / "examples").symlink_to(ROOT / "examples")
-    write_film(folder / "clip.mp4", frames=12)
+    write_video(folder / "clip.mp4", frames=12)
     return folder
 
 
@@ -111,7 +111,7 @@ def test_the_commands_for_videos_and_large_images(words, tmp_path, monkeypatch):
     cv2 = pytest.importorskip("cv2", reason="the extra video is not installed")
     pytest.importorskip("OpenEXR", reason="the extra 3d is not installed")
     monkeypatch.chdir(tmp_path)
-    write_film(tmp_path / "clip.mp4", frames=5)
+    write_video(tmp_path / "clip.mp4", frames=5)
     photo = Image.open(ROOT / "examples/kodak_08.jpg")
     photo.resize((320, 240)).save(tmp_path / "large.jpg")
     photo.resize((320, 160)).save(tmp_path / "sphere.jpg")

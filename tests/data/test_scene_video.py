@@ -52,17 +52,17 @@ def test_no_video_without_frames(frames):
 
 
 @pytest.fixture(scope="module")
-def film(renderer: None) -> list[Rendered]:
+def video(renderer: None) -> list[Rendered]:
     return render_sequence(SEED, FRAMES, SIZE, spp=2)
 
 
-def test_all_frames_show_one_scene(film: list[Rendered]):
-    assert len(film) == FRAMES
-    for frame in film:
+def test_all_frames_show_one_scene(video: list[Rendered]):
+    assert len(video) == FRAMES
+    for frame in video:
         assert frame.image.shape == (48, 64, 3) and frame.disparity.shape == (48, 64)
-        assert (frame.seed, frame.kind) == (film[0].seed, film[0].kind)
-        np.testing.assert_array_equal(frame.K, film[0].K)
-    assert len({frame.pose.tobytes() for frame in film}) == FRAMES
+        assert (frame.seed, frame.kind) == (video[0].seed, video[0].kind)
+        np.testing.assert_array_equal(frame.K, video[0].K)
+    assert len({frame.pose.tobytes() for frame in video}) == FRAMES
 
 
 def seen_again(frame: Rendered, after: Rendered, moved_by: np.ndarray) -> float:
@@ -80,17 +80,17 @@ def seen_again(frame: Rendered, after: Rendered, moved_by: np.ndarray) -> float:
     return float(np.mean(np.abs(after.disparity[i[inside], j[inside]] * there[inside, 2] - 1) < 0.05))
 
 
-def test_static_objects_do_not_move(film: list[Rendered]):
+def test_static_objects_do_not_move(video: list[Rendered]):
     """Points of a frame, moved as the poses say, lie on the surfaces of another; left where they are, they do not."""
-    for frame, after in pairwise(film):
+    for frame, after in pairwise(video):
         move = np.linalg.inv(after.pose) @ frame.pose
         assert seen_again(frame, after, move) > 0.7  # the rest is hidden there, or lies at an edge of a large pixel
-    first, last = film[0], film[-1]
+    first, last = video[0], video[-1]
     assert seen_again(first, last, np.linalg.inv(last.pose) @ first.pose) > seen_again(first, last, np.eye(4)) + 0.2
 
 
-def test_the_camera_really_moves(film: list[Rendered]):
-    assert np.abs(film[0].image.astype(int) - film[-1].image).mean() > 5
+def test_the_camera_really_moves(video: list[Rendered]):
+    assert np.abs(video[0].image.astype(int) - video[-1].image).mean() > 5
 
 
 def test_an_attempt_with_a_bad_frame_is_passed_over(monkeypatch):
@@ -117,5 +117,5 @@ def test_an_attempt_with_a_bad_frame_is_passed_over(monkeypatch):
 
     monkeypatch.setattr(sequence, "stage", lambda size, spp: Stage())
     monkeypatch.setattr(sequence, "make_scene", lambda seed, attempt: Scene(attempt))
-    film = render_sequence(1, 4)
-    assert [frame.attempt for frame in film] == [1, 1, 1, 1]
+    video = render_sequence(1, 4)
+    assert [frame.attempt for frame in video] == [1, 1, 1, 1]

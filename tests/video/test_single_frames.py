@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from clips import PHOTO, window, write_film
+from clips import PHOTO, window, write_video
 from PIL import Image
 
 from depth_anything.video.decode import file_frames, open_clip
@@ -59,8 +59,8 @@ def test_a_frame_is_that_of_the_whole_video(name, codec, options, key_frames, tm
 
 def test_a_turned_video_of_uneven_rate(tmp_path):
     seconds = sorted(np.random.default_rng(1).choice(3000, 30, replace=False) / 1000)
-    expect_all(write_film(tmp_path / "turned.mov", 30, rotation=90), 3)
-    expect_all(write_film(tmp_path / "uneven.mp4", 30, codec="libx264", seconds=seconds), 1)
+    expect_all(write_video(tmp_path / "turned.mov", 30, rotation=90), 3)
+    expect_all(write_video(tmp_path / "uneven.mp4", 30, codec="libx264", seconds=seconds), 1)
 
 
 def test_only_the_part_behind_a_key_frame_is_decoded(tmp_path, monkeypatch):

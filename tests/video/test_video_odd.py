@@ -43,28 +43,28 @@ def test_any_rate_in_every_codec(tmp_path, codec, capfd):
     """A phone's rate (an average of uneven times), slow motion, a camera of 119.88, a time lapse: times are kept."""
     rng = np.random.default_rng(0)
     uneven = np.cumsum(rng.integers(10, 90, 8) / 1000)
-    films = [clips.write_film(tmp_path / "phone.mp4", 8, seconds=list(uneven - uneven[0]), sound=None)]
+    videos = [clips.write_video(tmp_path / "phone.mp4", 8, seconds=list(uneven - uneven[0]), sound=None)]
     for rate in (Fraction(960), Fraction(120000, 1001), Fraction(1, 5)):
-        films.append(clips.write_film(tmp_path / f"{int(rate)}.mkv", 6, fps=rate, codec="ffv1", sound=None))
-    assert open_clip(films[0]).rate.denominator > 1001  # no encoder's rate
-    for film in films:
-        assert convert(film, tmp_path / codec, "--codec", codec) == 0
-        expected, made = clips.read_film(film)[1], clips.read_film(tmp_path / codec / f"{film.stem}_color.mp4")[1]
+        videos.append(clips.write_video(tmp_path / f"{int(rate)}.mkv", 6, fps=rate, codec="ffv1", sound=None))
+    assert open_clip(videos[0]).rate.denominator > 1001  # no encoder's rate
+    for video in videos:
+        assert convert(video, tmp_path / codec, "--codec", codec) == 0
+        expected, made = clips.read_video(video)[1], clips.read_video(tmp_path / codec / f"{video.stem}_color.mp4")[1]
         assert made == pytest.approx(expected, abs=0.0011)
     assert "Svt[" not in capfd.readouterr().err  # SVT-AV1 writes past Python's streams
 
 
 def test_an_unknown_audio_track_is_dropped(tmp_path):
     """As phones record it beside the usual one: a track whose codec FFmpeg has no name for."""
-    film = clips.write_film(tmp_path / "film.mp4", 6)
-    data = film.read_bytes()
+    video = clips.write_video(tmp_path / "video.mp4", 6)
+    data = video.read_bytes()
     at = data.index(b"mp4a")
-    film.write_bytes(data[:at] + data[at:].replace(b"mp4a", b"apac").replace(b"esds", b"xsds"))
-    with av.open(str(film)) as container:
+    video.write_bytes(data[:at] + data[at:].replace(b"mp4a", b"apac").replace(b"esds", b"xsds"))
+    with av.open(str(video)) as container:
         assert container.streams.audio[0].codec_context is None
-    assert convert(film, tmp_path / "out") == 0
-    made = tmp_path / "out" / "film_color.mp4"
-    assert len(clips.read_film(made)[0]) == 6
+    assert convert(video, tmp_path / "out") == 0
+    made = tmp_path / "out" / "video_color.mp4"
+    assert len(clips.read_video(made)[0]) == 6
     with av.open(str(made)) as container:
         assert not container.streams.audio
 
@@ -72,19 +72,19 @@ def test_an_unknown_audio_track_is_dropped(tmp_path):
 @pytest.mark.parametrize("codec", ["vp9", "av1", "mpeg4", "h264"])
 def test_pixels_that_are_not_square_and_turned_ones(tmp_path, codec):
     for rotation, expected in ((0, Fraction(4, 3)), (90, Fraction(3, 4))):
-        film = clips.write_film(
+        video = clips.write_video(
             tmp_path / f"{rotation}.mp4", 3, sound=None, rotation=rotation, pixel_aspect=Fraction(4, 3)
         )
-        assert convert(film, tmp_path / "out", "--codec", codec) == 0
+        assert convert(video, tmp_path / "out", "--codec", codec) == 0
         with av.open(str(tmp_path / "out" / f"{rotation}_color.mp4")) as container:
             assert container.streams.video[0].sample_aspect_ratio == expected
 
 
 @pytest.mark.parametrize("size", [(16, 16), (2, 2), (640, 6), (34, 640)])
 def test_sizes_that_hardly_hold_a_patch(tmp_path, size):
-    film = clips.write_film(tmp_path / "film.mkv", 3, size=size, codec="ffv1", sound=None)
-    assert convert(film, tmp_path / "out", "--save", "color,gray16") == 0
-    assert clips.read_film(tmp_path / "out" / "film_color.mp4")[0][0].shape == (size[1], size[0], 3)
+    video = clips.write_video(tmp_path / "video.mkv", 3, size=size, codec="ffv1", sound=None)
+    assert convert(video, tmp_path / "out", "--save", "color,gray16") == 0
+    assert clips.read_video(tmp_path / "out" / "video_color.mp4")[0][0].shape == (size[1], size[0], 3)
 
 
 def write_sound(path: Path) -> Path:
@@ -107,7 +107,7 @@ def write_nothing(path: Path) -> Path:
 
 @pytest.mark.parametrize(
     ("name", "write", "expected"),
-    [("film.m4a", write_sound, "no video track"), ("film.mkv", write_nothing, "film.mkv: ")],
+    [("video.m4a", write_sound, "no video track"), ("video.mkv", write_nothing, "video.mkv: ")],
 )
 def test_files_without_a_frame(tmp_path, capsys, name, write, expected):
     assert convert(write(tmp_path / name), tmp_path / "out") == 2
@@ -116,8 +116,8 @@ def test_files_without_a_frame(tmp_path, capsys, name, write, expected):
 
 
 def test_a_percent_sign_is_a_name_where_such_a_file_exists(tmp_path):
-    film = clips.write_film(tmp_path / "50%d off.mp4", 3, sound=None)
-    assert convert(film, tmp_path / "out") == 0
+    video = clips.write_video(tmp_path / "50%d off.mp4", 3, sound=None)
+    assert convert(video, tmp_path / "out") == 0
     assert (tmp_path / "out" / "50%d off_color.mp4").exists()
 
 
@@ -156,38 +156,38 @@ def break_off(*_):
 @pytest.mark.parametrize("frames", [5, 8])  # the last chunk short, and whole
 def test_a_run_that_was_interrupted_at_its_end_resumes(tmp_path, monkeypatch, frames):
     monkeypatch.setattr(video_run, "CHUNK", 4)
-    film = clips.write_film(tmp_path / "film.mp4", frames, sound=None)
+    video = clips.write_video(tmp_path / "video.mp4", frames, sound=None)
     with monkeypatch.context() as patched:
         patched.setattr(video_run, "_finish", break_off)
-        assert convert(film, tmp_path / "out") == 2
-    assert convert(film, tmp_path / "out") == 0
-    assert len(clips.read_film(tmp_path / "out" / "film_color.mp4")[0]) == frames
+        assert convert(video, tmp_path / "out") == 2
+    assert convert(video, tmp_path / "out") == 0
+    assert len(clips.read_video(tmp_path / "out" / "video_color.mp4")[0]) == frames
 
 
 def test_a_run_does_not_resume_with_other_weights(tmp_path, monkeypatch, capsys):
-    film, weights = clips.write_film(tmp_path / "film.mp4", 5, sound=None), tmp_path / "own.onnx"
+    video, weights = clips.write_video(tmp_path / "video.mp4", 5, sound=None), tmp_path / "own.onnx"
     shutil.copy(NANO_ONNX, weights)
     with monkeypatch.context() as patched:
         patched.setattr(video_run, "_finish", break_off)
-        assert convert(film, tmp_path / "out", "--model", weights) == 2
+        assert convert(video, tmp_path / "out", "--model", weights) == 2
     os.utime(weights, (1, 1))  # the file was replaced
-    assert convert(film, tmp_path / "out", "--model", weights) == 2
+    assert convert(video, tmp_path / "out", "--model", weights) == 2
     assert "another clip, model or options" in said(capsys)
-    assert convert(film, tmp_path / "out", "--model", weights, "--overwrite") == 0
+    assert convert(video, tmp_path / "out", "--model", weights, "--overwrite") == 0
 
 
 def test_two_runs_do_not_write_one_clip(tmp_path, capsys):
-    film = clips.write_film(tmp_path / "film.mp4", 5, sound=None)
-    with alone(tmp_path / "out", ".film_color.lock"):
-        assert convert(film, tmp_path / "out") == 2
+    video = clips.write_video(tmp_path / "video.mp4", 5, sound=None)
+    with alone(tmp_path / "out", ".video_color.lock"):
+        assert convert(video, tmp_path / "out") == 2
         assert "another job writes there" in said(capsys)
-    assert convert(film, tmp_path / "out") == 0
-    assert [path.name for path in (tmp_path / "out").iterdir()] == ["film_color.mp4"]
+    assert convert(video, tmp_path / "out") == 0
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["video_color.mp4"]
 
 
 def test_killed_while_the_hidden_folder_is_removed(tmp_path, capsys, monkeypatch):
     """What is left of it is not taken for a run that goes on."""
-    film = clips.write_film(tmp_path / "film.mp4", 10, sound=None)
+    video = clips.write_video(tmp_path / "video.mp4", 10, sound=None)
     remove = shutil.rmtree
 
     def killed(path, *rest, **more):
@@ -199,12 +199,12 @@ def test_killed_while_the_hidden_folder_is_removed(tmp_path, capsys, monkeypatch
     with monkeypatch.context() as during:
         during.setattr(video_run, "CHUNK", 4)
         during.setattr(shutil, "rmtree", killed)
-        assert convert(film, tmp_path / "out") == 130
+        assert convert(video, tmp_path / "out") == 130
     capsys.readouterr()
-    assert convert(film, tmp_path / "out") == 2
+    assert convert(video, tmp_path / "out") == 2
     assert "exists already" in said(capsys)
-    assert len(clips.read_film(tmp_path / "out/film_color.mp4")[0]) == 10
-    assert [path.name for path in (tmp_path / "out").iterdir()] == ["film_color.mp4"]
+    assert len(clips.read_video(tmp_path / "out/video_color.mp4")[0]) == 10
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["video_color.mp4"]
 
 
 FULL = """
@@ -220,8 +220,8 @@ main(sys.argv[2:])
 @pytest.mark.parametrize(("form", "room"), [("gray16", 9000), ("npz", 40000), ("png16,exr", 3000)])
 def test_a_full_disk_is_one_line_and_the_run_resumes_later(tmp_path, monkeypatch, form, room):
     """No file may grow beyond `room` bytes: as where the disk is full."""
-    film = clips.write_film(tmp_path / "film.mp4", 10, sound=None)
-    command = ["video", film, "-o", tmp_path / "out", *FAST, "--save", form]
+    video = clips.write_video(tmp_path / "video.mp4", 10, sound=None)
+    command = ["video", video, "-o", tmp_path / "out", *FAST, "--save", form]
     done = subprocess.run(
         [sys.executable, "-c", FULL, str(room), *map(str, command)], capture_output=True, text=True, timeout=120
     )
@@ -253,7 +253,7 @@ def record(out: Path, *options: object) -> int:
 def test_a_camera_that_is_unplugged_leaves_what_it_gave(tmp_path, camera, capsys):
     assert record(tmp_path) == 0
     assert "camera0: no more frames came after 9" in capsys.readouterr().err
-    images, seconds = clips.read_film(tmp_path / "camera0_side.mp4")
+    images, seconds = clips.read_video(tmp_path / "camera0_side.mp4")
     assert len(images) == 9 and np.diff(seconds).min() > 0
     assert images[0][:, :64, 0].mean() > images[8][:, :64, 0].mean() + 100  # red stayed red
 
@@ -262,7 +262,7 @@ def test_frames_have_the_time_at_which_they_were_taken(tmp_path, camera):
     """Four of them are fetched at once, when the network is free; the driver says when each was taken."""
     camera.clock_ms = 5000.0
     assert record(tmp_path) == 0
-    assert clips.read_film(tmp_path / "camera0_side.mp4")[1] == pytest.approx([0.04 * index for index in range(9)])
+    assert clips.read_video(tmp_path / "camera0_side.mp4")[1] == pytest.approx([0.04 * index for index in range(9)])
 
 
 def test_a_camera_that_gives_nothing(tmp_path, camera, capsys):
@@ -284,7 +284,7 @@ def test_ctrl_c_ends_a_recording(tmp_path, camera, capsys):
     cv2.VideoCapture = Pressed
     assert record(tmp_path) == 0
     assert "no more frames" not in capsys.readouterr().err
-    assert 30 < len(clips.read_film(tmp_path / "camera0_side.mp4")[0]) <= 40
+    assert 30 < len(clips.read_video(tmp_path / "camera0_side.mp4")[0]) <= 40
 
 
 def test_a_recording_that_was_killed_is_kept(tmp_path, camera, monkeypatch, capsys):
@@ -298,7 +298,7 @@ def test_a_recording_that_was_killed_is_kept(tmp_path, camera, monkeypatch, caps
     camera.left = 9
     assert record(tmp_path) == 0
     assert camera.opened == 1 and "an interrupted recording" in capsys.readouterr().err
-    assert len(clips.read_film(tmp_path / "camera0_side.mp4")[0]) == 8
+    assert len(clips.read_video(tmp_path / "camera0_side.mp4")[0]) == 8
     assert record(tmp_path) == 2 and "--overwrite" in said(capsys)
     assert record(tmp_path, "--overwrite") == 0 and camera.opened == 2
-    assert len(clips.read_film(tmp_path / "camera0_side.mp4")[0]) == 9
+    assert len(clips.read_video(tmp_path / "camera0_side.mp4")[0]) == 9

@@ -1,4 +1,4 @@
-"""The pixels of a video are those that were filmed: all of benchmarks/video_pixels.py, and what it cannot show."""
+"""The pixels of a video are those that were recorded: all of benchmarks/video_pixels.py, and what it cannot show."""
 
 import io
 import sys
@@ -42,16 +42,16 @@ def test_the_kinds_make_a_hundred_videos_and_more():
 
 
 def test_sdr_frames_are_those_of_ffmpeg(tmp_path):
-    film = clips.write_film(tmp_path / "film.mp4", 5, sound=None)
-    with av.open(str(film)) as container:
+    video = clips.write_video(tmp_path / "video.mp4", 5, sound=None)
+    with av.open(str(video)) as container:
         expected = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
-    for frame, image_HW3 in zip(frames(open_clip(film)), expected, strict=True):
+    for frame, image_HW3 in zip(frames(open_clip(video)), expected, strict=True):
         np.testing.assert_array_equal(frame.image_HW3, image_HW3)
 
 
 def test_a_video_in_hdr_says_so(tmp_path, capsys):
     kind = next(kind for kind in video_pixels.KINDS if kind.transfer == "HLG")
-    path = tmp_path / f"film.{kind.container}"
+    path = tmp_path / f"video.{kind.container}"
     video_pixels.write(path, kind, 1)
     assert run("video", path, "-o", tmp_path / "out", "--input-size", 32, "--threads", 1) == 0
     assert "HDR (HLG)" in capsys.readouterr().err
@@ -60,7 +60,7 @@ def test_a_video_in_hdr_says_so(tmp_path, capsys):
 def test_transparent_video_of_a_stored_matrix_in_webm(tmp_path):
     """VP9's transparency is read by libvpx, which is not told how the file is turned: the pixel aspect turns too."""
     kind = next(kind for kind in video_pixels.KINDS if kind.codec == "libvpx-vp9" and kind.alpha)
-    path = tmp_path / "film.webm"
+    path = tmp_path / "video.webm"
     video_pixels.write(path, kind, 6)
     assert [frame.image_HW3.shape for frame in frames(open_clip(path))] == [(64, 96, 3)] * 3
     assert [frame.pts for frame in frames(open_clip(path))] == [0, 100, 200]
@@ -68,7 +68,7 @@ def test_transparent_video_of_a_stored_matrix_in_webm(tmp_path):
 
 @pytest.mark.parametrize("matrix", [8, 14])
 def test_colours_that_ffmpeg_would_show_wrongly_are_refused(tmp_path, capsys, matrix):
-    path = tmp_path / "film.mkv"
+    path = tmp_path / "video.mkv"
     with av.open(str(path), "w") as container:
         stream = container.add_stream("ffv1", rate=10)
         stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv444p"
@@ -96,7 +96,7 @@ def test_dolby_vision_without_an_image_for_others_is_refused():
 
 
 def test_a_video_cut_short_gives_label_its_frames_and_one_line(tmp_path):
-    whole = clips.write_film(tmp_path / "whole.mov", 60, codec="mpeg4", sound=None)
+    whole = clips.write_video(tmp_path / "whole.mov", 60, codec="mpeg4", sound=None)
     with av.open(str(whole)) as container:
         kept = [packet.pos + packet.size for packet in container.demux(video=0) if packet.size][24]
     path = tmp_path / "cut.mov"
