@@ -17,7 +17,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Protocol, TextIO
 
-from depth_anything.system.files import is_hidden
+from depth_anything.system.files import is_hidden, make_folder
 
 WORK = ".work"
 """Folder of a store for what only the running job needs: its lock, its claims, files that are being written."""
@@ -107,7 +107,7 @@ class Folder:
             file.unlink(missing_ok=True)
 
     def scratch(self) -> Path:
-        (self.root / WORK).mkdir(parents=True, exist_ok=True)
+        make_folder(self.root / WORK)
         handle, name = tempfile.mkstemp(dir=self.root / WORK)
         os.close(handle)
         os.chmod(name, 0o644)
@@ -115,7 +115,7 @@ class Folder:
 
     def put(self, name: str, file: Path) -> None:
         target = self.root / name
-        target.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(target.parent)
         with file.open("rb") as written:
             os.fsync(written.fileno())  # a power cut must not leave a name without its bytes
         os.replace(file, target)
@@ -135,7 +135,7 @@ class Folder:
         (or the last of its own, to which all claims are as good as new): it writes the job's name and removes what was
         left. A system whose Python has no such lock (Windows) has `named_lock`, as object stores have.
         """
-        (self.root / WORK).mkdir(parents=True, exist_ok=True)
+        make_folder(self.root / WORK)
         try:
             import fcntl
         except ModuleNotFoundError:

@@ -1,6 +1,8 @@
 """TIFF layouts that Pillow decodes into another image, and layouts that it cannot read."""
 
+import io
 from collections.abc import Iterator
+from functools import cache
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -17,6 +19,8 @@ _UNSIGNED, _SIGNED, _FLOAT = 1, 2, 3
 _SEPARATE = 2
 _COLOURS = {0: "grey, white is 0", 1: "grey", _RGB: "RGB", 3: "palette", _CMYK: "CMYK", _YCBCR: "YCbCr", 8: "LAB"}
 _KINDS = {_UNSIGNED: "", _SIGNED: " signed", _FLOAT: " float", 5: " complex integer", 6: " complex"}
+_OPTIONAL = {34925: "lzma", 50000: "zstd", 50001: "webp"}
+"""Compressions that libtiff may lack, as Pillow names them."""
 
 
 def directories(stream: BinaryIO, most: int = 16) -> Iterator[Any]:
@@ -88,8 +92,21 @@ def problem(image: Image.Image) -> str | None:
         meant = len(bands) + (0 if any(extra) else len(extra))
         if image.mode not in ("RGB", "RGBA", "CMYK") or meant != tags[_SAMPLES] or ("A" in bands and extra[:1] != (2,)):
             return unread(image)
+    if not _has_codec(tags.get(_COMPRESSION, 1)):
+        return unread(image)
     subsampled = tags.get(_PHOTOMETRIC) == _YCBCR and tuple(tags.get(_SUBSAMPLING, (2, 2))) != (1, 1)
     return unread(image) if subsampled and tags.get(_COMPRESSION, 1) == 1 else None
+
+
+@cache
+def _has_codec(compression: int) -> bool:
+    """Whether Pillow's libtiff was built with a compression of `_OPTIONAL`: it is tried. Of others, True."""
+    try:
+        if name := _OPTIONAL.get(compression):
+            Image.new("RGB", (16, 16)).save(io.BytesIO(), "TIFF", compression=name)
+    except (OSError, RuntimeError, ValueError):
+        return False
+    return True
 
 
 def unread(image: Image.Image) -> str:
@@ -163,5 +180,6 @@ def _layout(tags: Any) -> str:
         ", subsampled" if tags.get(_PHOTOMETRIC) == _YCBCR and tuple(tags.get(_SUBSAMPLING, (2, 2))) != (1, 1) else ""
     )
     compression = tags.get(_COMPRESSION, 1)
-    packed = "" if compression in TiffImagePlugin.COMPRESSION_INFO else f", compression {compression}"
+    usual = compression in TiffImagePlugin.COMPRESSION_INFO and _has_codec(compression)
+    packed = "" if usual else f", compression {_OPTIONAL.get(compression, compression)}"
     return f"{samples} x {each} bits{kind} ({colours}){planes}{ycbcr}{packed}"

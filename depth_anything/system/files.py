@@ -169,6 +169,7 @@ def make_folder(path: Path) -> None:
 
     Raises:
         NotADirectoryError: a file is in its place, or above it.
+        NotWritten: it cannot be made: no permission, a disk that is full or only for reading.
     """
     try:
         path.mkdir(parents=True, exist_ok=True)
@@ -176,6 +177,8 @@ def make_folder(path: Path) -> None:
         raise NotADirectoryError(
             f"{path}: a file is there; expected a folder for the results, or a name for a new one"
         ) from None
+    except OSError as error:
+        raise NotWritten(error.errno, error.strerror, os.fspath(path)) from None
 
 
 def missing(path: str | os.PathLike[str], otherwise: str) -> str:

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import tiffs
 from layouts.benchmarks import (
     HEIGHT,
     TURN,
@@ -26,6 +27,7 @@ from PIL import Image
 from depth_anything.data.benchmarks import da2k, ddad, hypersim, kitti, moge, nyuv2, sets
 from depth_anything.data.benchmarks.kitti import EIGEN_652
 from depth_anything.data.benchmarks.nyuv2 import TEST_654
+from depth_anything.data.benchmarks.read_ground_truth import read_first_channel, read_mask, read_numbers, read_uint16
 from depth_anything.evaluate.protocol import PROTOCOLS
 from depth_anything.evaluate.score import align, score
 
@@ -351,3 +353,26 @@ def test_moge_broken_files(tmp_path):
     case.files[0].unlink()
     with pytest.raises(ValueError, match=r"nothing found under .*moge"):
         sets.read_benchmark("moge-nyuv2", tmp_path)
+
+
+@pytest.mark.parametrize("dtype", [np.int32, np.int16])
+def test_numbers_that_16_bits_do_not_hold_are_refused_not_wrapped(tmp_path, dtype):
+    """Of a TIFF with the name of a PNG; those that 16 bits hold are read."""
+    values_HW = np.array([[0, 1, 32767], [5, 6, 7]], dtype)
+    for wrong in (-1, 70_000) if dtype is np.int32 else (-1,):
+        tiff = tiffs.tiff(np.where(values_HW == 32767, wrong, values_HW).astype(dtype), 1)
+        (tmp_path / "map.png").write_bytes(tiff)
+        with pytest.raises(
+            ValueError, match=rf"map.png: holds {min(wrong, 0)} to {max(wrong, 7)}; expected 0 to 65535"
+        ):
+            read_uint16(tmp_path / "map.png")
+    (tmp_path / "map.png").write_bytes(tiffs.tiff(values_HW, 1))
+    np.testing.assert_array_equal(read_uint16(tmp_path / "map.png"), values_HW)
+
+
+@pytest.mark.parametrize("read", [read_numbers, read_first_channel, read_mask])
+@pytest.mark.parametrize("fmt", ["JPEG", "WEBP"])
+def test_numbers_in_a_lossy_format_are_refused(tmp_path, read, fmt):
+    Image.fromarray(np.arange(64, dtype=np.uint8).reshape(8, 8)).save(tmp_path / "map.png", fmt)
+    with pytest.raises(ValueError, match="map.png: a JPEG, which changes numbers" if fmt == "JPEG" else "map.png: "):
+        read(tmp_path / "map.png")

@@ -1,5 +1,6 @@
 """TIFF layouts: the image, or a line that says what the file is; never another image."""
 
+import io
 import itertools
 
 import numpy as np
@@ -8,6 +9,7 @@ import tiffs
 from PIL import Image
 from tiffs import tiff
 
+from depth_anything.images import tiff as layouts
 from depth_anything.images.read import ImageError, read_image
 
 Y, X = np.mgrid[:24, :32]
@@ -107,6 +109,34 @@ def test_bigtiff_in_motorolas_order_is_named():
 def test_a_compression_that_is_not_known_is_named():
     with pytest.raises(ImageError, match=r"a TIFF of 3 x 8 bits \(RGB\), compression 34712 is not read here"):
         read_image(tiff(RGB, 2, more={tiffs.COMPRESSION: (tiffs.SHORT, [34712])}))  # JPEG 2000
+
+
+def test_a_compression_that_libtiff_was_built_without_is_named(monkeypatch):
+    """Such a file is whole: it is not called damaged."""
+    webp = io.BytesIO()
+    Image.fromarray(RGB).save(webp, "WEBP", lossless=True)
+    tags = {
+        tiffs.WIDTH: (tiffs.SHORT, [RGB.shape[1]]),
+        tiffs.HEIGHT: (tiffs.SHORT, [RGB.shape[0]]),
+        tiffs.BITS: (tiffs.SHORT, [8, 8, 8]),
+        tiffs.COMPRESSION: (tiffs.LONG, [50001]),
+        tiffs.PHOTOMETRIC: (tiffs.SHORT, [2]),
+        tiffs.SAMPLES: (tiffs.SHORT, [3]),
+        tiffs.ROWS: (tiffs.SHORT, [RGB.shape[0]]),
+    }
+    data = tiffs.file(tags, [webp.getvalue()])
+    save = Image.Image.save
+
+    def without(image, *args, **options):
+        if options.get("compression") == "webp":
+            raise OSError("encoder error -2 when writing image file")
+        save(image, *args, **options)
+
+    monkeypatch.setattr(Image.Image, "save", without)
+    layouts._has_codec.cache_clear()
+    with pytest.raises(ImageError, match=r"a TIFF of 3 x 8 bits \(RGB\), compression webp is not read here; expected"):
+        read_image(data)
+    layouts._has_codec.cache_clear()
 
 
 @pytest.mark.parametrize(("order", "packed"), WAYS)

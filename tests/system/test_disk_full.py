@@ -85,6 +85,30 @@ def test_the_line_names_the_file(namespace, inputs, tmp_path, command, kilobytes
         assert f"{done} of 4 images are done" in lines[0] and run.returncode == (1 if done else 2)
 
 
+@pytest.mark.parametrize(
+    ("command", "named"),
+    [
+        ("predict {inputs}/photos -o {disk}/out", "out"),
+        ("predict {inputs}/photos -o {disk}", "0_color.png"),
+        ("video {inputs}/frame_%01d.png -o {disk}/out --save npz", "out"),
+        pytest.param("label {inputs}/photos {disk}/out", "out", marks=pytest.mark.slow),
+        pytest.param("page {disk}/page", "page", marks=pytest.mark.slow),
+        pytest.param("export nano -o {disk}/nano.onnx", "nano.onnx", marks=pytest.mark.slow),
+    ],
+)
+def test_a_disk_that_is_only_for_reading_is_one_line(namespace, inputs, tmp_path, command, named):
+    needs = {"export": "onnxscript", "video": "av", "label": "torch", "page": "fastapi"}.get(command.split()[0])
+    if needs and find_spec(needs) is None:
+        pytest.skip(f"needs {needs}")
+    words = command.format(inputs=inputs, disk=tmp_path)
+    python = f"mount -t tmpfs -o ro tmpfs {tmp_path} && cd {ROOT} && {sys.executable} -m depth_anything {words}"
+    run = subprocess.run([*namespace, python], capture_output=True, text=True, timeout=300)
+    lines = [line for line in run.stderr.splitlines() if line.startswith("error: ")]
+    assert run.returncode == 2 and len(lines) == 1 and "Traceback" not in run.stderr, run.stderr
+    assert lines[0].startswith(f"error: {tmp_path}/") and "not written (Read-only file system)" in lines[0]
+    assert named in lines[0]
+
+
 def test_a_librarys_own_error_leads_to_a_check_of_the_disk(tmp_path, monkeypatch):
     class OfALibrary(Exception):
         pass

@@ -13,6 +13,9 @@ from depth_anything.images.read import read_image
 from depth_anything.system import files
 from depth_anything.system.extras import needs
 
+LOSSY = ("JPEG", "MPO", "JPEG2000", "WEBP", "AVIF", "HEIF")
+"""Formats whose pixels are close to those that were saved."""
+
 
 def first_existing(candidates: Iterable[Path]) -> Path:
     """The first path that exists; where none does, the first one, so that the message names the preferred place."""
@@ -26,7 +29,12 @@ def read_uint16(path: Path) -> np.ndarray:
     Raises:
         ValueError: missing, damaged, or other pixels: 8-bit depth has lost what is to be measured.
     """
-    return _read_png(path, ("I;16", "I;16B", "I;16L", "I"), "16 bits").astype(np.uint16)
+    stored_HW = _read_png(path, ("I;16", "I;16B", "I;16L", "I"), "16 bits")
+    if stored_HW.size and not 0 <= stored_HW.min() <= stored_HW.max() <= 65535:  # of a TIFF, whatever its name
+        raise ValueError(
+            f"{path}: holds {stored_HW.min()} to {stored_HW.max()}; expected 0 to 65535, as in a PNG of 16 bits"
+        )
+    return stored_HW.astype(np.uint16)
 
 
 def uint16_ground_truth(path: Path, per_unit: float, kind: Kind = "metric_depth") -> GroundTruth:
@@ -56,6 +64,10 @@ def _read_png(path: Path, modes: tuple[str, ...], what: str) -> np.ndarray:
         with Image.open(path) as image:
             if image.mode not in modes:
                 raise ValueError(f"{path}: expected a PNG with one channel ({what}), got pixels {image.mode}")
+            if image.format in LOSSY:
+                raise ValueError(
+                    f"{path}: a {image.format}, which changes numbers; expected a PNG: use the original file"
+                )
             return np.asarray(image)
     except (OSError, SyntaxError) as error:
         raise ValueError(f"{path}: cannot be read as a PNG ({error})") from None
