@@ -100,6 +100,14 @@ def fork(work: Callable[[], None], environment: dict[str, str]) -> int:
         os._exit(70)
 
 
+def give_up(process: int, seconds: float = 10) -> None:
+    """Kill a process that has not ended by itself until then; it remains to be waited for."""
+    until = time.monotonic() + seconds
+    while os.waitid(os.P_PID, process, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None and time.monotonic() < until:
+        time.sleep(0.1)
+    os.killpg(process, signal.SIGKILL)
+
+
 def ended(processes: list[int]) -> list[int]:
     """The exit codes."""
     return [os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]) for process in processes]
@@ -157,6 +165,8 @@ def trial(
     time.sleep(seconds)
     victim = int(seconds * 1000) % len(processes)
     os.killpg(processes[victim], signal.SIGKILL)
+    if name == f"train{RANKS}":  # torchrun, too, ends the others, which may wait for each other for half an hour
+        give_up(processes[1 - victim])
     killed = ended(processes)[victim] == -signal.SIGKILL
     before = visible(out) if out.exists() else {}
     codes = ended(started(name, work))

@@ -39,7 +39,7 @@ def _of_png(stream: BinaryIO) -> tuple[int, int] | None:
     while len(head := stream.read(8)) == 8 and head[4:] not in (b"IDAT", b"IEND"):
         content = stream.read(int.from_bytes(head[:4], "big"))
         if head[4:] == b"cICP":
-            return content[0], content[1]
+            return (content[0], content[1]) if len(content) == 4 else None
         stream.seek(4, 1)
     return None
 

@@ -46,8 +46,15 @@ def on_white(strip: Image.Image) -> np.ndarray:
 
 def _sdr(strip: Image.Image, signal: tuple[hdr.Transfer, bool]) -> np.ndarray:
     """An HDR image as it looks in SDR, on white."""
-    rgba_HW4 = np.array(strip.convert("RGBA"))
     transfer, wide = signal
+    if strip.mode.startswith("I"):  # grey of 16 bits, which Pillow would cut off at 255
+        grey_HW = np.asarray(strip).astype(np.uint16)
+        sdr_HW3 = hdr.to_sdr(np.repeat(grey_HW[:, :, None], 3, axis=2), transfer, wide)
+        transparent = strip.info.get("transparency")
+        if isinstance(transparent, int):
+            sdr_HW3[grey_HW == transparent] = 255
+        return sdr_HW3
+    rgba_HW4 = np.array(strip.convert("RGBA"))
     rgba_HW4[..., :3] = hdr.to_sdr(rgba_HW4[..., :3].astype(np.uint16) * 257, transfer, wide)
     return on_white(Image.fromarray(rgba_HW4))
 

@@ -49,6 +49,33 @@ def test_png_in_hdr(video_pixels, transfer, number):
     assert np.abs(read_image(with_chunk(png(signal_HW3), bytes([1, number, 0, 1]))).astype(int) - found).mean() > 2
 
 
+@pytest.mark.parametrize(("transfer", "number"), [("PQ", 16), ("HLG", 18)])
+def test_a_grey_png_in_hdr(video_pixels, transfer, number):
+    """Of 8 and of 16 bits, with opacity, with one value that is transparent."""
+    colours_HW3, alpha_HW = video_pixels.scene()
+    grey_HW = np.asarray(Image.fromarray(colours_HW3).convert("L"))
+    expected_HW3 = np.repeat(grey_HW[:, :, None], 3, axis=2)
+    signal_HW, chunk = video_pixels.signal(expected_HW3, transfer)[..., 0], bytes([9, number, 0, 1])
+
+    def difference(data: bytes, expected_HW3: np.ndarray) -> float:
+        return np.abs(read_image(with_chunk(data, chunk)).astype(float) - expected_HW3).mean()
+
+    assert difference(png(signal_HW), expected_HW3) < 1
+    assert difference(png((signal_HW >> 8).astype(np.uint8)), expected_HW3) < 2.5
+    share = alpha_HW[..., None] / 255
+    grey_and_alpha = np.dstack([(signal_HW >> 8).astype(np.uint8), alpha_HW])
+    assert difference(png(grey_and_alpha), expected_HW3 * share + 255 * (1 - share)) < 2.5
+    stream, clear = io.BytesIO(), int(signal_HW[3, 4])
+    Image.fromarray(signal_HW).save(stream, "PNG", transparency=clear)
+    assert difference(stream.getvalue(), np.where(signal_HW[..., None] == clear, 255, expected_HW3)) < 1
+
+
+@pytest.mark.parametrize("content", [b"", b"\x09", bytes([9, 16, 0]), bytes([9, 16, 0, 1] * 3)])
+def test_a_chunk_of_another_length_states_nothing(content):
+    rgb_HW3 = np.arange(144, dtype=np.uint8).reshape(6, 8, 3)
+    np.testing.assert_array_equal(read_image(with_chunk(png(rgb_HW3), content)), rgb_HW3)
+
+
 @pytest.mark.skipif(not features.check("avif"), reason="this Pillow reads no AVIF")
 @pytest.mark.parametrize("transfer", ["SDR", "PQ", "HLG"])
 def test_avif_in_hdr(video_pixels, transfer, tmp_path):
