@@ -64,6 +64,7 @@ nano: SCENES = $(if $(filter nano-long-%,$(RECIPE)),10240,2048)
 nano: PYTHONS = $(DEV)/bin/$(if $(filter 1,$(PROCESSES)),python,torchrun --standalone --nproc-per-node $(PROCESSES))
 nano: TRAIN = env OMP_NUM_THREADS=1 $(KEEP) $(PYTHONS) -m depth_anything train
 nano: FINISH = $(TRAIN) nano-finish --start-from $(NANO)/teacher/final.safetensors
+nano: BUNDLE = $(DEV)/bin/python scripts/bundle.py
 nano: OPTIONS = --size $(SIZE) --scenes $(NANO)/scenes --device $(DEVICE) --readers $(if $(filter cpu,$(DEVICE)),1,8)
 nano: GPU = import sys, torch; torch.cuda.is_available() or \
  sys.exit("DEVICE=$(DEVICE): the torch in $(DEV) sees no GPU; give DEV=FOLDER, an environment whose torch does")
@@ -74,7 +75,9 @@ nano: $(if $(filter .venv/dev,$(DEV)),$(DEV)/.installed)
 	$(TRAIN) $(RECIPE) $(NANO)/teacher $(OPTIONS)
 	$(FINISH) $(NANO)/finish-1 --seed 1 $(OPTIONS)
 	$(FINISH) $(NANO)/finish-2 --seed 2 $(OPTIONS)
-	$(DEV)/bin/python scripts/bundle.py $(addsuffix /final.safetensors,$(addprefix $(NANO)/,teacher finish-1 finish-2)) --out $(NANO)
+	$(BUNDLE) $(addsuffix /final.safetensors,$(addprefix $(NANO)/,teacher finish-1 finish-2)) --out $(NANO)/mean
+	$(TRAIN) nano-outlines --start-from $(NANO)/mean/nano.safetensors $(NANO)/outlines $(OPTIONS)
+	$(BUNDLE) $(NANO)/outlines/final.safetensors --out $(NANO)
 
 pictures: $(if $(filter .venv/dev,$(DEV)),$(DEV)/.installed)
 	$(DEV)/bin/python docs/images.py

@@ -212,7 +212,9 @@ class Muon(torch.optim.AdamW):
         self.param_groups = groups
 
 
-def far_weighted_pair(prediction_BHW: Tensor, target_BHW: Tensor, valid_BHW: Tensor) -> tuple[Tensor, Tensor]:
+def far_weighted_pair(
+    prediction_BHW: Tensor, target_BHW: Tensor, valid_BHW: Tensor, outline_weight: float = 1.0
+) -> tuple[Tensor, Tensor]:
     """`losses.affine_invariant_pair`, its first loss weighed by 1 / (disparity + a fifth of its mean), mean 1."""
     residual_BHW = losses.affine_invariant_residual(prediction_BHW, target_BHW, valid_BHW)
     mean_B = losses.mean_over_valid(target_BHW, valid_BHW)[:, None, None]
@@ -220,7 +222,7 @@ def far_weighted_pair(prediction_BHW: Tensor, target_BHW: Tensor, valid_BHW: Ten
     weight_BHW = weight_BHW / losses.mean_over_valid(weight_BHW, valid_BHW)[:, None, None]
     counts_B = losses.has_spread(target_BHW, valid_BHW)
     pixel_B = losses.mean_over_valid(weight_BHW * residual_BHW.abs(), valid_BHW)
-    _, matching = losses.pixel_and_gradient(residual_BHW, valid_BHW, counts_B)
+    _, matching = losses.pixel_and_gradient(residual_BHW, target_BHW, valid_BHW, outline_weight)
     return losses.mean_over_images(pixel_B, counts_B), matching
 
 

@@ -120,6 +120,26 @@ def test_gradient_matching_of_the_worked_example():
     assert losses.gradient_matching(residual, everywhere(residual)).item() == pytest.approx(0.875)
 
 
+def test_gradient_matching_counts_outlines_as_often_as_asked():
+    """Of the row's differences those from 1 to 2 and from 2 to the sky cross an outline; 2 and 2.1 are one surface."""
+    truth = row(1, 2, 2.1, 2.1, 0)
+    residual = row(0, 1, 3, 6, 10)  # differences of 1, 2, 3, 4; at stride 2: 3, 7; at stride 4: 10
+    plain = losses.gradient_matching(residual, everywhere(residual)).item()
+    assert plain == pytest.approx((1 + 2 + 3 + 4) / 5 + (3 + 7) / 3 + 10 / 2)
+    weighted = losses.gradient_matching(residual, everywhere(residual), truth, 4.0).item()
+    assert weighted == pytest.approx((4 * 1 + 2 + 3 + 4 * 4) / 5 + (4 * 3 + 4 * 7) / 3 + 4 * 10 / 2)
+    down = losses.gradient_matching(*(x.transpose(1, 2) for x in (residual, everywhere(residual), truth)), 4.0).item()
+    assert down == pytest.approx(weighted)
+    assert losses.gradient_matching(residual, truth > 0, truth, 4.0).item() < weighted
+
+
+@pytest.mark.parametrize("pair", [losses.affine_invariant_pair, losses.range_normalised_loss])
+def test_outlines_change_gradient_matching_only(pair):
+    prediction, truth, valid = example(2)
+    (main, matching), (same, more) = pair(prediction, truth, valid), pair(prediction, truth, valid, 4.0)
+    assert same == main and more > matching
+
+
 def test_both_silogs_of_the_worked_example():
     depth, prediction = row(1, 2, 4), row(1.1, 1.8, 4.4)
     assert losses.silog_loss(prediction, depth, everywhere(depth)).item() == pytest.approx(0.0967081, rel=1e-5)

@@ -67,7 +67,7 @@ def run_network(network: nn.Module, image_B3HW: Tensor, recipe: Recipe, *more: T
 def labeled_losses(prediction_BHW: Tensor, batch: Batch, stage: Stage) -> tuple[Tensor, Tensor]:
     """The stage's loss and its gradient matching: V1's L_l, V2's L_ssi and L_gm, or our range-normalised pair."""
     pair = losses.range_normalised_loss if stage.loss == "range" else losses.affine_invariant_pair
-    return pair(prediction_BHW, batch.disparity_BHW, batch.valid_BHW)
+    return pair(prediction_BHW, batch.disparity_BHW, batch.valid_BHW, stage.outline_weight)
 
 
 def teacher_losses(network: nn.Module, batch: Batch, recipe: Recipe, stage: Stage) -> Losses:

@@ -37,11 +37,15 @@ def test_make_nano_resumes_and_ends_with_both_files(tmp_path, processes):
     lines = [json.loads(line) for line in (teacher / "curve.jsonl").read_text().splitlines()]
     assert stopped < steps and [line["step"] for line in lines if "samples" in line] == list(range(1, steps + 1))
     assert "resuming after step" in done.stderr
-    state, row = load(tmp_path / "nano.safetensors")
+    state, row = load(tmp_path / "mean" / "nano.safetensors")
     assert row.name == "nano"
     key = "depth_head.scratch.layer1_rn.weight"
     runs = [load(tmp_path / run / "final.safetensors")[0][key] for run in ("teacher", "finish-1", "finish-2")]
     assert len({float(run.sum()) for run in runs}) == 3, "the short runs did not move, or have one seed"
     assert torch.allclose(state[key], torch.stack(runs).mean(0), rtol=1e-3, atol=1e-6)
+    last, _ = load(tmp_path / "nano.safetensors")
+    assert not torch.equal(last[key], state[key]), "the last run did not move"
+    encoder = "pretrained.blocks.0.project.conv.weight"
+    assert torch.equal(last[encoder], state[encoder]), "its encoder is frozen"
     answer = Predictor(str(tmp_path / "nano.onnx"))(ROOT / "examples" / "kodak_08.jpg")
     assert answer.disparity.max() > answer.disparity.min()

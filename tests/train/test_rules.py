@@ -377,6 +377,9 @@ def test_the_stage_chooses_the_loss(step):
     found = teacher_losses(Student(), batch, recipe, stage)
     assert (stage.loss, stage.gradient_weight) == ("range" if step == 0 else "affine", 0.5)
     assert found.total.item() == pytest.approx((main + 0.5 * matching).item(), rel=1e-5) and matching > 0.01
+    _, more = pair(brightness(batch.image_B3HW), batch.disparity_BHW, batch.valid_BHW, 4.0)
+    found = teacher_losses(Student(), batch, recipe, replace(stage, outline_weight=4.0))
+    assert found.parts["gradient"].item() == pytest.approx(more.item(), rel=1e-5) and more > 1.5 * matching
 
 
 @pytest.fixture

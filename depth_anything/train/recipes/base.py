@@ -25,6 +25,9 @@ class Stage:
     (`losses.range_normalised_residual`)."""
     gradient_weight: float = 0.0
     """Weight of gradient matching beside the loss: 0 in V1, 2 in V2."""
+    outline_weight: float = 1.0
+    """Ours: how many times gradient matching counts a difference across an outline of a label whose disparity has no
+    unknown shift; not of a pseudo label. 1 in the papers."""
 
     def __post_init__(self):
         if self.batch < 1:
