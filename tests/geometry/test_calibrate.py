@@ -95,6 +95,21 @@ def test_leave_one_out_errors_are_those_of_leaving_one_out():
         assert error == pytest.approx(np.abs(errors).mean(), rel=1e-6)
 
 
+def test_wrong_points_count_less():
+    """A tenth of the residuals is off by a factor of e; the rest is smooth, with little noise."""
+    random = np.random.default_rng(3)
+    places = random.random((300, 3))
+    smooth = 0.3 * np.sin(4 * places[:, 0]) + 0.2 * places[:, 1]
+    residual = smooth + 0.01 * random.normal(size=300)
+    wrong = random.random(300) < 0.1
+    correction = local_correction.fit_correction(places, residual + wrong * random.choice([-1, 1], 300))
+    assert correction is not None
+    assert np.abs(correction(places) - smooth).mean() < 0.035
+    assert np.abs(correction(places) - smooth)[wrong].mean() < 0.05
+    assert (local_correction.distrust(places, residual, 0.1) < 4).all(), "with right points all count"
+    assert (local_correction.distrust(places, np.zeros(300), 0.1) == 1).all()
+
+
 def test_the_lattice_is_close_to_the_correction_itself():
     x, y, metres = drawn(100).T
     spread = float(BENT.std())
