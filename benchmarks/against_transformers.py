@@ -29,7 +29,7 @@ def difference(theirs: np.ndarray, ours: np.ndarray) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model")
-    parser.add_argument("pictures", type=Path)
+    parser.add_argument("images", type=Path)
     parser.add_argument("--variant")
     parser.add_argument(
         "--sides", type=int, nargs="+", default=[0, 300], help="longer side in pixels; 0 is the file's own"

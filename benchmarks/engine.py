@@ -1,6 +1,6 @@
 """How much of the bare network's speed labelling and training keep, in one run, interleaved.
 
-    python benchmarks/engine.py [--variant v2-small] [--size 518] [--rounds 5] [--pictures 8] [--batch 2]
+    python benchmarks/engine.py [--variant v2-small] [--size 518] [--rounds 5] [--images 8] [--batch 2]
 
 Random weights, photographs of examples/. Labelling is `depth-anything label` as it is (read, decode, resize, predict,
 encode, write) beside the same network on ready tensors of the same shapes; a training step is the student's of a
@@ -52,7 +52,7 @@ def engine(
         variant: the network.
         size: lower bound of the shorter side, and side of the training crop; by default the variant's own.
         rounds: of each; labelling and training alternate with what they are held against.
-        pictures: labelled in a round.
+        images: labelled in a round.
         batch: of labelling and of training.
         threads: of torch.
     """

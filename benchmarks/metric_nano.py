@@ -222,7 +222,7 @@ def main() -> None:
 def table(region: str, results: dict[str, Scores], heads: list[str], seeds: list[int]) -> str:
     """Markdown: AbsRel and delta1 of one region, and each head minus the one before, seed by seed."""
     floor = results["median of training"][region]["abs_rel"]
-    count = results["median of training"][region]["pictures"]
+    count = results["median of training"][region]["images"]
     lines = [
         f"{region}: {count:.0f} images\n",
         "| | AbsRel, each seed | AbsRel | below the median's | delta1 |",

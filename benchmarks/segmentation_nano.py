@@ -52,7 +52,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--runs", nargs="+", default=list(FROZEN), choices=list(FROZEN))
     parser.add_argument("--steps", type=int, default=400)
-    parser.add_argument("--pictures", type=int, default=1024, help="training scenes")
+    parser.add_argument("--images", type=int, default=1024, help="training scenes")
     parser.add_argument("--threads", type=int, default=2)
     asked = parser.parse_args()
     torch.set_num_threads(asked.threads)

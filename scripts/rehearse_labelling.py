@@ -116,7 +116,7 @@ def simulate(
 
     Args:
         shards: number of shards of the source.
-        pictures: number of images in a shard.
+        images: number of images in a shard.
         workers: number of workers at every start of the job.
         images_per_s: average speed of a worker; each shard takes up to 20 % more or less.
         death: probability that a worker dies while it labels a shard.

@@ -166,5 +166,5 @@ def coarse(map_hw: np.ndarray, cells: int) -> np.ndarray:
     """
     height, width = map_hw.shape
     size = round(cells * width / min(height, width)), round(cells * height / min(height, width))
-    picture = Image.fromarray(map_hw).resize(size, Image.Resampling.BOX)
-    return np.asarray(picture.resize((width, height), Image.Resampling.BILINEAR))
+    cells_image = Image.fromarray(map_hw).resize(size, Image.Resampling.BOX)
+    return np.asarray(cells_image.resize((width, height), Image.Resampling.BILINEAR))
