@@ -110,7 +110,7 @@ def run_tests(copy: Path, tests: tuple[str, ...], *options: str) -> int:
             with open(copy / "output.txt", "w") as output:
                 os.dup2(output.fileno(), 1)
                 os.dup2(output.fileno(), 2)
-            every = ("-q", "--timeout=120", *(f"-pno:{plugin}" for plugin in UNUSED))
+            every = ("-q", "--timeout=600", *(f"-pno:{plugin}" for plugin in UNUSED))
             code = importlib.import_module("pytest").main([*every, *options, *(f"tests/{test}" for test in tests)])
         finally:
             os._exit(int(code))

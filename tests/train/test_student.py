@@ -17,6 +17,7 @@ from drawn import FAMILIES, Boxes, tiny, tiny_student
 from safetensors.torch import load_file
 from torch import nn
 
+from depth_anything.data import augment
 from depth_anything.data.order import MIXED_SHARDS, sample_number
 from depth_anything.data.sample import Sample
 from depth_anything.data.samples import Chosen, Joined, without_labels
@@ -71,6 +72,17 @@ def test_cutmix_pastes_the_partner_and_its_label_comes_along():
         Brightness(True), replace(batch, unlabeled=shifted), recipe, stage, teacher=Brightness(False)
     )
     assert wrong.parts["unlabeled"] > 0.3
+
+
+def test_a_step_pastes_the_perturbed_partner(monkeypatch):
+    """V1 Eq. 5 mixes two perturbed images, also where a step is built. The perturbation here turns colours round."""
+    monkeypatch.setitem(augment.PERTURBATIONS, "camera", lambda image_B3HW, draws: 1 - image_B3HW)
+    unlabeled = mixed_slice(plain(perturbation="camera")).unlabeled
+    mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (IMAGENET_MEAN, IMAGENET_STD))
+    turned_N3HW = 1 - (unlabeled.clean_N3HW * std + mean)
+    inside_BHW = unlabeled.box_BHW[:, None]
+    expected_B3HW = torch.where(inside_BHW, turned_N3HW.roll(-1, 0), turned_N3HW)
+    torch.testing.assert_close(unlabeled.mixed_B3HW, (expected_B3HW - mean) / std, atol=1e-5, rtol=0)
 
 
 def test_the_teacher_sees_clean_images_and_the_student_perturbed_ones():
@@ -159,6 +171,8 @@ def test_what_the_teacher_cannot_say_is_left_out():
 def test_the_students_have_the_papers_numbers():
     v1, v2 = v1_student("base"), v2_student("base")
     assert v1.unlabeled.share == pytest.approx(2 / 3) and v1.unlabeled.cutmix == 0.5
+    labeled, unlabeled = counts(v1, v1.stages[0])
+    assert unlabeled == 2 * labeled and counts(tiny_student(4), tiny_student(4).stages[0]) == (2, 4)
     assert v1.labeled_weight == v1.unlabeled.weight == v1.unlabeled.feature_weight == pytest.approx(1 / 3)
     assert v1.unlabeled.feature_margin == 0.85 and v1.unlabeled.noisiest == 0 and v1.stages[0].gradient_weight == 0
     assert v1.steps * v1.stages[0].batch * 2 // 3 == pytest.approx(62_300_000, rel=1e-4)
