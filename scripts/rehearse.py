@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import resource
 import shlex
 import signal
 import subprocess
@@ -44,9 +45,11 @@ from depth_anything.variants import PATCH, get_variant
 BENCHMARKS = ("kitti", "nyuv2", "sintel", "ddad", "eth3d", "diode")
 """Test sets of V1 Table 2."""
 ON_RAY = ("lsun",)
-"""Unlabelled sets that are labelled on Ray; the others on torchrun's processes."""
+"""Unlabelled sets that V1's teacher labels on Ray."""
+ON_TORCHRUN = ("sa1b", "bdd100k")
+"""And on torchrun's processes. The others are labelled by one: their readers are tried, a start of Python is dear."""
 FOR_V2 = ("sa1b", "lsun")
-"""Unlabelled sets that V2's teacher labels, too: the readers of all eight have been seen by then."""
+"""Unlabelled sets that V2's teacher labels, on torchrun: the readers of all eight have been seen by then."""
 
 
 @dataclass(frozen=True)
@@ -83,12 +86,25 @@ class Step:
     """kill -9 to all of its processes as soon as a state is saved."""
 
 
+@dataclass(frozen=True)
+class Done:
+    """A step that is over."""
+
+    name: str
+    file: Path
+    seconds: float
+    processor: float
+    """Seconds of a processor, without those of programs that Ray starts on its own."""
+
+
 @dataclass
 class Rehearsal:
     """Carries out commands in an environment in which they are found by name."""
 
     out: Path
-    done: list[tuple[Step, float]] = field(default_factory=list)
+    processes: int
+    """Of torchrun."""
+    done: list[Done] = field(default_factory=list)
 
     def run(self, step: Step) -> None:
         """Carry out a step and check it.
@@ -97,13 +113,14 @@ class Rehearsal:
             Broken: another exit code than 0, or a result that is not as it should be.
         """
         words = [str(word) for word in step.words]
-        log = self.out / "logs" / f"{len(self.done) + 1:02d} {step.name}.log".replace(" ", "-")
+        log = self.out / "logs" / f"{len(self.done):02d} {step.name}.log".replace(" ", "-")
         print(f"\n{step.name}\n  {shlex.join(words)}{'  # killed on the way' if step.killed else ''}", flush=True)
-        began = time.monotonic()
+        began, used = time.monotonic(), processor_seconds()
         log.parent.mkdir(parents=True, exist_ok=True)
         try:
             with log.open("w") as file:
-                process = subprocess.Popen(words, stdout=file, stderr=subprocess.STDOUT, env=environment())
+                threads = max(1, (os.cpu_count() or 1) // (self.processes if words[0] == "torchrun" else 1))
+                process = subprocess.Popen(words, stdout=file, stderr=subprocess.STDOUT, env=environment(threads))
                 if step.killed:
                     kill_when_saved(process, step.file)
                 code = process.wait()
@@ -112,21 +129,37 @@ class Rehearsal:
             step.check()
         except Broken as broken:
             raise Broken(f"{step.name}: {broken}; the whole output is in {log}") from None
-        self.done.append((step, time.monotonic() - began))
+        self.add(Done(step.name, step.file, time.monotonic() - began, processor_seconds() - used))
+
+    def add(self, done: Done) -> None:
+        """Note a step for the table."""
+        self.done.append(done)
+        print(f"  {done.seconds:.0f} s, {done.processor:.0f} s of a processor", flush=True)
 
     def table(self) -> str:
-        """Steps, seconds and files."""
-        rows = [("step", "seconds", "file"), *((one.name, f"{s:.0f}", str(one.file)) for one, s in self.done)]
-        rows.append(("all", f"{sum(seconds for _, seconds in self.done):.0f}", ""))
-        width = max(len(name) for name, _, _ in rows)
-        return "\n".join(f"{name:{width}}  {seconds:>7}  {file}".rstrip() for name, seconds, file in rows)
+        """Steps, seconds, seconds of a processor, and files."""
+        rows = [(one.name, f"{one.seconds:.0f}", f"{one.processor:.0f}", str(one.file)) for one in self.done]
+        seconds, used = sum(one.seconds for one in self.done), sum(one.processor for one in self.done)
+        rows = [("step", "seconds", "processor", "file"), *rows, ("all", f"{seconds:.0f}", f"{used:.0f}", "")]
+        width = max(len(row[0]) for row in rows)
+        return "\n".join(f"{name:{width}}  {one:>7}  {two:>9}  {file}".rstrip() for name, one, two, file in rows)
 
 
-def environment() -> dict[str, str]:
-    """Of the commands: those of this Python are found by name, nothing is downloaded, no usage is reported."""
+def processor_seconds() -> float:
+    """Of all children that have ended, and theirs."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
+def environment(threads: int) -> dict[str, str]:
+    """Of the commands: those of this Python are found by name, nothing is downloaded, no usage is reported.
+
+    Args:
+        threads: of each process, unless OMP_NUM_THREADS says otherwise.
+    """
     programs = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
     quiet = {"HF_HUB_OFFLINE": "1", "RAY_USAGE_STATS_ENABLED": "0", "PYTHONWARNINGS": "ignore"}
-    return os.environ | quiet | {"PATH": programs}
+    return {"OMP_NUM_THREADS": str(threads)} | os.environ | quiet | {"PATH": programs}
 
 
 def last_line(log: Path) -> str:
@@ -264,14 +297,14 @@ def rehearse(
     steps: int | None = None,
     batch: int | None = None,
 ) -> None:
-    """Teacher, labels, student, evaluation and export of V1; the same of V2 with FSDP2, killed and resumed.
+    """Teacher, labels, student and evaluation of V1; the same of V2 with FSDP2, killed and resumed, and its export.
 
     Args:
         out: folder for sets, weights, runs and logs; new or empty.
         device: cpu, or cuda for one GPU per process.
         processes: of torchrun; by default 2, or one per GPU.
         chain: small: ViT-S everywhere; paper: ViT-L and ViT-g.
-        steps: of each training, by default 3, or 60 on GPUs: the run that is killed must not be over before.
+        steps: of each training, by default 2, or 60 on GPUs: the run that is killed must not be over before.
         batch: images in a step; by default one per process, and at least 3.
     """
     check_device(device)
@@ -279,17 +312,18 @@ def rehearse(
         raise ValueError(f"{out}: not empty; delete it, or give another --out")
     on_cpu = device == "cpu"
     processes = processes or (2 if on_cpu else torch.cuda.device_count())
-    steps, batch = steps or (3 if on_cpu else 60), batch or max(3, processes)
-    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // processes)))
+    steps, batch = steps or (2 if on_cpu else 60), batch or max(3, processes)
 
     began = time.monotonic()
     recipes, data = CHAINS[chain], out / "data"
     images = write_sets(data)
     segformer = write_segformer(out / "segformer")
-    print(f"sets in {data}, {time.monotonic() - began:.0f} s")
-    rehearsal = Rehearsal(out)
+    rehearsal = Rehearsal(out, processes)
+    print(f"sets in {data}")
+    rehearsal.add(Done("generate sets", data, time.monotonic() - began, time.process_time()))
     torchrun = ["torchrun", "--standalone", "--nproc-per-node", str(processes), "-m", "depth_anything"]
     on_device = ["--device", device]
+    smaller = ["--input-size", "266"] if on_cpu else []
 
     def train(recipe: str, run: str, *more: str | Path, kill: bool = False) -> Path:
         """A training; once more where it is killed before. Returns its weights."""
@@ -302,7 +336,7 @@ def rehearse(
         if kill:
             words += ["--save-minutes", "0"]
             rehearsal.run(Step(f"{name}, kill -9", words, folder, killed=True))
-            log = out / "logs" / f"{len(rehearsal.done) + 1:02d}-train-{recipe},-resumed.log"
+            log = out / "logs" / f"{len(rehearsal.done):02d}-train-{recipe},-resumed.log"
             check = partial(check_resumed, folder, chosen.variant, steps, log)
             name = f"{name}, resumed"
         else:
@@ -310,43 +344,46 @@ def rehearse(
         rehearsal.run(Step(name, words, folder / "final.safetensors", check))
         return folder / "final.safetensors"
 
-    def label(teacher: Path, run: str, sets: Sequence[str], ray: Sequence[str] = ()) -> list[Path]:
-        """Labels of some sets, each in a folder of its own."""
+    def label(
+        teacher: Path, run: str, sets: Sequence[str], several: Sequence[str], ray: Sequence[str] = ()
+    ) -> list[Path]:
+        """Labels of some sets, each in a folder of its own; of some by several processes, or on Ray."""
         folders = []
         for name in sets:
             folder = out / run / name
-            start = ["depth-anything"] if name in ray else torchrun
+            start = torchrun if name in several else ["depth-anything"]
             words = [*start, "label", data / name, folder, "--kind", name, "--teacher", teacher, "--shard-size", "2"]
-            words += [
-                *on_device,
-                *(("--input-size", "266") if on_cpu else ()),
-                *(("--ray", "local") if name in ray else ()),
-            ]
+            words += [*on_device, *smaller, *(("--ray", "local") if name in ray else ())]
             check = partial(check_labels, folder, images[name])
             rehearsal.run(Step(f"label {name}{' on Ray' if name in ray else ''}", words, folder, check))
             folders.append(folder)
         return folders
 
-    def finish(weights: Path, table: str, sets: int) -> None:
-        """Evaluation and export of a student."""
-        scores, exported = weights.parent / table, weights.with_name("student.onnx")
+    def evaluate(weights: Path, table: str, sets: int) -> None:
+        """A published table's test sets."""
+        scores = weights.parent / table
         words = ["depth-anything", "evaluate", table, "--data", data / "benchmarks", "--model", weights]
-        words += ["--partial", "-o", scores, *on_device]
+        words += ["--partial", "-o", scores, *on_device, *smaller]
         rehearsal.run(Step(f"evaluate {table}", words, scores / "report.md", partial(check_table, scores, sets)))
-        words = ["depth-anything", "export", weights, "-o", exported]
+
+    def export(weights: Path) -> None:
+        """ONNX."""
+        exported = weights.with_name("student.onnx")
+        words = ["depth-anything", "export", weights, "-o", exported, *smaller]
         rehearsal.run(Step(f"export {weights.parent.name}", words, exported, partial(check_export, exported)))
 
     given = ["--data", *(f"{name}={data / name}" for name in V1_LABELED), "--segformer", segformer]
     teacher = train(recipes.v1_teacher, "v1-teacher", *given)
-    labels = label(teacher, "v1-labels", tuple(images), ON_RAY)
+    labels = label(teacher, "v1-labels", tuple(images), ON_TORCHRUN, ON_RAY)
     student = train(recipes.v1_student, "v1-student", *given, "--pseudo-labels", *labels)
-    finish(student, "v1-table2", 6)
+    evaluate(student, "v1-table2", 6)
 
     given = ["--data", *(f"{name}={data / name}" for name in V2_SYNTHETIC), "--segformer", segformer, "--shard"]
     teacher = train(recipes.v2_teacher, "v2-teacher", *given)
-    labels = label(teacher, "v2-labels", FOR_V2)
+    labels = label(teacher, "v2-labels", FOR_V2, FOR_V2)
     student = train(recipes.v2_student, "v2-student", "--pseudo-labels", *labels, "--shard", kill=True)
-    finish(student, "v2-table2", 5)
+    evaluate(student, "v2-table2", 5)
+    export(student)
     print(f"\n{rehearsal.table()}")
 
 

@@ -35,7 +35,7 @@ from depth_anything.train.plan_figures import (
     mean_area,
     parts,
     portion,
-    sharded_model_bytes,
+    sharded_peak,
     shared_gradient_bytes,
     speed,
     state_bytes,
@@ -119,7 +119,7 @@ class ShapeRun:
 
     Args:
         recipe: any recipe of `train.recipes`.
-        machine: of which `checkpointing` counts; FSDP2 is not simulated (`plan_figures.sharded_model_bytes`).
+        machine: of which `checkpointing` counts; FSDP2 is not simulated (`plan_figures.sharded_peak`).
         teacher: labels unlabelled images in every step; None: the labels come from shards.
 
     Raises:
@@ -290,7 +290,7 @@ def fitted(
         labeled, unlabeled = largest_slice(run.recipe, stage, devices * accumulate)
         images = labeled + unlabeled
         if shard:
-            return sharded_model_bytes(run, devices, accumulate > 1) + image_bytes * images, images
+            return sharded_peak(run, devices, accumulate > 1, image_bytes * images), images
         if not traced:
             return more + (images - MORE) * image_bytes, images
         whole = devices * accumulate == 1

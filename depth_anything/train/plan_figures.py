@@ -117,23 +117,24 @@ def shared_gradient_bytes(run: ShapeRun, devices: int) -> int:
     return 4 * parameters_of(run.run.model, trained=True) if devices > 1 else 0
 
 
-def sharded_model_bytes(run: ShapeRun, devices: int, accumulates: bool) -> float:
-    """Of the model, under FSDP2, on each of some devices.
+def sharded_peak(run: ShapeRun, devices: int, accumulates: bool, activations: float) -> float:
+    """Bytes under FSDP2, on each of some devices, with so many bytes of activations.
 
-    Shares of weights, gradients, two moments and the running mean in float32. Whole, for a while: two blocks as they
-    are computed (in bfloat16, where the recipe has it), gradients of one, both in its own type and in float32; what
-    lies outside of the blocks, with its gradients. Whole, always: the frozen encoder and the teacher. A step in several
-    slices keeps whole gradients up to its last one.
+    The larger of two moments: when the backward pass begins, all activations are there and no gradients; when it ends,
+    the reverse. In both, shares of weights, two moments and the running mean in float32, and whole the frozen encoder
+    and the teacher. Whole for a while: two blocks as they are computed (in bfloat16, where the recipe has it), and what
+    lies outside of the blocks; when the backward pass ends, also the gradients of these, of one block both in its own
+    type and in float32. A step in several slices keeps whole gradients up to its last one.
     """
     model, trained = run.run.model, parameters_of(run.run.model, trained=True)
     blocks = list(model.pretrained.blocks)
     largest = max(map(parameters_of, blocks))
     outside = parameters_of(model) - sum(map(parameters_of, blocks))
-    own = 4 * parameters_of(model) + (4 + 8) * trained + 4 * sum(one.numel() for one in run.run.average.values())
+    own = 4 * parameters_of(model) + 8 * trained + 4 * sum(one.numel() for one in run.run.average.values())
     computed = 2 if run.recipe.precision == "bfloat16" else 4
-    gathered = largest * (2 * computed + computed + 4) + outside * (4 + 4)
     beside = 4 * sum(parameters_of(one) for one in (run.frozen, run.teacher) if one is not None)
-    return own / devices + gathered + beside + (4 * trained if accumulates else 0)
+    always = own / devices + 2 * computed * largest + 4 * outside + beside + (4 * trained if accumulates else 0)
+    return always + max(activations, 4 * trained / devices + (computed + 4) * largest + 4 * outside)
 
 
 def parts(run: ShapeRun) -> dict[str, int]:

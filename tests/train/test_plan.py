@@ -1,13 +1,16 @@
 """`train --plan`: memory against torch's own accounting of real steps, sizes against files, and all that is missing."""
 
+import json
 import re
 import shlex
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
-from torch.distributed._tools.mem_tracker import MemTracker
+from step_memory import measured_peak, step_of
 
 from depth_anything.__main__ import main
 from depth_anything.network.beit_sam import encoder_of
@@ -20,44 +23,11 @@ from depth_anything.train.missing import Given, missing
 from depth_anything.train.plan import ShapeRun, slice_of_shapes
 from depth_anything.train.plan_figures import GIB, RESERVE
 from depth_anything.train.recipes.all_recipes import RECIPES, get_recipe
-from depth_anything.train.recipes.base import Recipe, Stage
-from depth_anything.train.steps import clipped, gradients, update
-from depth_anything.train.student import FinalTokens
+from depth_anything.train.recipes.base import Stage
 from depth_anything.variants import get_variant
 
+PROGRAM = Path(__file__).parents[1] / "step_memory.py"
 SCALE = (Path(__file__).parents[2] / "docs/scale.md").read_text()
-
-
-def measured_peak(
-    recipe: Recipe, stage: Stage, size: tuple[int, int], portion: tuple[int, int], machine: Machine
-) -> int:
-    """Bytes at the peak of the second step of a real run, by torch's tracker of memory."""
-    row = figures.row_of(recipe)
-    run = loop.start(recipe, DepthAnything(row).state_dict(), machine)
-    frozen = FinalTokens(encoder_of(row)) if recipe.unlabeled else None
-    task = loop.task_of(replace(recipe, stages=(stage,)), Data(), machine, frozen=frozen)
-    run.network.train()
-
-    def step() -> None:
-        one = slice_of_shapes(recipe, stage, size, *portion)
-        for tensor in (value for part in (one.labeled, one.unlabeled) if part for value in vars(part).values()):
-            tensor.fill_(True) if tensor.dtype == torch.bool else tensor.uniform_(0.1, 1)
-        run.step = 0
-        gradients(run, [one], task)
-        clipped(run)
-        update(run)
-        run.optimizer.zero_grad()
-
-    step()
-    tracker = MemTracker()
-    run.model.requires_grad_(True)  # the tracker hooks every parameter; those that nothing reads get no gradient
-    for module in (run.network, frozen and frozen.requires_grad_(True), run.optimizer):
-        if module is not None:
-            tracker.track_external(module)
-    tracker.track_external(*run.average.values())
-    with tracker:
-        step()
-    return tracker.get_tracker_snapshot("peak")[torch.device("cpu")]["Total"]
 
 
 @pytest.mark.parametrize(
@@ -79,6 +49,29 @@ def test_memory_is_that_of_a_real_step(monkeypatch, name, size, precision, check
     portion = figures.portion(recipe, 3)
     estimate = ShapeRun(recipe, machine).step(stage, size, *portion).peak
     assert estimate == pytest.approx(measured_peak(recipe, stage, size, portion, machine), rel=0.05)
+
+
+@pytest.mark.slow
+def test_memory_under_shard_is_that_of_two_processes(tmp_path):
+    """Against torch's tracker of FSDP2: where activations decide, where the model does, recomputed, in slices."""
+    student = {"recipe": "nano-vit-student", "images": 3, "accumulate": 1, "checkpointing": False, "ema": 0.9}
+    settings = [
+        student | {"size": [140, 154]},
+        student | {"size": [56, 56]},
+        student | {"size": [140, 154], "accumulate": 2, "checkpointing": True, "ema": 0.0},
+        student | {"size": [140, 154], "recipe": "v2-teacher-small", "images": 2, "ema": 0.0},
+    ]
+    start = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", str(PROGRAM)]
+    done = subprocess.run([*start, str(tmp_path), json.dumps(settings)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    peaks = [json.loads(path.read_text()) for path in sorted(tmp_path.glob("*.json"))]
+    for given, *measured in zip(settings, *peaks, strict=True):
+        recipe, stage, _ = step_of(given)
+        run = ShapeRun(recipe, Machine(checkpointing=given["checkpointing"]))
+        few, more = (run.step(stage, stage.sizes[0], *figures.portion(recipe, n)).peak for n in (plan.FEW, plan.MORE))
+        activations = (more - few) / (plan.MORE - plan.FEW) * given["images"]
+        found = figures.sharded_peak(run, 2, given["accumulate"] > 1, activations)
+        assert found == pytest.approx(max(measured), rel=0.1), given
 
 
 def test_activations_are_those_that_autograd_keeps():
