@@ -35,7 +35,7 @@ def test_metric_nano(scenes, tmp_path):
     results = json.loads((tmp_path / "results.json").read_text())
     runs = {f"{head}-{seed}" for head in ("sigmoid", "log", "camera") for seed in (0, 1)}
     assert runs < results.keys() and {"median of training", "best constant"} < results.keys()
-    assert results["median of training"]["all"]["abs_rel"] > 0 and results["log-0"]["all"]["pictures"] == 2
+    assert results["median of training"]["all"]["abs_rel"] > 0 and results["log-0"]["all"]["images"] == 2
     each = [results[f"sigmoid-{seed}"]["all"]["abs_rel"] for seed in (0, 1)]
     assert f"| sigmoid | {each[0]:.3f}, {each[1]:.3f} |" in said and "log minus sigmoid, seed by seed" in said
     weights = (tmp_path / "log-0" / "final.safetensors").stat().st_mtime_ns

@@ -46,7 +46,7 @@ def save_images(folder: Path, image_HW3: np.ndarray, aligned: dict[str, Aligned]
 
 
 def saved_models(folder: Path) -> list[str]:
-    """The models whose maps are in a folder of `save_pictures`, in their order; empty where there is none."""
+    """The models whose maps are in a folder of `save_images`, in their order; empty where there is none."""
     names = folder / "models.txt"
     return names.read_text(encoding="utf-8").splitlines() if names.is_file() else []
 
@@ -56,7 +56,7 @@ def write_page(path: Path, title: str, table_html: str, folders: Iterable[Path])
 
     Args:
         path: of the page; `folders` are below its folder.
-        folders: of `save_pictures`; missing ones (images with too few pixels) are skipped.
+        folders: of `save_images`; missing ones (images with too few pixels) are skipped.
     """
     sections = []
     for folder in folders:

@@ -140,7 +140,7 @@ def flicker(
 
     Args:
         disparity_THW: at least two frames.
-        truth_THW: same shape, aligned; None means a still scene.
+        ground_truth_THW: same shape, aligned; None means a still scene.
         valid_THW: bool, same shape.
 
     Raises:

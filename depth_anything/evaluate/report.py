@@ -61,7 +61,7 @@ class Report:
         return "\n".join([self.title, *(line.rstrip() for line in lines), *self.notes])
 
     def write(self, out: Path, folders: Iterable[Path]) -> None:
-        """report.{txt,json,csv,md}, and index.html with the images of `folders` (`html_page.save_pictures`)."""
+        """report.{txt,json,csv,md}, and index.html with the images of `folders` (`html_page.save_images`)."""
         for form, suffix in FORMS.items():
             write_text(out / f"report.{suffix}", self.render(form) + "\n")
         header, *rows = self.rows

@@ -33,7 +33,7 @@ def find_images(
         exclude: a folder that is not searched: the output folder, if it is inside an input.
 
     Raises:
-        PictureError: nothing was named, or a folder, pattern or list holds no image.
+        ImageError: nothing was named, or a folder, pattern or list holds no image.
     """
     if not inputs:
         raise ImageError("no input: give files, folders, patterns, a .txt list of paths, or - for standard input")

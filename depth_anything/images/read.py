@@ -90,7 +90,7 @@ def read_image_with_info(source: ImageSource) -> tuple[np.ndarray, ImageInfo]:
             array uint8 (H, W), (H, W, 3) RGB or (H, W, 4) RGBA.
 
     Raises:
-        PictureError: (a ValueError) not an image, damaged, cut short, too large, or of a wrong type; one line.
+        ImageError: (a ValueError) not an image, damaged, cut short, too large, or of a wrong type; one line.
     """
     if isinstance(source, np.ndarray):
         image_HW3 = _from_array(source)
@@ -160,7 +160,7 @@ def _raw_info(image: raw.Raw, size: tuple[int, int]) -> ImageInfo:
 
 @contextmanager
 def _opened(source: ImageSource) -> Iterator[Image.Image | raw.Raw]:
-    """The image with its header parsed and checked, not decoded. Every failure inside becomes one PictureError."""
+    """The image with its header parsed and checked, not decoded. Every failure inside becomes one ImageError."""
     name = name_of(source)
     try:
         if isinstance(source, Image.Image):

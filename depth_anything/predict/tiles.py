@@ -92,7 +92,7 @@ def predict_tiles(predictor: Predictor, image: ImageSource, count: int) -> Predi
 
     Args:
         predictor: the model; tiles have its input size at the network.
-        picture: as for `Predictor`.
+        image: as for `Predictor`.
         count: tiles along the shorter side, which overlap by half; the network runs about 1.5 count^2 times.
 
     Raises:

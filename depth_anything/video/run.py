@@ -226,7 +226,7 @@ def _make_chunks(
     options: VideoOptions,
     advance: Callable[[], None],
 ) -> None:
-    """Write all missing chunks: those of the frames in `pictures`."""
+    """Write all missing chunks: those of the frames in `images`."""
     is_metric = predictor.variant.quantity == "depth_m"
     stabiliser = Stabiliser(is_metric) if options.stabilise else None
     ends = options.ends or ((0.0, float(predictor.variant.max_depth or 1)) if is_metric else None)
