@@ -1,5 +1,6 @@
 """Commands in the documents: every one exists, with the options and the recipes that are shown."""
 
+import ast
 import contextlib
 import io
 import re
@@ -50,3 +51,39 @@ def test_links_lead_somewhere():
         for target in re.findall(r"\]\(([^)#]+)\)", page.read_text()):
             if not target.startswith("http"):
                 assert (page.parent / target).exists(), f"{page.name}: {target}"
+
+
+def parameters(node: ast.AST) -> set[str]:
+    """The parameters of a function; of a class, those of all its methods, and its fields."""
+    if isinstance(node, ast.ClassDef):
+        fields = {
+            part.target.id
+            for part in node.body
+            if isinstance(part, ast.AnnAssign) and isinstance(part.target, ast.Name)
+        }
+        return fields.union(*map(parameters, node.body))
+    if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+        return set()
+    given = node.args
+    several = [one for one in (given.vararg, given.kwarg) if one]
+    return {one.arg for one in given.posonlyargs + given.args + given.kwonlyargs + several}
+
+
+def described(docstring: str) -> set[str]:
+    """The names below Args: in a docstring."""
+    _, _, behind = docstring.partition("\nArgs:\n")
+    section = re.split(r"^(?=\S)", behind, maxsplit=1, flags=re.MULTILINE)[0]
+    names = re.findall(r"^    (\w[\w, ]*?):", section, flags=re.MULTILINE)
+    return {name.strip() for line in names for name in line.split(",")}
+
+
+def test_docstrings_describe_parameters_that_exist():
+    assert described("One line.\n\nArgs:\n    a, b: two.\n        c: not this.\n\nReturns:\n    d: no.") == {"a", "b"}
+    seen = 0
+    for path in sorted((ROOT / "depth_anything").rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+                names = described(ast.get_docstring(node) or "")
+                seen += len(names)
+                assert names <= parameters(node), f"{path.relative_to(ROOT)}:{node.lineno}: {node.name}"
+    assert seen > 300
