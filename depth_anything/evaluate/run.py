@@ -18,10 +18,11 @@ from depth_anything.data.benchmarks.image import BenchmarkImage
 from depth_anything.data.benchmarks.sets import Contents
 from depth_anything.evaluate.align import resize_bilinear
 from depth_anything.evaluate.candidate import Candidate, probe
+from depth_anything.evaluate.crops import kb_window
 from depth_anything.evaluate.html_page import save_images, saved_models
 from depth_anything.evaluate.journal import Journal, file_name
 from depth_anything.evaluate.protocol import Cut, Protocol
-from depth_anything.evaluate.score import Aligned, TooFewPixels, align, check_same_way_up, kb_window, score
+from depth_anything.evaluate.score import Aligned, TooFewPixels, align, check_same_way_up, score
 from depth_anything.system.lock import alone
 
 

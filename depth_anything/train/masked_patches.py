@@ -22,8 +22,9 @@ from depth_anything.losses import Losses
 from depth_anything.network.model import DepthAnything
 from depth_anything.network.resize import PATCH, normalise
 from depth_anything.train.batches import Draw, Slice, crops, perturbed
+from depth_anything.train.initial_weights import DECODER_UNREAD, start_model
+from depth_anything.train.learning_rates import groups, set_rate
 from depth_anything.train.recipes.base import MaskedRecipe, Stage
-from depth_anything.train.start import DECODER_UNREAD, groups, set_rate, start_model
 from depth_anything.train.teacher import MapAndTokens, run_network
 
 UNREAD = (DECODER_UNREAD,)

@@ -12,12 +12,12 @@ from depth_anything.data.samples import Samples
 from depth_anything.losses import Losses
 from depth_anything.network.model import DepthAnything
 from depth_anything.train.batches import Batch, Slice
+from depth_anything.train.initial_weights import UNREAD
 from depth_anything.train.metres import measure, true_metres
 from depth_anything.train.metric_batches import labeled_batch
 from depth_anything.train.metric_start import fit_last, groups, start_model
 from depth_anything.train.recipes.base import Stage
 from depth_anything.train.recipes.metric import MetricRecipe
-from depth_anything.train.start import UNREAD
 from depth_anything.train.teacher import run_network
 
 __all__ = ["UNREAD", "fit_last", "groups", "labeled_batch", "set_rate", "start_model", "step_losses", "validate"]

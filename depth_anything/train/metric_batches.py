@@ -9,7 +9,7 @@ from PIL import Image
 
 from depth_anything.data.sample import Sample
 from depth_anything.data.samples import Samples
-from depth_anything.evaluate.score import kb_window
+from depth_anything.evaluate.crops import kb_window
 from depth_anything.network.resize import normalise
 from depth_anything.train import batches
 from depth_anything.train.batches import Batch, Draw, read

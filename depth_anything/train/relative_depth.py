@@ -9,8 +9,9 @@ from depth_anything.data.samples import Samples
 from depth_anything.losses import Losses
 from depth_anything.network.model import DepthAnything
 from depth_anything.train.batches import Slice, labeled_batch
+from depth_anything.train.initial_weights import UNREAD, start_model
+from depth_anything.train.learning_rates import groups, set_rate
 from depth_anything.train.recipes.base import Recipe, Stage
-from depth_anything.train.start import UNREAD, groups, set_rate, start_model
 from depth_anything.train.student import student_losses
 from depth_anything.train.teacher import teacher_losses
 from depth_anything.train.validation import validate_disparity

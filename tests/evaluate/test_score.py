@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from depth_anything.data.benchmarks.image import GroundTruth
+from depth_anything.evaluate.crops import crop_mask
 from depth_anything.evaluate.protocol import PROTOCOLS, Cut, Protocol, get_protocol
-from depth_anything.evaluate.score import TooFewPixels, align, crop_mask, score, scored_pixels
+from depth_anything.evaluate.score import TooFewPixels, align, score, scored_pixels
 
 PLAIN = Protocol(name="plain", default_cut=Cut(), source="test")
 SHAPE = (375, 1242)  # large enough for every crop

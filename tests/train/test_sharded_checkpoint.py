@@ -13,8 +13,8 @@ from depth_anything.train import loop, sharded_checkpoint
 from depth_anything.train.batches import Data
 from depth_anything.train.checkpoint import STATE_FILE, Run, older_steps
 from depth_anything.train.distributed import Machine, Ranks, join
+from depth_anything.train.initial_weights import start_model
 from depth_anything.train.parts import built_in_parts, own_rows, take_rows
-from depth_anything.train.start import start_model
 
 
 def test_a_model_that_is_built_in_parts_has_the_rows_of_one_that_is_built_whole(one_thread):
