@@ -171,6 +171,20 @@ def test_processes_of_one_machine_share_the_files(tmp_path):
     assert (tmp_path / "log").read_text() == "x\ny\n"
 
 
+def test_what_another_process_fetched_before_the_lock_is_not_fetched_again(tmp_path):
+    """Both saw that it was not there; the second one has the lock when the first has finished."""
+    asked = []
+    cache = ShardCache(lambda name, path: asked.append(name), tmp_path)
+
+    class Late(type(tmp_path)):
+        """A file that is missing until the lock is held."""
+
+        def exists(self, **options) -> bool:
+            return any(tmp_path.glob(".*.lock"))
+
+    assert cache._fetched("labels/a.tar", Late(tmp_path / "key.tar"), 3) and not asked
+
+
 def test_a_step_expects_the_images_of_a_later_one():
     """Those that the run reads AHEAD_IMAGES later, through everything that stands before a set."""
 
