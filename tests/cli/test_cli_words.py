@@ -247,10 +247,11 @@ def test_completion_for_shells(capsys):
         assert "depth-anything" in capsys.readouterr().out
 
 
-def test_names_that_reconstruction_expects(photo, tmp_path):
+def test_names_that_reconstruction_expects(tmp_path):
     """docs/files.md: a 16-bit map under the name of its image, from 0 to 65535, and COLMAP's files."""
     import cv2
 
+    photo = Path(__file__).parents[2] / "examples/kodak_24.jpg"
     assert run("predict", photo, "-o", tmp_path / "depths", "--save", "png16", "--name", "{stem}.{ext}") == 0
     stored_HW = cv2.imread(str(tmp_path / "depths" / f"{Path(photo).stem}.png"), cv2.IMREAD_UNCHANGED)
     assert stored_HW.dtype == "uint16" and stored_HW.ndim == 2 and (stored_HW.min(), stored_HW.max()) == (0, 65535)

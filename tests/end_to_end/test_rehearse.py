@@ -52,15 +52,15 @@ def test_every_command_is_understood(chain, tmp_path, monkeypatch, capsys):
             if "=" in given:
                 name, folder = given.split("=")
                 assert len(open_labeled(name, folder)) > 0
-    expected = ["train", *["label"] * 8, "train", "evaluate", "export"]
-    assert parsed == [*expected, "train", *["label"] * 2, *["train"] * 2, "evaluate", "export"]
+    v1 = ["train", *["label"] * 8, "train", "evaluate"]
+    assert parsed == [*v1, "train", *["label"] * 2, *["train"] * 2, "evaluate", "export"]
     assert [step.killed for step in steps].count(True) == 1
     with pytest.raises(ValueError, match="not empty"):
         rehearse.rehearse(tmp_path / "out")
 
 
 def test_a_step_that_fails_is_one_line(tmp_path):
-    rehearsal = rehearse.Rehearsal(tmp_path)
+    rehearsal = rehearse.Rehearsal(tmp_path, processes=2)
 
     def run(program: str, check=lambda: None):
         rehearsal.run(rehearse.Step("a step", [sys.executable, "-c", program], tmp_path / "file", check))
@@ -68,13 +68,13 @@ def test_a_step_that_fails_is_one_line(tmp_path):
     def broken():
         raise rehearse.Broken("no file")
 
-    with pytest.raises(rehearse.Broken, match=r"^a step: exit code 3: error: this; .*logs/01-a-step\.log$"):
+    with pytest.raises(rehearse.Broken, match=r"^a step: exit code 3: error: this; .*logs/00-a-step\.log$"):
         run("print('error: this'); print('a tail'); raise SystemExit(3)")
     with pytest.raises(rehearse.Broken, match=r"^a step: no file; the whole output is in "):
         run("", broken)
     run("")
-    assert [step.name for step, _ in rehearsal.done] == ["a step"]
-    assert rehearsal.table().splitlines()[1].split() == ["a", "step", "0", str(tmp_path / "file")]
+    assert [done.name for done in rehearsal.done] == ["a step"]
+    assert rehearsal.table().splitlines()[1].split() == ["a", "step", "0", "0", str(tmp_path / "file")]
 
 
 PARENT = """
@@ -88,7 +88,7 @@ time.sleep(99)
 
 
 def test_a_run_is_killed_with_its_workers_when_a_state_is_there(tmp_path):
-    rehearsal = rehearse.Rehearsal(tmp_path)
+    rehearsal = rehearse.Rehearsal(tmp_path, processes=2)
     out, began = tmp_path / "run", time.monotonic()
     words = [sys.executable, "-c", PARENT, str(out)]
     rehearsal.run(rehearse.Step("killed", words, out, killed=True))
