@@ -155,11 +155,21 @@ def test_a_folder_without_a_single_usable_pixel_is_refused(tmp_path, max_depth):
         finetune(DepthAnything("nano"), folder, tmp_path / "out", max_depth=max_depth)
 
 
-@pytest.mark.xfail(
-    reason="the bundled weights, whose last run was for outlines, learn slower at an input of 96", strict=False
-)
 @pytest.mark.slow
-@pytest.mark.parametrize(("quantity", "epochs", "rate"), [("disparity", 4, 2e-3), ("depth_m", 8, 1e-3)])
+@pytest.mark.parametrize(
+    ("quantity", "epochs", "rate"),
+    [
+        ("disparity", 4, 1e-3),
+        pytest.param(
+            "depth_m",
+            8,
+            1e-3,
+            marks=pytest.mark.xfail(
+                reason="the last layers of the bundled nano are too small for this rate (docs/log.md)"
+            ),
+        ),
+    ],
+)
 def test_it_learns_a_world_that_it_has_not_seen(tmp_path, quantity, epochs, rate):
     folder = write_folder(tmp_path / "mine", quantity, ".png", 40)
     nano = DepthAnything.from_pretrained("nano")
