@@ -279,16 +279,20 @@ def _remove(path: Path) -> None:
 
 
 @contextmanager
-def lock_file(path: Path) -> Iterator[bool | None]:
+def lock_file(path: Path, wait: bool = False) -> Iterator[bool | None]:
     """Whether this process alone has the kernel's lock of a file or folder in the block; None where nobody can: on
-    Windows, and on some network disks. The lock falls when its holder ends, also by kill -9."""
+    Windows, and on some network disks. The lock falls when its holder ends, also by kill -9.
+
+    Args:
+        wait: until the lock is free, instead of yielding False.
+    """
     handle, held = None, None
     with suppress(ModuleNotFoundError, OSError):
         import fcntl
 
         handle = os.open(path, os.O_RDONLY)
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
             held = True
         except BlockingIOError:
             held = False

@@ -2,11 +2,14 @@
 
 import io
 import os
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 from scene_shards import SIZES, scene
 
+from depth_anything.data.labeled import rendered
 from depth_anything.data.labeled.rendered import PACKED, PackedScenes, read_scenes
 from depth_anything.data.shards import write_shard
 
@@ -53,6 +56,21 @@ def test_packing_is_done_once_and_new_shards_join(shards):
     assert len(PackedScenes(shards)) == 6
     assert all(os.stat(path).st_mtime_ns == time for path, time in before.items())
     assert not [path for path in (shards / PACKED).iterdir() if path.name.startswith(".")]
+
+
+def test_of_several_runs_that_begin_at_once_one_packs_a_shard(shards, monkeypatch):
+    asked = []
+
+    def slow(path):
+        asked.append(path.name)
+        time.sleep(0.2)
+        return read(path)
+
+    read = rendered.read_scene_shard
+    monkeypatch.setattr(rendered, "read_scene_shard", slow)
+    with ThreadPoolExecutor(4) as runs:
+        assert list(runs.map(len, runs.map(PackedScenes, [shards] * 4))) == [5] * 4
+    assert sorted(asked) == ["scenes-00000.tar", "scenes-00001.tar"]
 
 
 def test_a_shard_that_was_made_again_is_packed_again(shards):

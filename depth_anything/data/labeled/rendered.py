@@ -3,7 +3,6 @@
 import io
 import json
 import os
-import shutil
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
@@ -13,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 from depth_anything.data.sample import Sample
-from depth_anything.system.files import find, replace_folder
+from depth_anything.system.files import atomic_folder, find, lock_file
 
 PACKED = "packed"
 PARTS = ("image", "disparity", "mask", "index")
@@ -110,6 +109,8 @@ def pack_ahead(folder: str | Path, processes: int | None = None) -> None:
     if len(todo) > 1:
         with ProcessPoolExecutor(processes or os.cpu_count(), get_context("spawn")) as pool:
             list(pool.map(pack_shard, *zip(*todo, strict=True)))
+    elif todo:
+        pack_shard(*todo[0])
 
 
 def is_packed(path: Path, folder: Path) -> bool:
@@ -118,24 +119,20 @@ def is_packed(path: Path, folder: Path) -> bool:
 
 
 def pack_shard(path: Path, folder: Path) -> Path:
-    """Lay a shard's pixels end to end in `folder` (image, disparity, mask, index .npy), unless it holds them."""
-    if is_packed(path, folder):
-        return folder
-    samples = list(read_scene_shard(path))
-    sizes = np.array([sample.disparity_HW.shape for sample in samples], dtype=np.int64)
-    first = np.concatenate([[0], np.cumsum(sizes.prod(1))[:-1]])
-    temporary = folder.with_name(f".{folder.name}.{os.getpid()}")
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
-    np.save(temporary / "image.npy", np.concatenate([sample.image_HW3.reshape(-1, 3) for sample in samples]))
-    np.save(temporary / "disparity.npy", np.concatenate([sample.disparity_HW.ravel() for sample in samples]))
-    masks = [(sample.valid_HW + 2 * sample.sky_HW).astype(np.uint8).ravel() for sample in samples]
-    np.save(temporary / "mask.npy", np.concatenate(masks))
-    np.save(temporary / "index.npy", np.column_stack([sizes, first]))
-    try:
-        replace_folder(temporary, folder)
-    except OSError:
-        if not is_packed(path, folder):  # by another process meanwhile
-            raise
-        shutil.rmtree(temporary, ignore_errors=True)
+    """Lay a shard's pixels end to end in `folder` (image, disparity, mask, index .npy), unless it holds them.
+
+    Processes that want the same shard wait for the one that packs it: a folder that is in use is not replaced.
+    """
+    with lock_file(path, wait=True):
+        if is_packed(path, folder):
+            return folder
+        samples = list(read_scene_shard(path))
+        sizes = np.array([sample.disparity_HW.shape for sample in samples], dtype=np.int64)
+        first = np.concatenate([[0], np.cumsum(sizes.prod(1))[:-1]])
+        masks = [(sample.valid_HW + 2 * sample.sky_HW).astype(np.uint8).ravel() for sample in samples]
+        with atomic_folder(folder) as part:
+            np.save(part / "image.npy", np.concatenate([sample.image_HW3.reshape(-1, 3) for sample in samples]))
+            np.save(part / "disparity.npy", np.concatenate([sample.disparity_HW.ravel() for sample in samples]))
+            np.save(part / "mask.npy", np.concatenate(masks))
+            np.save(part / "index.npy", np.column_stack([sizes, first]))
     return folder
