@@ -29,6 +29,7 @@ import tyro
 
 from depth_anything.checkpoints.hub import WEIGHTS
 from depth_anything.checkpoints.official import load_backbone
+from depth_anything.data.scenes.render import finished_scenes
 from depth_anything.evaluate.pairs import evaluate_pairs
 from depth_anything.label.jobs import LabelOptions
 from depth_anything.label.launch import label
@@ -74,7 +75,7 @@ def table9(
         out: folder for the labels and a folder for each run.
         photos: unlabelled photographs.
         pairs: manifest of photographs with measured truth.
-        scenes: rendered scenes of the student, if there are some.
+        scenes: rendered scenes of the student (training/ and held_out/), if there are some; else they are rendered.
         student: nano-lite0, nano-lite1, nano, nano-vit.
         teacher: the weights that label.
         backbone: what an EfficientNet starts from; by default the installed package.
@@ -96,7 +97,14 @@ def table9(
     ) as pool:
         jobs = {
             pool.submit(
-                run, rung_recipe(student, rung, size, seed), folder, scenes, out / "labels", teacher, backbone, tests
+                run,
+                rung_recipe(student, rung, size, seed, finished_scenes(scenes / "training")),
+                folder,
+                scenes,
+                out / "labels",
+                teacher,
+                backbone,
+                tests,
             ): folder
             for (rung, seed), folder in folders.items()
             if not (folder / "scores.json").exists()
@@ -119,10 +127,11 @@ def table9(
     )
 
 
-def rung_recipe(student: str, rung: str, size: float, seed: int) -> Recipe:
-    """A rung's recipe; the number of scenes stays whole, whatever the number of steps."""
+def rung_recipe(student: str, rung: str, size: float, seed: int, scenes: int = 0) -> Recipe:
+    """A rung's recipe. The number of scenes does not depend on the number of steps: those that there are, if any."""
     whole = get_recipe(f"{student}-table9-{rung}")
-    return replace(shrunk(whole, size), scenes=whole.scenes, validation_scenes=whole.validation_scenes, seed=seed)
+    found = min(scenes, whole.scenes) or whole.scenes
+    return replace(shrunk(whole, size), scenes=found, validation_scenes=whole.validation_scenes, seed=seed)
 
 
 def run(
