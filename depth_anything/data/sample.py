@@ -79,7 +79,8 @@ def random_crop(
     """A random crop of an image of height x width pixels.
 
     With scale (1, 1), no jitter and a square `size` this is the papers' crop: shorter side to the network's size, then
-    a random square crop (V1 supplement).
+    a random square crop (V1 supplement). A crop that has the network's size already, as of a pseudo-labelled image,
+    begins at whole pixels: fractions would resample the image between the pixels of its label.
 
     Args:
         scale: range of the crop's sides, as a share of the largest crop of that shape.
@@ -90,22 +91,33 @@ def random_crop(
     aspect = size[1] / size[0] * np.exp((2 * draws_5[0] - 1) * np.log(aspect_jitter))
     share = scale[0] + (scale[1] - scale[0]) * draws_5[1]
     crop_height, crop_width = min(height, width / aspect) * share, min(height * aspect, width) * share
+    mirrored = bool(draws_5[4] < flip)
+    if np.allclose((crop_height, crop_width), size, rtol=0, atol=1e-6):
+        top, left = int((height - size[0] + 1) * draws_5[2]), int((width - size[1] + 1) * draws_5[3])
+        return Crop(top, left, *size, size, mirrored)
     top, left = (height - crop_height) * draws_5[2], (width - crop_width) * draws_5[3]
-    return Crop(top, left, crop_height, crop_width, size, flip=bool(draws_5[4] < flip))
+    return Crop(top, left, crop_height, crop_width, size, mirrored)
 
 
 def cut(sample: Sample, crop: Crop) -> Sample:
     """The crop, resized and mirrored: the image bicubic with antialias, every label by its nearest pixel."""
-    height, width = crop.size
-    box = (crop.left, crop.top, crop.left + crop.width, crop.top + crop.height)
-    image_HW3 = np.asarray(Image.fromarray(sample.image_HW3).resize((width, height), Image.Resampling.BICUBIC, box))
-    rows = nearest(crop.top, crop.height, height, sample.image_HW3.shape[0])
-    columns = nearest(crop.left, crop.width, width, sample.image_HW3.shape[1])
-    if crop.flip:
-        image_HW3, columns = image_HW3[:, ::-1], columns[::-1]
+    (height, width), mirror = crop.size, slice(None, None, -1 if crop.flip else 1)
+    top, left = int(crop.top), int(crop.left)
+    if (crop.height, crop.width, crop.top, crop.left) == (height, width, top, left):
 
-    def pick(label_HW: np.ndarray) -> np.ndarray:
-        return label_HW[rows[:, None], columns]
+        def pick(map_HW: np.ndarray) -> np.ndarray:
+            return map_HW[top : top + height, left : left + width][:, mirror].copy()
+
+        image_HW3 = pick(sample.image_HW3)
+    else:
+        box = (crop.left, crop.top, crop.left + crop.width, crop.top + crop.height)
+        resized = Image.fromarray(sample.image_HW3).resize((width, height), Image.Resampling.BICUBIC, box)
+        image_HW3 = np.asarray(resized)[:, mirror]
+        rows = nearest(crop.top, crop.height, height, sample.image_HW3.shape[0])
+        columns = nearest(crop.left, crop.width, width, sample.image_HW3.shape[1])[mirror]
+
+        def pick(map_HW: np.ndarray) -> np.ndarray:
+            return map_HW.take(rows, 0).take(columns, 1)  # a third of the time of both at once
 
     return replace(
         sample,

@@ -102,6 +102,21 @@ def test_the_papers_crop_is_the_shorter_side_at_any_place():
 
 
 @pytest.mark.parametrize("flip", [False, True])
+def test_a_crop_of_the_networks_size_is_not_resampled(flip):
+    """As of a pseudo-labelled image, which has the size of its map: pixels and labels are the same pixels."""
+    lefts = set()
+    for seed in range(200):
+        crop = random_crop(40, 60, (40, 40), (1, 1), 1, float(flip), np.random.default_rng(seed).random(5))
+        part, left = cut(ramp(), crop), int(crop.left)
+        whole = (slice(None), slice(left, left + 40))
+        for name in ("image_HW3", "disparity_HW", "valid_HW", "sky_HW", "classes_HW"):
+            expected = getattr(ramp(), name)[whole]
+            assert np.array_equal(getattr(part, name), expected[:, ::-1] if flip else expected), name
+        lefts.add(left)
+    assert lefts == set(range(21))
+
+
+@pytest.mark.parametrize("flip", [False, True])
 def test_intrinsics_follow_the_image(flip):
     """A point in space lands on the pixel that shows it, before and after."""
     crop = Crop(4, 10, 20, 40, (30, 60), flip=flip)
