@@ -1,6 +1,7 @@
 """docs/quickstart.md, docs/serve.md and docs/video.md: what they show is run."""
 
 import functools
+import io
 import re
 import shlex
 import signal
@@ -132,13 +133,15 @@ def test_the_servers_commands(folder):
     pytest.importorskip("fastapi", reason="the extra web is not installed")
     from serving import serving
 
+    space = {}
     with serving() as server:
         for language, block in blocks(SERVE):
-            block = block.replace("http://127.0.0.1:8000", server.url)
+            block = block.replace("127.0.0.1:8000", f"127.0.0.1:{server.port}")
             if language == "python":
-                exec(compile(block.replace("examples/", f"{ROOT}/examples/"), "serve.md", "exec"), space := {})
-                assert space["disparity"].shape == (768, 512)
+                exec(compile(block.replace("examples/", f"{ROOT}/examples/"), "serve.md", "exec"), space)
             elif "curl" in block:
                 subprocess.run(["bash", "-ec", block], cwd=folder, check=True, timeout=120)
+    assert space["disparity"].shape == (768, 512)
+    assert Image.open(io.BytesIO(space["colors_png"])).size == (768, 512) and space["reply"]["frame"] == 3
     assert (folder / "disparity.png").read_bytes().startswith(b"\x89PNG")
     assert (folder / "mesh.glb").read_bytes().startswith(b"glTF")

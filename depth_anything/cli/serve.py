@@ -23,6 +23,7 @@ def serve(
     max_megapixels: float = 50,
     timeout: float = 30,
     at_once: int = 64,
+    live_at_once: int = 8,
     keep: Path | None = None,
     *,
     network: OmitArgPrefixes[ModelOptions],
@@ -43,6 +44,7 @@ def serve(
         max_megapixels: largest image.
         timeout: seconds for a client to send, for the result to be computed, and for the client to receive it.
         at_once: images in progress, from upload to response; further requests get status 429.
+        live_at_once: connections for live depth (WebSockets); further ones get status 429.
         keep: folder in which to keep images and results; by default nothing is kept.
     """
     with needs("web", "serve"):
@@ -51,8 +53,10 @@ def serve(
         from depth_anything.web.site import Site, is_loopback
     from depth_anything.system.files import atomic_path
 
-    if not all(0 < number < float("inf") for number in (max_megabytes, max_megapixels, timeout, at_once)):
-        raise ValueError("--max-megabytes, --max-megapixels, --timeout and --at-once: expected numbers above 0")
+    if not all(0 < number < float("inf") for number in (max_megabytes, max_megapixels, timeout, at_once, live_at_once)):
+        raise ValueError(
+            "--max-megabytes, --max-megapixels, --timeout, --at-once and --live-at-once: expected numbers above 0"
+        )
     if not 0 <= port <= 65535:
         raise ValueError(f"--port {port}: expected 1 to 65535, or 0 for a free one")
     token = token or os.environ.get("DEPTH_ANYTHING_TOKEN") or None
@@ -67,12 +71,13 @@ def serve(
             pass
         (keep / "writable").unlink()
     limits = Limits(
-        max_bytes=int(max_megabytes * 2**20), max_pixels=int(max_megapixels * 1e6), seconds=timeout, at_once=at_once
-    )
+        max_bytes=int(max_megabytes * 2**20), max_pixels=int(max_megapixels * 1e6), seconds=timeout, at_once=at_once,
+        live_at_once=live_at_once,
+    )  # fmt: skip
     if token is None and not is_loopback(host):
         print(f"warning: other machines can reach {host}, and no token is required: see --token", file=sys.stderr)
 
     def ready(address: str) -> None:
         print(f"{', '.join(predictors)} at {address}  (Ctrl-C stops)", flush=True)
 
-    run(create_app(predictors, limits, token, keep, site), host, port, timeout, ready)
+    run(create_app(predictors, limits, token, keep, site), host, port, limits, ready)

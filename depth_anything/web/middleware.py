@@ -37,6 +37,8 @@ class Limits:
     """Time for a client to send its image, for the result to be computed, and for the client to receive it."""
     at_once: int = 64
     """Images in progress, from upload to response; further requests get status 429."""
+    live_at_once: int = 8
+    """Connections for live depth; further ones get status 429."""
 
 
 class Metrics:
@@ -62,6 +64,17 @@ class Metrics:
             "depth_anything_batch_pictures", "Images in a batch", buckets=(1, 2, 4, 8, 16, 32), registry=registry
         )
 
+        self.live_connections = Gauge("depth_anything_live_connections", "Open WebSockets", registry=registry)
+        self.live_frames = Counter(
+            "depth_anything_live_frames",
+            "Frames on WebSockets by the status of their reply, or dropped for a newer frame",
+            ["status"],
+            registry=registry,
+        )
+        self.live_seconds = Histogram(
+            "depth_anything_live_seconds", "From the arrival of a frame to the end of its reply", registry=registry
+        )
+
     def batch(self, images: int, seconds: float) -> None:
         """Record one run of the network."""
         self.network_seconds.observe(seconds)
@@ -74,6 +87,7 @@ class RequestGuard:
     - Requests to a foreign host name, or from a foreign page, are refused (see Site).
     - At most `limits.at_once` requests to the path `bounded` run at the same time; further ones get status 429 with
       Retry-After before their body is read.
+    - At most `limits.live_at_once` WebSockets are open; further ones get status 429.
     - A client that does not receive its response within `limits.seconds` is disconnected.
     - If a response is ready before the body was read, a little more of the body is read, so that the client gets the
       response instead of a connection reset; then the connection is closed.
@@ -94,11 +108,14 @@ class RequestGuard:
     ):
         self.app, self.limits, self.metrics, self.bounded, self.paths = app, limits, metrics, bounded, paths
         self.site = site
-        self.inside = 0
+        self.inside, self.live = 0, 0
         self.mean_seconds = 1.0
         """Mean time of recent images, for Retry-After."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "websocket":
+            await self._websocket(scope, receive, send)
+            return
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
@@ -109,7 +126,7 @@ class RequestGuard:
         admitted = bounded and stranger is None and self.inside < self.limits.at_once
         app: ASGIApp = stranger or (self.app if admitted or not bounded else self._too_many())
         self.inside += admitted
-        self.metrics.inside.set(self.inside)
+        self.metrics.inside.inc(admitted)
         try:
             await app(scope, exchange.receive, exchange.send)
         except _SlowReader:
@@ -122,10 +139,36 @@ class RequestGuard:
             if admitted:
                 self.inside -= 1
                 self.mean_seconds += 0.1 * (seconds - self.mean_seconds)
-            path = scope["path"] if scope["path"] in self.paths else "other"
-            self.metrics.inside.set(self.inside)
-            self.metrics.requests.labels(path, exchange.status).inc()
-            self.metrics.seconds.labels(path).observe(seconds)
+            self.metrics.inside.dec(admitted)
+            self.metrics.requests.labels(self._label(scope), exchange.status).inc()
+            self.metrics.seconds.labels(self._label(scope)).observe(seconds)
+
+    async def _websocket(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """One WebSocket, or the response that refuses it. Browsers do not apply CORS to it: its Origin decides."""
+        stranger = self._stranger(scope)
+        admitted = stranger is None and self.live < self.limits.live_at_once
+        many = f"{self.limits.live_at_once} live connections are open: try again later"
+        app: ASGIApp = stranger or (self.app if admitted else too_busy(many, self.limits.seconds))
+        counted = False
+
+        async def count(message: Message) -> None:
+            nonlocal counted
+            if not counted:
+                counted = True
+                status = {"websocket.accept": 101, "websocket.close": 403}.get(message["type"]) or message["status"]
+                self.metrics.requests.labels(self._label(scope), str(status)).inc()
+            await send(message)
+
+        self.live += admitted
+        self.metrics.live_connections.inc(admitted)
+        try:
+            await app(scope, receive, count)
+        finally:
+            self.live -= admitted
+            self.metrics.live_connections.dec(admitted)
+
+    def _label(self, scope: Scope) -> str:
+        return scope["path"] if scope["path"] in self.paths else "other"
 
     def _stranger(self, scope: Scope) -> JSONResponse | None:
         headers = Headers(scope=scope)

@@ -7,14 +7,15 @@ import hmac
 import math
 import socket
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import prometheus_client
 import uvicorn
-from fastapi import Depends, FastAPI, Query, Request, Response
+from fastapi import Depends, FastAPI, Query, Request, Response, WebSocket
 from fastapi.exceptions import RequestValidationError
 from fastapi.middleware.cors import CORSMiddleware
 from fastapi.responses import FileResponse, JSONResponse
@@ -27,7 +28,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from depth_anything import __version__
 from depth_anything.images import colormap
 from depth_anything.images.formats import FORMATS
-from depth_anything.web import responses
+from depth_anything.web import live, responses
 from depth_anything.web.middleware import Limits, Metrics, RequestGuard, too_busy
 from depth_anything.web.page_files import STATIC
 from depth_anything.web.pipeline import Work
@@ -152,7 +153,9 @@ def create_app(
         title="Depth Anything", version=__version__, lifespan=lifespan, docs_url=None, redoc_url=None,
         description="Predicts a dense depth map for an image. See docs/serve.md.",
     )  # fmt: skip
-    paths = frozenset({"/", "/healthz", "/metrics", "/openapi.json", "/v1/colormaps", "/v1/depth", "/v1/models"})
+    paths = frozenset(
+        {"/", "/healthz", "/metrics", "/openapi.json", "/v1/colormaps", "/v1/depth", "/v1/live", "/v1/models"}
+    )
     app.add_middleware(RequestGuard, limits=limits, metrics=metrics, bounded="/v1/depth", paths=paths, site=site)
     if site is not None and site.origins:
         # Outermost, so that these pages can read refusals too.
@@ -166,26 +169,26 @@ def create_app(
     app.mount("/static", StaticFiles(directory=STATIC), name="static")
 
     @app.exception_handler(Refused)
-    def refused(_: Request, refusal: Refused) -> JSONResponse:
+    def refused(_: Request | None, refusal: Refused) -> JSONResponse:
         headers = {"WWW-Authenticate": "Bearer"} if refusal.status == 401 else None
         return JSONResponse({"detail": refusal.detail}, refusal.status, headers)
 
     @app.exception_handler(RequestValidationError)
-    def invalid(_: Request, error: RequestValidationError) -> JSONResponse:
-        lines = [f"{'.'.join(str(part) for part in e['loc'][1:])}: {e['msg']}" for e in error.errors()]
-        return JSONResponse({"detail": "; ".join(lines)}, 422)
+    def invalid(request: Request, error: RequestValidationError) -> JSONResponse:
+        return refused(request, _invalid([{**e, "loc": e["loc"][1:]} for e in error.errors()]))
 
     @app.exception_handler(ClientDisconnect)
     def gone(_: Request, __: ClientDisconnect) -> JSONResponse:
         return JSONResponse({"detail": "the client disconnected"}, 400)
 
+    def check_token(sent: str | None) -> None:
+        if token is not None and (sent is None or not hmac.compare_digest(sent.encode(), token.encode())):
+            raise Refused(401, "this server requires a bearer token: Authorization: Bearer TOKEN")
+
     async def authorize(
         sent: Annotated[HTTPAuthorizationCredentials | None, Depends(HTTPBearer(auto_error=False))],
     ) -> None:
-        if token is None:
-            return
-        if sent is None or not hmac.compare_digest(sent.credentials.encode(), token.encode()):
-            raise Refused(401, "this server requires a bearer token: Authorization: Bearer TOKEN")
+        check_token(sent.credentials if sent else None)
 
     def chosen_model(options: responses.Options) -> str:
         name = options.model or next(iter(predictors))
@@ -193,21 +196,23 @@ def create_app(
             raise Refused(422, f"model: this server has {', '.join(predictors)}, not {name!r}")
         return name
 
+    def stated(fields: Sequence[tuple[str, str]]) -> tuple[str, responses.Options]:
+        """Model and options by their text in a query or a form."""
+        repeated = [name for name, times in Counter(name for name, _ in fields).items() if times > 1]
+        if repeated:
+            raise Refused(422, f"{', '.join(repeated)}: given more than once")
+        try:
+            options = responses.Options.model_validate(dict(fields))
+        except ValidationError as error:
+            raise _invalid(error.errors()) from None
+        return chosen_model(options), options
+
     @app.post("/v1/depth", response_class=Response, dependencies=[Depends(authorize)], **_DEPTH_DOCS)
     async def depth(request: Request, options: Annotated[responses.Options, Query()]) -> Response:
         """The map of one image."""
-        asked = request.query_params.multi_items()
-        name = chosen_model(options)
+        chosen_model(options)  # before the image is read
         data, fields = await read_upload(request, limits)
-        repeated = [name for name, times in Counter(name for name, _ in asked + fields).items() if times > 1]
-        if repeated:
-            raise Refused(422, f"{', '.join(repeated)}: given more than once")
-        if fields:
-            try:
-                options = responses.Options.model_validate(dict(asked + fields))
-            except ValidationError as error:
-                raise RequestValidationError([{**e, "loc": ("form", *e["loc"])} for e in error.errors()]) from None
-            name = chosen_model(options)
+        name, options = stated(request.query_params.multi_items() + fields)
         try:
             async with asyncio.timeout(limits.seconds):
                 result = await _unless_gone(request, app.state.work.predict(data, name, options))
@@ -221,6 +226,16 @@ def create_app(
             result.body, media_type=result.media_type,
             headers={"Content-Disposition": f'inline; filename="{result.name}"', "Cache-Control": "no-store"},
         )  # fmt: skip
+
+    @app.websocket("/v1/live")
+    async def live_depth(websocket: WebSocket) -> None:
+        try:
+            check_token(live.sent_token(websocket))
+            name, options = stated(websocket.query_params.multi_items())
+        except Refused as refusal:
+            await websocket.send_denial_response(refused(None, refusal))
+            return
+        await live.follow(websocket, partial(app.state.work.predict, model=name, options=options), limits, metrics)
 
     @app.get("/v1/models", dependencies=[Depends(authorize)], responses={401: _PROBLEMS[401]})
     async def models() -> Server:
@@ -266,6 +281,12 @@ def create_app(
     return app
 
 
+def _invalid(errors: Sequence[Any]) -> Refused:
+    """Pydantic's errors in one line."""
+    lines = [f"{'.'.join(str(part) for part in error['loc'])}: {error['msg']}" for error in errors]
+    return Refused(422, "; ".join(lines))
+
+
 async def _unless_gone(request: Request, work: Coroutine[Any, Any, T]) -> T:
     """The result of `work`, which is cancelled if the client disconnects.
 
@@ -300,6 +321,10 @@ def protocol_of(seconds: float) -> type[H11Protocol]:
             self.seen = self.cycle
             self.look = self.loop.call_later(seconds, self.close_idle)
 
+        def handle_websocket_upgrade(self, event: Any) -> None:
+            self.look.cancel()  # the connection continues with another protocol
+            super().handle_websocket_upgrade(event)
+
         def connection_lost(self, exc: Exception | None) -> None:
             self.look.cancel()
             super().connection_lost(exc)
@@ -307,12 +332,13 @@ def protocol_of(seconds: float) -> type[H11Protocol]:
     return Protocol
 
 
-def run(app: FastAPI, host: str, port: int, seconds: float, ready: Callable[[str], None]) -> None:
+def run(app: FastAPI, host: str, port: int, limits: Limits, ready: Callable[[str], None]) -> None:
     """Serve until SIGINT or SIGTERM; then accept no more requests, finish those in progress, and return.
 
     Args:
         port: port to listen on; 0 chooses a free one.
-        seconds: time for a client to send the head of its request, and for requests in progress at shutdown.
+        limits: `seconds` is the time for a client to send the head of its request, and for requests in progress at
+            shutdown; `max_bytes` is the largest message of a WebSocket.
         ready: called with the address as soon as connections are accepted.
 
     Raises:
@@ -327,11 +353,13 @@ def run(app: FastAPI, host: str, port: int, seconds: float, ready: Callable[[str
         ready(f"http://{shown}:{listener.getsockname()[1]}")
         config = uvicorn.Config(
             app,
-            http=protocol_of(seconds),
+            http=protocol_of(limits.seconds),
+            ws_max_size=limits.max_bytes,
+            ws_per_message_deflate=False,  # images are compressed, and a small message must not grow
             log_level="warning",
             access_log=False,
             server_header=False,
-            timeout_graceful_shutdown=math.ceil(seconds),
+            timeout_graceful_shutdown=math.ceil(limits.seconds),
         )
         with suppress(KeyboardInterrupt):  # uvicorn raises it again after the shutdown
             uvicorn.Server(config).run(sockets=[listener])

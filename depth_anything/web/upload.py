@@ -32,8 +32,7 @@ async def read_upload(request: Request, limits: Limits) -> tuple[bytes, list[tup
         Refused: 400 malformed form, 408 too slow, 413 too large, 415 unsupported body, 422 no image.
         ClientDisconnect: the client disconnected.
     """
-    if int(request.headers.get("content-length", "0")) > limits.max_bytes:
-        raise _too_large(limits)
+    check_bytes(int(request.headers.get("content-length", "0")), limits)
     if request.headers.get("content-encoding", "identity") != "identity":
         raise Refused(415, "the body is compressed: send the image file without compression")
     kind = request.headers.get("content-type", "").split(";")[0].strip().lower()
@@ -59,8 +58,7 @@ async def _bounded(request: Request, limits: Limits) -> AsyncGenerator[bytes, No
     received = 0
     async for chunk in request.stream():
         received += len(chunk)
-        if received > limits.max_bytes:
-            raise _too_large(limits)
+        check_bytes(received, limits)
         yield chunk
 
 
@@ -82,5 +80,7 @@ async def _from_form(request: Request, limits: Limits) -> tuple[bytes, list[tupl
         await form.close()
 
 
-def _too_large(limits: Limits) -> Refused:
-    return Refused(413, f"the request has more than {limits.max_bytes / 2**20:g} MiB: send a smaller file")
+def check_bytes(received: int, limits: Limits) -> None:
+    """Raise Refused if a client sends more bytes than it may."""
+    if received > limits.max_bytes:
+        raise Refused(413, f"more than {limits.max_bytes / 2**20:g} MiB: send a smaller file")

@@ -44,6 +44,7 @@ def visit(browser):
         page = context.new_page()
         page.set_default_timeout(WAIT_MS)
         page.on("request", lambda request: asked(request.url))
+        page.on("websocket", lambda socket: asked(socket.url.replace("ws", "http", 1)))
         page.on("pageerror", lambda error: wrong.append(str(error)))
 
         def asked(address: str) -> None:

@@ -174,38 +174,103 @@ def test_camera_paste_drop_and_examples(visit, server, photo):
         assert page.is_hidden("#problem")
 
 
+def watch_live(page) -> tuple[list[str], list[bytes], list[str]]:
+    """What happens from now on: addresses of WebSockets, maps that come there, requests to /v1/depth."""
+    sockets, maps, requests = [], [], []
+
+    def opened(socket) -> None:
+        sockets.append(socket.url)
+        socket.on("framereceived", lambda content: maps.append(content) if isinstance(content, bytes) else None)
+
+    page.on("websocket", opened)
+    page.on("request", lambda request: requests.append(request.url) if "/v1/depth" in request.url else None)
+    return sockets, maps, requests
+
+
+def more(page, items: list, count: int) -> None:
+    for _ in range(600):
+        if len(items) >= count:
+            return
+        page.wait_for_timeout(100)
+    raise AssertionError(f"{len(items)} of {count}")
+
+
+def live_is_on(page) -> None:
+    until(page, "document.getElementById('live-words').textContent.includes('ms behind')")
+
+
 @pytest.mark.slow
 def test_live_depth_of_the_camera(visit, server):
     page = visit(server.url)
-    requests = []
-    page.on("request", lambda request: requests.append(request.url) if "/v1/depth" in request.url else None)
+    sockets, maps, requests = watch_live(page)
     page.click("#take")
     until(page, "document.getElementById('video').videoWidth > 0")
-    assert page.is_hidden("#live-map") and not requests
+    assert page.is_hidden("#live-map") and not sockets
     page.click("#live")
-    until(page, "document.getElementById('live-words').textContent.includes('ms behind')")
-    count = len(requests)
+    live_is_on(page)
     first = shot(page, "#live-map")
     assert first.std() > 10  # a map, not a plain colour
     ratio = "(({0}.videoWidth || {0}.width) / ({0}.videoHeight || {0}.height))"
     shapes = [page.evaluate(ratio.format(f"document.getElementById('{name}')")) for name in ("live-map", "video")]
     assert shapes[0] == pytest.approx(shapes[1], rel=0.01)
-    for _ in range(600):  # more maps come, one request after the other
-        if len(requests) > count + 2:
-            break
-        page.wait_for_timeout(100)
-    assert len(requests) > count + 2
+    more(page, maps, len(maps) + 3)
+    assert len(sockets) == 1 and sockets[0].endswith("/v1/live?format=png16&model=nano&colors=Spectral_r")
+    assert not requests
     page.click("#live")
     assert page.is_hidden("#live-map")
     page.wait_for_timeout(1500)
-    ended = len(requests)
+    ended = len(maps)
     page.wait_for_timeout(500)
-    assert len(requests) == ended  # nothing is asked when it is off
+    assert len(maps) == ended  # nothing is sent when it is off
     page.click("#live")
-    until(page, "document.getElementById('live-words').textContent.includes('ms behind')")
+    live_is_on(page)
     page.click("#camera button[value=cancel]")
     until(page, "document.getElementById('video').srcObject === null")  # the camera is off
     assert page.get_attribute("body", "data-state") == "empty" and page.is_hidden("#problem")
+    for _ in range(100):  # and the connection is closed
+        if "depth_anything_live_connections 0.0" in page.request.get(f"{server.url}/metrics").text():
+            return
+        page.wait_for_timeout(100)
+    raise AssertionError("the connection is open")
+
+
+@pytest.mark.slow
+def test_live_depth_by_requests_where_no_connection_is_free(visit):
+    from websockets.sync.client import connect
+
+    with serving("--live-at-once", "1", DEPTH_ANYTHING_TOKEN="open-sesame?") as server:
+        page = visit(server.url, ready="#key[open]")
+        page.fill("#token", "open-sesame?")
+        page.keyboard.press("Enter")
+        page.wait_for_selector("body[data-ready]")
+        sockets, maps, requests = watch_live(page)
+        address = f"ws://127.0.0.1:{server.port}/v1/live"
+        with connect(address, additional_headers={"Authorization": "Bearer open-sesame?"}):
+            page.click("#take")
+            until(page, "document.getElementById('video').videoWidth > 0")
+            page.click("#live")
+            live_is_on(page)
+            more(page, requests, 3)
+            assert len(sockets) == 1 and not maps
+            page.click("#camera button[value=cancel]")
+        page.click("#take")
+        until(page, "document.getElementById('video').videoWidth > 0")
+        page.click("#live")
+        more(page, maps, 3)  # now it is free, and the token goes with it
+        live_is_on(page)
+        page.click("#camera button[value=cancel]")
+
+
+@pytest.mark.slow
+def test_live_depth_says_when_the_server_is_gone(visit):
+    with serving() as server:
+        page = visit(server.url)
+        page.click("#take")
+        until(page, "document.getElementById('video').videoWidth > 0")
+        page.click("#live")
+        live_is_on(page)
+    until(page, "document.getElementById('live-words').textContent.includes('Is it still running?')")
+    assert page.is_hidden("#live-map")
 
 
 @pytest.mark.slow

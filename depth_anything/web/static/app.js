@@ -19,7 +19,7 @@ let mesh = null; // the mesh in the 3-D view: { key, url }
 // -- the backend -----------------------------------------------------------------------------------------------------
 
 /** Requests a file, { blob, name }, for an image and the current model, colours and numbers. */
-async function ask(format, image = picture) {
+async function ask(format, image = picture, how = backend.ask) {
   const needs = backend.needs[format];
   const relative = needs.includes("metres") && !isMetric();
   const seesCamera = needs.includes("camera") || backend.says_camera.includes(format);
@@ -34,12 +34,12 @@ async function ask(format, image = picture) {
     fov: seesCamera ? $("fov").value : "",
   };
   try {
-    return await backend.ask(options);
+    return await how(options);
   } catch (error) {
     if (!error.needsCamera) throw error;
     $("fov").value = ASSUMED_FOV; // the photograph does not state it
     $("solid-words").textContent = `The image does not state its view angle; ${ASSUMED_FOV}° is assumed.`;
-    return await backend.ask({ ...options, fov: String(ASSUMED_FOV) });
+    return await how({ ...options, fov: String(ASSUMED_FOV) });
   }
 }
 
@@ -236,7 +236,7 @@ async function download(format, button) {
 }
 
 async function drawLive(frame, canvas, range) {
-  const { blob } = await ask("png16", frame);
+  const { blob } = await ask("png16", frame, backend.askLive);
   const next = new DepthMap(await decodePng16(await blob.arrayBuffer()));
   next.draw(canvas, tables[chosenColors()], range.follow(next));
 }
@@ -245,7 +245,8 @@ async function shoot() {
   if (!navigator.mediaDevices?.getUserMedia) return $("shoot").click(); // there is no live view without https, but phones can take a photo
   try {
     const range = new LiveRange();
-    await take(await takePicture((frame, canvas) => drawLive(frame, canvas, range)));
+    const photo = takePicture((frame, canvas) => drawLive(frame, canvas, range));
+    await take(await photo.finally(() => backend.endLive?.()));
   } catch (error) {
     showProblem(error);
   }

@@ -53,8 +53,9 @@ async function follow(video, draw) {
     const began = performance.now();
     try {
       const frame = await frameOf(video, LIVE_SIDE, 0.85);
-      if (frame) await draw(frame, $("live-map"));
+      if (frame && isLive()) await draw(frame, $("live-map"));
     } catch (error) {
+      if (mine !== following) return;
       if (isLive()) setLive(false);
       $("live-words").textContent = error.message;
       return;

@@ -11,6 +11,8 @@ export async function connect() {
     ...server,
     tables,
     ask,
+    askLive,
+    endLive,
     privacy: server.keeps_pictures
       ? "This server keeps the images that it receives."
       : "Your image is sent to this server only. It is not stored.",
@@ -31,6 +33,83 @@ async function ask({ format, picture, device: _, ...options }) {
   } catch (error) {
     throw Object.assign(error, { needsCamera: error.status === 422 && error.message.includes("camera") });
   }
+}
+
+let live = null; // the LiveConnection, or the failed one of a server (or a proxy) that gives none
+
+/**
+ * As `ask`, for one frame of the camera after the other: on a WebSocket, or by requests where none can be opened. A frame
+ * for which a newer one was sent may be rejected.
+ */
+async function askLive({ picture, device: _, ...options }) {
+  const query = new URLSearchParams(Object.entries(options).filter(([, value]) => value)).toString();
+  if (live?.query !== query || live.ended) {
+    endLive();
+    live = new LiveConnection(query);
+  }
+  const connection = live;
+  return (await connection.opened) ? connection.map(picture) : ask({ picture, ...options });
+}
+
+/** Closes the WebSocket. */
+function endLive() {
+  live?.socket.close();
+  live = null;
+}
+
+/** A WebSocket to v1/live (docs/serve.md): frames are sent, and each reply names its frame. */
+class LiveConnection {
+  open = false;
+  ended = false; // it was open before
+  sent = 0;
+  waiting = new Map(); // number of a frame -> [resolve, reject]
+
+  constructor(query) {
+    this.query = query;
+    const address = new URL(`v1/live?${query}`, document.baseURI);
+    address.protocol = address.protocol.replace("http", "ws");
+    this.socket = new WebSocket(address, ["depth-anything", ...tokenProtocol()]);
+    this.opened = new Promise((resolve) => {
+      this.socket.onopen = () => {
+        this.open = true;
+        resolve(true);
+      };
+      this.socket.onclose = () => {
+        resolve(false);
+        this.ended = this.open;
+        this.settle(this.sent, new Error("The connection to the server has ended. Is it still running?"));
+      };
+    });
+    let head = null; // of the map that follows
+    this.socket.onmessage = ({ data }) => {
+      if (typeof data !== "string") return this.settle(head.frame, null, { blob: data });
+      head = JSON.parse(data);
+      if (head.status !== 200) this.settle(head.frame, new Error(head.detail));
+    };
+  }
+
+  /** The map of a frame: { blob }. */
+  map(frame) {
+    this.socket.send(frame);
+    const number = ++this.sent;
+    return new Promise((resolve, reject) => this.waiting.set(number, [resolve, reject]));
+  }
+
+  /** Gives a frame its map or error; the server has dropped older ones that still wait. */
+  settle(number, error, map) {
+    for (const [other, [resolve, reject]] of this.waiting) {
+      if (other > number) continue;
+      this.waiting.delete(other);
+      if (other === number && !error) resolve(map);
+      else reject(error ?? new Error("A newer frame was sent."));
+    }
+  }
+}
+
+/** The token as a subprotocol: browsers cannot set headers of a WebSocket. */
+function tokenProtocol() {
+  const token = sessionStorage.getItem("token");
+  return token ? [`bearer.${btoa(token).replace(/\+/g, "-").replace(/\//g, "_").replace(/=/g, "")}`] : [];
 }
 
 /** Sends a request; asks the user for the token if necessary. Throws an Error with the server's message. */
