@@ -17,7 +17,7 @@ def finetune(
     variant: Variant = None,
     epochs: int = 10,
     batch: int = 8,
-    rate: float = 5e-5,
+    rate: float | None = None,
     max_depth: float | None = None,
     intrinsics: str | None = None,
     seed: int = 0,
@@ -35,7 +35,7 @@ def finetune(
             to resume.
         epochs: passes over the images.
         batch: images per step.
-        rate: learning rate of the decoder; the encoder has a tenth of it.
+        rate: learning rate of the decoder; the encoder has a tenth of it. By default 5e-5, and 1e-3 for nano.
         max_depth: upper end of the range in metres; by default that of the model, or the largest depth in your images.
         intrinsics: cameras, for models whose metres depend on the focal length: exif, one fx,fy,cx,cy in pixels for all
             images, or a text file with lines NAME,fx,fy,cx,cy (docs/metric.md).

@@ -15,6 +15,7 @@ from depth_anything.train import loop, metres
 from depth_anything.train.batches import Data
 from depth_anything.train.distributed import Machine, Ranks
 from depth_anything.train.intrinsics import cameras
+from depth_anything.train.learning_rates import rates_by_size
 from depth_anything.train.recipes import nano, nano_vit
 from depth_anything.train.recipes.base import SQUARE_518, Recipe, Stage
 from depth_anything.train.recipes.metric import Metric, MetricRecipe
@@ -84,7 +85,7 @@ def finetune(
     out: str | Path,
     epochs: int = 10,
     batch: int = 8,
-    rate: float = 5e-5,
+    rate: float | None = None,
     max_depth: float | None = None,
     seed: int = 0,
     intrinsics: str | None = None,
@@ -96,7 +97,7 @@ def finetune(
     `out` receives the files of every run (docs/train.md) and report.json.
 
     Args:
-        rate: learning rate of the decoder; the encoder has a tenth.
+        rate: learning rate of the decoder; the encoder has a tenth. By default `default_rate`.
         max_depth: upper end of the range in metres; by default that of the model, or the largest metres of the
             training images.
         intrinsics: the cameras of the images, if known (`intrinsics.cameras`). The model is then trained in one
@@ -110,6 +111,7 @@ def finetune(
         ValueError: the folder does not have the layout, there are too few images, folder and model have different
             quantities, cameras are missing or not supported by the model, or epochs or rate are not positive.
     """
+    rate = default_rate(model.variant) if rate is None else rate
     if epochs < 1 or not rate > 0:
         raise ValueError(f"{epochs} epochs at a rate of {rate:g}: expected 1 epoch or more, and a rate above 0")
     own, row = UserFolder(folder), model.variant
@@ -133,6 +135,8 @@ def finetune(
         median = metres.median_metres(training, settings)
         report["constant"] = asdict(metres.score([median] * len(held_out), held_out, settings))
 
+    recipe = replace(recipe, layer_rates=kept_small(model, recipe))
+
     def measure(network: DepthAnything) -> dict[str, float]:
         if settings is None:
             return validate_disparity(network, parts[1])
@@ -148,6 +152,19 @@ def finetune(
     if ranks.first:
         write_text(Path(out) / "report.json", json.dumps(report, indent=1) + "\n")
     return report
+
+
+def default_rate(row: Variant) -> float:
+    """V1's and V2's rate of the decoder (V1 section 4.1); for this repository's small models twenty times as much."""
+    return 1e-3 if row.name.startswith("nano") else 5e-5
+
+
+def kept_small(model: DepthAnything, recipe: Recipe) -> tuple[tuple[str, float], ...]:
+    """`rates_by_size`, but for a last layer that is fitted to metres first."""
+    fitted = isinstance(recipe, MetricRecipe) and recipe.metric.fitted
+    return tuple(
+        (name, rate) for name, rate in rates_by_size(model) if not (fitted and name.endswith("output_conv2.2"))
+    )
 
 
 def refuse_mismatch(own: UserFolder, row: Variant, intrinsics: str | None, max_depth: float | None) -> None:

@@ -10,6 +10,7 @@ from depth_anything.data.samples import Samples
 from depth_anything.network.model import DepthAnything
 from depth_anything.network.resize import normalise
 from depth_anything.train import batches
+from depth_anything.train.learning_rates import with_layer_rates
 from depth_anything.train.metres import metres_of
 from depth_anything.train.recipes.metric import MetricRecipe
 
@@ -99,9 +100,10 @@ def groups(model: DepthAnything, recipe: MetricRecipe) -> list[dict]:
         (model.depth_head, slow if below_head else 1.0),
         (model.metric_head, 1.0),
     ]
-    return [
+    result = [
         {"params": [p for p in part.parameters() if p.requires_grad], "share": share, "lr": 0.0}
         | {"weight_decay": recipe.weight_decay}
         for part, share in parts
         if part is not None
     ]
+    return with_layer_rates(result, model, recipe)

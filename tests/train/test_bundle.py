@@ -10,6 +10,7 @@ from depth_anything.checkpoints.official import save
 from depth_anything.network.efficientnet import ConvNorm
 from depth_anything.network.model import DepthAnything
 from depth_anything.predict.backends import load_backend
+from depth_anything.train.learning_rates import size_to_initial
 
 bundled_files = script("bundle", SCRIPTS)
 bundle, mean_of = bundled_files.bundle, bundled_files.mean_of
@@ -42,6 +43,24 @@ def test_absorbed_normalisation_predicts_the_same_and_is_powers_of_two_and_bias(
             torch.testing.assert_close(
                 weight.half().float(), rounded, rtol=0, atol=1e-6
             )  # but for the smallest numbers
+
+
+def test_scaling_the_decoder_balances_its_layers_and_leaves_the_map_to_the_last_bit():
+    model = seen()
+    scratch = model.depth_head.scratch
+    torch.nn.init.constant_(scratch.output_conv2[2].bias, 5.0)  # type: ignore[arg-type]
+    small = (scratch.refinenet1.out_conv, scratch.output_conv1, scratch.output_conv2[0])
+    for layer in small:
+        layer.weight.data.div_(64)  # type: ignore[union-attr]
+    image_13HW = torch.randn(1, 3, 64, 96)
+    with torch.inference_mode():
+        expected = model(image_13HW)
+    sizes = [size_to_initial(layer) for layer in small]
+    bundled_files.scale_decoder(model, -3)
+    with torch.inference_mode():
+        assert torch.equal(model(image_13HW), expected / 8)
+    found = [size_to_initial(layer) for layer in small]
+    assert max(sizes) < 0.03 and min(found) > 1.9 * max(sizes)
 
 
 @pytest.mark.slow

@@ -89,6 +89,9 @@ class Recipe:
     encoder_rate: float = 0.1
     """Rate of the encoder relative to the decoder: 5e-6 from DINOv2 (V1 section 4.1). 1 from random weights; 0:
     frozen."""
+    layer_rates: tuple[tuple[str, float], ...] = ()
+    """Layers with a rate of their own, relative to encoder's or decoder's, by the name of the module. Only fine-tuning
+    has some (`learning_rates.rates_by_size`)."""
     from_backbone: bool = True
     """Whether the encoder starts from its family's weights (DINOv2's, except for `TRIED`); else from random ones."""
     betas: tuple[float, float] = (0.9, 0.999)
