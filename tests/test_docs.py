@@ -18,9 +18,13 @@ PAGES = sorted((ROOT / "docs").glob("*.md")) + [ROOT / "README.md", ROOT / "MODE
 
 
 def shown(page: Path) -> list[list[str]]:
-    """The command lines of a page, continued lines joined, without what stands before `depth-anything`."""
+    """The command lines of a page, continued lines joined, without what stands before `depth-anything`.
+
+    Blocks are fenced, or indented by four spaces.
+    """
     text = page.read_text().replace("\\\n", " ")
     blocks = re.findall(r"^```[a-z]*\n(.*?)^```", text, flags=re.MULTILINE | re.DOTALL)
+    blocks += re.findall(r"^ {4}(depth-anything .*)", text, flags=re.MULTILINE)
     lines = [line for block in blocks for line in block.splitlines()]
     found = [re.search(r"(?:^|-m )depth[-_]anything (.*)", line) for line in lines]
     return [shlex.split(match.group(1).split(" | ")[0], comments=True) for match in found if match]

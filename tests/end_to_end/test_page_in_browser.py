@@ -200,6 +200,20 @@ def test_threads_where_the_host_allows_them(visit, site, photo, nano, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("phone", [False, True], ids=["desktop", "phone"])
+def test_it_fits(visit, site, photo, scheme, phone):
+    """Its list of devices and its link to the licences included."""
+    page = visit(site.url, *((390, 844) if phone else (1280, 860)), scheme=scheme, phone=phone)
+    fits = "document.documentElement.scrollWidth <= window.innerWidth"
+    assert page.evaluate(fits)
+    assert (shot(page, "body")[5, 5].sum() > 384) == (scheme == "light")
+    upload(page, photo)
+    assert page.evaluate(fits) and page.is_visible("a[href='licences.txt']")
+    assert {command for command, *_ in site.requests} == {"GET"}
+
+
+@pytest.mark.slow
 def test_live_depth_in_the_worker(visit, site):
     page = visit(site.url)
     page.click("#take")
