@@ -24,6 +24,7 @@ from depth_anything.train.recipes.all_recipes import get_recipe
 from depth_anything.train.recipes.base import Recipe, Stage
 from depth_anything.train.steps import clipped, gradients, update
 from depth_anything.train.student import FinalTokens
+from depth_anything.train.teacher import stored_as_computed
 
 
 def measured_peak(
@@ -38,6 +39,8 @@ def measured_peak(
     row = figures.row_of(recipe)
     run = loop.start(recipe, DepthAnything(row).state_dict(), machine, ranks)
     frozen = FinalTokens(encoder_of(row)) if recipe.unlabeled else None
+    if frozen:
+        stored_as_computed(frozen, recipe, "cpu")
     task = loop.task_of(replace(recipe, stages=(stage,)), Data(), machine, ranks, frozen=frozen)
     run.network.train()
 

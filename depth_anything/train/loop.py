@@ -25,7 +25,7 @@ from depth_anything.train.recipes.metric import MetricRecipe
 from depth_anything.train.run_log import RunLog
 from depth_anything.train.steps import Task, run_steps
 from depth_anything.train.student import check_teacher
-from depth_anything.train.teacher import MapAndTokens, plain_attention
+from depth_anything.train.teacher import MapAndTokens, plain_attention, stored_as_computed
 from depth_anything.train.tracker import Tracker
 from depth_anything.variants import get_variant
 
@@ -61,7 +61,8 @@ def train(
         validation: held-out labelled images.
         weights: initial weights by official keys: DINOv2's encoder, or a whole model.
         teacher: labels the unlabelled images if their labels do not come from shards.
-        frozen: the encoder of L_feat (`student.FinalTokens`) if the recipe has that loss.
+        frozen: the encoder of L_feat (`student.FinalTokens`) if the recipe has that loss. The weights of the encoders
+            of both are stored as the recipe computes with them from now on (`teacher.stored_as_computed`).
         machine: accumulation, FSDP2, compilation, reading threads.
         ranks: the processes and their devices (`distributed.join`).
         log_every, validate_every: in steps.
@@ -80,6 +81,9 @@ def train(
     check_start(recipe, weights, frozen, machine, ranks)
     run = start(recipe, weights, machine, ranks, data.labeled)
     teacher, frozen = (module and module.eval().to(ranks.device) for module in (teacher, frozen))
+    for module, name in ((teacher, "pretrained"), (frozen, "encoder")):
+        if (encoder := getattr(module, name, None)) is not None:
+            stored_as_computed(encoder, recipe, torch.device(ranks.device).type)
     kind = kind_of(recipe)
 
     def validate(log: RunLog | None) -> None:

@@ -44,6 +44,7 @@ from depth_anything.train.recipes.base import MaskedRecipe, Recipe, Stage
 from depth_anything.train.recipes.metric import MetricRecipe
 from depth_anything.train.steps import clipped, gradients, update
 from depth_anything.train.student import FinalTokens
+from depth_anything.train.teacher import stored_as_computed
 from depth_anything.variants import Variant, get_variant
 
 KB_CROP, NYUV2 = (352, 1216), (480, 640)
@@ -138,8 +139,10 @@ class ShapeRun:
             self.frozen = self.teacher = None
             if unlabeled and unlabeled.feature_weight:
                 self.frozen = FinalTokens(encoder_of(get_variant(recipe.variant)))
+                stored_as_computed(self.frozen, recipe, "cuda")
             if unlabeled and teacher is not None:
                 self.teacher = DepthAnything(teacher).eval().requires_grad_(False)
+                stored_as_computed(self.teacher.pretrained, recipe, "cuda")
             self.run.network.train()
             for parameter in self.run.model.parameters():
                 parameter.grad = torch.zeros_like(parameter) if parameter.requires_grad else None

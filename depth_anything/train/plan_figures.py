@@ -122,9 +122,9 @@ def sharded_peak(run: ShapeRun, devices: int, accumulates: bool, activations: fl
 
     The larger of two moments: when the backward pass begins, all activations are there and no gradients; when it ends,
     the reverse. In both, shares of weights, two moments and the running mean in float32, and whole the frozen encoder
-    and the teacher. Whole for a while: two blocks as they are computed (in bfloat16, where the recipe has it), and what
-    lies outside of the blocks; when the backward pass ends, also the gradients of these, of one block both in its own
-    type and in float32. A step in several slices keeps whole gradients up to its last one.
+    and the teacher, as they are stored. Whole for a while: two blocks as they are computed (in bfloat16, where the
+    recipe has it), and what lies outside of the blocks; when the backward pass ends, also the gradients of these, of
+    one block both in its own type and in float32. A step in several slices keeps whole gradients up to its last one.
     """
     model, trained = run.run.model, parameters_of(run.run.model, trained=True)
     blocks = list(model.pretrained.blocks)
@@ -132,7 +132,7 @@ def sharded_peak(run: ShapeRun, devices: int, accumulates: bool, activations: fl
     outside = parameters_of(model) - sum(map(parameters_of, blocks))
     own = 4 * parameters_of(model) + 8 * trained + 4 * sum(one.numel() for one in run.run.average.values())
     computed = 2 if run.recipe.precision == "bfloat16" else 4
-    beside = 4 * sum(parameters_of(one) for one in (run.frozen, run.teacher) if one is not None)
+    beside = sum(p.nbytes for one in (run.frozen, run.teacher) if one is not None for p in one.parameters())
     always = own / devices + 2 * computed * largest + 4 * outside + beside + (4 * trained if accumulates else 0)
     return always + max(activations, 4 * trained / devices + (computed + 4) * largest + 4 * outside)
 

@@ -25,7 +25,7 @@ from depth_anything.train.batches import Data, boxes, build_slice, mix, perturbe
 from depth_anything.train.distributed import Machine
 from depth_anything.train.recipes.all_recipes import get_recipe
 from depth_anything.train.student import FinalTokens, student_losses
-from depth_anything.train.teacher import MapAndTokens, run_network, teacher_losses
+from depth_anything.train.teacher import MapAndTokens, run_network, stored_as_computed, teacher_losses
 from depth_anything.variants import get_variant
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -612,6 +612,35 @@ def test_encoders_run_in_bfloat16_and_decoders_in_float32(who, variant, with_bfl
             )
     asked_in_bfloat16(who, variant, model)
     assert torch.bfloat16 in encoded and decoded == {torch.float32}
+
+
+@pytest.mark.parametrize(("variant", "most"), [("nano-vit", 0.6), ("nano", 1.0)])
+def test_what_is_not_trained_is_stored_as_it_is_computed(variant, most, with_bfloat16):
+    """The tokens of a frozen encoder are equal bit by bit, those of a ViT in little more than half of the memory."""
+    recipe, model = replace(tiny(variant=variant), precision="bfloat16"), DepthAnything(variant)
+    frozen = FinalTokens(model.pretrained)
+    image_B3HW = torch.randn(2, 3, 2 * model.variant.patch, 3 * model.variant.patch)
+
+    def outcome() -> tuple[Tensor, int]:
+        with torch.no_grad():
+            return run_network(frozen, image_B3HW, recipe), sum(p.nbytes for p in frozen.parameters())
+
+    tokens_BNC, whole = outcome()
+    stored_as_computed(frozen, replace(recipe, precision="float32"), "cpu")
+    assert outcome()[1] == whole
+    stored_as_computed(frozen, recipe, "cpu")
+    again_BNC, stored = outcome()
+    assert torch.equal(tokens_BNC, again_BNC) and stored <= most * whole
+
+
+def test_a_run_stores_its_teacher_and_frozen_encoder_as_it_computes_them(tmp_path, with_bfloat16):
+    recipe = replace(strong_student(), stages=(replace(strong_student().stages[1], samples=12),), precision="bfloat16")
+    teacher, frozen = DepthAnything("nano-vit"), FinalTokens(DepthAnything(recipe.variant).pretrained)
+    loop.train(recipe, tmp_path, Data(Boxes(7), without_labels(Boxes(9))), teacher=teacher, frozen=frozen)
+    for encoder in (teacher.pretrained, frozen.encoder):
+        assert encoder.blocks[0].mlp.fc1.weight.dtype == torch.bfloat16
+        assert encoder.norm.weight.dtype == torch.float32
+    assert {p.dtype for p in teacher.depth_head.parameters()} == {torch.float32}
 
 
 def test_the_map_that_is_trained_has_no_steps():
