@@ -7,11 +7,13 @@ taken within an image first, then over the images that count, so that sparse tru
 papers do not state which of the two published reductions they used."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 SMALLEST_SPREAD = 1e-6
 """Ground truth whose mean absolute deviation is below this is a constant."""
@@ -108,20 +110,45 @@ def gradient_matching(
             Where a network is not sure of an outline's place, the map of smallest expected absolute difference has an
             outline only if its probability is above 1 / (1 + outline_weight): with 1, above a half.
     """
-    total_B = residual_BHW.new_zeros(len(residual_BHW))
-    for power in range(GRADIENT_SCALES):
-        stride = 2**power
-        r, m = residual_BHW[:, ::stride, ::stride], valid_BHW[:, ::stride, ::stride]
-        pixels_B = m.flatten(1).sum(1).clamp(min=1)
-        for near, far in ((np.s_[:, :, :-1], np.s_[:, :, 1:]), (np.s_[:, :-1], np.s_[:, 1:])):
-            difference = masked((r[far] - r[near]).abs(), m[far] & m[near])
-            if outline_weight != 1:
-                assert target_BHW is not None
-                t = target_BHW[:, ::stride, ::stride]
-                is_outline = torch.maximum(t[far], t[near]) > OUTLINE_RATIO * torch.minimum(t[far], t[near])
-                difference = torch.where(is_outline, outline_weight * difference, difference)
-            total_B = total_B + difference.flatten(1).sum(1) / pixels_B
-    return total_B
+    return _Differences.apply(residual_BHW, valid_BHW, target_BHW, outline_weight)
+
+
+class _Differences(torch.autograd.Function):
+    """`gradient_matching` with its gradient from the same pass over the strides: one map is kept for the backward pass,
+    where autograd keeps two for every stride and direction and writes a whole map for every slice."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, residual_BHW: Tensor, valid_BHW: Tensor, target_BHW: Tensor | None, outline_weight: float
+    ) -> Tensor:
+        total_B = residual_BHW.new_zeros(len(residual_BHW))
+        gradient_BHW = torch.zeros_like(residual_BHW) if ctx.needs_input_grad[0] else None
+        for power in range(GRADIENT_SCALES):
+            by_stride = np.s_[:, :: 2**power, :: 2**power]
+            r, m = residual_BHW[by_stride], valid_BHW[by_stride]
+            pixels_B = m.flatten(1).sum(1).clamp(min=1)
+            for near, far in ((np.s_[:, :, :-1], np.s_[:, :, 1:]), (np.s_[:, :-1], np.s_[:, 1:])):
+                difference = masked(r[far] - r[near], m[far] & m[near])
+                if outline_weight != 1:
+                    assert target_BHW is not None
+                    t = target_BHW[by_stride]
+                    is_outline = torch.maximum(t[far], t[near]) > OUTLINE_RATIO * torch.minimum(t[far], t[near])
+                    difference = torch.where(is_outline, outline_weight * difference, difference)
+                total_B += difference.abs().flatten(1).sum(1) / pixels_B
+                if gradient_BHW is not None:
+                    slope = difference.sign() / pixels_B[:, None, None]
+                    if outline_weight != 1:
+                        slope = torch.where(is_outline, outline_weight * slope, slope)
+                    gradient_BHW[by_stride][far] += slope
+                    gradient_BHW[by_stride][near] -= slope
+        ctx.save_for_backward(gradient_BHW)
+        return total_B
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *gradient_B: Tensor) -> tuple[Tensor, None, None, None]:
+        (gradient_BHW,) = ctx.saved_tensors
+        return gradient_B[0][:, None, None] * gradient_BHW, None, None, None
 
 
 def affine_invariant_pair(
