@@ -35,6 +35,9 @@ LOST = re.compile(r"gloo|NCCL|Connection (closed|reset)|Broken pipe")
 FUSIONS = ("refinenet1", "refinenet2", "refinenet3", "refinenet4")
 """Parts of the decoder that are checkpointed one by one."""
 MOST_READERS = 16
+RECOMPILATIONS = 4
+"""So many forms of a block are compiled; beyond its limit torch runs the rest uncompiled. All 21 blocks of
+EfficientNet-Lite2 have shapes of their own, and share one limit."""
 RESERVE = 5.0
 """Minutes after `Ranks.minutes` until torch's own timeout."""
 
@@ -196,18 +199,18 @@ def opened_once(open_it: Callable[[], T], ranks: Ranks) -> T:
 def prepare(network: MapAndTokens, recipe: Recipe, machine: Machine, ranks: Ranks) -> nn.Module:
     """The network prepared for this machine. Its parameters keep their names in `network.model`."""
     blocks, head = list(network.model.pretrained.blocks), network.model.depth_head
-    if machine.checkpointing:
-        for name in FUSIONS:
-            fusion = getattr(head.scratch, name)
-            fusion.forward = partial(checkpoint, fusion.forward, use_reentrant=False)
-        head.at_full_size = partial(image_by_image, head.at_full_size)
-    for block in blocks:
+    fusions = [getattr(head.scratch, name) for name in FUSIONS]
+    if machine.compile:  # the parts that are checkpointed, inside of the checkpoints: around them nothing is compiled
+        config = torch._dynamo.config
+        config.recompile_limit = max(config.recompile_limit, RECOMPILATIONS * len(blocks))  # type: ignore[assignment]
+        for part in (*blocks, *(fusions if machine.checkpointing else [head])):
+            part.forward = torch.compile(part.forward)
         if machine.checkpointing:
-            block.forward = partial(checkpoint, block.forward, use_reentrant=False)
-        if machine.compile:
-            block.compile()
-    if machine.compile:
-        head.compile()
+            head.at_full_size = torch.compile(head.at_full_size)
+    if machine.checkpointing:
+        for part in (*blocks, *fusions):
+            part.forward = partial(checkpoint, part.forward, use_reentrant=False)
+        head.at_full_size = partial(image_by_image, head.at_full_size)
     if machine.shard:
         machine.check()
         half = recipe.precision == "bfloat16" and ranks.device.startswith("cuda")

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -145,6 +146,43 @@ def test_checkpointing_changes_memory_and_not_the_gradients(family):
         network(image_B3HW)[0].square().sum().backward()
         gradients.append([p.grad for p in network.parameters() if p.grad is not None])
     for a, b in zip(*gradients, strict=True):  # the part at full size is summed image by image: another rounding
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-6 * float(a.abs().max()))
+
+
+@pytest.mark.parametrize(
+    ("family", "checkpointing"),
+    [("nano-vit", True), ("nano-vit", False), pytest.param("nano", False, marks=pytest.mark.slow)],
+)
+def test_every_block_runs_compiled_and_the_gradients_stay(monkeypatch, family, checkpointing):
+    """torch compiles nothing around a checkpoint, and the blocks of a network share a limit of recompilations; both
+    without an error."""
+    from depth_anything.network.model import DepthAnything
+
+    ran: list[int] = []
+
+    def backend(graph, inputs):
+        def compiled(*arguments):
+            ran.append(1)
+            return graph.forward(*arguments)
+
+        return compiled
+
+    patch = get_variant(family).patch
+    image_B3HW = torch.randn(2, 3, 2 * patch, 3 * patch)
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend=backend))
+    torch._dynamo.reset()
+    gradients = []
+    with torch._dynamo.config.patch(recompile_limit=8):
+        for compiled in (False, True):
+            torch.manual_seed(0)
+            model, machine = DepthAnything(family), Machine(compile=compiled, checkpointing=checkpointing)
+            network = prepare(MapAndTokens(model), nano_teacher(), machine, Ranks())
+            network(image_B3HW)[0].square().sum().backward()
+            gradients.append([p.grad for p in network.parameters() if p.grad is not None])
+    blocks = len(model.pretrained.blocks)
+    # Recomputed: every block twice, four fusions, and the part at full size of each image.
+    assert len(ran) == (2 * (blocks + 4 + 2) if checkpointing else blocks + 1)
+    for a, b in zip(*gradients, strict=True):
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-6 * float(a.abs().max()))
 
 
