@@ -30,6 +30,7 @@ EXTRAS = {
     "data.labeled.on_device": {"torch": "top"},
     "checkpoints.official": {"torch": "top"},
     "checkpoints.safe_read": {"torch": "top"},
+    "checkpoints.safe_write": {"torch": "top"},
     "checkpoints.transformers": {"torch": "top"},
     "checkpoints.zoedepth": {"torch": "top"},
     "system.device": {"torch": "inside"},

@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Protocol
 
 import torch
-from safetensors.torch import save_file
 
 from depth_anything.checkpoints import hub
 from depth_anything.checkpoints.file_metadata import metadata_of, variant_of_metadata
 from depth_anything.checkpoints.safe_read import Contents, State, read
+from depth_anything.checkpoints.safe_write import write_tensors
 from depth_anything.checkpoints.transformers import (
     from_transformers,
     preprocessor_config,
@@ -29,7 +29,7 @@ from depth_anything.checkpoints.zoedepth import METRIC, from_zoedepth, is_zoedep
 from depth_anything.network import beit_sam, efficientnet
 from depth_anything.network.dpt import DPTHead
 from depth_anything.network.metric_bins import BinsHead
-from depth_anything.system.files import atomic_path, write_text
+from depth_anything.system.files import write_text
 from depth_anything.variants import NANO, NANO_VIT, VARIANTS, Variant, get_variant, official_file
 
 ENCODER, DECODER = "pretrained.", "depth_head."
@@ -171,14 +171,12 @@ def save(model: Model, path: str | Path, dtype: torch.dtype = torch.float32) -> 
     if path.suffix != ".safetensors":
         raise ValueError(f"{path}: expected a name that ends in .safetensors")
     state = {
-        key: tensor.detach().to("cpu", torch.float32 if key.endswith(efficientnet.VARIANCE) else dtype).contiguous()
+        key: tensor.detach().to("cpu", torch.float32 if key.endswith(efficientnet.VARIANCE) else dtype)
         for key, tensor in model.state_dict().items()
     }
     if model.variant.head == "bins":
         state = to_zoedepth(state)
-    with atomic_path(path) as temporary:
-        save_file(state, temporary, metadata_of(model.variant))
-        sort_metadata(temporary)
+    write_tensors(path, state, metadata_of(model.variant))
 
 
 def save_transformers(model: Model, folder: str | Path) -> None:
@@ -207,30 +205,13 @@ def save_transformers(model: Model, folder: str | Path) -> None:
             f"range of {variant.max_depth:g} m: transformers holds whole metres only; use checkpoints.save"
         )
     official = {key: tensor.detach().to("cpu", torch.float32) for key, tensor in model.state_dict().items()}
-    state = {key: tensor.contiguous() for key, tensor in to_transformers(official).items()}
-    with atomic_path(folder / "model.safetensors") as temporary:
-        save_file(state, temporary, {"format": "pt", **metadata_of(variant)})
-        sort_metadata(temporary)
+    metadata = {"format": "pt", **metadata_of(variant)}
+    write_tensors(folder / "model.safetensors", to_transformers(official), metadata)
     for name, values in (
         ("preprocessor_config.json", preprocessor_config(variant)),
         ("config.json", transformers_config(variant)),
     ):
         write_text(folder / name, json.dumps(values, indent=2) + "\n")
-
-
-def sort_metadata(path: Path) -> None:
-    """Sort the metadata of a safetensors file, whose order the library does not fix.
-
-    Equal weights then give equal bytes. The order of keys does not change the length of the header.
-    """
-    with path.open("r+b") as file:
-        length = int.from_bytes(file.read(8), "little")
-        header = json.loads(file.read(length))
-        header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
-        text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode().ljust(length)
-        assert len(text) == length, "the header changed its length"
-        file.seek(8)
-        file.write(text)
 
 
 def decide_variant(path: Path, contents: Contents, wanted: Variant | None) -> Variant:

@@ -105,7 +105,7 @@ def _generate(asked: Generate) -> None:
 
     from depth_anything.images.read import read_image
     from depth_anything.predict.predictor import Predictor
-    from depth_anything.system.files import atomic_path, refuse_existing
+    from depth_anything.system.files import atomic_path, check_writable, refuse_existing
     from depth_anything.transfer import controlnet
 
     stem = asked.image.stem
@@ -113,6 +113,7 @@ def _generate(asked: Generate) -> None:
     paths = [asked.out / f"{stem}_control.png", *(asked.out / f"{stem}_painted{number}.png" for number in numbers)]
     for path in paths:
         refuse_existing(path, asked.overwrite)
+    check_writable(paths[0])
     if asked.is_control:
         control_HW3 = read_image(asked.image)
     else:

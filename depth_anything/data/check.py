@@ -15,7 +15,7 @@ from tqdm import tqdm
 from depth_anything.data.sample import Sample
 from depth_anything.data.samples import Samples, Unusable
 from depth_anything.images.colormap import colored
-from depth_anything.system.files import atomic_path
+from depth_anything.system.files import atomic_path, check_writable
 
 TILE = 320, 240
 """Width and height of an image on the sheet, and of its disparity beside it."""
@@ -128,7 +128,12 @@ def look_at_all(
 
     Args:
         look: called with the number and whether its `tile_HW3` is wanted.
+
+    Raises:
+        NotWritten: the sheet cannot be written; noticed before anything is read.
     """
+    if sheet is not None:
+        check_writable(sheet)
     shown = {numbers[place] for place in spread(len(numbers), TILES)}
     tiles = []
     with ThreadPoolExecutor(threads) as pool, tqdm(total=len(numbers), unit=unit, disable=None) as bar:

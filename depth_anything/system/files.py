@@ -41,8 +41,10 @@ OTHER_KINDS = (
 
 UNFINISHED = ".unfinished-"
 """In the names of temporary files and folders."""
-TORCH_WRITER = re.compile("inline_container|PytorchStreamWriter|iostream error")
-"""In torch.save's errors when a disk or a quota is full."""
+FULL = re.compile(
+    rf"inline_container|PytorchStreamWriter|iostream error|\(os error ({errno.ENOSPC}|{errno.EDQUOT}|112)\)"
+)
+"""In the errors of torch.save and safetensors when a disk or a quota is full."""
 
 
 def told_by(head: bytes) -> str | None:
@@ -219,7 +221,7 @@ def naming(path: str | os.PathLike[str]) -> Iterator[None]:
         number, name = (error.errno, error.filename) if isinstance(error, OSError) else (None, None)
         if name is not None and not Path(os.fsdecode(name)).is_relative_to(folder):
             raise  # of a file elsewhere, which was read meanwhile
-        if number is None and not (_is_full(folder) or TORCH_WRITER.search(str(error))):
+        if number is None and not (_is_full(folder) or FULL.search(str(error))):
             raise
         number = number or errno.ENOSPC
         raise NotWritten(number, os.strerror(number), os.fspath(path)) from error
@@ -234,20 +236,32 @@ def _is_full(folder: Path) -> bool:
 
 
 @contextmanager
-def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
+def atomic_path(path: str | os.PathLike[str], own_folder: bool = False) -> Iterator[Path]:
     """A temporary name beside `path` to write to; renamed to `path` when the block ends well, removed when it does not.
 
     The temporary name keeps the suffix, for writers that choose their format by it. What killed processes left in the
     folder is removed (`remove_left`). Errors as of `naming`.
+
+    Args:
+        own_folder: the temporary name is in a temporary folder, for libraries that write other names beside it.
     """
     path = Path(path)
     make_folder(path.parent)
     remove_left(path.parent.resolve())
-    with naming(path), _temporary(path, path.stem, path.suffix, is_folder=False) as temporary:
+    with naming(path), _temporary(path, path.stem, path.suffix, is_folder=own_folder) as temporary:
+        written = temporary / path.name if own_folder else temporary
         with naming(path):  # asks the disk while the part that did not fit is still there
-            yield temporary
-        os.chmod(temporary, 0o666 & ~_umask())
-        os.replace(temporary, path)
+            yield written
+        os.chmod(written, 0o666 & ~_umask())
+        os.replace(written, path)
+
+
+def check_writable(path: str | os.PathLike[str]) -> None:
+    """Before hours of work: raises the error of `atomic_path` if `path` cannot be written. Its folder is made."""
+    path = Path(path)
+    make_folder(path.parent)
+    with naming(path), _temporary(path, path.stem, path.suffix, is_folder=False):
+        pass
 
 
 @contextmanager

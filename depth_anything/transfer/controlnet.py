@@ -14,15 +14,17 @@ from PIL import Image
 from torch import Tensor
 
 from depth_anything.checkpoints.hub import fetch
+from depth_anything.checkpoints.safe_write import write_tensors
 from depth_anything.system.device import check_device
 from depth_anything.system.extras import needs
-from depth_anything.system.files import package_text
+from depth_anything.system.files import package_text, write_text
 
 if TYPE_CHECKING:
     from diffusers import ControlNetModel
 
 RELEASED = "LiheYoung/Depth-Anything"
-RELEASED_FILE = "checkpoints_controlnet/diffusion_pytorch_model.safetensors"
+WEIGHTS = "diffusion_pytorch_model.safetensors"
+RELEASED_FILE = f"checkpoints_controlnet/{WEIGHTS}"
 """Path in the authors' Space."""
 CONFIG: dict[str, Any] = json.loads(package_text("transfer/controlnet_config.json"))
 """V1's controlnet/config.json, without what is diffusers' default."""
@@ -75,7 +77,7 @@ def load_controlnet(path: str | Path | None = None) -> "ControlNetModel":
         if path.is_dir() and (path / "config.json").is_file():
             return library.ControlNetModel.from_pretrained(path)
         if not path.is_file():
-            raise ValueError(f"{path}: no ControlNet; expected config.json beside diffusion_pytorch_model.safetensors")
+            raise ValueError(f"{path}: no ControlNet; expected config.json beside {WEIGHTS}")
         from safetensors.torch import load_file
 
         model = library.ControlNetModel(**CONFIG)
@@ -83,6 +85,17 @@ def load_controlnet(path: str | Path | None = None) -> "ControlNetModel":
         return model
     except (OSError, RuntimeError) as error:
         raise ValueError(f"{path}: not a ControlNet that can be read ({str(error).splitlines()[0]})") from None
+
+
+def save_controlnet(model: "ControlNetModel", folder: str | Path) -> None:
+    """Write config.json and the weights in diffusers' layout, as V1 released them; each file appears whole.
+
+    Raises:
+        NotWritten: no space, or no permission.
+    """
+    folder = Path(folder)
+    write_tensors(folder / WEIGHTS, model.state_dict(), {"format": "pt"})
+    write_text(folder / "config.json", model.to_json_string())
 
 
 def load_base(path: str | Path, part: str):

@@ -23,7 +23,7 @@ from depth_anything.system.files import read_text, walk
 from depth_anything.train.checkpoint import Run
 from depth_anything.train.distributed import Machine, Ranks
 from depth_anything.train.steps import Task, run_steps
-from depth_anything.transfer.controlnet import condition, diffusers, load_base, load_controlnet
+from depth_anything.transfer.controlnet import condition, diffusers, load_base, load_controlnet, save_controlnet
 
 if TYPE_CHECKING:
     from diffusers import ControlNetModel
@@ -191,7 +191,7 @@ def train(
     )
     ranks = Ranks(device=device)
     run_steps(Run(recipe, model, model, optimizer), task, out, Machine(), ranks, save_seconds=save_seconds)
-    model.eval().save_pretrained(out)
+    save_controlnet(model.eval(), out)
     return model
 
 

@@ -14,11 +14,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from depth_anything.checkpoints.safe_write import write_tensors
 from depth_anything.network import beit_sam
 from depth_anything.network.resize import PATCH
 from depth_anything.system.device import check_device
 from depth_anything.system.extras import needs
-from depth_anything.system.files import atomic_path
 from depth_anything.transfer.segmentation_data import IGNORE
 from depth_anything.variants import TRIED, Variant, get_variant, last_four
 
@@ -226,8 +226,6 @@ def save(model: Segmenter, path: str | Path) -> None:
     Raises:
         ValueError: the name does not end in .safetensors.
     """
-    from safetensors.torch import save_file
-
     if Path(path).suffix != ".safetensors":
         raise ValueError(f"{path}: expected a name that ends in .safetensors")
     about = model.about
@@ -240,9 +238,7 @@ def save(model: Segmenter, path: str | Path) -> None:
         "stride": str(about.stride),
         "queries": str(about.queries),
     }
-    state = {key: tensor.detach().cpu().contiguous() for key, tensor in model.state_dict().items()}
-    with atomic_path(path) as temporary:
-        save_file(state, temporary, metadata)
+    write_tensors(path, model.state_dict(), metadata)
 
 
 def load(path: str | Path, device: str = "cpu") -> Segmenter:

@@ -281,3 +281,16 @@ def test_sheet_keeps_shapes_and_holds_only_some(tmp_path):
         assert image.size == (3 * 2 * module.TILE[0], 8 * module.TILE[1])  # 24 of 30
         first = np.asarray(image)[: module.TILE[1], : module.TILE[0]]
     assert (first[:, 125:] > 250).all()  # a portrait 120 wide in a box of 320
+
+
+def test_nothing_is_read_where_nothing_can_be_written(tmp_path):
+    class Unread:
+        def __len__(self) -> int:
+            return 1
+
+        def __getitem__(self, number: int) -> Sample:
+            raise AssertionError("read")
+
+    (tmp_path / "file").touch()
+    with pytest.raises(NotADirectoryError, match="expected a folder for the results"):
+        check(Unread(), sheet=tmp_path / "file" / "sheet.png")  # type: ignore[arg-type]

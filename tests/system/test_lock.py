@@ -1,5 +1,6 @@
 """One job at a time in one place, and jobs that may share it."""
 
+import signal
 import subprocess
 import sys
 import threading
@@ -10,8 +11,10 @@ import numpy as np
 import pytest
 from command import run
 from PIL import Image
+from transfer_inputs import with_inputs
 
-from depth_anything.system.files import replace_folder
+from depth_anything.predict.prediction import Prediction
+from depth_anything.system.files import replace_folder, write_text
 from depth_anything.system.lock import alone
 
 HOLD = """
@@ -95,6 +98,16 @@ COMMANDS = {
     "video": (["video", "{photos}", "-o", "{out}"], ".photos_color.lock", "av"),
     "render": (["render", "{out}", "--count", "1", "--width", "32", "--height", "24"], ".lock", "mitsuba"),
     "train": (["finetune", "nano", "{own}", "{out}", "--epochs", "1", "--batch", "2"], ".lock", "torch"),
+    "segment train": (
+        ["segment", "train", "nano-scenes-linear", "{out}", "--data", "{scenes}", "--from-scratch", "--steps", "1"],
+        ".lock",
+        "torch",
+    ),
+    "controlnet train": (
+        ["controlnet", "train", "{photos}", "{controls}", "{out}", "--base", "{base}", "--size", "64", "--steps", "1"],
+        ".lock",
+        "diffusers",
+    ),
     "export": (["export", "nano", "-o", "{out}/nano.onnx"], ".nano.onnx.lock", "onnxscript"),
 }
 
@@ -110,7 +123,8 @@ def test_commands_whose_results_belong_together_refuse_a_second_job(tmp_path, ph
     for number in range(2):
         Image.fromarray(np.arange(36 * 48, dtype=np.uint16).reshape(36, 48) + 1).save(own / f"disparity/{number}.png")
     holder(tmp_path / "out", name)
-    assert run(*(word.format(photos=photos, out=tmp_path / "out", own=own) for word in words)) == 2
+    words = [with_inputs(word, tmp_path).format(photos=photos, out=tmp_path / "out", own=own) for word in words]
+    assert run(*words) == 2
     assert f"error: {tmp_path}/out: another job writes there" in capsys.readouterr().err
     assert [path.name for path in (tmp_path / "out").iterdir()] == [name]
 
@@ -129,15 +143,46 @@ def test_evaluations_of_one_set_in_one_place(tmp_path, holder):
         evaluate_set(Contents(Kitti(), [], 0), [ROW], get_protocol("da-relative"), tmp_path)  # type: ignore[arg-type]
 
 
-def test_predictions_may_share_a_folder(tmp_path, photos):
+SHARING = [
+    "predict {photos} -o {out} --save npy --overwrite",
+    "calibrate {photos}/map_disparity.npz 10,10,1 20,30,4 -o {out} --overwrite",
+    "data check folder {photos} -o {out}",
+    pytest.param("segment predict {photos} --model {segmenter} -o {out} --overwrite", marks=pytest.mark.slow),
+    pytest.param(
+        "controlnet generate {controls}/0_control.png tree --is-control --base {base} --controlnet {controlnet} "
+        "--size 64 --steps 1 -o {out} --overwrite",
+        marks=pytest.mark.slow,
+    ),
+]
+
+
+@pytest.mark.parametrize("command", SHARING, ids=lambda command: command.split(" {")[0])
+def test_predictions_may_share_a_folder(tmp_path, photos, command):
     """Each file is written under a name of its own and renamed: whoever ends last has the name, whole."""
-    words = ["-m", "depth_anything", "predict", photos, "-o", tmp_path / "out", "--save", "npy", "--overwrite"]
-    both = [subprocess.Popen([sys.executable, *words], cwd=ROOT) for _ in range(2)]
-    assert [process.wait(120) for process in both] == [0, 0]
-    run("predict", photos, "-o", tmp_path / "alone", "--save", "npy")
-    for path in sorted((tmp_path / "alone").iterdir()):
-        np.testing.assert_array_equal(np.load(path), np.load(tmp_path / "out" / path.name))
-    assert len(list((tmp_path / "out").iterdir())) == 2
+    needed = {"segment": "torch", "controlnet": "diffusers"}.get(command.split()[0])
+    if needed:
+        pytest.importorskip(needed)
+    Prediction(disparity=np.linspace(1, 0.1, 2000, dtype=np.float32).reshape(40, 50)).save(photos / "map", ["npz"])
+    words = with_inputs(command, tmp_path)
+
+    there, alone = (
+        [part.format(photos=photos, out=tmp_path / name) for part in words.split()] for name in ("out", "alone")
+    )
+    both = [subprocess.Popen([sys.executable, "-m", "depth_anything", *there], cwd=ROOT) for _ in range(2)]
+    assert run(*alone) == 0
+    assert [process.wait(300) for process in both] == [0, 0]
+    files = sorted((tmp_path / "alone").iterdir())
+    assert files and files == sorted(tmp_path / "alone" / path.name for path in (tmp_path / "out").iterdir())
+    for path in files:
+        assert contents(path) == contents(tmp_path / "out" / path.name)
+
+
+def contents(path: Path) -> bytes:
+    """What is in a file, without the clock of zip archives."""
+    if path.suffix != ".npz":
+        return path.read_bytes()
+    with np.load(path) as archive:
+        return b"".join(archive[name].tobytes() for name in archive.files)
 
 
 WRITER = """
@@ -174,6 +219,26 @@ def test_what_a_killed_process_left_is_removed_and_what_another_writes_is_not(tm
     writes.communicate("go on")
     assert writes.returncode == 0
     assert {path.name for path in tmp_path.iterdir()} == before | {"killed.npy", "whole.npy"}
+
+
+KILLED_IN_SAFETENSORS = """
+import resource, signal, sys
+import torch
+from depth_anything.checkpoints.safe_write import write_tensors
+signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
+resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+write_tensors(sys.argv[1], {"weights": torch.zeros(100_000)}, {})
+"""
+
+
+def test_what_safetensors_left_when_it_was_killed_is_removed(tmp_path):
+    """It writes under a name of its own."""
+    pytest.importorskip("torch")
+    words = [sys.executable, "-c", KILLED_IN_SAFETENSORS, tmp_path / "killed.safetensors"]
+    assert subprocess.run(words, cwd=ROOT, timeout=300).returncode == -signal.SIGXFSZ
+    assert list(tmp_path.rglob("*.*"))
+    write_text(tmp_path / "next.txt", "next")
+    assert [path.name for path in tmp_path.iterdir()] == ["next.txt"]
 
 
 def test_a_folder_is_replaced_whole(tmp_path):

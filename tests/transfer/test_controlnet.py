@@ -1,61 +1,29 @@
 """ControlNet: the condition bit for bit, zero convolutions, V1's layout, training and use on a tiny base model."""
 
 import json
+import shutil
 from pathlib import Path
 
 import diffusers
 import numpy as np
 import pytest
 import torch
-import transformers
 from command import run
 from PIL import Image
+from transfer_inputs import tiny_unet, write_base
 
 from depth_anything.predict.prediction import Prediction
 from depth_anything.transfer import controlnet, controlnet_train
-from depth_anything.transfer.controlnet import CONFIG, condition, load_controlnet
+from depth_anything.transfer.controlnet import CONFIG, condition, load_controlnet, save_controlnet
 from depth_anything.transfer.controlnet_train import ControlRecipe, ControlSet, control_loss, predicted
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
-def tiny_unet():
-    torch.manual_seed(0)
-    return diffusers.UNet2DConditionModel(
-        sample_size=8, in_channels=4, out_channels=4, layers_per_block=1, block_out_channels=(16, 32),
-        down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"), up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
-        cross_attention_dim=16, attention_head_dim=4, norm_num_groups=4,
-    )  # fmt: skip
-
-
 @pytest.fixture(scope="module")
 def base(tmp_path_factory) -> Path:
-    """Stable Diffusion 1.5's layout with parts of a few thousand weights."""
     folder = tmp_path_factory.mktemp("tiny-sd")
-    letters = [chr(code) for code in range(97, 123)]
-    words = ["<|startoftext|>", "<|endoftext|>", *letters, *(f"{letter}</w>" for letter in letters)]
-    (folder / "vocab.json").write_text(json.dumps({word: number for number, word in enumerate(words)}))
-    (folder / "merges.txt").write_text("#version: 0.2\n")
-    tokenizer = transformers.CLIPTokenizer(
-        str(folder / "vocab.json"), str(folder / "merges.txt"), model_max_length=8, pad_token="<|endoftext|>"
-    )
-    torch.manual_seed(0)
-    text = transformers.CLIPTextModel(
-        transformers.CLIPTextConfig(
-            vocab_size=len(words), hidden_size=16, intermediate_size=32, num_hidden_layers=1, num_attention_heads=2,
-            max_position_embeddings=8, bos_token_id=0, eos_token_id=1, pad_token_id=1,
-        )
-    )  # fmt: skip
-    vae = diffusers.AutoencoderKL(
-        block_out_channels=(8, 8, 8, 8), down_block_types=("DownEncoderBlock2D",) * 4, norm_num_groups=4,
-        up_block_types=("UpDecoderBlock2D",) * 4, latent_channels=4,
-    )  # fmt: skip
-    pipeline = diffusers.StableDiffusionPipeline(
-        vae=vae, text_encoder=text, tokenizer=tokenizer, unet=tiny_unet(),
-        scheduler=diffusers.DDPMScheduler(steps_offset=1, clip_sample=False),
-        safety_checker=None, feature_extractor=None, requires_safety_checker=False,
-    )  # fmt: skip
-    pipeline.save_pretrained(folder)
+    write_base(folder)
     return folder
 
 
@@ -117,7 +85,11 @@ def test_v1s_layout_is_read_with_and_without_its_config(tmp_path, monkeypatch):
     small = {**CONFIG, "block_out_channels": [16, 32, 32, 32], "norm_num_groups": 4, "cross_attention_dim": 16}
     torch.manual_seed(0)
     model = diffusers.ControlNetModel.from_config(small)
-    model.save_pretrained(tmp_path)
+    model.save_pretrained(tmp_path / "theirs")
+    save_controlnet(model, tmp_path)
+    configs = [json.loads((folder / "config.json").read_text()) for folder in (tmp_path, tmp_path / "theirs")]
+    assert configs[0] == configs[1]
+    shutil.rmtree(tmp_path / "theirs")
     assert {path.name for path in tmp_path.iterdir()} == {"config.json", "diffusion_pytorch_model.safetensors"}
     monkeypatch.setattr(controlnet, "CONFIG", small)
     for path in (tmp_path, tmp_path / "diffusion_pytorch_model.safetensors"):
@@ -254,3 +226,6 @@ def test_what_is_missing_is_one_line(images, tmp_path, capsys):
     photo = images / "deep" / "p0.jpg"
     assert run("controlnet", "generate", photo, "x", "--base", tmp_path, "--controlnet", tmp_path / "none") == 2
     assert capsys.readouterr().err.count("\n") == 1
+    (tmp_path / "file").touch()
+    assert run("controlnet", "generate", photo, "x", "--base", tmp_path, "-o", tmp_path / "file") == 2
+    assert "expected a folder for the results" in capsys.readouterr().err  # before hours of work

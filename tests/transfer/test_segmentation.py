@@ -13,9 +13,8 @@ import torch
 from command import run
 from drawn_classes import Patches, tiny
 from PIL import Image
-from scene_shards import scene
+from transfer_inputs import write_scenes
 
-from depth_anything.data.shards import write_shard
 from depth_anything.evaluate.run_tables import run as run_table
 from depth_anything.network.model import DepthAnything
 from depth_anything.network.resize import normalise
@@ -315,8 +314,7 @@ def test_measuring_every_zeroth_step_is_refused(tmp_path, capsys):
 @pytest.fixture
 def scenes(tmp_path):
     """A folder of scene shards as `train` leaves it."""
-    for part, first in (("training", 0), ("held_out", 100)):
-        write_shard(tmp_path / part / "scenes-00000.tar", [scene(seed, 48, 64) for seed in range(first, first + 3)])
+    write_scenes(tmp_path)
     return tmp_path
 
 
