@@ -1,10 +1,12 @@
-"""Colour signalling of still images by the code points of ITU-T H.273 (CICP): whether an image is HDR.
+"""Colour signalling of still images by the code points of ITU-T H.273 (CICP): whether an image is HDR, and its range.
 
 AVIF and HEIC keep them in a box of their primary item (`colr` of type `nclx`, ISO 23008-12), PNG in a chunk (`cICP`).
+The range of AVIF and HEIC is that of their Y'CbCr, which their decoders convert; that of a PNG is of its pixels.
 """
 
 import struct
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import BinaryIO
 
 from depth_anything.images import hdr
@@ -13,8 +15,29 @@ _TRANSFERS: dict[int, hdr.Transfer] = {16: "PQ", 18: "HLG"}
 _BT709 = 1
 
 
-def read(stream: BinaryIO) -> tuple[int, int] | None:
-    """(primaries, transfer characteristics) of an AVIF, HEIC or PNG; None if it states none.
+@dataclass(frozen=True)
+class Colors:
+    """How the R'G'B' of an image is to be read."""
+
+    primaries: int
+    transfer: int
+    """Transfer characteristics."""
+    narrow: bool = False
+    """Black and white are 16 and 235 of 8 bits, 4096 and 60160 of 16."""
+
+    @property
+    def hdr_transfer(self) -> hdr.Transfer | None:
+        """The transfer function of an HDR image; None for an SDR image."""
+        return _TRANSFERS.get(self.transfer)
+
+    @property
+    def wide(self) -> bool:
+        """Whether the primaries of an HDR image are BT.2020's; otherwise they are sRGB's."""
+        return self.primaries != _BT709
+
+
+def read(stream: BinaryIO) -> Colors | None:
+    """What an AVIF, HEIC or PNG states; None if it states nothing.
 
     Raises:
         Exception: of any type, where the file is damaged.
@@ -26,25 +49,18 @@ def read(stream: BinaryIO) -> tuple[int, int] | None:
     return _of_heif(stream) if head[4:8] == b"ftyp" else None
 
 
-def hdr_signal(found: tuple[int, int] | None) -> tuple[hdr.Transfer, bool] | None:
-    """The transfer function of an HDR image, and whether its primaries are BT.2020's; None for an SDR image."""
-    if found is None or found[1] not in _TRANSFERS:
-        return None
-    return _TRANSFERS[found[1]], found[0] != _BT709
-
-
-def _of_png(stream: BinaryIO) -> tuple[int, int] | None:
+def _of_png(stream: BinaryIO) -> Colors | None:
     """From the chunk cICP, which precedes the pixels."""
     stream.seek(8)
     while len(head := stream.read(8)) == 8 and head[4:] not in (b"IDAT", b"IEND"):
         content = stream.read(int.from_bytes(head[:4], "big"))
         if head[4:] == b"cICP":
-            return (content[0], content[1]) if len(content) == 4 else None
+            return Colors(content[0], content[1], content[3] == 0) if len(content) == 4 else None
         stream.seek(4, 1)
     return None
 
 
-def _of_heif(stream: BinaryIO) -> tuple[int, int] | None:
+def _of_heif(stream: BinaryIO) -> Colors | None:
     """From the properties of the primary item."""
     stream.seek(0)
     while len(head := stream.read(8)) == 8:
@@ -57,7 +73,7 @@ def _of_heif(stream: BinaryIO) -> tuple[int, int] | None:
     return None
 
 
-def _of_meta(meta: bytes) -> tuple[int, int] | None:
+def _of_meta(meta: bytes) -> Colors | None:
     inside = dict(_boxes(meta))
     item = inside[b"pitm"]
     primary = int.from_bytes(item[4:6] if item[0] == 0 else item[4:8], "big")
@@ -66,8 +82,7 @@ def _of_meta(meta: bytes) -> tuple[int, int] | None:
     for index in _associated(properties[b"ipma"], primary):
         kind, content = every[index - 1]
         if kind == b"colr" and content[:4] == b"nclx":
-            primaries, transfer = struct.unpack(">HH", content[4:8])
-            return primaries, transfer
+            return Colors(*struct.unpack(">HH", content[4:8]))
     return None
 
 

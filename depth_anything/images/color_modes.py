@@ -6,10 +6,10 @@ from functools import partial
 import numpy as np
 from PIL import Image, ImageCms
 
-from depth_anything.images import hdr, tiff
+from depth_anything.images import cicp, hdr, tiff
 
-HDR_SIGNAL = "depth_anything_hdr"
-"""Key in `Image.info` for the transfer function of an HDR image and whether its primaries are BT.2020's."""
+COLORS = "depth_anything_colors"
+"""Key in `Image.info` for the `cicp.Colors` that the file states, or None."""
 _STRIP_PIXELS = 4_000_000
 
 
@@ -22,8 +22,9 @@ def strips(image: Image.Image) -> Iterator[tuple[int, Image.Image]]:
 
 def converter(image: Image.Image) -> Callable[[Image.Image], np.ndarray]:
     """The function that turns a strip of `image` into uint8 (rows, W, 3)."""
-    if image.info.get(HDR_SIGNAL):
-        return partial(_sdr, signal=image.info[HDR_SIGNAL])
+    colors = image.info.get(COLORS)
+    if colors and (colors.hdr_transfer or colors.narrow):
+        return partial(_by_signal, colors=colors)
     if image.mode.startswith("I") or image.mode == "F" or tiff.is_signed(image):
         return _grey_converter(image)
     if image.mode == "LAB":
@@ -44,19 +45,28 @@ def on_white(strip: Image.Image) -> np.ndarray:
     return np.asarray(result)
 
 
-def _sdr(strip: Image.Image, signal: tuple[hdr.Transfer, bool]) -> np.ndarray:
-    """An HDR image as it looks in SDR, on white."""
-    transfer, wide = signal
+def _by_signal(strip: Image.Image, colors: cicp.Colors) -> np.ndarray:
+    """An image that states HDR or narrow range as it looks in SDR and full range, on white."""
     if strip.mode.startswith("I"):  # grey of 16 bits, which Pillow would cut off at 255
         grey_HW = np.asarray(strip).astype(np.uint16)
-        sdr_HW3 = hdr.to_sdr(np.repeat(grey_HW[:, :, None], 3, axis=2), transfer, wide)
+        sdr_HW3 = _sdr(np.repeat(grey_HW[:, :, None], 3, axis=2), 16, colors)
         transparent = strip.info.get("transparency")
         if isinstance(transparent, int):
             sdr_HW3[grey_HW == transparent] = 255
         return sdr_HW3
-    rgba_HW4 = np.array(strip.convert("RGBA"))
-    rgba_HW4[..., :3] = hdr.to_sdr(rgba_HW4[..., :3].astype(np.uint16) * 257, transfer, wide)
+    rgba_HW4 = np.array(strip.convert("RGBA"))  # its opacity is in full range always
+    rgba_HW4[..., :3] = _sdr(rgba_HW4[..., :3], 8, colors)
     return on_white(Image.fromarray(rgba_HW4))
+
+
+def _sdr(signal_HW3: np.ndarray, bits: int, colors: cicp.Colors) -> np.ndarray:
+    """uint8 (H, W, 3) of R'G'B' of 8 or 16 bits."""
+    black, white = (16 << bits - 8, 235 << bits - 8) if colors.narrow else (0, (1 << bits) - 1)
+    values = np.clip((np.arange(1 << bits) - black) / (white - black), 0, 1)
+    if colors.hdr_transfer is None:
+        return np.round(values * 255).astype(np.uint8)[signal_HW3]
+    full_HW3 = np.round(values * 65535).astype(np.uint16)[signal_HW3]
+    return hdr.to_sdr(full_HW3, colors.hdr_transfer, colors.wide)
 
 
 def _grey_converter(image: Image.Image) -> Callable[[Image.Image], np.ndarray]:

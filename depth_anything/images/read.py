@@ -8,7 +8,7 @@ The same rules for every input, so that the network sees what a person sees:
   white. A declared 12-bit TIFF is believed. Signed integers, 32-bit integers outside 0..65535, and floats outside 0..1,
   go from their own minimum to their maximum.
 - Of an animation, the first frame. Colour profiles are not applied, except that LAB becomes sRGB.
-- HDR (AVIF, HEIC, PNG in PQ or HLG) becomes SDR (hdr.py).
+- HDR (AVIF, HEIC, PNG in PQ or HLG) becomes SDR (hdr.py). A PNG in narrow range (cICP) is brought to the full one.
 - Raw camera files are developed (raw.py); the preview inside is not the photograph.
 - A TIFF whose layout would come out as another image is refused (tiff.py).
 - A header that promises more than MAX_PIXELS is refused before anything is decoded. A file that is cut short is an
@@ -24,8 +24,8 @@ from typing import BinaryIO
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from depth_anything.images import cicp, exif, hdr, raw, tiff
-from depth_anything.images.color_modes import HDR_SIGNAL, converter, on_white, strips
+from depth_anything.images import cicp, exif, raw, tiff
+from depth_anything.images.color_modes import COLORS, converter, on_white, strips
 from depth_anything.images.decoders import decode, develop, quiet, read_exif
 from depth_anything.images.source import SUFFIXES, ImageError, ImageSource, Source, name_of, opened_stream
 from depth_anything.system.files import missing
@@ -189,7 +189,7 @@ def _opened(source: ImageSource) -> Iterator[Image.Image | raw.Raw]:
                     raise ImageError(f"{name}: {image.format} is not an image format that is read here; {_EXPECTED}")
                 _check_size(*image.size)
                 _check_complete(image, stream)
-                image.info[HDR_SIGNAL] = _hdr_signal(stream)
+                image.info[COLORS] = _colors(stream)
                 if image.format == "TIFF":
                     if problem := tiff.problem(image):
                         raise ImageError(problem)
@@ -215,11 +215,11 @@ def _opened(source: ImageSource) -> Iterator[Image.Image | raw.Raw]:
         ) from error
 
 
-def _hdr_signal(stream: BinaryIO) -> tuple[hdr.Transfer, bool] | None:
-    """The transfer function of an HDR image, and whether it has BT.2020's primaries; None for an SDR image."""
+def _colors(stream: BinaryIO) -> cicp.Colors | None:
+    """What the file states about its colours, if anything."""
     position = stream.tell()
     try:
-        return cicp.hdr_signal(cicp.read(stream))
+        return cicp.read(stream)
     except Exception:  # damaged boxes; the pixels may be well
         return None
     finally:

@@ -15,6 +15,8 @@ _BIG_ENDIAN_BIGTIFF = b"MM\0+"
 _SUBFILE, _BITS, _COMPRESSION, _PHOTOMETRIC, _SAMPLES, _PLANAR = 254, 258, 259, 262, 277, 284
 _SUB_IFDS, _EXTRA, _FORMAT, _SUBSAMPLING, _DNG_VERSION = 330, 338, 339, 530, 50706
 _WHITE_IS_ZERO, _RGB, _CMYK, _YCBCR, _FILTER_ARRAY, _LINEAR_RAW = 0, 2, 5, 6, 32803, 34892
+_USUAL_YCBCR = {529: (0.299, 0.587, 0.114), 532: (0, 255, 128, 255, 128, 255)}
+"""Coefficients, and the values of black and white."""
 _UNSIGNED, _SIGNED, _FLOAT = 1, 2, 3
 _SEPARATE = 2
 _COLOURS = {0: "grey, white is 0", 1: "grey", _RGB: "RGB", 3: "palette", _CMYK: "CMYK", _YCBCR: "YCbCr", 8: "LAB"}
@@ -94,8 +96,19 @@ def problem(image: Image.Image) -> str | None:
             return unread(image)
     if not _has_codec(tags.get(_COMPRESSION, 1)):
         return unread(image)
-    subsampled = tags.get(_PHOTOMETRIC) == _YCBCR and tuple(tags.get(_SUBSAMPLING, (2, 2))) != (1, 1)
-    return unread(image) if subsampled and tags.get(_COMPRESSION, 1) == 1 else None
+    return unread(image) if _unusual_ycbcr(tags) and tags.get(_COMPRESSION, 1) == 1 else None
+
+
+def _unusual_ycbcr(tags: Any) -> str:
+    """In what Y'CbCr differs from BT.601's in full range, pixel by pixel, which alone Pillow converts itself."""
+    if tags.get(_PHOTOMETRIC) != _YCBCR:
+        return ""
+    if tuple(tags.get(_SUBSAMPLING, (2, 2))) != (1, 1):
+        return ", subsampled"
+    for tag, usual in _USUAL_YCBCR.items():
+        if not np.allclose(np.asarray(tags.get(tag, usual), float), usual, atol=1e-3):
+            return ", not BT.601's in full range"
+    return ""
 
 
 @cache
@@ -176,10 +189,7 @@ def _layout(tags: Any) -> str:
     each = "/".join(map(str, sorted(set(bits))[:4]))
     colours = _COLOURS.get(tags.get(_PHOTOMETRIC, 0), f"photometric interpretation {tags.get(_PHOTOMETRIC)}")
     planes = ", in planes" if tags.get(_PLANAR, 1) == _SEPARATE and samples > 1 else ""
-    ycbcr = (
-        ", subsampled" if tags.get(_PHOTOMETRIC) == _YCBCR and tuple(tags.get(_SUBSAMPLING, (2, 2))) != (1, 1) else ""
-    )
     compression = tags.get(_COMPRESSION, 1)
     usual = compression in TiffImagePlugin.COMPRESSION_INFO and _has_codec(compression)
     packed = "" if usual else f", compression {_OPTIONAL.get(compression, compression)}"
-    return f"{samples} x {each} bits{kind} ({colours}){planes}{ycbcr}{packed}"
+    return f"{samples} x {each} bits{kind} ({colours}){planes}{_unusual_ycbcr(tags)}{packed}"

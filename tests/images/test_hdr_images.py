@@ -11,7 +11,7 @@ import pytest
 from benchmark_scripts import BENCHMARKS, script
 from PIL import Image, features
 
-from depth_anything.images import cicp
+from depth_anything.images import cicp, hdr
 from depth_anything.images.read import read_image
 
 sys.path.insert(0, str(BENCHMARKS))
@@ -70,6 +70,31 @@ def test_a_grey_png_in_hdr(video_pixels, transfer, number):
     assert difference(stream.getvalue(), np.where(signal_HW[..., None] == clear, 255, expected_HW3)) < 1
 
 
+@pytest.mark.parametrize(("number", "transfer"), [(1, None), (16, "PQ"), (18, "HLG")])
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "L", "LA", "P", "I;16"])
+def test_a_png_in_narrow_range(mode, number, transfer):
+    """BT.2100, table 9: the signal is (value - 16) / 219 or (value - 4096) / 56064; opacity is not in it."""
+    value_HW, opacity_HW = np.arange(256).reshape(8, 32), np.full((8, 32), 255)
+    if mode == "I;16":
+        image = Image.fromarray((value_HW << 8).astype(np.uint16))
+    else:
+        image = Image.fromarray(value_HW.astype(np.uint8)).convert(mode)
+    if mode in ("RGBA", "LA"):
+        opacity_HW = np.arange(256).reshape(32, 8).T
+        image.putalpha(Image.fromarray(opacity_HW.astype(np.uint8)))
+    stream = io.BytesIO()
+    image.save(stream, "PNG")
+    signal_HW3 = np.clip((value_HW - 16) / 219, 0, 1)[..., None].repeat(3, axis=2)
+    expected_HW3 = np.round(signal_HW3 * 255)
+    if transfer:
+        expected_HW3 = hdr.to_sdr(np.round(signal_HW3 * 65535).astype(np.uint16), transfer)
+    share = opacity_HW[..., None] / 255
+    expected_HW3 = expected_HW3 * share + 255 * (1 - share)
+    found_HW3 = read_image(with_chunk(stream.getvalue(), bytes([9, number, 0, 0])))
+    assert np.abs(found_HW3 - expected_HW3).max() < 1
+    assert np.abs(read_image(with_chunk(stream.getvalue(), bytes([9, number, 0, 1]))) - expected_HW3).max() > 4
+
+
 @pytest.mark.parametrize("content", [b"", b"\x09", bytes([9, 16, 0]), bytes([9, 16, 0, 1] * 3)])
 def test_a_chunk_of_another_length_states_nothing(content):
     rgb_HW3 = np.arange(144, dtype=np.uint8).reshape(6, 8, 3)
@@ -95,7 +120,7 @@ def test_avif_in_hdr(video_pixels, transfer, tmp_path):
         container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
     with path.open("rb") as file:
-        assert cicp.read(file) == (primaries, trc)
+        assert cicp.read(file) == cicp.Colors(primaries, trc)
     assert np.abs(read_image(path).astype(float) - rgb_HW3).mean() < 5
 
 
@@ -110,7 +135,7 @@ def test_heic_in_hdr(video_pixels, transfer):
     Image.fromarray(seen).save(
         stream, "HEIF", quality=95, color_primaries=primaries, transfer_characteristics=transfer, matrix_coefficients=1
     )
-    assert cicp.read(stream) == (primaries, transfer)
+    assert cicp.read(stream) == cicp.Colors(primaries, transfer)
     assert np.abs(read_image(stream.getvalue()).astype(float) - rgb_HW3).mean() < 6
 
 
@@ -126,4 +151,4 @@ def test_only_the_primary_item_counts():
         meta = box(b"pitm", bytes(4) + struct.pack(">H", primary))
         meta += box(b"iprp", box(b"ipco", b"".join(colours)) + box(b"ipma", bytes(4) + items))
         file = box(b"ftyp", b"avif" + bytes(4)) + box(b"free", b"x" * 5) + box(b"meta", bytes(4) + meta)
-        assert cicp.read(io.BytesIO(file)) == expected
+        assert cicp.read(io.BytesIO(file)) == (expected and cicp.Colors(*expected))

@@ -165,6 +165,21 @@ def test_subsampled_colours_without_compression_are_refused():
     read_image(tiff(numbers, 6, more={tiffs.SUBSAMPLING: (tiffs.SHORT, [1, 1])}))
 
 
+@pytest.mark.parametrize(("tag", "values"), [(529, (0.2126, 0.7152, 0.0722)), (532, (16, 235, 128, 240, 128, 240))])
+def test_ycbcr_of_another_matrix_or_range_is_refused(tag, values):
+    """Pillow converts what is not compressed as BT.601's in full range, whatever the tags say."""
+    usual = {529: (0.299, 0.587, 0.114), 532: (0, 255, 128, 255, 128, 255)}[tag]
+    numbers, pixelwise = np.full((24, 32, 3), 128, np.uint8), {tiffs.SUBSAMPLING: (tiffs.SHORT, [1, 1])}
+
+    def stating(values: tuple[float, ...]) -> bytes:
+        ratios = [part for value in values for part in (round(value * 10_000), 10_000)]
+        return tiff(numbers, 6, more=pixelwise | {tag: (tiffs.RATIONAL, ratios)})
+
+    with pytest.raises(ImageError, match=r"\(YCbCr\), not BT.601's in full range is not read here"):
+        read_image(stating(values))
+    assert read_image(stating(usual)).tolist() == numbers.tolist()
+
+
 def test_a_thumbnail_is_not_the_image():
     with pytest.raises(ImageError, match="the first image of this TIFF is a thumbnail of another"):
         read_image(tiff(RGB, 2, more={254: (tiffs.LONG, [1])}))
