@@ -43,6 +43,8 @@ def calibrate(
     from depth_anything.images.formats import split_formats
     from depth_anything.predict.prediction import load
 
+    if image and not (len(points) == 1 and Path(points[0]).is_dir()):
+        raise ValueError(f"--image {image}: read only with the folder of a COLMAP model as points; leave it out")
     formats = split_formats(save)
     relative = load(map)
     stem = map.stem.removesuffix(f"_{relative.quantity}")

@@ -108,6 +108,8 @@ def _generate(asked: Generate) -> None:
     from depth_anything.system.files import atomic_path, check_writable, refuse_existing
     from depth_anything.transfer import controlnet
 
+    if asked.is_control and asked.model != "nano":
+        raise ValueError(f"--model {asked.model}: no map is predicted with --is-control; give one of them")
     stem = asked.image.stem
     numbers = [""] if asked.count == 1 else [f"_{number:02d}" for number in range(asked.count)]
     paths = [asked.out / f"{stem}_control.png", *(asked.out / f"{stem}_painted{number}.png" for number in numbers)]

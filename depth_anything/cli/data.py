@@ -51,6 +51,8 @@ def data(
     from depth_anything.data.set_sizes import UNLABELED_IMAGES
     from depth_anything.data.unlabeled.sets import OTHERS, UNLABELED, shards
 
+    if sky != "segformer" and (segmenter or cache):
+        raise ValueError("--segmenter, --cache: read only with --sky segformer; add it, or leave them out")
     sheet = out / f"{name}.png"
     if name in LABELED:
         from depth_anything.data.check import check
@@ -69,6 +71,8 @@ def data(
     elif name in UNLABELED or name in OTHERS:
         from depth_anything.data.check_images import check_images
 
+        if sky == "segformer":
+            raise ValueError(f"--sky segformer: {name} has no labels in which a sky could be set; leave it out")
         found = shards(name, root)
         counts = [shard.count for shard in found]
         if None in counts:

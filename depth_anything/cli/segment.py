@@ -135,6 +135,8 @@ def _train(asked: Train) -> None:
 
     if asked.validate_every < 1:
         raise ValueError(f"--validate-every {asked.validate_every}: expected 1 step or more")
+    if asked.from_scratch and asked.start_from:
+        raise ValueError(f"--start-from {asked.start_from}: weights are random with --from-scratch; give one of them")
     recipe = get_recipe(asked.recipe)
     changes = {"steps": asked.steps, "seed": asked.seed}
     recipe = replace(recipe, **{name: value for name, value in changes.items() if value is not None})

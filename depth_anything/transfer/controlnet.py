@@ -14,6 +14,7 @@ from PIL import Image
 from torch import Tensor
 
 from depth_anything.checkpoints.hub import fetch
+from depth_anything.checkpoints.safe_read import read, refuse_not_finite
 from depth_anything.checkpoints.safe_write import write_tensors
 from depth_anything.system.device import check_device
 from depth_anything.system.extras import needs
@@ -75,13 +76,13 @@ def load_controlnet(path: str | Path | None = None) -> "ControlNetModel":
     path = fetch(RELEASED, RELEASED_FILE, "space", otherwise) if path is None else Path(path)
     try:
         if path.is_dir() and (path / "config.json").is_file():
-            return library.ControlNetModel.from_pretrained(path)
+            model = library.ControlNetModel.from_pretrained(path)
+            refuse_not_finite(path, model.state_dict())
+            return model
         if not path.is_file():
             raise ValueError(f"{path}: no ControlNet; expected config.json beside {WEIGHTS}")
-        from safetensors.torch import load_file
-
         model = library.ControlNetModel(**CONFIG)
-        model.load_state_dict(load_file(path))
+        model.load_state_dict(read(path).state)
         return model
     except (OSError, RuntimeError) as error:
         raise ValueError(f"{path}: not a ControlNet that can be read ({str(error).splitlines()[0]})") from None
@@ -98,11 +99,11 @@ def save_controlnet(model: "ControlNetModel", folder: str | Path) -> None:
     write_text(folder / "config.json", model.to_json_string())
 
 
-def load_base(path: str | Path, part: str):
+def load_base(path: str | Path, part: str) -> Any:
     """One part (vae, unet, text_encoder, tokenizer, scheduler) of a Stable Diffusion 1.5 folder or hub id.
 
     Raises:
-        ValueError: it cannot be loaded.
+        ValueError: it cannot be loaded, or holds NaN or infinite values.
     """
     import transformers
 
@@ -115,10 +116,13 @@ def load_base(path: str | Path, part: str):
         "tokenizer": transformers.CLIPTokenizer,
     }
     try:
-        return classes[part].from_pretrained(path, subfolder=part)
+        loaded = classes[part].from_pretrained(path, subfolder=part)
     except (OSError, ValueError) as error:
         line = (str(error).strip().splitlines() or ["unreadable"])[0]
         raise ValueError(f"{path}: no {part} in Stable Diffusion 1.5's layout there ({line})") from None
+    if isinstance(loaded, torch.nn.Module):
+        refuse_not_finite(Path(path) / part, loaded.state_dict())
+    return loaded
 
 
 # -- use --------------------------------------------------------------------------------------------------------------
@@ -147,8 +151,13 @@ def generate(
         strength: factor applied to the residuals of the ControlNet.
 
     Raises:
-        ValueError: the base model cannot be loaded, or the device does not exist.
+        ValueError: the base model cannot be loaded, the device does not exist, or a number is out of its range.
     """
+    if min(count, steps) < 1 or size < 8 or not np.isfinite([guidance, strength]).all():
+        raise ValueError(
+            f"count {count}, steps {steps}, size {size}, guidance {guidance:g}, strength {strength:g}: "
+            "expected 1, 1 and 8, or more, and finite numbers"
+        )
     check_device(device)
     library = diffusers()
     height, width = control_HW3.shape[:2]
@@ -160,6 +169,8 @@ def generate(
     except (OSError, ValueError) as error:
         line = (str(error).strip().splitlines() or ["unreadable"])[0]
         raise ValueError(f"{base}: not Stable Diffusion 1.5 in diffusers' layout ({line})") from None
+    for part in ("unet", "vae", "text_encoder"):
+        refuse_not_finite(Path(base) / part, getattr(pipeline, part).state_dict())
     pipeline.set_progress_bar_config(disable=True)
     found: Any = pipeline(
         prompt,

@@ -5,6 +5,7 @@ V1 published the config and the weights but not the training: the settings here 
 Shapes: B batch, H W pixels, h w latents (H / 8, W / 8), T tokens of the caption, D their width.
 """
 
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -48,6 +49,8 @@ class ControlRecipe:
     def __post_init__(self):
         if min(self.steps, self.batch) < 1 or self.seed < 0:
             raise ValueError(f"{self.steps} steps of {self.batch}, seed {self.seed}: expected 1, 1 and 0, or more")
+        if not 0 < self.learning_rate < float("inf"):
+            raise ValueError(f"learning rate {self.learning_rate:g}: expected a number above 0")
         if self.size < 8 or self.size % 8:
             raise ValueError(f"size {self.size}: expected a multiple of 8")
 
@@ -73,7 +76,7 @@ class ControlSet:
         controls: folder with `<stem>_control.png`, as `predict --save control` writes it.
 
     Raises:
-        ValueError: there are no images, or an image has no control image.
+        ValueError: there are no images, an image has no control image, or two would share it.
     """
 
     def __init__(self, images: str | Path, controls: str | Path):
@@ -82,6 +85,9 @@ class ControlSet:
             raise ValueError(f"{images}: no images")
         relative = [path.relative_to(images).with_suffix("") for path in self.paths]
         self.controls = [Path(controls) / path.with_name(f"{path.name}_control.png") for path in relative]
+        stems = Counter(relative)
+        if twice := next((path for path, stem in zip(self.paths, relative, strict=True) if stems[stem] > 1), None):
+            raise ValueError(f"{twice}: another image there differs in its ending only; rename one, and predict again")
         lacking = [path for path in self.controls if not path.is_file()]
         if lacking:
             raise ValueError(

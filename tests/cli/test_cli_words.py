@@ -262,3 +262,21 @@ def test_names_that_reconstruction_expects(tmp_path):
     command = ["predict", photo, "-o", tmp_path / "dense", "--save", "colmap", "--near", 1, "--far", 9]
     assert run(*command, "--name", "{stem}.jpg.geometric.{ext}") == 0
     assert [path.name for path in (tmp_path / "dense").iterdir()] == [f"{Path(photo).stem}.jpg.geometric.bin"]
+
+
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [
+        ("segment train nano-scenes-linear out --data . --from-scratch --start-from nano", "--start-from nano: "),
+        ("data check folder . --sky segformer", "--sky segformer: folder has no labels"),
+        ("data check folder . --segmenter x", "--segmenter, --cache: read only with --sky segformer"),
+        ("data check tartanair . --cache x", "--segmenter, --cache: read only with --sky segformer"),
+        ("controlnet generate a.png x --base b --is-control --model v1-large", "--model v1-large: no map is predicted"),
+        ("calibrate a.png 1,1,1 2,2,2 --image b", "--image b: read only with the folder of a COLMAP model"),
+        ("calibrate a.png points.csv --image b", "--image b: read only with the folder of a COLMAP model"),
+    ],
+)
+def test_options_that_would_be_passed_over_are_refused(command, said, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert run(*command.split()) == 2
+    assert capsys.readouterr().err.startswith(f"error: {said}")

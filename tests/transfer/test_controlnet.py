@@ -220,12 +220,62 @@ def test_an_interrupted_training_resumes_to_the_same_weights(images, base, tmp_p
 def test_what_is_missing_is_one_line(images, tmp_path, capsys):
     assert run("controlnet", "train", images, tmp_path, tmp_path / "out", "--base", tmp_path) == 2
     assert "depth-anything predict" in capsys.readouterr().err
-    for wrong in ({"steps": 0}, {"batch": 0}, {"seed": -1}, {"size": 100}):
+    for wrong in ({"steps": 0}, {"batch": 0}, {"seed": -1}, {"size": 100}, {"learning_rate": 0.0}):
         with pytest.raises(ValueError, match="expected"):
             ControlRecipe(**wrong)
+    Image.new("RGB", (8, 8)).save(images / "deep" / "p0.png")
+    with pytest.raises(ValueError, match=r"p0.jpg: another image there differs in its ending only"):
+        ControlSet(images, tmp_path)
     photo = images / "deep" / "p0.jpg"
     assert run("controlnet", "generate", photo, "x", "--base", tmp_path, "--controlnet", tmp_path / "none") == 2
     assert capsys.readouterr().err.count("\n") == 1
     (tmp_path / "file").touch()
     assert run("controlnet", "generate", photo, "x", "--base", tmp_path, "-o", tmp_path / "file") == 2
     assert "expected a folder for the results" in capsys.readouterr().err  # before hours of work
+
+
+@pytest.mark.parametrize("kind", ["cut", "lfs", "junk", "nan", "nan in a folder"])
+def test_odd_weights_are_named(kind, tmp_path, monkeypatch):
+    monkeypatch.setattr(controlnet, "CONFIG", dict(diffusers.ControlNetModel.from_unet(tiny_unet()).config))
+    model = diffusers.ControlNetModel.from_unet(tiny_unet())
+    save_controlnet(model, tmp_path)
+    path = tmp_path / "diffusion_pytorch_model.safetensors"
+    torch.save(model.state_dict(), tmp_path / "weights.pth")
+    for good in (tmp_path, path, tmp_path / "weights.pth"):
+        assert load_controlnet(good).num_parameters() == model.num_parameters()
+    with torch.no_grad():
+        model.controlnet_mid_block.bias[3] = torch.nan
+    match kind:
+        case "cut":
+            path.write_bytes(path.read_bytes()[:50_000])
+        case "lfs":
+            path.write_text("version https://git-lfs.github.com/spec/v1\nsize 1\n")
+        case "junk":
+            path.write_bytes(bytes(range(256)))
+        case _:
+            save_controlnet(model, tmp_path)
+    said = {"cut": "cut short", "lfs": "Git LFS pointer", "junk": "diffusion_pytorch_model"}
+    with pytest.raises(ValueError, match=said.get(kind, "controlnet_mid_block.bias are NaN")) as line:
+        load_controlnet(tmp_path if "folder" in kind else path)
+    assert "\n" not in str(line.value)
+
+
+@pytest.mark.parametrize("wrong", [{"count": 0}, {"steps": 0}, {"size": 0}, {"guidance": np.nan}, {"strength": np.inf}])
+def test_numbers_that_give_no_image_are_refused(wrong, tmp_path):
+    with pytest.raises(ValueError, match="expected 1, 1 and 8, or more, and finite numbers"):
+        controlnet.generate(np.zeros((8, 8, 3), np.uint8), "x", tmp_path, None, **wrong)  # type: ignore[arg-type]
+
+
+def test_a_base_with_nan_is_named(base, tmp_path):
+    shutil.copytree(base, tmp_path / "base")
+    unet = tiny_unet()
+    with torch.no_grad():
+        unet.conv_out.bias[0] = torch.inf
+    unet.save_pretrained(tmp_path / "base" / "unet")
+    model = diffusers.ControlNetModel.from_unet(tiny_unet())
+    for load in (
+        lambda: controlnet.load_base(tmp_path / "base", "unet"),
+        lambda: controlnet.generate(np.zeros((8, 8, 3), np.uint8), "x", tmp_path / "base", model),
+    ):
+        with pytest.raises(ValueError, match=r"unet: 1 of the 4 numbers in the tensor conv_out.bias are NaN"):
+            load()
