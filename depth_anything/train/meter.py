@@ -76,8 +76,8 @@ class Meter:
 
     def means(self, seen: int) -> dict[str, float]:
         """Images per second; wait for data and forward pass in seconds per step, of the slowest and the fastest
-        process; the largest memory of a process in GiB; the mean of each loss part over the steps that have it. All
-        processes call this together.
+        process; the largest and the smallest memory of a process in GiB; the mean of each loss part over the steps that
+        have it. All processes call this together.
 
         Args:
             seen: number of images of the run so far.
@@ -88,9 +88,8 @@ class Meter:
         passed = self.passed + sum(first.elapsed_time(last) for first, last in self.events) / 1000
         steps = max(self.steps, 1)
         all_own = gathered((self.waited / steps, passed / steps, memory_gib(self.device)))
-        for name, values in zip(("data_wait", "forward"), zip(*all_own, strict=True), strict=False):
+        for name, values in zip(("data_wait", "forward", "memory_gib"), zip(*all_own, strict=True), strict=True):
             found |= {name: max(values)} | ({f"{name}_min": min(values)} if len(values) > 1 else {})
-        found["memory_gib"] = max(own[2] for own in all_own)
         name_stragglers([own[0] + own[1] for own in all_own])
         if not self.values:
             return found  # all steps were skipped

@@ -210,6 +210,13 @@ def test_the_log_has_the_share_of_the_peak_where_it_is_known(tmp_path):
         assert line["mfu"] == pytest.approx(0.5 * line["images_per_second"])
 
 
+def test_the_log_has_the_least_and_the_most_of_several_processes(monkeypatch):
+    monkeypatch.setattr(meter, "gathered", lambda own: [(1.0, 3.0, 5.0), (2.0, 2.5, 9.0)])
+    found = meter.Meter(0).means(8)
+    for name, (least, most) in {"data_wait": (1, 2), "forward": (2.5, 3), "memory_gib": (5, 9)}.items():
+        assert (found[f"{name}_min"], found[name]) == (least, most)
+
+
 def test_the_process_that_holds_up_the_others_is_named(caplog):
     with caplog.at_level(logging.WARNING):
         assert meter.name_stragglers([1.0, 1.1, 1.9, 0.9]) == [2]
