@@ -11,7 +11,7 @@ import torch
 from golden_rule import fill
 from safetensors.torch import load_file, save_file
 
-from depth_anything.checkpoints import file_metadata, official
+from depth_anything.checkpoints import file_metadata, safe_write
 from depth_anything.checkpoints.official import load, load_backbone, load_state, save, save_transformers
 from depth_anything.network.model import DepthAnything
 from depth_anything.variants import VARIANTS, Variant, with_max_depth
@@ -183,7 +183,7 @@ def test_saving_is_all_or_nothing(tmp_path, nano, monkeypatch):
         Path(file).write_text("half")
         raise OSError("no space left on device")
 
-    monkeypatch.setattr(official, "save_file", full_disk)
+    monkeypatch.setattr(safe_write, "save_file", full_disk)
     with pytest.raises(OSError, match="no space"):
         save(nano, path)
     assert path.read_text() == "the file of yesterday"
