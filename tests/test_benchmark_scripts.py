@@ -9,6 +9,7 @@ import pytest
 from benchmark_scripts import BENCHMARKS, script
 
 
+@pytest.mark.slow
 def test_gpu_in_its_smoke_mode(monkeypatch):
     """Ours and transformers; the official code is not in the repository."""
     pytest.importorskip("transformers")

@@ -133,6 +133,7 @@ def test_preprocessing_in_the_graph_equals_that_of_resize(tmp_path):
                 np.testing.assert_allclose(found, expected, atol=5e-4)
 
 
+@pytest.mark.slow
 def test_the_file_chooses_the_official_size_itself(tmp_path):
     """With zeros for the size. Where float64 rounds a tie, one patch more or less: two in 100,000, none of these."""
     rng = np.random.default_rng(1)
@@ -332,6 +333,7 @@ def test_a_process_with_several_openvino_models_survives_a_signal(tmp_path):
     assert done.returncode == 0 and "asked to stop" in done.stdout, done
 
 
+@pytest.mark.slow
 def test_a_camera_aware_file_predicts_the_same_metres_in_openvino(tmp_path, monkeypatch):
     model = random_model(tiny(head="sigmoid", max_depth=20.0, canonical_focal=60.0))
     report = export(model, tmp_path / "aware.xml", ExportOptions(to="openvino"))

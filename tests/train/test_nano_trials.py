@@ -146,6 +146,7 @@ def test_runs_are_kept_and_the_tables_are_theirs(small, capsys):
         trials.trials(**small | {"only": ("ema",)})
 
 
+@pytest.mark.slow
 def test_other_scenes_and_a_trained_encoder_are_trials(small, tmp_path, capsys, monkeypatch):
     write_shard(tmp_path / "others" / "scenes-00000.tar", [scene(seed, 48, 64) for seed in (7, 8)])
     trials.trials(**small | {"only": ("base",), "seeds": 1})

@@ -152,6 +152,7 @@ def test_everything_that_is_missing_is_said_at_once():
         assert sum(word in line for line in lacking) == 1, word
 
 
+@pytest.mark.slow
 def test_the_command_prints_it_all(capsys):
     main(["train", "nano-vit-teacher", "--plan", "--device-memory", "8", "--images-per-second", "100"])
     printed = capsys.readouterr().out
