@@ -119,7 +119,7 @@ def test_the_line_names_the_file(namespace, inputs, tmp_path, command, kilobytes
         ),
         pytest.param(SEGMENT_TRAIN, "out", marks=pytest.mark.slow),
         pytest.param(CONTROLNET_TRAIN, "out", marks=pytest.mark.slow),
-        pytest.param(CONTROLNET_GENERATE, "0_control.png", marks=pytest.mark.slow),
+        pytest.param(CONTROLNET_GENERATE, "0_control_control.png", marks=pytest.mark.slow),
         pytest.param("label {inputs}/photos {disk}/out", "out", marks=pytest.mark.slow),
         pytest.param("page {disk}/page", "page", marks=pytest.mark.slow),
         pytest.param("export nano -o {disk}/nano.onnx", "nano.onnx", marks=pytest.mark.slow),
