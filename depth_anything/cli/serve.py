@@ -51,7 +51,7 @@ def serve(
         from depth_anything.web.middleware import Limits
         from depth_anything.web.server import create_app, run
         from depth_anything.web.site import Site, is_loopback
-    from depth_anything.system.files import atomic_path
+    from depth_anything.system.files import check_writable
 
     if not all(0 < number < float("inf") for number in (max_megabytes, max_megapixels, timeout, at_once, live_at_once)):
         raise ValueError(
@@ -67,9 +67,7 @@ def serve(
     if len(predictors) < len(model):
         raise ValueError(f"--model {' '.join(model)}: two of them have the same name; rename a file")
     if keep is not None:
-        with atomic_path(keep / "writable"):  # report a folder that cannot be written now, not to every client
-            pass
-        (keep / "writable").unlink()
+        check_writable(keep / "image")  # report a folder that cannot be written now, not to every client
     limits = Limits(
         max_bytes=int(max_megabytes * 2**20), max_pixels=int(max_megapixels * 1e6), seconds=timeout, at_once=at_once,
         live_at_once=live_at_once,

@@ -135,7 +135,7 @@ def finetune(
         median = metres.median_metres(training, settings)
         report["constant"] = asdict(metres.score([median] * len(held_out), held_out, settings))
 
-    recipe = replace(recipe, layer_rates=kept_small(model, recipe))
+    recipe = replace(recipe, layer_rates=layer_rates(model, recipe))
 
     def measure(network: DepthAnything) -> dict[str, float]:
         if settings is None:
@@ -159,8 +159,8 @@ def default_rate(row: Variant) -> float:
     return 1e-3 if row.name.startswith("nano") else 5e-5
 
 
-def kept_small(model: DepthAnything, recipe: Recipe) -> tuple[tuple[str, float], ...]:
-    """`rates_by_size`, but for a last layer that is fitted to metres first."""
+def layer_rates(model: DepthAnything, recipe: Recipe) -> tuple[tuple[str, float], ...]:
+    """The rates of layers of small weights (`rates_by_size`), without the last layer where it is fitted to metres."""
     fitted = isinstance(recipe, MetricRecipe) and recipe.metric.fitted
     return tuple(
         (name, rate) for name, rate in rates_by_size(model) if not (fitted and name.endswith("output_conv2.2"))
