@@ -260,13 +260,17 @@ def mean_over_ranks(values: Tensor) -> Tensor:
     return values.div_(dist.get_world_size()) if dist.is_initialized() else values
 
 
-def any_rank(flags: list[bool], device: str) -> list[bool]:
+def raise_on_all(flags_N: Tensor) -> Tensor:
     """Each flag, true if it is true on any process: all processes get the same values, and so do the same."""
-    if not dist.is_initialized():
-        return flags
-    raised = torch.tensor(flags, dtype=torch.int32, device=device)
-    dist.all_reduce(raised, dist.ReduceOp.MAX)
-    return [bool(flag) for flag in raised.tolist()]
+    raised_N = flags_N.int()
+    if dist.is_initialized():
+        dist.all_reduce(raised_N, dist.ReduceOp.MAX)
+    return raised_N
+
+
+def any_rank(flag: bool, device: str) -> bool:
+    """Whether the flag is true on any process. All call this together."""
+    return bool(raise_on_all(torch.tensor([flag], device=device)).item())
 
 
 def agreed(value: T) -> T:

@@ -100,7 +100,7 @@ def refuse_broken(run: Run, device: str) -> None:
     own = [one.to_local() if isinstance(one, DTensor) else one for one in state if isinstance(one, Tensor)]
     own = [one.detach() for one in own if one.is_floating_point() and one.numel()]
     largest = torch.stack([one.to(device, torch.float32) for one in torch._foreach_norm(own, math.inf)])
-    if any_rank([not bool(largest.isfinite().all())], device)[0]:
+    if any_rank(not bool(largest.isfinite().all()), device):
         raise ValueError(
             f"weights or moments are not finite after step {run.step}: not saved. Resume from the last state with a "
             "lower --learning-rate"

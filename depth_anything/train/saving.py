@@ -91,7 +91,7 @@ class Saver:
         if self.step != self.run.step or self.failure is not None:
             self.start()
             self.wait()
-        if any_rank([self.failure is not None], self.ranks.device)[0]:
+        if any_rank(self.failure is not None, self.ranks.device):
             elsewhere = NotWritten(errno.EIO, "the first process could not write it", str(self.out))
             raise self.failure or elsewhere
 

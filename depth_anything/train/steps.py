@@ -1,7 +1,6 @@
 """The training loop: resume; then step, log, validate and save until the run is complete. Every trainer uses it."""
 
 import logging
-import math
 import time
 from collections.abc import Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
@@ -12,7 +11,7 @@ from pathlib import Path
 from typing import Generic, TypeVar
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 from torch.optim import Optimizer
 
@@ -23,7 +22,7 @@ from depth_anything.system.lock import alone
 from depth_anything.system.signals import stop_signals
 from depth_anything.train.changes import Changes, change, record
 from depth_anything.train.checkpoint import Run
-from depth_anything.train.distributed import Machine, Ranks, any_rank, gradients_shared
+from depth_anything.train.distributed import Machine, Ranks, gradients_shared, raise_on_all
 from depth_anything.train.meter import Meter
 from depth_anything.train.odd_steps import OddSteps, refuse_broken
 from depth_anything.train.run_log import RunLog
@@ -125,11 +124,9 @@ def _run_steps(
             rate = task.set_rate(run.optimizer, run.step)
             losses = gradients(run, step_slices, task, meter.forward)
             norm = clipped(run)
-            totals = [one.total.item() for one in losses]
             due = time.monotonic() - saved > save_seconds
-            broken = not all(map(math.isfinite, [*totals, norm]))
-            flags = [broken, stop.is_set(), due, saver.busy()]
-            broken, stopping, due, busy = any_rank(flags, ranks.device)
+            values = torch.stack([*(one.total for one in losses), norm]).float()
+            (*totals, norm), (broken, stopping, due, busy) = agreed_step(values, [stop.is_set(), due, saver.busy()])
             names = partial(images_of, task, run.step, own)
             if broken:
                 odd.skip(run.step, totals, norm, names)
@@ -227,10 +224,22 @@ def gradients(
     return found
 
 
-def clipped(run: Run) -> float:
-    """Clip the gradients of the step; return their norm before clipping, over all processes."""
+def clipped(run: Run) -> Tensor:
+    """Clip the gradients of the step; return their norm before clipping, over all processes, as a scalar."""
     norm = nn.utils.clip_grad_norm_(run.model.parameters(), run.recipe.clip)
-    return (norm.full_tensor() if isinstance(norm, DTensor) else norm).item()
+    return norm.full_tensor() if isinstance(norm, DTensor) else norm
+
+
+def agreed_step(values: Tensor, flags: list[bool]) -> tuple[list[float], list[bool]]:
+    """The values of a step (losses of this process's slices, norm of the gradient) as numbers; and, equal on all
+    processes, whether any of them is not finite, followed by each flag, true if it is true on any process.
+
+    Everything is copied from the device at once: the only time in a step that the program waits for it.
+    """
+    broken = ~values.isfinite().all()
+    raised = raise_on_all(torch.cat([broken[None], torch.tensor(flags, device=values.device)]))
+    copied = torch.cat([values, raised]).tolist()
+    return copied[: len(values)], [bool(flag) for flag in copied[len(values) :]]
 
 
 def update(run: Run) -> None:

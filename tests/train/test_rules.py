@@ -3,6 +3,7 @@
 Networks are asked and watched, images have known colours, and a whole step is compared with one written by hand.
 """
 
+import threading
 from dataclasses import replace
 
 import numpy as np
@@ -11,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from drawn import Boxes, tiny, tiny_student
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from depth_anything import losses
 from depth_anything.data import augment
@@ -509,6 +511,43 @@ def test_gradients_below_the_limit_are_left_alone(steps, tmp_path):
     loop.train(replace(recipe, clip=1e-3), tmp_path / "clipped", Data(Boxes(3)))
     assert free["norm"] > 0.01 and steps[2]["norm"].item() == pytest.approx(1e-3, rel=1e-3)
     torch.testing.assert_close(steps[2][0], free[0] * (1e-3 / free["norm"]), rtol=1e-3, atol=1e-9)
+
+
+class Waits(TorchDispatchMode):
+    """Counts where the program waits for values: on a GPU each is a pause of all kernels."""
+
+    count = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        masks = args[1] if func in (torch.ops.aten.index.Tensor, torch.ops.aten.index_put_.default) else ()
+        by_mask = any(isinstance(one, Tensor) and one.dtype == torch.bool for one in masks)
+        self.count += by_mask or func.overloadpacket in (
+            torch.ops.aten._local_scalar_dense, torch.ops.aten.nonzero, torch.ops.aten.masked_select
+        )  # fmt: skip
+        return func(*args, **(kwargs or {}))
+
+
+def test_a_step_waits_for_the_device_once(tmp_path, monkeypatch):
+    """Of V1's student with all that it has switched on, in two slices: two more steps are two more waits."""
+    plain, waits = Tensor.tolist, Waits()
+
+    def tolist(self):
+        waits.count += threading.current_thread() is threading.main_thread()
+        return plain(self)
+
+    monkeypatch.setattr(Tensor, "tolist", tolist)
+    frozen = FinalTokens(DepthAnything("nano-vit").pretrained)
+
+    def waits_of(steps: int) -> int:
+        recipe = strong_student(perturbation="unimatch", cutmix=0.7, noisiest=0.1)
+        recipe = replace(recipe, stages=(replace(recipe.stages[1], samples=6 * steps),))
+        before = waits.count
+        with waits:
+            loop.train(recipe, tmp_path / str(steps), Data(Boxes(7), without_labels(Boxes(9))), teacher=Sky(),
+                       frozen=frozen, machine=Machine(accumulate=2), log_every=100)  # fmt: skip
+        return waits.count - before
+
+    assert waits_of(4) - waits_of(2) == 2
 
 
 def test_gradients_do_not_pile_up(steps, tmp_path):
