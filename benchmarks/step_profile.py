@@ -58,6 +58,9 @@ def main() -> None:
     print("\n| losses of a V2 student on the processor | ms an image |\n|---|---|")
     for line in loss_times(*((56, 2, 2) if arguments.smoke else (518, 2, 7))):
         print(line, flush=True)
+    print("\n| decoder in training, on the processor | ms an image |\n|---|---|")
+    for line in layout_times(*(("nano-vit", 56, 2, 2) if arguments.smoke else ("v2-small", 518, 4, 5))):
+        print(line, flush=True)
 
 
 def operators(name: str, images: int = 2) -> Iterator[str]:
@@ -161,6 +164,38 @@ def loss_times(side: int, images: int, rounds: int) -> Iterator[str]:
             times[name].append(time.process_time() - start)
     for name, seconds in times.items():
         yield f"| {name} | {1e3 * statistics.median(seconds) / images:.0f} |"
+
+
+def layout_times(name: str, side: int, images: int, rounds: int) -> Iterator[str]:
+    """Rows: the decoder, forward and backward, with its maps and weights in two orders of memory."""
+    torch.manual_seed(0)
+    model = DepthAnything(name).train()
+    decoder, reassemble = model.depth_head, model.depth_head.reassemble
+    image_B3HW = torch.randn(images, 3, side, side)
+    h, w = model.grid(image_B3HW)
+    with torch.no_grad():
+        levels = model.encode(image_B3HW)
+
+    def contiguous(tokens: list[torch.Tensor], h: int, w: int) -> list[torch.Tensor]:
+        return [x_BChw.contiguous() for x_BChw in reassemble(tokens, h, w)]
+
+    layouts = {
+        "maps as tokens lie in memory (channels last)": (reassemble, torch.contiguous_format),
+        "maps made contiguous (channels first)": (contiguous, torch.contiguous_format),
+        "maps and weights channels last": (reassemble, torch.channels_last),
+    }
+    times: dict[str, list[float]] = {layout: [] for layout in layouts}
+    for _ in range(rounds):
+        for layout, (maps, weights) in layouts.items():
+            decoder.to(memory_format=weights)  # type: ignore[call-overload]
+            decoder.reassemble = maps  # type: ignore[method-assign]
+            model.zero_grad()
+            leaves = [level.clone().requires_grad_() for level in levels]
+            start = time.process_time()
+            model.decode(leaves, h, w).mean().backward()
+            times[layout].append(time.process_time() - start)
+    for layout, seconds in times.items():
+        yield f"| {layout} | {1e3 * statistics.median(seconds) / images:.0f} |"
 
 
 if __name__ == "__main__":
