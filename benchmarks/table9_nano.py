@@ -91,6 +91,7 @@ def table9(
         backbone = backbone or installed_weights(get_variant(student))
     rungs = NANO_RUNGS if is_lite else RUNGS
     threads = max(1, (os.cpu_count() or 1) // parallel)
+    counts = [finished_scenes(scenes / part) for part in ("training", "held_out")]
     folders = {(rung, seed): out / f"{rung}-{seed}" for seed in range(seeds) for rung in rungs}
     with ProcessPoolExecutor(
         parallel, get_context("spawn"), initializer=torch.set_num_threads, initargs=(threads,)
@@ -98,7 +99,7 @@ def table9(
         jobs = {
             pool.submit(
                 run,
-                rung_recipe(student, rung, size, seed, finished_scenes(scenes / "training")),
+                rung_recipe(student, rung, size, seed, *counts),
                 folder,
                 scenes,
                 out / "labels",
@@ -127,11 +128,12 @@ def table9(
     )
 
 
-def rung_recipe(student: str, rung: str, size: float, seed: int, scenes: int = 0) -> Recipe:
-    """A rung's recipe. The number of scenes does not depend on the number of steps: those that there are, if any."""
+def rung_recipe(student: str, rung: str, size: float, seed: int, scenes: int = 0, held_out: int = 0) -> Recipe:
+    """A rung's recipe. The numbers of scenes do not depend on that of steps: those that there are, if any."""
     whole = get_recipe(f"{student}-table9-{rung}")
-    found = min(scenes, whole.scenes) or whole.scenes
-    return replace(shrunk(whole, size), scenes=found, validation_scenes=whole.validation_scenes, seed=seed)
+    training = min(scenes, whole.scenes) or whole.scenes
+    validation = min(held_out, whole.validation_scenes) or whole.validation_scenes
+    return replace(shrunk(whole, size), scenes=training, validation_scenes=validation, seed=seed)
 
 
 def run(
