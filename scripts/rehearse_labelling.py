@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 import tyro
 
-from depth_anything.data.pseudo_labels import LABELS, MANIFEST
+from depth_anything.data.manifests import LABELS, MANIFEST
 from depth_anything.data.storage import CLAIMS
 from depth_anything.data.unlabeled.image_shards import ImageShard, named
 from depth_anything.label.jobs import claimed, remaining

@@ -11,8 +11,6 @@ import json
 import os
 import struct
 import zlib
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Literal
@@ -20,32 +18,15 @@ from typing import Literal
 import numpy as np
 from PIL import Image
 
+from depth_anything.data.manifests import Shard, read_manifests
 from depth_anything.data.sample import Sample
 from depth_anything.data.shard_cache import cache_of
 from depth_anything.data.shards import TarIndex, index_tar, key_and_suffix
-from depth_anything.data.storage import is_url, open_store
+from depth_anything.data.storage import is_url
 from depth_anything.images.read import read_image
-from depth_anything.system.files import parse_json
 
 Encoding = Literal["png16", "fp16"]
-LABELS = "labels"
-"""Folder of the shards."""
-MANIFEST = "manifest"
-"""Folder with one JSON a shard; it appears last."""
 STEPS = 65535
-MANIFESTS_AT_ONCE = 32
-"""Manifests that are read at the same time: an object store answers each of them after some hundredths of a second."""
-
-
-@dataclass(frozen=True)
-class Shard:
-    """What a manifest states about a shard."""
-
-    name: str
-    labelled: int
-    key: str
-    """SHA-256 of its file."""
-    bytes: int
 
 
 def encode(disparity_HW: np.ndarray, encoding: Encoding) -> tuple[dict[str, bytes], float]:
@@ -129,25 +110,9 @@ class PseudoLabels:
 
     def __init__(self, folder: str | Path):
         self.folder = os.fspath(folder)
-        store = open_store(self.folder)
-        names = sorted(name for name in store.names(MANIFEST) if name.endswith(".json"))
-        if not names:
+        self.shards = read_manifests(self.folder)
+        if not self.shards:
             raise ValueError(f"{folder}: no pseudo labels; expected a folder that `depth-anything label` wrote")
-
-        def read_manifest(name: str) -> Shard:
-            path = f"{self.folder}/{MANIFEST}/{name}"
-            again = "delete it and its shard and label again"
-            manifest, stem = parse_json(store.read(f"{MANIFEST}/{name}"), path, again), name.removesuffix(".json")
-            shard = manifest.get("shard", manifest.get("unit"))  # "unit" in 0.1
-            if not isinstance(manifest.get("labelled"), int) or shard != stem:
-                raise ValueError(f"{path}: no manifest of this shard; {again}")
-            about = manifest.get("bytes"), manifest.get("sha256")
-            if is_url(self.folder) and not (isinstance(about[0], int) and isinstance(about[1], str) and about[1]):
-                raise ValueError(f"{path}: no bytes and sha256 of its shard; {again}")
-            return Shard(f"{LABELS}/{stem}.tar", manifest["labelled"], about[1] or "", about[0] or 0)
-
-        with ThreadPoolExecutor(MANIFESTS_AT_ONCE) as pool:
-            self.shards = list(pool.map(read_manifest, names))
         self.ends = np.cumsum([shard.labelled for shard in self.shards], dtype=np.int64)
         """int64: number of samples up to the end of each shard."""
 

@@ -23,6 +23,8 @@ WORK = ".work"
 """Folder of a store for what only the running job needs: its lock, its claims, files that are being written."""
 CLAIMS = f"{WORK}/claims"
 NAMED_LOCK = f"{WORK}/lock"
+WRITTEN = ("ETag", "etag", "LastModified", "last_modified", "updated", "mtime", "modified")
+"""What the file systems of fsspec call a file's ETag, and the time when it was written."""
 PATIENCE_S = 60
 """How long the processes of one job wait for the first of them to take the lock."""
 
@@ -189,12 +191,22 @@ class ObjectStore:
         self.system, self.root = fsspec.core.url_to_fs(self.where)
 
     def names(self, folder: str) -> set[str]:
+        return {name for path in self._list(folder, detail=False) if not is_hidden(name := path.rpartition("/")[2])}
+
+    def versions(self, folder: str) -> dict[str, str]:
+        """The files in a folder, each with a text that differs after it was written again.
+
+        The text is empty where the listing states neither a time nor an ETag.
+        """
+        found = {about["name"].rpartition("/")[2]: about for about in self._list(folder, detail=True)}
+        return {name: version_of(about) for name, about in found.items() if not is_hidden(name)}
+
+    def _list(self, folder: str, detail: bool) -> list:
         self.system.invalidate_cache()
         try:
-            found = self.system.ls(f"{self.root}/{folder}", detail=False)
+            return self.system.ls(f"{self.root}/{folder}", detail=detail)
         except FileNotFoundError:
-            return set()
-        return {name for path in found if not is_hidden(name := path.rpartition("/")[2])}
+            return []
 
     def read(self, name: str) -> bytes:
         return self.system.cat_file(f"{self.root}/{name}")
@@ -228,6 +240,12 @@ class ObjectStore:
     def clear(self) -> None:
         if self.system.exists(f"{self.root}/{CLAIMS}"):
             self.system.rm(f"{self.root}/{CLAIMS}", recursive=True)
+
+
+def version_of(about: dict) -> str:
+    """Size, ETag and time of a file as fsspec lists it; empty where neither of the last two is there."""
+    written = [str(about[field]) for field in WRITTEN if about.get(field)]
+    return " ".join([str(about.get("size")), *written]) if written else ""
 
 
 @contextmanager

@@ -10,7 +10,8 @@ from collections import deque
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 
-from depth_anything.data.pseudo_labels import MANIFEST, Encoding
+from depth_anything.data.manifests import MANIFEST
+from depth_anything.data.pseudo_labels import Encoding
 from depth_anything.data.storage import CLAIMS, Store
 from depth_anything.data.unlabeled.image_shards import ImageShard
 from depth_anything.label.teacher import Labeller, LabelRecipe, Precision, Teacher

@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 
 from tqdm import tqdm
 
-from depth_anything.data.pseudo_labels import MANIFEST
+from depth_anything.data.manifests import MANIFEST
 from depth_anything.data.storage import CLAIMS, Store, is_url, open_store
 from depth_anything.data.unlabeled.image_shards import SHARD_SIZE, ImageShard
 from depth_anything.data.unlabeled.sets import shards as find_shards

@@ -20,7 +20,8 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from depth_anything.data.pseudo_labels import LABELS, MANIFEST, Encoding, encode
+from depth_anything.data.manifests import LABELS, MANIFEST
+from depth_anything.data.pseudo_labels import Encoding, encode
 from depth_anything.data.shards import write_samples
 from depth_anything.data.storage import Store, scratch
 from depth_anything.data.unlabeled.image_shards import ImageShard

@@ -10,7 +10,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from depth_anything.data.labeled.sets import LABELED
-from depth_anything.data.pseudo_labels import MANIFEST
+from depth_anything.data.manifests import MANIFEST
 from depth_anything.data.unlabeled.image_shards import is_url
 from depth_anything.network.efficientnet import installed_weights
 from depth_anything.train.recipes.base import MaskedRecipe, Recipe
