@@ -360,5 +360,5 @@ def test_a_stop_ends_connections_with_a_code():
                     live.recv(30)
             assert ended.value.rcvd.code == 1012
         assert server.process.wait(30) in (0, -signal.SIGTERM)
-        assert time.monotonic() - began < 15
+        assert time.monotonic() - began < 40
         assert "Traceback" not in server.process.stderr.read()

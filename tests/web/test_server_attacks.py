@@ -133,7 +133,7 @@ def test_forms_made_to_hurt(server, body, statuses):
     kind = {"Content-Type": "multipart/form-data; boundary=B"}
     said = httpx2.post(f"{server.url}/v1/depth", content=body + b"--B--\r\n", headers=kind, timeout=60)
     assert said.status_code in statuses, said.text
-    assert time.monotonic() - began < 10
+    assert time.monotonic() - began < 40
     assert resident_mib(server.process.pid) < before + 40
 
 
@@ -152,7 +152,7 @@ def test_a_head_that_never_ends_is_cut_off(server, head):
                     connection.sendall(b"X" if head.endswith(b"\n") else b"")  # still there, and never done
         except ConnectionError:
             pass
-    assert time.monotonic() - began < 4 * TIMEOUT_S
+    assert time.monotonic() - began < 10 * TIMEOUT_S
 
 
 def test_a_kept_connection_is_cut_off_in_its_second_head(server):
@@ -163,7 +163,7 @@ def test_a_kept_connection_is_cut_off_in_its_second_head(server):
         began = time.monotonic()
         while connection.recv(65536):
             pass
-    assert time.monotonic() - began < 4 * TIMEOUT_S
+    assert time.monotonic() - began < 10 * TIMEOUT_S
 
 
 def test_killed_clients_leave_nothing_behind(server):
