@@ -107,25 +107,28 @@ def train(
             raise ValueError(f"--learning-rate {learning_rate:g}: expected a number above 0")
         resolved = replace(resolved, learning_rate=learning_rate)
     unlabeled = resolved.unlabeled
+
+    from depth_anything.train.missing import Given, libraries, missing
+
+    given = Given(
+        data=data,
+        scenes=scenes,
+        backbone=backbone,
+        start_from=start_from,
+        teacher=teacher,
+        pseudo_labels=pseudo_labels,
+        frozen=frozen,
+        sky=sky,
+        segformer=segformer,
+        validation=validation,
+        out=out,
+    )
     if plan:
-        from depth_anything.train.missing import Given, missing
         from depth_anything.train.plan import plan as plan_of
         from depth_anything.train.plan_table import lines
-        from depth_anything.variants import VARIANTS
+        from depth_anything.variants import TRIED, VARIANTS
 
-        given = Given(
-            data=data,
-            scenes=scenes,
-            backbone=backbone,
-            start_from=start_from,
-            teacher=teacher,
-            pseudo_labels=pseudo_labels,
-            frozen=frozen,
-            sky=sky,
-            segformer=segformer,
-            out=out,
-        )
-        labels = teacher if teacher in VARIANTS or not (teacher and unlabeled) else unlabeled.teacher
+        labels = teacher if teacher in (*VARIANTS, *TRIED) or not (teacher and unlabeled) else unlabeled.teacher
         found = plan_of(resolved, devices, device_memory, labels, images_per_second, keep)
         lacking = missing(resolved, given, (keep + 1) * found.state_bytes + found.final_bytes)
         print(*lines(found, given, lacking), sep="\n")
@@ -144,6 +147,8 @@ def train(
         raise ValueError(f"--teacher {teacher}: {recipe} has no unlabelled images to label")
     if unlabeled and unlabeled.share and not (teacher or pseudo_labels):
         raise ValueError(f"{recipe} needs a teacher: give --teacher MODEL, or --pseudo-labels FOLDER")
+    if lacking := list(libraries(resolved, given)):
+        raise ValueError("; ".join(lacking))
 
     from depth_anything.checkpoints.official import load, load_backbone
     from depth_anything.network.efficientnet import installed_weights

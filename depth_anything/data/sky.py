@@ -22,7 +22,7 @@ from depth_anything.data.sample import Sample
 from depth_anything.data.samples import Mapped, Samples
 from depth_anything.network.resize import IMAGENET_MEAN, IMAGENET_STD
 from depth_anything.system.device import check_device
-from depth_anything.system.extras import needs
+from depth_anything.system.extras import EXTRA_OF, needs
 from depth_anything.system.files import atomic_path, find
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ class SkySegmenter:
     def __init__(
         self, model: str | Path = SEGFORMER, *, side: int = 640, device: str = "cpu", accept_license: bool = False
     ):
-        with needs("transfer", "sky by SegFormer", "; or use --sky threshold"):
+        with needs(EXTRA_OF["transformers"], "sky by SegFormer", "; or use --sky threshold"):
             from transformers import SegformerForSemanticSegmentation
         check_device(device)
         folder = Path(model) if Path(model).is_dir() else find_folder(str(model), accept_license)

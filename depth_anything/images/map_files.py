@@ -18,7 +18,7 @@ import numpy as np
 from PIL import Image, PngImagePlugin
 
 from depth_anything.images.formats import ExrChannel
-from depth_anything.system.extras import needs
+from depth_anything.system.extras import EXTRA_OF, needs
 from depth_anything.system.files import missing, read_npy
 
 QUANTITIES = ("disparity", "depth_m")
@@ -207,7 +207,7 @@ def read_exr(path: str | os.PathLike[str]) -> tuple[np.ndarray, dict[str, str]]:
 
 
 def _openexr():
-    with needs("3d", "EXR"):
+    with needs(EXTRA_OF["OpenEXR"], "EXR"):
         import OpenEXR
     return OpenEXR
 

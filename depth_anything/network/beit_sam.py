@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from depth_anything.network.dinov2 import DinoVisionTransformer
 from depth_anything.network.efficientnet import EfficientNetLite
 from depth_anything.network.resize import IMAGENET_MEAN, IMAGENET_STD, PATCH
-from depth_anything.system.extras import needs
+from depth_anything.system.extras import EXTRA_OF, needs
 from depth_anything.system.files import read_json
 from depth_anything.variants import Variant
 
@@ -49,10 +49,7 @@ class BeitEncoder(nn.Module):
         mean_311, std_311 = (image_B3HW.new_tensor(rgb)[:, None, None] for rgb in (IMAGENET_MEAN, IMAGENET_STD))
         image_B3HW = enlarged(2 * (image_B3HW * std_311 + mean_311) - 1)
         grid_BChw = self.patch_embed(image_B3HW)
-        # transformers caches its index of distances. It is created here, because a tensor that was created in inference
-        # mode cannot be used in a training step.
-        with torch.inference_mode(False):
-            self.blocks[0].relative_position_bias.generate_relative_position_index(tuple(grid_BChw.shape[-2:]))  # type: ignore[operator, union-attr]
+        self.cache_distances(*grid_BChw.shape[-2:])
         x_BNC = grid_BChw.flatten(2).transpose(1, 2)
         x_BNC = torch.cat([self.cls_token.expand(len(x_BNC), -1, -1), x_BNC], dim=1)
         tapped = []
@@ -61,6 +58,15 @@ class BeitEncoder(nn.Module):
             if index in taps:
                 tapped.append(x_BNC[:, 1:])
         return tapped
+
+    def cache_distances(self, h: int, w: int) -> None:
+        """Have transformers create its index of distances, which it caches for all models, for h * w patches.
+
+        Before a block would: a tensor that was created in inference mode cannot be used in a training step, nor one of
+        a run on shapes in a real one.
+        """
+        with torch.inference_mode(False):
+            self.blocks[0].relative_position_bias.generate_relative_position_index((h, w))  # type: ignore[operator, union-attr]
 
 
 class SamEncoder(nn.Module):
@@ -127,7 +133,7 @@ def config_of(variant: Variant) -> "BeitConfig | SamVisionConfig":
     Raises:
         ValueError: transformers is not installed.
     """
-    with needs("transfer", variant.name):
+    with needs(EXTRA_OF["transformers"], variant.name):
         from transformers import BeitConfig, SamVisionConfig
     sizes = {
         "hidden_size": variant.width,

@@ -6,16 +6,17 @@ import os
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 
 from depth_anything.data.labeled.sets import LABELED
 from depth_anything.data.manifests import MANIFEST
 from depth_anything.data.unlabeled.image_shards import is_url
+from depth_anything.data.unlabeled.sets import UNLABELED
 from depth_anything.network.efficientnet import installed_weights
+from depth_anything.system.extras import lacking
 from depth_anything.train.recipes.base import MaskedRecipe, Recipe
 from depth_anything.train.recipes.metric import MetricRecipe
-from depth_anything.variants import VARIANTS, get_variant
+from depth_anything.variants import TRIED, VARIANTS, get_variant
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,6 +32,7 @@ class Given:
     frozen: Path | None = None
     sky: str = "set"
     segformer: str | None = None
+    validation: str = "auto"
     out: Path | None = None
 
     @property
@@ -47,7 +49,47 @@ def missing(recipe: Recipe, given: Given, disk_bytes: int = 0) -> list[str]:
     Args:
         disk_bytes: that the output folder must hold.
     """
-    return [*weights(recipe, given), *labels(recipe, given), *sets(recipe, given), *space(given, disk_bytes)]
+    parts = libraries(recipe, given), weights(recipe, given), labels(recipe, given), sets(recipe, given)
+    return [line for part in (*parts, space(given, disk_bytes)) for line in part]
+
+
+def libraries(recipe: Recipe, given: Given) -> Iterator[str]:
+    """Those that are not installed: of the encoders, the sets, the renderer of scenes, and what finds the sky."""
+    rows = [VARIANTS.get(name or "") or TRIED.get(name or "") for name in (recipe.variant, given.teacher)]
+    for row in rows:
+        if row and row.encoder in ("beit", "sam"):
+            yield from lacking("transformers", row.name)
+    named = sets_of(recipe, unlabeled=not given.pseudo_labels)
+    reads: dict[str, list[str]] = {}
+    for name in named:
+        known = LABELED.get(name) or UNLABELED.get(name)
+        if known and known.library:
+            reads.setdefault(known.library, []).append(name)
+    for library, those in reads.items():
+        yield from lacking(library, f"reading {', '.join(those)}")
+    if "scenes" in named and not rendered(recipe.scenes, "training", given):
+        yield from lacking("mitsuba", f"rendering {recipe.scenes} scenes", ", or give --scenes FOLDER")
+    watched = recipe.validation_scenes if given.validation == "on" else 0
+    if watched and not rendered(watched, "held_out", given):
+        yield from lacking("mitsuba", f"rendering {watched} scenes for --validation on", ", or give --scenes FOLDER")
+    if by_segformer := sky_by_segformer(recipe, given):
+        yield from lacking("transformers", f"SegFormer for the sky of {', '.join(by_segformer)}", ", or give --sky off")
+
+
+def sets_of(recipe: Recipe, unlabeled: bool) -> list[str]:
+    """The sets that are read: those with labels, and the unlabelled ones unless pseudo labels replace them."""
+    named = [*recipe.data, *(recipe.minor[:1] if recipe.minor else ())] if recipe.unlabeled_share < 1 else []
+    if recipe.unlabeled and recipe.unlabeled_share and unlabeled:
+        named += recipe.unlabeled.data
+    return list(dict.fromkeys(named))
+
+
+def sky_by_segformer(recipe: Recipe, given: Given) -> list[str]:
+    """The sets whose sky SegFormer finds."""
+    if given.sky == "off" or isinstance(recipe, MaskedRecipe):
+        return []
+    labeled = sets_of(recipe, unlabeled=False)
+    return [name for name in labeled if name in LABELED and LABELED[name].sky == "segformer"]
 
 
 def weights(recipe: Recipe, given: Given) -> Iterator[str]:
@@ -91,33 +133,24 @@ def labels(recipe: Recipe, given: Given) -> Iterator[str]:
 
 
 def sets(recipe: Recipe, given: Given) -> Iterator[str]:
-    """The folders of all sets, the renderer of scenes, and what finds the sky."""
-    named = [*recipe.data, *(recipe.minor[:1] if recipe.minor else ())] if recipe.unlabeled_share < 1 else []
-    if recipe.unlabeled and recipe.unlabeled_share and given.teacher:
-        named += recipe.unlabeled.data
-    for name in (name for name in dict.fromkeys(named) if name != "scenes"):
+    """The folders of all sets but rendered scenes, and the weights of what finds the sky."""
+    for name in (name for name in sets_of(recipe, unlabeled=bool(given.teacher)) if name != "scenes"):
         folder = given.folders.get(name)
         origin = f" ({LABELED[name].obtain})" if name in LABELED else ""
         if folder is None:
             yield f"the set {name}: --data {name}=FOLDER{origin}"
         elif not is_url(folder) and not (os.path.exists(folder) and (os.path.isfile(folder) or os.listdir(folder))):
             yield f"--data {name}={folder}: nothing there{origin}"
-    if "scenes" in named and not rendered(recipe, given) and find_spec("mitsuba") is None:
-        yield f'{recipe.scenes} rendered scenes: --scenes FOLDER, or pip install "depth-anything[render]"'
-    by_segformer = [name for name in named if name in LABELED and LABELED[name].sky == "segformer"]
-    if by_segformer and given.sky == "set" and not isinstance(recipe, MaskedRecipe):
-        if find_spec("transformers") is None:
-            told = ", ".join(by_segformer)
-            yield f'SegFormer for the sky of {told}: pip install "depth-anything[transfer]", or --sky off'
+    if sky_by_segformer(recipe, given):
         yield from absent("--segformer", given.segformer)
 
 
-def rendered(recipe: Recipe, given: Given) -> bool:
-    """Whether the recipe's scenes are there."""
+def rendered(count: int, part: str, given: Given) -> bool:
+    """Whether so many scenes are there, for `training` or `held_out`."""
     from depth_anything.data.scenes.render import finished_scenes
 
     scenes = given.scenes or (given.out and given.out / "scenes")
-    return bool(scenes and finished_scenes(scenes / "training") >= recipe.scenes)
+    return bool(scenes and finished_scenes(scenes / part) >= count)
 
 
 def absent(option: str, name: str | Path | None) -> Iterator[str]:

@@ -2,24 +2,28 @@
 
 The model, the losses, AdamW and the running mean are those of training; torch's fake tensors stand for the numbers. So
 a step of the giant takes seconds on any computer, and its peak is that of every tensor that a real step would hold.
+Attention is that of CUDA (`bias_as_on_cuda`): on a processor, BEiT and SAM keep more.
 """
 
 from __future__ import annotations
 
 import math
 import weakref
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, sdpa_flop_count
 
-from depth_anything.network.beit_sam import encoder_of
+from depth_anything.network.beit_sam import BeitEncoder, encoder_of
 from depth_anything.network.model import DepthAnything
+from depth_anything.network.resize import PATCH
 from depth_anything.train.batches import Batch, Data, MixedBatch, Slice, mixes, places
 from depth_anything.train.distributed import Machine
 from depth_anything.train.loop import start, task_of
@@ -104,6 +108,31 @@ class AllocatedBytes(TorchDispatchMode):
         return found
 
 
+@contextmanager
+def bias_as_on_cuda() -> Iterator[None]:
+    """Attention with a bias that gets a gradient, as in BEiT and SAM, is computed as on CUDA.
+
+    There torch takes its memory-efficient kernel, which keeps no scores, with rows of the bias padded to a multiple of
+    8; on a processor it keeps the scores of all pairs of tokens (torch's sdp_utils).
+    """
+    of_processor = F.scaled_dot_product_attention
+
+    def attention(query: Tensor, key: Tensor, value: Tensor, attn_mask: Tensor | None = None, **options: Any) -> Tensor:
+        if attn_mask is None or not attn_mask.requires_grad:
+            return of_processor(query, key, value, attn_mask, **options)
+        tokens = attn_mask.shape[-1]
+        padded = F.pad(attn_mask.to(query.dtype), (0, -tokens % 8))
+        bias = padded[..., :tokens].expand(*query.shape[:3], tokens)
+        scale = options.get("scale")
+        return ATEN._scaled_dot_product_efficient_attention(query, key, value, bias, True, scale=scale)[0]
+
+    F.scaled_dot_product_attention = attention
+    try:
+        yield
+    finally:
+        F.scaled_dot_product_attention = of_processor
+
+
 def _without_values(func: Any, args: tuple) -> Any:
     """The result of operations whose result depends on values, which fake tensors lack: every pixel is valid, every
     number is finite."""
@@ -122,16 +151,12 @@ class ShapeRun:
         recipe: any recipe of `train.recipes`.
         machine: of which `checkpointing` counts; FSDP2 is not simulated (`plan_figures.sharded_peak`).
         teacher: labels unlabelled images in every step; None: the labels come from shards.
-
-    Raises:
-        ValueError: a BEiT encoder: transformers caches its index of distances, which has values.
     """
 
     def __init__(self, recipe: Recipe, machine: Machine = Machine(), teacher: Variant | str | None = None):  # noqa: B008 (frozen)
         teacher = get_variant(teacher) if isinstance(teacher, str) else teacher
-        if "beit" in (get_variant(recipe.variant).encoder, teacher and teacher.encoder):
-            raise ValueError(f"{recipe.name}: no --plan and no --peak-tflops for a BEiT encoder; plan a ViT-L instead")
-        self.recipe, self.allocated, self.fake = recipe, AllocatedBytes(), FakeTensorMode()
+        self.recipe, self.allocated = recipe, AllocatedBytes()
+        self.fake = FakeTensorMode(allow_non_fake_inputs=True)  # BEiT's index of distances
         unlabeled = recipe.unlabeled
         with self.fake, self.allocated:
             row = recipe.row if isinstance(recipe, MetricRecipe) else get_variant(recipe.variant)
@@ -174,7 +199,10 @@ class ShapeRun:
         """
         recipe = replace(self.recipe, stages=(stage,))
         counter = FlopCounterMode(display=False, custom_mapping=ATTENTION)
-        with self.fake, self.allocated, counter if count else nullcontext():
+        for model in (self.run.model, self.teacher):
+            if model is not None and isinstance(model.pretrained, BeitEncoder):
+                model.pretrained.cache_distances(size[0] // PATCH, size[1] // PATCH)
+        with bias_as_on_cuda(), self.fake, self.allocated, counter if count else nullcontext():
             task = task_of(recipe, Data(), teacher=self.teacher, frozen=self.frozen)
             ready = [slice_of_shapes(recipe, stage, size, labeled, unlabeled, whole) for _ in range(slices)]
             self.allocated.peak, self.run.step = self.allocated.now, 0
@@ -231,12 +259,12 @@ def plan(
     Args:
         devices: processes, one for each device.
         device_memory: GiB of one device.
-        teacher: row of `VARIANTS` that labels unlabelled images in every step; None: labels come from shards.
+        teacher: row of `VARIANTS` or `TRIED` that labels unlabelled images in every step; None: shards have labels.
         images_per_second: of one device; None: from speeds measured on an H200.
         keep: states that stay on the disk.
 
     Raises:
-        ValueError: no devices, no memory, no speed, a step has fewer images than there are devices, or a BEiT encoder.
+        ValueError: no devices, no memory, no speed, or a step has fewer images than there are devices.
     """
     if devices < 1 or not 0 < device_memory < math.inf:
         raise ValueError(f"--devices {devices}, --device-memory {device_memory:g}: expected both above 0")

@@ -11,7 +11,7 @@ from PIL import Image
 
 from depth_anything.images import exif, hdr
 from depth_anything.images.color_modes import on_white
-from depth_anything.system.extras import needs
+from depth_anything.system.extras import EXTRA_OF, needs
 
 _WITH_ALPHA = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
 """FFmpeg's native decoders of these formats ignore transparency; these decoders do not."""
@@ -29,7 +29,7 @@ def load_av() -> Any:
     Raises:
         ValueError: PyAV is not installed.
     """
-    with needs("video", "video"):
+    with needs(EXTRA_OF["av"], "video"):
         import av
         import av.filter
         import av.logging

@@ -1,6 +1,8 @@
 """Every labelled set, read from its official layout: values back to the right metres, and each set's traps."""
 
+import re
 import shutil
+import sys
 
 import numpy as np
 import pytest
@@ -26,6 +28,7 @@ from depth_anything.data.benchmarks.kitti import EIGEN_652
 from depth_anything.data.labeled.kitti import EIGEN_TRAIN
 from depth_anything.data.labeled.sets import LABELED, open_labeled
 from depth_anything.data.samples import OnlyUsable, Unusable
+from depth_anything.system.extras import EXTRA_OF, lacking
 
 FILES = tuple(WRITERS)
 METRIC = [name for name in FILES if LABELED[name].open.scale == "metric"]
@@ -122,6 +125,23 @@ def test_another_folder_says_what_was_expected(name, tmp_path):
 def test_an_unknown_set_lists_all():
     with pytest.raises(ValueError, match="no labelled set 'redweb'; expected one of blendedmvs, diml"):
         open_labeled("redweb", "anywhere")
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_the_table_knows_the_library_of_a_reader(name, tmp_path, monkeypatch):
+    """Without it the first image cannot be read, and the line is the one that `train` gives before; without the others
+    it can."""
+    WRITERS[name](tmp_path)
+    needed = LABELED[name].library
+    for library in EXTRA_OF:
+        if library != needed:
+            monkeypatch.setitem(sys.modules, library, None)
+    assert opened(name, tmp_path)[0].valid_HW.any()
+    if needed:
+        monkeypatch.setitem(sys.modules, needed, None)
+        (told,) = lacking(needed, name)
+        with pytest.raises(ValueError, match=re.escape(told.removeprefix(f"{name} "))):
+            opened(name, tmp_path)[0]
 
 
 @pytest.mark.parametrize("name", FILES)

@@ -1,5 +1,7 @@
 """Unlabelled sources in the official layouts: what is found, in which units, which bytes come out."""
 
+import re
+import sys
 import tarfile
 import zlib
 from concurrent.futures import ThreadPoolExecutor
@@ -32,6 +34,7 @@ from depth_anything.data.unlabeled.random_access import UnlabeledImages
 from depth_anything.data.unlabeled.read import read_images, unique_key
 from depth_anything.data.unlabeled.sets import UNLABELED, shards
 from depth_anything.images.read import read_image
+from depth_anything.system.extras import EXTRA_OF, lacking
 from depth_anything.video.decode import file_frames, open_clip
 
 
@@ -74,6 +77,22 @@ def test_official_layouts(kind: str, lay_out, tmp_path: Path):
     found = read_all(kind, tmp_path)
     assert found == expected
     assert all(read_image(content).shape == (12, 16, 3) for content in found.values())
+
+
+@pytest.mark.parametrize(("kind", "lay_out"), [*LAYOUTS, ("bdd100k", bdd100k)])
+def test_the_table_knows_the_library_of_a_reader(kind: str, lay_out, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """It is read without the others; without it, the line is the one that `train` gives before."""
+    lay_out(tmp_path)
+    needed = UNLABELED[kind].library
+    for library in set(EXTRA_OF) - {needed}:
+        monkeypatch.setitem(sys.modules, library, None)
+    if needed:
+        with monkeypatch.context() as without:
+            without.setitem(sys.modules, needed, None)
+            (told,) = lacking(needed, kind)
+            with pytest.raises(ValueError, match=re.escape(told.removeprefix(f"{kind} "))):
+                read_all(kind, tmp_path)
+    assert read_all(kind, tmp_path)
 
 
 def test_the_table_sums_to_the_papers_62_million():

@@ -5,26 +5,31 @@ import re
 import shlex
 import subprocess
 import sys
+import tomllib
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from step_memory import measured_peak, step_of
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
 
 from depth_anything.__main__ import main
 from depth_anything.network.beit_sam import encoder_of
 from depth_anything.network.model import DepthAnything
+from depth_anything.system.extras import EXTRA_OF
 from depth_anything.train import loop, plan, plan_table, teacher
 from depth_anything.train import plan_figures as figures
 from depth_anything.train.batches import Data
 from depth_anything.train.distributed import Machine
-from depth_anything.train.missing import Given, missing
+from depth_anything.train.missing import Given, libraries, missing
 from depth_anything.train.plan import ShapeRun, slice_of_shapes
 from depth_anything.train.plan_figures import GIB, RESERVE
 from depth_anything.train.recipes.all_recipes import RECIPES, get_recipe
 from depth_anything.train.recipes.base import Stage
-from depth_anything.variants import get_variant
+from depth_anything.variants import TRIED, get_variant
 
 PROGRAM = Path(__file__).parents[1] / "step_memory.py"
 SCALE = (Path(__file__).parents[2] / "docs/scale.md").read_text()
@@ -49,6 +54,98 @@ def test_memory_is_that_of_a_real_step(monkeypatch, name, size, precision, check
     portion = figures.portion(recipe, 3)
     estimate = ShapeRun(recipe, machine).step(stage, size, *portion).peak
     assert estimate == pytest.approx(measured_peak(recipe, stage, size, portion, machine), rel=0.05)
+
+
+@pytest.fixture
+def small():
+    """BEiT and SAM in small, and a ViT of their width and depth, under a name of its own."""
+    sizes = {"width": 64, "depth": 5, "heads": 2, "table_side": 16, "taps": (0, 1, 3, 4), "features": 16}
+    with pytest.MonkeyPatch.context() as patched:
+        for name in ("v2-beit-large", "v2-sam-large"):
+            patched.setitem(TRIED, name, replace(TRIED[name], **sizes, out_channels=(8, 8, 16, 16)))
+        patched.setitem(TRIED, "vit", replace(TRIED["v2-beit-large"], name="vit", encoder="dinov2"))
+        yield
+
+
+def real_loss(recipe, run, stage, size, images) -> torch.Tensor:
+    """The loss of a real step."""
+    one = slice_of_shapes(recipe, stage, size, images, 0)
+    one.labeled.valid_BHW.fill_(True)
+    one.labeled.disparity_BHW.uniform_()
+    return loop.task_of(replace(recipe, stages=(stage,)), Data()).losses(run.network, one, 0).total
+
+
+BIASED = ("v2-teacher-beit-large", "v2-teacher-sam-large")
+"""Recipes whose attention has a bias with a gradient."""
+
+
+@pytest.mark.parametrize("name", BIASED)
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_memory_with_a_trained_bias_is_that_of_a_real_step(small, monkeypatch, name, checkpointing):
+    """With the processor's kernel on both sides."""
+    pytest.importorskip("transformers")
+    monkeypatch.setattr(plan, "bias_as_on_cuda", nullcontext)
+    recipe, machine, size = get_recipe(name), Machine(checkpointing=checkpointing), (210, 224)
+    stage = replace(recipe.stages[0], sizes=(size,))
+    estimate = ShapeRun(recipe, machine).step(stage, size, 2).peak
+    assert estimate == pytest.approx(measured_peak(recipe, stage, size, (2, 0), machine), rel=0.1)
+
+
+@pytest.mark.parametrize("name", BIASED)
+def test_operations_with_a_trained_bias_are_those_of_a_real_step(small, name):
+    """CUDA's kernel computes the scores again in the backward pass: 2 N^2 C more for each block that looks at all."""
+    pytest.importorskip("transformers")
+    recipe, size = replace(get_recipe(name), precision="float32", from_backbone=False), (112, 126)
+    stage = replace(recipe.stages[0], sizes=(size,))
+    run, counter = loop.start(recipe), FlopCounterMode(display=False)
+    with counter:
+        real_loss(recipe, run, stage, size, 2).backward()
+    row = get_variant(recipe.variant)
+    pairs = row.depth * (8 * 9 + 1) ** 2
+    if row.encoder == "sam":  # the others look at windows of 14 x 14 patches; 8 x 9 are one window
+        pairs = len(row.taps) * (8 * 9) ** 2 + (row.depth - len(row.taps)) * 14**4
+    more = 2 * 2 * pairs * row.width  # two images, two operations
+    found = ShapeRun(recipe).step(stage, size, 2, count=True).flops
+    assert found == counter.get_total_flops() + more
+
+
+def test_on_cuda_a_trained_bias_keeps_no_scores(small, monkeypatch):
+    """An image takes what it takes in a ViT of the same size, in each block; the bias is there once for all images."""
+    pytest.importorskip("transformers")
+    size, taken = (210, 224), {}
+    for variant in ("v2-beit-large", "vit"):
+        recipe = replace(get_recipe("v2-teacher-beit-large"), variant=variant)
+        stage = replace(recipe.stages[0], sizes=(size,))
+        run = ShapeRun(recipe)
+        one, two, four = (run.step(stage, size, images).peak for images in (1, 2, 4))
+        assert four - two == pytest.approx(2 * (two - one), rel=0.02)
+        taken[variant] = two - one
+    assert taken["v2-beit-large"] == pytest.approx(taken["vit"], rel=0.1)
+
+
+@pytest.mark.slow
+def test_a_beit_labels(small):
+    pytest.importorskip("transformers")
+    recipe = get_recipe("nano-vit-student")
+    recipe = replace(recipe, stages=(replace(recipe.stages[0], sizes=((56, 70),)),))
+    counter = FlopCounterMode(display=False)
+    with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), counter:
+        DepthAnything("v2-beit-large").eval()(torch.zeros(1, 3, 56, 70))
+    more = plan.image_flops(recipe, "v2-beit-large") - plan.image_flops(recipe)
+    assert more == pytest.approx(counter.get_total_flops() * recipe.unlabeled_share)
+
+
+def test_a_plan_leaves_no_trace_in_training(small):
+    """transformers caches one index of distances for all BEiTs: a real step behind a plan has real ones."""
+    pytest.importorskip("transformers")
+    recipe = replace(get_recipe("v2-teacher-beit-large"), precision="float32", from_backbone=False)
+    size = (70, 84)
+    stage = replace(recipe.stages[0], sizes=(size,))
+    ShapeRun(recipe).step(stage, size, 1)
+    run = loop.start(recipe)
+    real_loss(recipe, run, stage, size, 1).backward()
+    table = run.model.pretrained.blocks[4].relative_position_bias.relative_position_bias_table  # type: ignore[union-attr]
+    assert table.grad is not None and bool(table.grad.any())
 
 
 @pytest.mark.slow
@@ -177,6 +274,44 @@ def test_what_is_there_is_not_missing(tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("name", "given", "library", "told"),
+    [
+        ("v1-student-small", Given(teacher="v2-large"), "lmdb", 'reading lsun needs lmdb.*"depth-anything[train]"'),
+        ("v1-student-small", Given(), "av", 'reading bdd100k needs av.*"depth-anything[video]"'),
+        ("v1-student-small", Given(), "h5py", 'reading megadepth needs h5py.*"depth-anything[evaluate]"'),
+        ("v2-teacher-large", Given(), "h5py", 'reading hypersim needs h5py.*"depth-anything[evaluate]"'),
+        ("v2-teacher-large", Given(), "OpenEXR", 'reading irs needs OpenEXR.*"depth-anything[3d]"'),
+        ("nano-teacher", Given(), "mitsuba", 'scenes needs mitsuba.*"depth-anything[render]".*--scenes FOLDER'),
+        ("v2-teacher-large", Given(validation="on"), "mitsuba", "128 scenes for --validation on needs mitsuba"),
+        ("v2-teacher-beit-large", Given(sky="off"), "transformers", 'v2-beit-large needs.*"depth-anything[transfer]"'),
+        ("v2-student-small", Given(teacher="v2-sam-large"), "transformers", "v2-sam-large needs transformers"),
+        ("v1-teacher-large", Given(), "transformers", "sky of blendedmvs.*needs transformers.*or give --sky off"),
+    ],
+)  # fmt: skip
+def test_libraries_that_are_missing(monkeypatch, name, given, library, told):
+    recipe = get_recipe(name)
+    before = missing(recipe, given)
+    monkeypatch.setitem(sys.modules, library, None)
+    new = [line for line in missing(recipe, given) if line not in before]
+    assert len(new) == 1 and re.search(told.replace("[", r"\["), new[0]), new
+
+
+def test_libraries_that_nothing_reads_are_not_missing(monkeypatch):
+    """Labels from shards, sky that is not looked for, no validation on scenes."""
+    for library in EXTRA_OF:
+        monkeypatch.setitem(sys.modules, library, None)
+    assert list(libraries(get_recipe("v2-student-small"), Given(pseudo_labels=("there",)))) == []
+    assert list(libraries(get_recipe("v2-metric-outdoor-small"), Given())) == []
+
+
+def test_extras_hold_the_libraries():
+    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
+    extras = project["optional-dependencies"]
+    for library, extra in EXTRA_OF.items():
+        assert any(re.match(rf"{library}\b", one) for one in extras[extra]), library
+
+
+@pytest.mark.parametrize(
     ("arguments", "told"),
     [
         (
@@ -205,20 +340,10 @@ def test_the_example_of_the_documentation(capsys):
 
 
 ONE_OF_EACH = {(get_recipe(name).variant, type(get_recipe(name))): name for name in RECIPES}
-BEIT = {name for name in ONE_OF_EACH.values() if get_variant(get_recipe(name).variant).encoder == "beit"}
-
-
-@pytest.mark.parametrize("name", sorted(BEIT))
-def test_shapes_of_beit_are_refused(name):
-    for estimate in (lambda: plan.plan(get_recipe(name), 1, 1e4), lambda: plan.image_flops(get_recipe(name))):
-        with pytest.raises(ValueError, match="no --plan and no --peak-tflops for a BEiT encoder"):
-            estimate()
-    with pytest.raises(ValueError, match="BEiT"):
-        plan.image_flops(get_recipe("v2-student-small"), "v2-beit-large")
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", [name for name in ONE_OF_EACH.values() if name not in BEIT])
+@pytest.mark.parametrize("name", ONE_OF_EACH.values())
 def test_every_kind_of_recipe_has_a_plan(name):
     recipe = get_recipe(name)
     found = plan.plan(recipe, 1, 1e4)

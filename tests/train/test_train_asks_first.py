@@ -2,6 +2,7 @@
 
 import json
 import re
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -81,6 +82,17 @@ def test_it_is_one_line_and_nothing_is_rendered(tmp_path, capsys, monkeypatch, a
     assert len(lines) == 1, lines
     assert re.search(told, lines[0]), lines[0]
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("library", ["h5py", "OpenEXR", "transformers"])
+def test_a_library_that_its_sets_need_is_asked_for_before_anything_is_read(tmp_path, capsys, monkeypatch, library):
+    monkeypatch.setitem(sys.modules, library, None)
+    monkeypatch.setattr("depth_anything.checkpoints.official.load_backbone", lambda *_: pytest.fail("weights are read"))
+    with pytest.raises(SystemExit) as stopped:
+        main(["train", "v2-teacher-sam-large", str(tmp_path / "out"), "--backbone", "nowhere"])
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert stopped.value.code == 2 and len(lines) == 1, lines
+    assert f"needs {library}, which is not installed: pip install" in lines[0] and not (tmp_path / "out").exists()
 
 
 def test_validation_is_off_in_one_line_where_it_cannot_be_rendered(tmp_path, monkeypatch, caplog):

@@ -11,7 +11,7 @@ from PIL import Image
 from depth_anything.data.benchmarks.image import BenchmarkImage, GroundTruth, Kind
 from depth_anything.images.read import read_image
 from depth_anything.system import files
-from depth_anything.system.extras import needs
+from depth_anything.system.extras import EXTRA_OF, needs
 
 LOSSY = ("JPEG", "MPO", "JPEG2000", "WEBP", "AVIF", "HEIF")
 """Formats whose pixels are close to those that were saved."""
@@ -93,7 +93,7 @@ def hdf5(path: Path) -> Any:
     Raises:
         ValueError: h5py is missing, or the file is.
     """
-    with needs("evaluate", path.name):
+    with needs(EXTRA_OF["h5py"], path.name):
         import h5py
     try:
         return h5py.File(path, "r")

@@ -32,6 +32,8 @@ class LabeledSet:
     """How its sky is found by default. The papers do not state it per set."""
     obtain: str
     """Where it comes from."""
+    library: str | None = None
+    """What its ground truth is read with, beside what every install has: a key of `system.extras.EXTRA_OF`."""
 
 
 LABELED: dict[str, LabeledSet] = {
@@ -40,10 +42,10 @@ LABELED: dict[str, LabeledSet] = {
         LabeledSet("blendedmvs", BlendedMVS, 115_000, "segformer", "github.com/YoYo000/BlendedMVS, all parts"),
         LabeledSet("diml", DIML, 927_000, "segformer", "dimlrgbd.github.io"),
         LabeledSet("hrwsi", HRWSI, 20_378, "segformer", "github.com/KexianHust/Structure-Guided-Ranking-Loss"),
-        LabeledSet("irs", IRS, 103_316, "off", "github.com/HKBU-HPML/IRS"),
-        LabeledSet("megadepth", MegaDepth, 128_228, "segformer", "cs.cornell.edu/projects/megadepth"),
+        LabeledSet("irs", IRS, 103_316, "off", "github.com/HKBU-HPML/IRS", "OpenEXR"),
+        LabeledSet("megadepth", MegaDepth, 128_228, "segformer", "cs.cornell.edu/projects/megadepth", "h5py"),
         LabeledSet("tartanair", TartanAir, 306_637, "renderer", "github.com/castacks/tartanair_tools"),
-        LabeledSet("hypersim", Hypersim, 59_543, "off", "github.com/apple/ml-hypersim"),
+        LabeledSet("hypersim", Hypersim, 59_543, "off", "github.com/apple/ml-hypersim", "h5py"),
         LabeledSet("vkitti2", VKITTI2, 21_260, "renderer", "europe.naverlabs.com: vkitti 2.0.3"),
         LabeledSet("nyuv2", NYUv2, 24_231, "off", "github.com/cleinc/bts: sync.zip and its list"),
         LabeledSet("kitti", KITTI, 23_158, "off", "cvlibs.net/datasets/kitti: raw data, annotated depth"),

@@ -20,7 +20,7 @@ from depth_anything.data.scenes import llvm
 from depth_anything.data.scenes.light import SKY_COLUMNS, SKY_ROWS, ambient_light, develop, sky_image, smooth
 from depth_anything.data.scenes.materials import SIDES, SLOTS, atlas_uv
 from depth_anything.data.scenes.objects import CLASSES
-from depth_anything.system.extras import needs
+from depth_anything.system.extras import EXTRA_OF, needs
 
 if TYPE_CHECKING:
     from depth_anything.data.scenes.layout import Scene
@@ -52,7 +52,7 @@ class Rendered:
 
 def load_mitsuba(device: Device = "cpu") -> Any:
     """The mitsuba module with the variant of that device set, or ValueError that says what to install."""
-    with needs("render", "rendering"):
+    with needs(EXTRA_OF["mitsuba"], "rendering"):
         if importlib.util.find_spec("mitsuba") is None:
             raise ModuleNotFoundError(name="mitsuba")
         if device == "cpu":

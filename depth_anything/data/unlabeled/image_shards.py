@@ -16,7 +16,7 @@ from typing import Any, Literal
 from depth_anything.data.shards import TarIndex, cached_index
 from depth_anything.data.storage import is_url
 from depth_anything.images.source import SUFFIXES
-from depth_anything.system.extras import needs
+from depth_anything.system.extras import EXTRA_OF, needs
 from depth_anything.system.files import is_hidden, walk
 
 SHARD_SIZE = 1000
@@ -150,7 +150,7 @@ def open_lmdb(path: str) -> Any:
 @cache
 def _opened_lmdb(path: str, process: int) -> Any:
     """`process`: what was opened before a fork must not be used behind it."""
-    with needs("train", f"{path}: an lmdb"):
+    with needs(EXTRA_OF["lmdb"], f"{path}: an lmdb"):
         import lmdb
     try:
         return lmdb.open(path, readonly=True, lock=False, readahead=False, subdir=os.path.isdir(path))

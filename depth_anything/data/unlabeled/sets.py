@@ -41,6 +41,11 @@ class UnlabeledSet:
     lmdbs: tuple[str, ...] = ()
     videos: tuple[str, ...] = ()
 
+    @property
+    def library(self) -> str | None:
+        """What its images are read with, beside what every install has: a key of `system.extras.EXTRA_OF`."""
+        return "lmdb" if self.lmdbs else "av" if self.videos else None
+
 
 UNLABELED = {
     "bdd100k": UnlabeledSet(videos=("train/*",)),
