@@ -63,8 +63,8 @@ def libraries(recipe: Recipe, given: Given) -> Iterator[str]:
     reads: dict[str, list[str]] = {}
     for name in named:
         known = LABELED.get(name) or UNLABELED.get(name)
-        if known and known.library:
-            reads.setdefault(known.library, []).append(name)
+        if known and known.needed_library:
+            reads.setdefault(known.needed_library, []).append(name)
     for library, those in reads.items():
         yield from lacking(library, f"reading {', '.join(those)}")
     if "scenes" in named and not rendered(recipe.scenes, "training", given):

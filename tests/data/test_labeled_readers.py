@@ -132,7 +132,7 @@ def test_the_table_knows_the_library_of_a_reader(name, tmp_path, monkeypatch):
     """Without it the first image cannot be read, and the line is the one that `train` gives before; without the others
     it can."""
     WRITERS[name](tmp_path)
-    needed = LABELED[name].library
+    needed = LABELED[name].needed_library
     for library in EXTRA_OF:
         if library != needed:
             monkeypatch.setitem(sys.modules, library, None)

@@ -83,7 +83,7 @@ def test_official_layouts(kind: str, lay_out, tmp_path: Path):
 def test_the_table_knows_the_library_of_a_reader(kind: str, lay_out, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """It is read without the others; without it, the line is the one that `train` gives before."""
     lay_out(tmp_path)
-    needed = UNLABELED[kind].library
+    needed = UNLABELED[kind].needed_library
     for library in set(EXTRA_OF) - {needed}:
         monkeypatch.setitem(sys.modules, library, None)
     if needed:

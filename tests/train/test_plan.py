@@ -109,7 +109,7 @@ def test_operations_with_a_trained_bias_are_those_of_a_real_step(small, name):
     assert found == counter.get_total_flops() + more
 
 
-def test_on_cuda_a_trained_bias_keeps_no_scores(small, monkeypatch):
+def test_on_cuda_a_trained_bias_keeps_no_scores(small):
     """An image takes what it takes in a ViT of the same size, in each block; the bias is there once for all images."""
     pytest.importorskip("transformers")
     size, taken = (210, 224), {}

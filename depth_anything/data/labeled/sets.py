@@ -32,7 +32,7 @@ class LabeledSet:
     """How its sky is found by default. The papers do not state it per set."""
     obtain: str
     """Where it comes from."""
-    library: str | None = None
+    needed_library: str | None = None
     """What its ground truth is read with, beside what every install has: a key of `system.extras.EXTRA_OF`."""
 
 

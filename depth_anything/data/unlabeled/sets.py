@@ -42,7 +42,7 @@ class UnlabeledSet:
     videos: tuple[str, ...] = ()
 
     @property
-    def library(self) -> str | None:
+    def needed_library(self) -> str | None:
         """What its images are read with, beside what every install has: a key of `system.extras.EXTRA_OF`."""
         return "lmdb" if self.lmdbs else "av" if self.videos else None
 
