@@ -4,9 +4,12 @@
     python scripts/wallpapers.py runs/wallpapers --debs .   # packages that are here already
 
 OUT receives the photographs, and manifest.json with each one's file, package and version, path in the package, authors,
-licence and size. Only files that the package's copyright file (Debian's machine-readable format) puts under CC0,
-CC BY, CC BY-SA or the public domain are taken. Drawings and abstract patterns, which no rule can tell from
-photographs, are named in `NOT_PHOTOGRAPHS`: somebody looked at every image.
+licence, size and windows. OUT/windows/ receives images to train with: each photograph, and of a large one the four
+quarters and the middle, at most `WINDOW_SIDE` pixels on the shorter side.
+
+Only files that the package's copyright file (Debian's machine-readable format) puts under CC0, CC BY, CC BY-SA or the
+public domain are taken. Drawings and abstract patterns, which no rule can tell from photographs, are named in
+`NOT_PHOTOGRAPHS`: somebody looked at every image.
 """
 
 import fnmatch
@@ -26,6 +29,7 @@ import tyro
 from PIL import Image
 from tyro.conf import Positional
 
+from depth_anything.images.read import read_image
 from depth_anything.system.files import atomic_path, make_folder
 
 PACKAGES = ("lomiri-wallpapers-16.04", "lomiri-wallpapers-20.04")
@@ -43,6 +47,8 @@ CLEAR = re.compile(r"CC0(-1\.0)?|CC-BY(-SA)?-[1-4]\.\d|public-domain", re.IGNORE
 """Short names of licences that are taken."""
 SHORTEST_SIDE = 480
 """Smaller images are previews of others."""
+WINDOW_SIDE = 768
+"""Pixels of a window's shorter side, if it has more; training inputs have fewer."""
 
 
 @dataclass(frozen=True)
@@ -74,14 +80,14 @@ class Stanza:
 
 
 def wallpapers(out: Positional[Path], debs: Path | None = None, packages: tuple[str, ...] = PACKAGES) -> None:
-    """Fetch the packages, and write the photographs and manifest.json.
+    """Fetch the packages, and write the photographs, their windows and manifest.json.
 
     Args:
-        out: folder for both.
+        out: folder for all of them.
         debs: folder with the packages' files, instead of `apt-get download`.
         packages: their names.
     """
-    make_folder(out)
+    make_folder(out / "windows")
     entries = []
     with tempfile.TemporaryDirectory(prefix="wallpapers-") as folder:
         if debs is None:
@@ -97,7 +103,7 @@ def wallpapers(out: Positional[Path], debs: Path | None = None, packages: tuple[
 
 
 def take(deb: Path, out: Path) -> list[dict]:
-    """Write a package's photographs; return their entries in the manifest."""
+    """Write a package's photographs and their windows; return their entries in the manifest."""
     fields = subprocess.run(
         ["dpkg-deb", "--field", str(deb), "Package", "Version"], check=True, capture_output=True, text=True
     )
@@ -132,10 +138,36 @@ def take(deb: Path, out: Path) -> list[dict]:
             entries.append(
                 {"file": file, "package": package, "version": version, "path": path}
                 | {key: value for key, value in asdict(covering[-1]).items() if key != "patterns"}
-                | {"size": size}
+                | {"size": size, "windows": write_windows(out / file, out / "windows")}
             )
     print(f"{deb.name}: {len(entries)} photographs, {unclear} images under other licences", file=sys.stderr)
     return entries
+
+
+def write_windows(photograph: Path, folder: Path) -> list[dict]:
+    """Write the windows of a photograph; return their files and boxes (left, upper, right, lower; upright pixels)."""
+    image = Image.fromarray(read_image(photograph))
+    found = []
+    for number, box in enumerate(window_boxes(*image.size)):
+        window = image.crop(box)
+        scale = min(1.0, WINDOW_SIDE / min(window.size))
+        window = window.resize((round(window.width * scale), round(window.height * scale)), Image.Resampling.LANCZOS)
+        file = f"{photograph.stem}-{number}.jpg"
+        with atomic_path(folder / file) as temporary:
+            window.save(temporary, "JPEG", quality=92)
+        found.append({"file": f"windows/{file}", "box": box})
+    return found
+
+
+def window_boxes(width: int, height: int) -> list[tuple[int, int, int, int]]:
+    """All of an image; of a large one also its quarters and its middle."""
+    boxes = [(0, 0, width, height)]
+    half_width, half_height = width // 2, height // 2
+    if min(half_width, half_height) >= SHORTEST_SIDE:
+        corners = [(x, y) for y in (0, height - half_height) for x in (0, width - half_width)]
+        for x, y in (*corners, ((width - half_width) // 2, (height - half_height) // 2)):
+            boxes.append((x, y, x + half_width, y + half_height))
+    return boxes
 
 
 def read(tar: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:

@@ -5,6 +5,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
+import numpy as np
 import pytest
 from benchmark_scripts import SCRIPTS, script
 from PIL import Image
@@ -80,8 +81,37 @@ def test_only_large_photographs_under_a_clear_licence_are_taken(tmp_path):
         "authors": "2018, Ann Example; 2019, Bo Example",
         "licence": "CC-BY-SA-4.0",
         "size": [800, 600],
+        "windows": [{"file": "windows/somepapers-harbour_by_Ann-0.jpg", "box": [0, 0, 800, 600]}],
     }
-    assert {path.name for path in (tmp_path / "out").iterdir()} == {"manifest.json", *(e["file"] for e in entries)}
+    files = {path.name for path in (tmp_path / "out").iterdir()}
+    assert files == {"manifest.json", "windows", *(e["file"] for e in entries)}
+
+
+def test_a_large_photograph_gives_its_quarters_and_its_middle_upright(tmp_path):
+    image_HW = np.arange(1000, dtype=np.uint16)[:, None] // 4 + np.zeros((1, 1800), np.uint16)
+    exif = Image.Exif()
+    exif[0x0112] = 6  # turned by 90 degrees
+    photograph = tmp_path / "large.png"
+    Image.fromarray(image_HW.astype(np.uint8)).save(photograph, exif=exif)
+    (tmp_path / "windows").mkdir()
+    found = wallpapers.write_windows(photograph, tmp_path / "windows")
+    assert [window["box"] for window in found] == [
+        (0, 0, 1000, 1800),
+        (0, 0, 500, 900),
+        (500, 0, 1000, 900),
+        (0, 900, 500, 1800),
+        (500, 900, 1000, 1800),
+        (250, 450, 750, 1350),
+    ]
+    whole, left, right, *_ = (np.asarray(Image.open(tmp_path / window["file"]).convert("L")) for window in found)
+    assert whole.shape == (1382, 768) and left.shape == (900, 500)
+    # Columns of the upright image go from bright (the last row) to dark.
+    assert abs(int(left[0, 0]) - 249) <= 2 and abs(int(right[0, -1])) <= 2
+
+
+def test_a_smaller_one_gives_itself_alone():
+    assert wallpapers.window_boxes(1900, 959) == [(0, 0, 1900, 959)]
+    assert len(wallpapers.window_boxes(1900, 960)) == 6
 
 
 @pytest.mark.parametrize(
