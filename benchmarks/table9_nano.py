@@ -68,6 +68,7 @@ def table9(
     size: float = 0.15,
     seeds: int = 3,
     parallel: int = 1,
+    only: tuple[str, ...] = (),
 ) -> None:
     """Run what has not been run, and print the table.
 
@@ -82,14 +83,18 @@ def table9(
         size: part of the recipe's images.
         seeds: runs of each rung.
         parallel: runs side by side, each with its part of the cores.
+        only: these rungs instead of all: labeled, naive, perturbed, aligned, margin-100, v2.
     """
+    unknown = [rung for rung in only if rung not in TITLES]
+    if unknown:
+        raise ValueError(f"no rung {', '.join(unknown)}; choose of: {', '.join(TITLES)}")
     scenes = scenes or out / "scenes"
     label(str(photos), str(out / "labels"), LabelOptions(teacher=str(teacher)))
     tests = {"scenes": scenes / "held_out"} | ({"pairs": pairs} if pairs else {})
     is_lite = get_variant(student).encoder == "efficientnet"
     if is_lite:
         backbone = backbone or installed_weights(get_variant(student))
-    rungs = NANO_RUNGS if is_lite else RUNGS
+    rungs = [rung for rung in (NANO_RUNGS if is_lite else RUNGS) if not only or rung in only]
     threads = max(1, (os.cpu_count() or 1) // parallel)
     counts = [finished_scenes(scenes / part) for part in ("training", "held_out")]
     folders = {(rung, seed): out / f"{rung}-{seed}" for seed in range(seeds) for rung in rungs}
@@ -179,7 +184,7 @@ def markdown(test: str, metric: str, values: dict[str, list[float]], teacher: fl
         found = np.array(of_rung)
         spread = found.std(ddof=1) if len(found) > 1 else float("nan")
         row = f"| {TITLES[rung]} | {', '.join(f'{v:.3f}' for v in found)} | {found.mean():.3f} ± {spread:.3f} | "
-        if rung in BEFORE:
+        if BEFORE.get(rung) in values:
             step = found - np.array(values[BEFORE[rung]])
             row += f"{TITLES[BEFORE[rung]]} | {step.mean():+.3f} ({', '.join(f'{v:+.3f}' for v in step)}) "
         else:
