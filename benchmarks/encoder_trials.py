@@ -94,6 +94,8 @@ VARIATIONS: dict[str, Variation] = {
     "gradient-0": every_stage(gradient_weight=0.0),
     "gradient-2": every_stage(gradient_weight=2.0),
     "range-first": first_stage(loss="range"),
+    "scenes-64": scenes_of(64),
+    "scenes-256": scenes_of(256),
     "scenes-1024": scenes_of(1024),
     "scenes-4096": scenes_of(4096),
     "crop-0.5": changed(crop_scale=(0.5, 1.0)),

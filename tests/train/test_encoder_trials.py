@@ -32,6 +32,8 @@ CHANGED = {
     "gradient-0": {"gradient_weight"},
     "gradient-2": {"gradient_weight"},
     "range-first": {"loss"},
+    "scenes-64": {"scenes"},
+    "scenes-256": {"scenes"},
     "scenes-1024": {"scenes"},
     "scenes-4096": {"scenes"},
     "crop-0.5": {"crop_scale"},
