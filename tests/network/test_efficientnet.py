@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from drawn import Boxes, tiny
 from safetensors.torch import load_file
 from tiny_models import random_model
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from depth_anything.__main__ import main
 from depth_anything.checkpoints.official import load_backbone, load_state, save, save_transformers
@@ -141,6 +142,23 @@ def test_a_folded_pair_is_both_layers_backwards_too():
     ours, theirs = (torch.autograd.grad((answer * wish).sum(), list(pair.parameters())) for answer in (one, two))
     for a, b in zip(ours, theirs, strict=True):
         torch.testing.assert_close(a, b)
+
+
+def test_under_autocast_gradients_of_depthwise_convolutions_are_float32_on_a_cpu():
+    """Without gradients they are in bfloat16, as all others are; so is a trace, which stands for any device."""
+    torch.manual_seed(0)
+    depthwise, plain = ConvNorm(8, 8, 5, groups=8), ConvNorm(8, 8, 5)
+    x = torch.randn(2, 8, 9, 11).bfloat16()
+    expected = torch.autograd.grad(depthwise(x.float()).square().sum(), depthwise.conv.weight)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert plain(x).dtype == torch.bfloat16
+        one = depthwise(x)
+        with torch.no_grad():
+            assert depthwise(x).dtype == torch.bfloat16
+        with FakeTensorMode(allow_non_fake_inputs=True) as mode:
+            assert depthwise(mode.from_tensor(x)).dtype == torch.bfloat16
+    assert one.dtype == torch.float32
+    torch.testing.assert_close(torch.autograd.grad(one.square().sum(), depthwise.conv.weight), expected)
 
 
 def test_folded_and_optimised_networks_predict_as_the_plain_one(small, image_B3HW):
