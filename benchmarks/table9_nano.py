@@ -10,11 +10,12 @@ A student on an EfficientNet-Lite starts from its own pretrained encoder, which 
 teacher is nano. Two rungs more, beside V1's: L_feat on every token (margin 1), and V2's student, from pseudo labels
 alone. They are compared with the whole of V1's ladder. nano-vit has no DINOv2: it starts from random weights, and the
 frozen encoder of L_feat is the teacher's own, which must be a nano-vit too.
-Finished runs are kept, so an interrupted command resumes. Prints Markdown: the teacher, then mean, spread and
-paired differences.
+Finished runs are kept, so an interrupted command resumes. Prints Markdown: the teacher, then mean, spread and paired
+differences. A run whose output becomes constant is a nan, which the means leave out.
 """
 
 import json
+import math
 import os
 import sys
 import time
@@ -37,6 +38,7 @@ from depth_anything.network.efficientnet import installed_weights
 from depth_anything.network.model import DepthAnything
 from depth_anything.system.files import atomic_path
 from depth_anything.train.loop import train
+from depth_anything.train.odd_steps import ConstantOutput
 from depth_anything.train.recipes.ablations import NANO_RUNGS, RUNGS
 from depth_anything.train.recipes.all_recipes import get_recipe, shrunk
 from depth_anything.train.recipes.base import Recipe
@@ -158,11 +160,14 @@ def run(
         weights = {f"pretrained.{key}": value for key, value in load_backbone(backbone, recipe.variant).items()}
     if recipe.unlabeled and recipe.unlabeled.feature_weight:
         frozen = frozen_encoder(backbone or teacher, recipe.variant)
-    train(recipe, folder, data, weights=weights, frozen=frozen)
+    try:
+        train(recipe, folder, data, weights=weights, frozen=frozen)
+    except ConstantOutput as error:
+        print(f"{folder.name}: {error}", file=sys.stderr, flush=True)
     seconds = round(time.monotonic() - began)
-    scores = {}
+    scores, final = {}, folder / "final.safetensors"
     for test, path in tests.items():
-        result = score(folder / "final.safetensors", path)
+        result = score(final, path) if final.exists() else dict.fromkeys((*METRICS, "negative_scale"), math.nan)
         scores[test] = {key: result[key] for key in (*METRICS, "negative_scale")} | {"seconds": seconds}
     with atomic_path(folder / "scores.json") as temporary:
         temporary.write_text(json.dumps(scores))
@@ -182,14 +187,14 @@ def markdown(test: str, metric: str, values: dict[str, list[float]], teacher: fl
     ]
     for rung, of_rung in values.items():
         found = np.array(of_rung)
-        spread = found.std(ddof=1) if len(found) > 1 else float("nan")
-        row = f"| {TITLES[rung]} | {', '.join(f'{v:.3f}' for v in found)} | {found.mean():.3f} ± {spread:.3f} | "
+        spread = np.nanstd(found, ddof=1) if np.isfinite(found).sum() > 1 else math.nan
+        row = f"| {TITLES[rung]} | {', '.join(f'{v:.3f}' for v in found)} | {np.nanmean(found):.3f} ± {spread:.3f} | "
         if BEFORE.get(rung) in values:
             step = found - np.array(values[BEFORE[rung]])
-            row += f"{TITLES[BEFORE[rung]]} | {step.mean():+.3f} ({', '.join(f'{v:+.3f}' for v in step)}) "
+            row += f"{TITLES[BEFORE[rung]]} | {np.nanmean(step):+.3f} ({', '.join(f'{v:+.3f}' for v in step)}) "
         else:
             row += "| "
-        lines.append(row + f"| {found.mean() - teacher:+.3f} |")
+        lines.append(row + f"| {np.nanmean(found) - teacher:+.3f} |")
     return "\n".join(lines)
 
 

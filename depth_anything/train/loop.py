@@ -72,8 +72,8 @@ def train(
         image_seconds: as of `steps.Task`.
 
     Raises:
-        ValueError: images, weights or a teacher are missing, `out` holds another recipe, or many steps in a row are
-            not finite.
+        ValueError: images, weights or a teacher are missing, `out` holds another recipe, many steps in a row are not
+            finite, or most gradients are 0.
     """
     check_images(recipe, data)
     if isinstance(teacher, DepthAnything):

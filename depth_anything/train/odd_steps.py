@@ -1,4 +1,5 @@
-"""Odd steps: those that are not finite are skipped, gradient spikes are reported; both name their images."""
+"""Odd steps: those that are not finite are skipped, gradient spikes are reported, and both name their images; a run
+whose gradient is 0 ends."""
 
 import logging
 import math
@@ -25,6 +26,10 @@ REMEMBERED, FEWEST = 200, 50
 """Largest and smallest number of norms for the median."""
 NAMED = 3
 """Number of images in a warning; the file has all of them."""
+
+
+class ConstantOutput(ValueError):
+    """The network's last ReLU passes nothing, so that no step changes its output."""
 
 
 class OddSteps:
@@ -64,9 +69,19 @@ class OddSteps:
             LOG.warning("skipped step %d: its %s is not finite; images: %s", step, what, named)
 
     def taken(self, step: int, losses: list[float], norm: float, names: Callable[[list[int]], list[str]]) -> None:
-        """Note a finite step; report it if its gradient is a spike. All processes call this with the same norm."""
+        """Note a finite step; report it if its gradient is a spike. All processes call this with the same norm.
+
+        Raises:
+            ConstantOutput: most of the last gradients were exactly 0.
+        """
         self.in_a_row = 0
         usual = median(self.norms) if len(self.norms) >= FEWEST else math.inf
+        if usual == 0:
+            raise ConstantOutput(
+                f"the gradient was exactly 0 at most of the last {len(self.norms)} steps (step {step}): the output is "
+                "constant, and training cannot recover. Start again in another folder with a lower --learning-rate or "
+                "another --seed"
+            )
         if norm > SPIKE * usual:
             named = self.write(step, False, "spike", losses, norm, names(list(range(len(losses)))))
             if self.first:

@@ -81,7 +81,8 @@ def run_steps(
         tracker: also receives what is logged.
 
     Raises:
-        ValueError: `out` holds another recipe, another job writes there, or many steps in a row are not finite.
+        ValueError: `out` holds another recipe, another job writes there, many steps in a row are not finite, or most
+            gradients are 0.
         NotWritten: the last state could not be saved. Earlier failures are warnings.
         KeyboardInterrupt: a stop signal arrived; the state is saved.
     """

@@ -19,6 +19,7 @@ from depth_anything.train import loop, meter, odd_steps
 from depth_anything.train.batches import LABELED, Data
 from depth_anything.train.changes import Changes
 from depth_anything.train.checkpoint import STATE_FILE, weights_of
+from depth_anything.train.initial_weights import start_model
 from depth_anything.train.odd_steps import MOST_IN_A_ROW, ODD_FILE, OddSteps
 from depth_anything.train.tracker import Tracker
 
@@ -140,6 +141,17 @@ def test_a_spike_names_its_images_and_is_taken(tmp_path, caplog):
     (line,) = lines(tmp_path / ODD_FILE)
     assert (line["step"], line["skipped"], line["what"], line["gradient_norm"]) == (61, False, "spike", 50.0)
     assert len(line["processes"][0]["images"]) == 5 and "image0, image0, image0 and 2 more" in caplog.text
+
+
+def test_a_run_whose_gradient_is_0_ends_in_one_line(tmp_path):
+    """The last ReLU passes nothing: no step changes the output any more."""
+    recipe = tiny(2 * odd_steps.FEWEST)
+    weights = start_model(recipe, None).state_dict()
+    weights["depth_head.scratch.output_conv2.2.bias"].fill_(-100.0)
+    with pytest.raises(ValueError, match=r"gradient was exactly 0 at most of the last 50 steps .*--learning-rate"):
+        loop.train(recipe, tmp_path, Data(Boxes(4)), weights=weights)
+    assert len(lines(tmp_path / "curve.jsonl")) == odd_steps.FEWEST
+    assert not (tmp_path / "final.safetensors").exists()
 
 
 # -- changed on purpose --

@@ -100,6 +100,22 @@ def nano_outlines(variant: str = "nano") -> Recipe:
     )
 
 
+def nano_long_outlines(variant: str = "nano") -> Recipe:
+    """Ours: `nano_outlines` for more than two hours on one core, the encoder too, larger inputs (`--start-from`)."""
+    return replace(
+        nano_outlines(variant),
+        name=f"{variant}-long-outlines",
+        stages=(
+            Stage(samples=48_000, sizes=MIDDLE, batch=16, gradient_weight=2.0, outline_weight=4.0),
+            Stage(samples=18_000, sizes=LARGE + LARGER, batch=16, gradient_weight=2.0, outline_weight=4.0),
+        ),
+        encoder_rate=0.1,
+        warmup=1_600,
+        ema=0.998,
+        scenes=4_096,
+    )
+
+
 def nano_student(variant: str = "nano") -> Recipe:
     """Ours: a small version of V1's student (sections 3.2 and 3.3), from ImageNet's weights, not from its teacher's.
 
@@ -137,6 +153,7 @@ NANO_RECIPES: dict[str, Callable[[], Recipe]] = {
         ("long-teacher", nano_long_teacher),
         ("finish", nano_finish),
         ("outlines", nano_outlines),
+        ("long-outlines", nano_long_outlines),
         ("student", nano_student),
         ("v2-student", nano_v2_student),
     )
