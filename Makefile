@@ -6,8 +6,8 @@
 #   make engine   teacher, pseudo labels, student at nano's size, in one table; SIZE=1 for real, PAIRS=manifest.json to score
 #   make rehearse the whole chain of both papers with a few images, steps and ViT-S, by the commands of a real run, checked:
 #                 what to run first; DEVICE=cuda DEV=$VIRTUAL_ENV on GPUs, CHAIN=paper with ViT-L and ViT-g
-#   make nano     a nano from scenes that it renders and the encoder of a PyPI package, both files: two hours of two
-#                 cores; RECIPE=nano-long-teacher for half a day; DEVICE=cuda DEV=$VIRTUAL_ENV in an environment whose
+#   make nano     a nano from scenes that it renders and the encoder of a PyPI package, both files: three hours of two
+#                 cores; RECIPE=nano-long-teacher for half a day more; DEVICE=cuda DEV=$VIRTUAL_ENV in an environment whose
 #                 torch knows the GPU; goes on where it was stopped (`timeout 600 make nano` for slices)
 #   make pictures all images of the documentation and the page's example, with the bundled nano
 #   make check    formatting, lint, types, dependency check
@@ -60,7 +60,7 @@ nano: SIZE = 1
 nano: RENDER = $(DEV)/bin/depth-anything render --width 320 --height 240 $(NANO)/scenes
 nano: COUNT = --count $(shell awk 'BEGIN { print int($(SIZE) * $(1) + 0.999) }') $(if $(MODELS),--models $(MODELS))
 nano: KEEP = MALLOC_MMAP_THRESHOLD_=4294967296 MALLOC_TRIM_THRESHOLD_=8589934592
-nano: SCENES = $(if $(filter nano-long-%,$(RECIPE)),10240,2048)
+nano: SCENES = $(if $(filter nano-long-%,$(RECIPE)),10240,4096)
 nano: PYTHONS = $(DEV)/bin/$(if $(filter 1,$(PROCESSES)),python,torchrun --standalone --nproc-per-node $(PROCESSES))
 nano: TRAIN = env OMP_NUM_THREADS=1 $(KEEP) $(PYTHONS) -m depth_anything train
 nano: FINISH = $(TRAIN) nano-finish --start-from $(NANO)/teacher/final.safetensors
@@ -77,7 +77,8 @@ nano: $(if $(filter .venv/dev,$(DEV)),$(DEV)/.installed)
 	$(FINISH) $(NANO)/finish-2 --seed 2 $(OPTIONS)
 	$(BUNDLE) $(addsuffix /final.safetensors,$(addprefix $(NANO)/,teacher finish-1 finish-2)) --out $(NANO)/mean
 	$(TRAIN) nano-outlines --start-from $(NANO)/mean/nano.safetensors $(NANO)/outlines $(OPTIONS)
-	$(BUNDLE) $(NANO)/outlines/final.safetensors --out $(NANO)
+	$(TRAIN) nano-long-outlines --start-from $(NANO)/outlines/final.safetensors $(NANO)/long --seed 1 $(OPTIONS)
+	$(BUNDLE) $(NANO)/long/final.safetensors --out $(NANO)
 
 pictures: $(if $(filter .venv/dev,$(DEV)),$(DEV)/.installed)
 	$(DEV)/bin/python docs/images.py

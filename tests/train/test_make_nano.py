@@ -43,9 +43,11 @@ def test_make_nano_resumes_and_ends_with_both_files(tmp_path, processes):
     runs = [load(tmp_path / run / "final.safetensors")[0][key] for run in ("teacher", "finish-1", "finish-2")]
     assert len({float(run.sum()) for run in runs}) == 3, "the short runs did not move, or have one seed"
     assert torch.allclose(state[key], torch.stack(runs).mean(0), rtol=1e-3, atol=1e-6)
-    last, _ = load(tmp_path / "nano.safetensors")
-    assert not torch.equal(last[key], state[key]), "the last run did not move"
+    outlines, _ = load(tmp_path / "outlines" / "final.safetensors")
+    assert not torch.equal(outlines[key], state[key]), "the run for outlines did not move"
     encoder = "pretrained.blocks.0.project.conv.weight"
-    assert torch.equal(last[encoder], state[encoder]), "its encoder is frozen"
+    assert torch.equal(outlines[encoder], state[encoder]), "its encoder is frozen"
+    last, _ = load(tmp_path / "long" / "final.safetensors")
+    assert not torch.equal(last[encoder], outlines[encoder]), "the last run's encoder learns"
     answer = Predictor(str(tmp_path / "nano.onnx"))(ROOT / "examples" / "kodak_08.jpg")
     assert answer.disparity.max() > answer.disparity.min()
