@@ -22,7 +22,7 @@ from depth_anything.images.read import read_image
 
 DOCS = Path(__file__).resolve().parent
 sys.path.append(str(DOCS.parent / "tests"))
-from clips import write_film  # noqa: E402
+from clips import write_video  # noqa: E402
 from serving import serving  # noqa: E402
 
 CHROMIUM = "/usr/bin/chromium"
@@ -56,7 +56,7 @@ def make_quickstart() -> None:
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "examples").symlink_to(DOCS.parent / "examples")
         os.chdir(folder)
-        write_film(Path("clip.mp4"), frames=12, size=(400, 300))
+        write_video(Path("clip.mp4"), frames=12, size=(400, 300))
         for language, block in re.findall(r"^```(bash|python)\n(.*?)^```", text, flags=re.MULTILINE | re.DOTALL):
             if language == "python":
                 exec(compile(block, "quickstart.md", "exec"), {})

@@ -4,6 +4,7 @@ import ast
 import contextlib
 import io
 import re
+import runpy
 import shlex
 from functools import cache
 from pathlib import Path
@@ -79,6 +80,12 @@ def described(docstring: str) -> set[str]:
     section = re.split(r"^(?=\S)", behind, maxsplit=1, flags=re.MULTILINE)[0]
     names = re.findall(r"^    (\w[\w, ]*?):", section, flags=re.MULTILINE)
     return {name.strip() for line in names for name in line.split(",")}
+
+
+@pytest.mark.parametrize("script", sorted((ROOT / "docs").glob("*.py")), ids=lambda script: script.name)
+def test_scripts_of_the_documentation_find_what_they_import(script):
+    pytest.importorskip("fastapi", reason="the extra web is not installed")
+    runpy.run_path(str(script), run_name="loaded")
 
 
 def test_docstrings_describe_parameters_that_exist():
